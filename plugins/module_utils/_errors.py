@@ -1,0 +1,37 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one exception that this collection's logic raises on purpose."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Dict
+
+
+class FarmError(Exception):
+    """A failure that a person can act on.
+
+    The message names the subject, what was found, what was wanted and what to do.
+
+    :param message: the whole message, one sentence or two.
+    :param details: further keys of the task's result (JSON types only, no secrets).
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Dict[str, Any] = details
+
+
+def missing_library(library: str, exc: ImportError) -> FarmError:
+    """Return the error for a Python library of the controller that is not installed, for the logic to raise.
+
+    :param library: its name on PyPI.
+    """
+    return FarmError(
+        f"the Python library {library!r} is not installed for {sys.executable} on this controller; install it there, "
+        f"from the distribution's packages or the collection's requirements.txt",
+        exception=str(exc),
+    )

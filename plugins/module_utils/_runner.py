@@ -1,0 +1,100 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running other programs: argument lists in, results out, no shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
+
+from ._errors import FarmError
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished program left behind.
+
+    :ivar rc: its exit status; negative where a signal ended it.
+    """
+
+    argv: Tuple[str, ...]
+    rc: int
+    stdout: str
+    stderr: str
+
+
+class CommandError(FarmError):
+    """A program could not be started, took too long or exited with a failure.
+
+    :param message: what was wanted and what to do; the program's own words follow by themselves.
+    """
+
+    def __init__(self, message: str, result: Result) -> None:
+        said = result.stderr.strip() or result.stdout.strip()
+        super().__init__(
+            f"{message}: {said}" if said else f"{message} (exit status {result.rc}, nothing said)",
+            cmd=list(result.argv),
+            rc=result.rc,
+            stdout=result.stdout,
+            stderr=result.stderr,
+        )
+        self.result = result
+
+
+#: Runs argv (no shell) and returns its result whatever the exit status.
+#: Keywords: env (added to the process's own), stdin (text), timeout (seconds).
+#: Raises CommandError where the program cannot be started (rc 127) or is ended by the timeout (rc 124).
+Runner = Callable[..., Result]
+
+
+def run(
+    argv: Sequence[str],
+    env: Optional[Mapping[str, str]] = None,
+    stdin: Optional[str] = None,
+    timeout: Optional[float] = None,
+) -> Result:
+    """Run a program on this host and wait for it: the real Runner.
+
+    :param argv: the program and its arguments.
+    :param env: variables to add to this process's environment; the place for secrets.
+    :param stdin: text for its standard input, empty by default so that nothing can wait for a person.
+    :param timeout: seconds after which the program is killed.
+    :raises CommandError: the program is missing, may not be run, or took too long.
+    """
+    environment: Dict[str, str] = dict(os.environ, LC_ALL="C.UTF-8", **(env or {}))
+    try:
+        done = subprocess.run(
+            list(argv),
+            env=environment,
+            input=(stdin or "").encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+            check=False,
+        )
+    except OSError as exc:
+        failed = Result(tuple(argv), 127, "", exc.strerror or str(exc))
+        raise CommandError(f"{argv[0]} could not be started", failed) from exc
+    except subprocess.TimeoutExpired as exc:
+        said = (exc.stderr or b"").decode(errors="replace")
+        failed = Result(tuple(argv), 124, (exc.stdout or b"").decode(errors="replace"), said)
+        raise CommandError(f"{argv[0]} was ended after {timeout:g} seconds without finishing", failed) from exc
+    return Result(
+        tuple(argv), done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
+
+
+def checked(runner: Runner, argv: Sequence[str], failure: str, **options: object) -> Result:
+    """Run a program that must succeed.
+
+    :param failure: begins the error's message; says what was wanted.
+    :raises CommandError: the exit status was not 0.
+    """
+    result = runner(argv, **options)
+    if result.rc != 0:
+        raise CommandError(failure, result)
+    return result

@@ -1,0 +1,234 @@
+"""Root file systems of the hosts, and of the places where things are compiled.
+
+Layers, each an artifact of its own: debootstrap's result with what every host
+needs (`base`), then a copy of it with more packages (`grown`). So a suite is
+unpacked from scratch once, whatever is made of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cache
+
+# On the machine itself.
+PACKAGES = ["debootstrap", "debian-archive-keyring", "ca-certificates", "util-linux"]
+
+DEFAULT_MIRROR = "http://deb.debian.org/debian"
+HOST_PACKAGES = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "python3",
+    "python3-apt",
+    "openssh-server",
+    "iproute2",
+    "iptables",
+    "ca-certificates",
+    "procps",
+]
+# bookworm's docker.io holds the CLI too and has no packaged buildx.
+ENGINE_PACKAGES = {
+    "bookworm": ["docker.io"],
+    "trixie": ["docker.io", "docker-cli", "docker-buildx"],
+    "forky": ["docker.io", "docker-cli", "docker-buildx"],
+}
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+
+
+def mirror() -> str:
+    """Debian's mirror: `$BUILDFARM_MIRROR`, else what this machine's apt uses.
+
+    Reads one-line sources (`deb [options] URI suite …`) and deb822 files
+    (`URIs: …`), see sources.list(5). Only a URI that ends in `/debian` counts:
+    neither the security archive nor Ubuntu's has the suites wanted here.
+    """
+    if chosen := os.environ.get("BUILDFARM_MIRROR"):
+        return chosen.rstrip("/")
+    apt = Path("/etc/apt")
+    files = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*"))]
+    for file in files:
+        if file.suffix not in (".list", ".sources") or not file.is_file():
+            continue
+        text = file.read_text(encoding="utf-8", errors="replace")
+        lines = re.findall(
+            r"^deb\s+(?:\[[^]]*\]\s*)?(\S+)" if file.suffix == ".list" else r"^URIs:(.*)",
+            text,
+            re.MULTILINE,
+        )
+        for uri in " ".join(lines).split():
+            if re.fullmatch(r"https?://\S+/debian/?", uri):
+                return uri.rstrip("/")
+    return DEFAULT_MIRROR
+
+
+def base(suite: str, arch: str = "amd64", packages: Sequence[str] = HOST_PACKAGES) -> Path:
+    """Debootstrap's minbase variant of `suite` with `packages` and apt lists."""
+    inputs = [2, suite, arch, list(packages), mirror(), _apt_settings()]
+
+    def build(root: Path) -> None:
+        scripts = Path("/usr/share/debootstrap/scripts")
+        # A debootstrap older than the suite lacks its script; sid's is the
+        # same one for every release since buster.
+        script = [] if (scripts / suite).exists() else [scripts / "sid"]
+        with cache.downloads() as debs:
+            cache.run(
+                [
+                    *_PRIVATE,
+                    "debootstrap",
+                    "--variant=minbase",
+                    f"--arch={arch}",
+                    f"--keyring={_KEYRING}",
+                    f"--cache-dir={debs}",
+                    f"--include={','.join(packages)}",
+                    suite,
+                    root,
+                    mirror(),
+                    *script,
+                ],
+                env={**_QUIET, "DPKG_FORCE": "unsafe-io"},
+            )
+        for path, text in _apt_settings().items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        # The package leaves one; every host has to make its own.
+        (root / "etc/machine-id").write_text("")
+        apt(root, "update")
+
+    return cache.artifact(
+        f"base-{suite}-{arch}", inputs, build, "debootstrap, about 1 minute, once"
+    )
+
+
+def grown(name: str, lower: Path, packages: Sequence[str], about: str) -> Path:
+    """A copy of the root file system `lower` with `packages` installed too."""
+
+    def build(root: Path) -> None:
+        copy(lower, root)
+        install(root, packages)
+
+    return cache.artifact(name, [1, lower.name, list(packages)], build, about)
+
+
+def host_base(suite: str, engine: bool = False) -> Path:
+    """What a host boots from; with `engine`, Docker is installed, never started."""
+    lower = base(suite)
+    if not engine:
+        return lower
+    return grown(
+        f"engine-{suite}", lower, ENGINE_PACKAGES[suite], "Docker's packages, under 1 minute, once"
+    )
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a root file system into a directory; shares blocks where it can."""
+    target.mkdir(parents=True, exist_ok=True)
+    cache.run(["cp", "-a", "--reflink=auto", f"{source}/.", target])
+
+
+def install(root: Path, packages: Sequence[str]) -> None:
+    """Install packages into a root file system, without recommended ones.
+
+    Updates the lists first: a cached root's may name files that the mirror
+    has replaced since.
+    """
+    apt(root, "update")
+    wanted = ["--no-install-recommends", "install", *packages]
+    # Only downloading needs the shared directory for itself, so several roots
+    # can be filled at a time.
+    with cache.downloads():
+        apt(root, "--download-only", *wanted)
+    apt(root, "-o", "Debug::NoLocking=1", *wanted)
+
+
+def apt(root: Path, *arguments: str) -> None:
+    """Run apt-get in a root file system."""
+    chroot(root, ["apt-get", "-q", "-y", *arguments])
+
+
+def chroot(
+    root: Path,
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    binds: Mapping[Path, str] | None = None,
+    capture: bool = False,
+) -> str:
+    """Run a command in a root file system; returns its stdout if `capture`.
+
+    Services do not start (policy-rc.d). /proc, /sys, /dev and `binds` (a path
+    of the machine → a path inside) are mounted in a mount namespace of the
+    command's own, and it is process 1 of a process namespace: so whatever
+    happens, neither a mount nor a process outlives it.
+    """
+    lend_network(root)
+    debs = cache.root() / "apt"
+    (debs / "partial").mkdir(parents=True, exist_ok=True)
+    mounts = {debs: "/var/cache/apt/archives", **(binds or {})}
+    script = [
+        'root=$1; shift; mount -t proc proc "$root/proc"',
+        'mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"',
+    ]
+    pairs: list[str] = []
+    for outside, inside in mounts.items():
+        (root / inside.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        script.append('mount --bind "$1" "$root$2"; shift 2')
+        pairs += [str(outside), inside]
+    script.append('exec chroot "$root" "$@"')
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        return cache.run(
+            [*_PRIVATE, "sh", "-ec", "\n".join(script), "sh", root, *pairs, *argv],
+            env={**_QUIET, **(env or {})},
+            capture=capture,
+        )
+    finally:
+        policy.unlink()
+
+
+def lend_network(root: Path) -> None:
+    """Give a root file system this machine's name servers and certificates.
+
+    A copy, also of the certificates that an administrator added: downloads
+    may pass a proxy that is signed by a company's own authority.
+    """
+    servers = Path("/run/systemd/resolve/resolv.conf")  # the file without the local stub
+    if not servers.exists():
+        servers = Path("/etc/resolv.conf")
+    inside = root / "etc/resolv.conf"
+    inside.unlink(missing_ok=True)
+    if servers.exists():
+        inside.write_text(servers.read_text())
+    bundle = Path("/") / _BUNDLE
+    if bundle.exists() and (root / _BUNDLE).parent.is_dir():
+        shutil.copyfile(bundle, root / _BUNDLE)
+
+
+# --propagation is private by default, see unshare(1).
+_PRIVATE = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+_QUIET = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "LC_ALL": "C.UTF-8",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "TMPDIR": "/tmp",
+}
+
+
+def _apt_settings() -> dict[str, str]:
+    """Files of apt's and dpkg's settings, by their path in a root."""
+    return {
+        # The Release file of a suite in development is at times older than the
+        # week for which it says it holds.
+        "etc/apt/apt.conf.d/90farm": (
+            'Acquire::Check-Valid-Until "false";\nAcquire::Languages "none";\n'
+        ),
+        # A root that a power cut spoils is built again.
+        "etc/dpkg/dpkg.cfg.d/farm": "force-unsafe-io\n",
+    }

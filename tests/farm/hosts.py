@@ -1,0 +1,184 @@
+"""One host of the farm: a real systemd in a container, from a base root file system.
+
+The base is the lower layer of an overlay, so a host is there at once and never
+changes the base. What it runs sits in a control group of its own: one write
+ends all of it, whatever it started.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bases
+import cache
+
+# On the machine itself.
+PACKAGES = ["systemd-container", "openssh-client", "procps"]
+
+CONTROLLER_PACKAGES = ["docker-cli", "docker-buildx", "python3-cryptography", "python3-docker", "python3-jmespath"]
+CONTROLLER_PACKAGES += ["python3-paramiko"]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a farm declares of a host.
+
+    :ivar base: a suite ("trixie"), a suite with its engine ("trixie+engine") or with what a controller needs
+        ("trixie+controller"), or "arm64", the emulated machine.
+    :ivar group: its group in the farm's inventory, if any.
+    :ivar variables: its variables in the inventory.
+    """
+
+    name: str
+    base: str
+    group: str = ""
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether it is a whole machine under QEMU rather than a container."""
+        return self.base == "arm64"
+
+    def root(self) -> Path:
+        """The base root file system that it boots from, made if it is missing."""
+        suite, _plus, variant = self.base.partition("+")
+        lower = bases.host_base(suite, engine=variant == "engine")
+        if variant != "controller":
+            return lower
+        return bases.grown(f"controller-{suite}", lower, CONTROLLER_PACKAGES, "a controller's packages, seconds, once")
+
+
+def cgroup_root() -> Path:
+    """Where the unified control group hierarchy is mounted."""
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        for line in mounts:
+            _device, point, kind = line.split()[:3]
+            if kind == "cgroup2":
+                return Path(point)
+    raise OSError("no cgroup2 file system is mounted, which systemd in a container needs")
+
+
+class Cgroup:
+    """A control group that holds a host's processes."""
+
+    def __init__(self, name: str) -> None:
+        self.path = cgroup_root() / name
+
+    def start(self, argv: list[str], log: Path) -> int:
+        """Start a program inside, detached from this process; returns its process id."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                # A shell, because the group must be entered before the program is there to fork.
+                ["sh", "-c", 'echo $$ > "$0"; exec "$@"', str(self.path / "cgroup.procs"), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"},
+            )
+        return process.pid
+
+    def running(self) -> bool:
+        """Whether any process is left inside."""
+        try:
+            return "populated 1" in (self.path / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return False
+
+    def end(self) -> None:
+        """Kill every process inside and remove the group."""
+        if not self.path.exists():
+            return
+        (self.path / "cgroup.kill").write_text("1")
+        deadline = time.monotonic() + 20
+        while self.running() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        groups = [Path(folder) for folder, _folders, _files in os.walk(self.path, topdown=False)]
+        for group in groups:
+            group.rmdir()
+
+
+class Container:
+    """A host that is booted by systemd-nspawn, with its files in `directory`."""
+
+    def __init__(self, host: Host, directory: Path, cgroup: Cgroup) -> None:
+        self.host = host
+        self.directory = directory
+        self.cgroup = cgroup
+        self.root = directory / "root"
+
+    def prepare(self, files: dict[str, str], packages: Path) -> None:
+        """Mount its root over the base, with `files` (path: text) written and the cached packages at hand.
+
+        The engine's own directories are not on the overlay: overlay2 cannot be stacked on one.
+        """
+        base = self.host.root()
+        for name in ("upper", "work", "root", "docker", "containerd"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        archives = self.directory / "upper/var/cache/apt/archives"
+        archives.mkdir(parents=True)
+        for package in packages.glob("*.deb"):
+            os.link(package, archives / package.name)
+        upper = self.directory / "upper"
+        for path, text in files.items():
+            target = upper / path
+            for parent in reversed(target.relative_to(upper).parents):
+                folder = upper / parent
+                if not folder.exists():
+                    folder.mkdir()
+                    shutil.copystat(base / parent, folder) if (base / parent).is_dir() else None
+            target.write_text(text)
+            target.chmod(0o600 if "ssh" in path else 0o644)
+        layers = f"lowerdir={base},upperdir={upper},workdir={self.directory / 'work'}"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)], check=True)
+        for name in ("docker", "containerd"):
+            (self.root / "var/lib" / name).mkdir(mode=0o710, parents=True, exist_ok=True)
+
+    def boot(self, namespace: str) -> None:
+        """Start systemd inside the network namespace."""
+        self.cgroup.start(
+            [
+                "systemd-nspawn",
+                "--quiet",
+                "--register=no",
+                "--keep-unit",
+                "--boot",
+                f"--directory={self.root}",
+                f"--machine={self.host.name}",
+                f"--network-namespace-path=/run/netns/{namespace}",
+                "--resolv-conf=off",
+                "--timezone=off",
+                "--capability=all",
+                "--system-call-filter=add_key keyctl bpf @keyring",
+                f"--bind={self.directory / 'docker'}:/var/lib/docker",
+                f"--bind={self.directory / 'containerd'}:/var/lib/containerd",
+                "--console=pipe",
+            ],
+            self.directory / "console.log",
+        )
+
+    def end(self, packages: Path) -> None:
+        """End its processes, keep the packages that it downloaded, and remove its files."""
+        self.cgroup.end()
+        packages.mkdir(parents=True, exist_ok=True)
+        for package in (self.directory / "upper/var/cache/apt/archives").glob("*.deb"):
+            kept = packages / package.name
+            if not kept.exists() and package.stat().st_uid == 0:
+                os.link(package, kept)
+        cache.remove(self.directory)
+
+
+def stop_process(pid: int) -> None:
+    """End a process of ours if it is still there."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,162 @@
+"""Running Ansible against the farm as a user does, and reading what each task returned."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "tests/farm"))
+
+import farm as farms  # noqa: E402  (the farm is a program of its own, not an installed package)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task's result on one host; `outcome` is ok, failed, ignored, unreachable or skipped."""
+
+    host: str
+    task: str
+    action: str
+    outcome: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished ansible-playbook."""
+
+    rc: int
+    tasks: list[Task]
+    stdout: str
+    stderr: str
+
+    @property
+    def changed(self) -> list[str]:
+        """`host: task` for each task that reported a change."""
+        return [f"{task.host}: {task.task}" for task in self.tasks if task.result.get("changed")]
+
+    @property
+    def failures(self) -> list[str]:
+        """The message of each task that failed."""
+        return [str(task.result.get("msg")) for task in self.tasks if task.outcome in ("failed", "unreachable")]
+
+    def expect_success(self) -> Run:
+        """Return this run; a failed one ends the test with Ansible's own words."""
+        assert self.rc == 0, f"{self.failures}\n{self.stdout[-6000:]}\n{self.stderr[-2000:]}"
+        return self
+
+
+class LiveFarm:
+    """A running farm, as the tests use it."""
+
+    def __init__(self, name: str, collections: Path) -> None:
+        self.farm = farms.Farm(name)
+        self.collections = collections
+        self.registry = self.farm.registry
+        self.secure_registry = self.farm.secure_registry
+
+    @classmethod
+    def start(cls, name: str, hosts: list[farms.Host], collections: Path) -> LiveFarm:
+        """Start a farm of these hosts."""
+        farms.Farm(name).up(hosts)
+        return cls(name, collections)
+
+    def address(self, host: str) -> str:
+        """A host's IPv4 address."""
+        return self.farm.address(host)
+
+    def ssh(self, host: str, command: str, check: bool = True, stdin: str = "") -> str:
+        """Run a shell command on a host; returns its standard output.
+
+        :raises AssertionError: it failed, and `check` is true.
+        """
+        done = subprocess.run(
+            self.farm.ssh(host, command), input=stdin, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+        return done.stdout
+
+    def module(self, host: str, name: str, check: bool = False, fails: bool = False, **arguments: Any) -> dict[str, Any]:
+        """Run one of the collection's modules on a host; returns its result.
+
+        :param check: in check mode.
+        :param fails: the task must fail; otherwise it must succeed.
+        """
+        task = {"name": name, f"buildfarm.multiarch.{name}" if "." not in name else name: arguments}
+        run = self.play([{"hosts": host, "gather_facts": False, "tasks": [task]}], check=check)
+        assert run.tasks, run.stdout[-4000:] + run.stderr[-4000:]
+        result = run.tasks[-1]
+        assert (result.outcome == "failed") == fails, json.dumps(result.result, indent=1)[:8000]
+        return result.result
+
+    def play(self, plays: list[dict[str, Any]], check: bool = False, **options: Any) -> Run:
+        """Run plays given as data."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "play.yml"
+            path.write_text(json.dumps(plays))
+            return self.playbook(str(path), check=check, **options)
+
+    def playbook(
+        self,
+        name: str,
+        check: bool = False,
+        variables: dict[str, Any] | None = None,
+        inventory: dict[str, Any] | None = None,
+        limit: str | None = None,
+    ) -> Run:
+        """Run a playbook, by path or by its name in the collection, with `--diff`.
+
+        :param inventory: instead of the farm's own; hosts' connection variables are filled in by name.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            records, hosts, extra = (Path(folder) / file for file in ("records", "inventory.json", "variables.json"))
+            hosts.write_text(json.dumps(self.inventory(inventory)))
+            extra.write_text(json.dumps(variables or {}))
+            argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(hosts), "-e", f"@{extra}", "--diff"]
+            argv += ["--check"] if check else []
+            argv += ["--limit", limit] if limit else []
+            done = subprocess.run(
+                [*argv, name],
+                env={**os.environ, **self.environment(), "BUILDFARM_RECORDS": str(records)},
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+            lines = records.read_text().splitlines() if records.exists() else []
+        return Run(done.returncode, [Task(**json.loads(line)) for line in lines], done.stdout, done.stderr)
+
+    def inventory(self, groups: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The farm's inventory; with `groups` ({group: {host: variables}}) in those groups."""
+        whole = self.farm.inventory()
+        if groups is None:
+            return whole
+        known = {name: values for group in whole["all"]["children"].values() for name, values in group["hosts"].items()}
+        whole["all"]["children"] = {
+            group: {"hosts": {host: {**known.get(host, {}), **(values or {})} for host, values in hosts.items()}}
+            for group, hosts in groups.items()
+        }
+        return whole
+
+    def environment(self) -> dict[str, str]:
+        """Ansible's settings for these runs."""
+        return {
+            "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            "ANSIBLE_CALLBACK_PLUGINS": str(CHECKOUT / "tests/integration/callback_plugins"),
+            "ANSIBLE_CALLBACKS_ENABLED": "records",
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_FORKS": "10",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_DEPRECATION_WARNINGS": "0",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_HOME": str(CHECKOUT / ".build/ansible"),
+            # Connections of an earlier farm at the same addresses must not be taken up.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.farm.directory / "cp"),
+        }

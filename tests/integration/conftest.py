@@ -1,0 +1,50 @@
+"""The farm that the integration tests share.
+
+`BUILDFARM_FARM=NAME` uses a farm that is up already, and leaves it; otherwise one
+called "test" is started for the session and ended after it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_runs import CHECKOUT, LiveFarm, farms
+from hosts import Host
+
+#: Engines 20.10, 26.1 and 28.5, controllers with buildx 0.13 and 0.29, and bare hosts.
+HOSTS = [
+    Host("ctl", "trixie+controller"),
+    Host("ctlnew", "forky+controller"),
+    Host("old1", "bookworm+engine"),
+    Host("mid1", "trixie+engine"),
+    Host("mid2", "trixie+engine"),
+    Host("new1", "forky+engine"),
+    Host("bare1", "trixie"),
+    Host("bare2", "trixie"),
+]
+
+
+@pytest.fixture(scope="session")
+def collections() -> Path:
+    """A collections path through which Ansible finds this checkout."""
+    path = CHECKOUT / ".build/collections"
+    link = path / "ansible_collections/buildfarm/multiarch"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(CHECKOUT, target_is_directory=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def farm(collections: Path) -> Iterator[LiveFarm]:
+    """The running farm."""
+    if name := os.environ.get("BUILDFARM_FARM"):
+        yield LiveFarm(name, collections)
+        return
+    live = LiveFarm.start("test", HOSTS, collections)
+    yield live
+    live.farm.down()
