@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter C(farm_nodes): from inventory and facts to the nodes of a builder."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: farm_nodes
+short_description: Derive a builder's nodes from the inventory
+version_added: 1.0.0
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+description:
+  - Takes the names of the nodes and returns, in the same order, how a controller reaches each and which platforms
+    are pinned to it, so that every wanted platform is served by exactly one pin.
+  - A platform goes to a node whose processor runs it; among several to the one with the fewest pins. A platform that
+    no processor runs goes to the node with the fewest pins, which then emulates it.
+  - Reads these variables of a node. C(farm_node_platforms) fixes its pins. C(farm_endpoint) replaces its endpoint.
+    C(farm_address) is its name or address as the controllers see it, by default C(ansible_host), else its name in
+    the inventory. C(listener_port) and C(listener_insecure) are the role C(listener)'s. C(farm_node_driver_opts)
+    and C(farm_node_buildkitd_config) are laid over O(driver_opts) and O(buildkitd_config).
+positional: _input
+options:
+  _input:
+    description: Names of the nodes, as in the inventory.
+    type: list
+    elements: str
+    required: true
+  hostvars:
+    description: The variable C(hostvars). The fact C(architecture) of each node is needed.
+    type: dict
+    required: true
+  platforms:
+    description:
+      - The platforms that the farm has to serve.
+      - By default the platforms of the nodes' own processors.
+    type: list
+    elements: str
+  builder:
+    description:
+      - The builder's name. Nodes and contexts are named after it, so that several builders never share a container.
+    type: str
+    default: farm
+  client:
+    description:
+      - Paths of the controller's certificate, as RV(buildfarm.multiarch.docker_certificates#module:clients) holds
+        them. Used in RV(_value[].context).
+    type: dict
+    default: {}
+  driver_opts:
+    description: Driver options of every node.
+    type: dict
+    default: {}
+  buildkitd_config:
+    description: The text of every node's C(buildkitd.toml).
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Show which node builds what
+  ansible.builtin.debug:
+    msg: "{{ groups['buildx_nodes'] | buildfarm.multiarch.farm_nodes(hostvars, ['linux/amd64', 'linux/arm64']) }}"
+
+# With an amd64 host amd1 and an arm64 host arm1, the first element is
+#   name: amd1
+#   native: linux/amd64
+#   emulated: []
+#   node: {name: farm-amd1, endpoint: farm-amd1, platforms: [linux/amd64], driver_opts: {}}
+#   context: {name: farm-amd1, host: "tcp://amd1:2376", description: "amd1, node of farm"}
+"""
+
+RETURN = r"""
+_value:
+  description: A dictionary for each node.
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its name in the inventory.
+      type: str
+    native:
+      description: The platform of its processor.
+      type: str
+    emulated:
+      description: Those of its pins that need QEMU.
+      type: list
+      elements: str
+    node:
+      description: The node for O(buildfarm.multiarch.buildx_builder#module:nodes).
+      type: dict
+    context:
+      description:
+        - The context for O(buildfarm.multiarch.docker_context#module:contexts); none where the endpoint needs no
+          certificates.
+      type: dict
+"""
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._assignment import Assigned, Candidate, assign
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import native_platform, parse_all
+
+
+def _candidate(name, variables):
+    architecture = variables.get("ansible_facts", {}).get("architecture")
+    if not architecture:
+        raise AnsibleFilterError(
+            f"node {name!r}: its facts are not known; gather facts of all nodes (no --limit that leaves nodes out)"
+        )
+    fixed = variables.get("farm_node_platforms")
+    return Candidate(name, native_platform(architecture), None if fixed is None else parse_all(fixed))
+
+
+def _endpoint(name, variables):
+    """Return a node's endpoint, and whether it is reached with certificates."""
+    if variables.get("farm_endpoint"):
+        return variables["farm_endpoint"], False
+    insecure = variables.get("listener_insecure", False)
+    address = variables.get("farm_address") or variables.get("ansible_host") or name
+    port = variables.get("listener_port", 2375 if insecure else 2376)
+    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}", not insecure
+
+
+def _node(assigned: Assigned, variables, builder, client, driver_opts, buildkitd_config):
+    endpoint, tls = _endpoint(assigned.name, variables)
+    name = f"{builder}-{assigned.name}"
+    node = {
+        "name": name,
+        "endpoint": name if tls else endpoint,
+        "platforms": [str(pin) for pin in assigned.pins],
+        "driver_opts": {**driver_opts, **(variables.get("farm_node_driver_opts") or {})},
+    }
+    config = variables.get("farm_node_buildkitd_config") or buildkitd_config
+    if config is not None:
+        node["buildkitd_config"] = config
+    paths = {key: client[f"{key}_path"] for key in ("ca", "cert", "key") if f"{key}_path" in client}
+    context = {"name": name, "host": endpoint, "description": f"{assigned.name}, node of {builder}", **paths}
+    return {
+        "name": assigned.name,
+        "native": str(assigned.native),
+        "emulated": [str(pin) for pin in assigned.emulated],
+        "node": node,
+        "context": context if tls else None,
+    }
+
+
+def farm_nodes(
+    names, hostvars, platforms=None, builder="farm", client=None, driver_opts=None, buildkitd_config=None
+):  # pylint: disable=too-many-positional-arguments
+    """Return the nodes of a builder; see DOCUMENTATION."""
+    try:
+        candidates = [_candidate(name, hostvars[name]) for name in names]
+        return [
+            _node(node, hostvars[node.name], builder, client or {}, driver_opts or {}, buildkitd_config)
+            for node in assign(candidates, parse_all(platforms or []))
+        ]
+    except FarmError as exc:
+        raise AnsibleFilterError(exc.message) from exc
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        """Return the filters by name."""
+        return {"farm_nodes": farm_nodes}
