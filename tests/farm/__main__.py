@@ -22,6 +22,14 @@ def declared(text: str) -> Host:
     return Host(name, base or "trixie", group)
 
 
+def _seed() -> Path | None:
+    try:
+        import seed
+    except ImportError:
+        return None
+    return seed.store()
+
+
 def main() -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="farm", description="A farm of real hosts on this machine (as root).")
@@ -29,7 +37,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start a farm, over whatever one of this name left")
     up.add_argument("hosts", nargs="+", metavar="NAME=BASE[@GROUP]", type=declared, help="amd1=trixie+engine, say")
-    commands.add_parser("down", help="end it and remove what it made; with --name all, every farm")
+    up.add_argument("--empty", action="store_true", help="with nothing in the registry")
+    commands.add_parser("down", help="end it and remove what it made; `--name all` means every farm")
     commands.add_parser("status", help="list hosts and addresses")
     commands.add_parser("inventory", help="print its Ansible inventory")
     ssh = commands.add_parser("ssh", help="open a shell on a host, or run a command there")
@@ -39,7 +48,7 @@ def main() -> int:
     this = farm.Farm(options.name)
     try:
         if options.command == "up":
-            this.up(options.hosts)
+            this.up(options.hosts, None if options.empty else _seed())
         elif options.command == "down":
             for name in farm.names() if options.name == "all" else [options.name]:
                 farm.Farm(name).down()

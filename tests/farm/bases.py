@@ -143,7 +143,60 @@ def install(root: Path, packages: Sequence[str]) -> None:
     # can be filled at a time.
     with cache.downloads():
         apt(root, "--download-only", *wanted)
-    apt(root, "-o", "Debug::NoLocking=1", *wanted)
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")  # no service starts
+    policy.chmod(0o755)
+    try:
+        apt(root, "-o", "Debug::NoLocking=1", *wanted)
+    finally:
+        policy.unlink()
+
+
+def unpack(suite: str, packages: Sequence[str], target: Path) -> None:
+    """Unpack packages, of any architecture (`runc:arm64`), without installing.
+
+    No dependency is followed and no maintainer script runs.
+    """
+    root = both_arches(suite)
+    with cache.downloads() as debs:
+        # What lies in the current directory is neither listed nor fetched again.
+        script = (
+            'fetch() { cd /; apt-get -q download --print-uris "$@"; '
+            'cd /var/cache/apt/archives; apt-get -q download "$@" >&2; }; '
+            # The mirror may have newer versions than the cached lists.
+            'fetch "$@" || { apt-get -q update >&2; fetch "$@"; }'
+        )
+        listing = chroot(root, ["sh", "-c", script, "sh", *packages], capture=True)
+        names = set(re.findall(r"^'\S+' (\S+\.deb) ", listing, re.MULTILINE))
+        if len(names) != len(set(packages)):
+            raise cache.ToolError(f"apt-get download {' '.join(packages)}: got only {names}")
+        for name in sorted(names):
+            cache.run(["dpkg", "-x", debs / name, target])
+
+
+def skeleton(root: Path) -> None:
+    """Make the directories and links that unpacked packages rely on, and root's account."""
+    for directory in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / directory).mkdir(parents=True)
+        (root / directory).symlink_to(f"usr/{directory}")
+    for directory in ("etc/ssl/certs", "root", "proc", "sys", "dev"):
+        (root / directory).mkdir(parents=True)
+    (root / "tmp").mkdir()
+    (root / "tmp").chmod(0o1777)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+
+
+def both_arches(suite: str) -> Path:
+    """`base(suite)` that also knows the packages of arm64."""
+    lower = base(suite)
+
+    def build(root: Path) -> None:
+        copy(lower, root)
+        chroot(root, ["dpkg", "--add-architecture", "arm64"])
+        apt(root, "update")
+
+    return cache.artifact(f"both-{suite}", [1, lower.name], build, "a copy, 10 seconds, once")
 
 
 def apt(root: Path, *arguments: str) -> None:
@@ -160,15 +213,13 @@ def chroot(
 ) -> str:
     """Run a command in a root file system; returns its stdout if `capture`.
 
-    Services do not start (policy-rc.d). /proc, /sys, /dev and `binds` (a path
-    of the machine → a path inside) are mounted in a mount namespace of the
-    command's own, and it is process 1 of a process namespace: so whatever
-    happens, neither a mount nor a process outlives it.
+    /proc, /sys, /dev and `binds` (a path of the machine → a path inside) are
+    mounted in a mount namespace of the command's own, and it is process 1 of a
+    process namespace: so whatever happens, neither a mount nor a process
+    outlives it.
     """
     lend_network(root)
-    debs = cache.root() / "apt"
-    (debs / "partial").mkdir(parents=True, exist_ok=True)
-    mounts = {debs: "/var/cache/apt/archives", **(binds or {})}
+    mounts = {cache.directory("apt"): "/var/cache/apt/archives", **(binds or {})}
     script = [
         'root=$1; shift; mount -t proc proc "$root/proc"',
         'mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"',
@@ -179,17 +230,12 @@ def chroot(
         script.append('mount --bind "$1" "$root$2"; shift 2')
         pairs += [str(outside), inside]
     script.append('exec chroot "$root" "$@"')
-    policy = root / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    try:
-        return cache.run(
-            [*_PRIVATE, "sh", "-ec", "\n".join(script), "sh", root, *pairs, *argv],
-            env={**_QUIET, **(env or {})},
-            capture=capture,
-        )
-    finally:
-        policy.unlink()
+    return cache.run(
+        [*_PRIVATE, "sh", "-ec", "\n".join(script), "sh", root, *pairs, *argv],
+        env={**_QUIET, **(env or {})},
+        capture=capture,
+        what=" ".join(["chroot", str(root), *argv]),
+    )
 
 
 def lend_network(root: Path) -> None:
@@ -201,13 +247,13 @@ def lend_network(root: Path) -> None:
     servers = Path("/run/systemd/resolve/resolv.conf")  # the file without the local stub
     if not servers.exists():
         servers = Path("/etc/resolv.conf")
-    inside = root / "etc/resolv.conf"
-    inside.unlink(missing_ok=True)
-    if servers.exists():
-        inside.write_text(servers.read_text())
-    bundle = Path("/") / _BUNDLE
-    if bundle.exists() and (root / _BUNDLE).parent.is_dir():
-        shutil.copyfile(bundle, root / _BUNDLE)
+    for source, inside in ((servers, "etc/resolv.conf"), (Path("/") / _BUNDLE, _BUNDLE)):
+        target = root / inside
+        if source.exists() and target.parent.is_dir():
+            # In one step, and in the place of a symlink rather than through it.
+            fresh = target.with_name(f".{target.name}.{os.getpid()}")
+            shutil.copyfile(source, fresh)
+            fresh.replace(target)
 
 
 # --propagation is private by default, see unshare(1).

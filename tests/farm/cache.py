@@ -5,7 +5,7 @@ Layout of `$BUILDFARM_CACHE` (default `/var/cache/buildfarm-multiarch`):
     NAME-KEY/                a finished artifact; never changed once it is there
     .NAME-KEY.building/      a build under way, or what a dead one left
     .NAME-KEY.lock           flock of that build
-    apt/                     .deb files, shared by all builds
+    apt/, go/                .deb files and Go's build cache, shared by all builds
     log/NAME.log             the output of the tools of the last build
 
 KEY is a SHA-256 over everything that went in, so nothing is ever invalidated:
@@ -128,20 +128,25 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def directory(name: str) -> Path:
+    """A directory of the cache that tools share and that may be deleted."""
+    path = root() / name
+    path.mkdir(exist_ok=True)
+    return path
+
+
 @contextmanager
 def downloads() -> Iterator[Path]:
     """The directory of .deb files, to one process at a time."""
-    path = root() / "apt"
-    (path / "partial").mkdir(parents=True, exist_ok=True)
+    path = directory("apt")
+    (path / "partial").mkdir(exist_ok=True)
     with _locked(root() / ".apt.lock"):
         yield path
 
 
 def log_path() -> Path:
     """Where the tools of the build under way write."""
-    directory = root() / "log"
-    directory.mkdir(exist_ok=True)
-    return directory / f"{_log.get()}.log"
+    return directory("log") / f"{_log.get()}.log"
 
 
 def run(
@@ -149,17 +154,21 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     capture: bool = False,
+    what: str | None = None,
 ) -> str:
     """Run a program; its output goes to the log. Returns stdout if `capture`.
+
+    `what` names it in messages where `argv` itself says little.
 
     The program ends with the caller, even if that is killed (PDEATHSIG): an
     orphan would go on writing into a directory that the next build removes.
     Raises ToolError if it exits non-zero or cannot be started.
     """
     args = [str(arg) for arg in argv]
+    what = what or " ".join(args)
     path = log_path()
     with open(path, "a+", encoding="utf-8", errors="replace") as log:
-        log.write(f"$ {' '.join(args)}\n")
+        log.write(f"$ {what}\n")
         log.flush()
         start = log.tell()
         done = subprocess.run(
@@ -174,9 +183,9 @@ def run(
         )
         if done.returncode:
             log.seek(start)
-            last = (log.read() + (done.stdout or "")).splitlines()[-20:]
+            last = ((done.stdout or "") + log.read()).splitlines()[-20:]
             raise ToolError(
-                f"{' '.join(args)[:300]}: exit code {done.returncode}; its last lines:\n"
+                f"{what[:300]}: exit code {done.returncode}; its last lines:\n"
                 + "".join(f"  {line}\n" for line in last)
                 + f"  all of it: {path}"
             )

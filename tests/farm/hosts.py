@@ -19,8 +19,6 @@ from typing import Any
 import bases
 import cache
 
-# On the machine itself.
-PACKAGES = ["systemd-container", "openssh-client", "procps"]
 
 CONTROLLER_PACKAGES = ["docker-cli", "docker-buildx", "python3-cryptography", "python3-docker", "python3-jmespath"]
 CONTROLLER_PACKAGES += ["python3-paramiko"]

@@ -10,8 +10,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-# On the machine itself.
-PACKAGES = ["iproute2", "iptables"]
 
 MTU = 1400  # the machine's own link may be a tunnel
 

@@ -9,22 +9,20 @@ import bases
 import cache
 from hosts import Cgroup
 
-# On the machine itself.
-PACKAGES = ["openssl"]
 
 PLAIN, SECURE = 5000, 5443
 USER, PASSWORD = "farmer", "a-password-for-tests"
 # The password above as `htpasswd -nbB` writes it: the registry takes bcrypt only.
 _HTPASSWD = "farmer:$2b$05$SfHGg4p5PlUQZLkEt7KO0uXppX7fBYnhIZ7wybxBoE.RAgoK7Hrc.\n"
 
-_CONFIG = """\
+CONFIG = """\
 version: 0.1
 log: {{level: warn}}
 storage:
   filesystem: {{rootdirectory: {store}}}
   delete: {{enabled: true}}
 http:
-  addr: ":{port}"
+  addr: "{address}"
 {more}"""
 _SECURE = """\
   tls: {certificate: /mnt/certificate.pem, key: /mnt/key.pem}
@@ -39,7 +37,6 @@ def start(cgroup: Cgroup, namespace: str, directory: Path, names: list[str], see
     :param names: names and addresses for the certificate.
     :param seed: a store to begin with, shared and never changed.
     """
-    root = bases.grown("registry", bases.base("trixie"), ["docker-registry"], "the registry's package, seconds, once")
     farm = directory / "farm"
     store = farm / "store"
     store.mkdir(parents=True)
@@ -51,13 +48,18 @@ def start(cgroup: Cgroup, namespace: str, directory: Path, names: list[str], see
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(store)], check=True)
     certificate(farm, names)
     (farm / "htpasswd").write_text(_HTPASSWD)
-    (farm / "plain.yml").write_text(_CONFIG.format(store="/mnt/store", port=PLAIN, more=""))
-    (farm / "secure.yml").write_text(_CONFIG.format(store="/mnt/store", port=SECURE, more=_SECURE))
+    (farm / "plain.yml").write_text(CONFIG.format(store="/mnt/store", address=f":{PLAIN}", more=""))
+    (farm / "secure.yml").write_text(CONFIG.format(store="/mnt/store", address=f":{SECURE}", more=_SECURE))
     for config in ("plain.yml", "secure.yml"):
-        # A mount namespace of its own, so that nothing has to be unmounted when it is killed.
-        script = 'mount --rbind "$1" "$2/mnt" && exec chroot "$2" docker-registry serve "/mnt/$3"'
-        command = ["unshare", "--mount", "sh", "-c", script, "sh", str(farm), str(root), config]
-        cgroup.start(["ip", "netns", "exec", namespace, *command], directory / "registry.log")
+        cgroup.start(["ip", "netns", "exec", namespace, *command(farm, config)], directory / "registry.log")
+
+
+def command(files: Path, config: str) -> list[str]:
+    """The argument list that serves a registry whose files are in `files`, seen as `/mnt`."""
+    root = bases.grown("registry", bases.base("trixie"), ["docker-registry"], "the registry's package, seconds, once")
+    # A mount namespace of its own, so that nothing has to be unmounted when it is killed.
+    script = 'mount --rbind "$1" "$2/mnt" && exec chroot "$2" docker-registry serve "/mnt/$3"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh", str(files), str(root), config]
 
 
 def certificate(directory: Path, names: list[str]) -> None:

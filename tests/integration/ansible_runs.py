@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tests/farm"))
 
 import farm as farms  # noqa: E402  (the farm is a program of its own, not an installed package)
+from hosts import Host  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ class LiveFarm:
         self.secure_registry = self.farm.secure_registry
 
     @classmethod
-    def start(cls, name: str, hosts: list[farms.Host], collections: Path) -> LiveFarm:
+    def start(cls, name: str, hosts: list[Host], collections: Path) -> LiveFarm:
         """Start a farm of these hosts."""
-        farms.Farm(name).up(hosts)
+        import seed
+
+        farms.Farm(name).up(hosts, seed.store())
         return cls(name, collections)
 
     def address(self, host: str) -> str:
@@ -110,28 +113,31 @@ class LiveFarm:
         variables: dict[str, Any] | None = None,
         inventory: dict[str, Any] | None = None,
         limit: str | None = None,
+        show: bool = False,
     ) -> Run:
-        """Run a playbook, by path or by its name in the collection, with `--diff`.
+        """Run a playbook, by path or by its name in the collection.
 
         :param inventory: instead of the farm's own; hosts' connection variables are filled in by name.
+        :param show: let Ansible print to the terminal; otherwise it prints diffs, and the output is kept.
         """
         with tempfile.TemporaryDirectory() as folder:
             records, hosts, extra = (Path(folder) / file for file in ("records", "inventory.json", "variables.json"))
             hosts.write_text(json.dumps(self.inventory(inventory)))
             extra.write_text(json.dumps(variables or {}))
-            argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(hosts), "-e", f"@{extra}", "--diff"]
-            argv += ["--check"] if check else []
+            argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(hosts), "-e", f"@{extra}"]
+            argv += [*(["--check"] if check else []), *([] if show else ["--diff"])]
             argv += ["--limit", limit] if limit else []
             done = subprocess.run(
                 [*argv, name],
                 env={**os.environ, **self.environment(), "BUILDFARM_RECORDS": str(records)},
-                capture_output=True,
+                stdout=None if show else subprocess.PIPE,
+                stderr=None if show else subprocess.PIPE,
                 text=True,
                 check=False,
                 stdin=subprocess.DEVNULL,
             )
             lines = records.read_text().splitlines() if records.exists() else []
-        return Run(done.returncode, [Task(**json.loads(line)) for line in lines], done.stdout, done.stderr)
+        return Run(done.returncode, [Task(**json.loads(line)) for line in lines], done.stdout or "", done.stderr or "")
 
     def inventory(self, groups: dict[str, Any] | None = None) -> dict[str, Any]:
         """The farm's inventory; with `groups` ({group: {host: variables}}) in those groups."""

@@ -1,0 +1,54 @@
+# What can be done with a checkout. Every target gets what it needs by itself: Debian packages (tests/packages.txt),
+# virtual environments (tests/requirements*.txt).
+
+PYTHON ?= python3
+BOOTSTRAP = $(PYTHON) tests/bootstrap.py
+PYTEST = .venv/bin/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help python venv lint unit quality sanity farm demo test bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "installing Debian packages: python3"; \
+		$$([ "$$(id -u)" = 0 ] || echo sudo) sh -c 'apt-get -q update && apt-get -q -y install --no-install-recommends python3' >/dev/null; }
+
+venv: python ## the virtual environment of the tests
+	@$(BOOTSTRAP) packages venv
+	@$(BOOTSTRAP) venv
+
+lint: venv ## ruff and mypy, in seconds
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@$(PYTEST) -q tests/quality -k mypy
+
+unit: venv ## unit tests: no Docker, no hosts
+	@$(PYTEST) -q tests/unit
+
+quality: venv ## all checks of the Ansible ecosystem
+	@$(BOOTSTRAP) packages quality
+	@$(PYTEST) -q --durations=0 --durations-min=1 tests/quality
+
+sanity: venv ## ansible-test sanity alone
+	@$(BOOTSTRAP) packages quality
+	@$(PYTEST) -q tests/quality -k ansible_test_sanity
+
+farm: venv
+	@$(BOOTSTRAP) packages farm $(if $(filter-out 0,$(ARM64)),arm64)
+
+demo: farm ## the main job on a farm of real hosts here; ARM64=1: with a real arm64 machine
+	@.venv/bin/python tests/demo.py
+
+test: farm ## every test, on a farm of real hosts here
+	@$(BOOTSTRAP) packages quality
+	@$(PYTEST) -q
+
+bench: farm ## how quickly a converged farm is checked
+	@.venv/bin/python tests/bench.py
+
+clean: ## end every farm and put the machine back; what was built stays in /var/cache/buildfarm-multiarch
+	@$(PYTHON) tests/farm --name all down
+	@rm -rf .build/demo
