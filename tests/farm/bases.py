@@ -68,31 +68,38 @@ def mirror() -> str:
 
 
 def base(suite: str, arch: str = "amd64", packages: Sequence[str] = HOST_PACKAGES) -> Path:
-    """Debootstrap's minbase variant of `suite` with `packages` and apt lists."""
+    """Debootstrap's minbase variant of `suite` with `packages` and apt lists.
+
+    Another architecture than this machine's needs arm64.emulation meanwhile.
+    """
     inputs = [2, suite, arch, list(packages), mirror(), _apt_settings()]
+    about = "debootstrap, about 1 minute, once"
+    if arch == "arm64":
+        about = "debootstrap under emulation, about 5 minutes, once"
 
     def build(root: Path) -> None:
         scripts = Path("/usr/share/debootstrap/scripts")
         # A debootstrap older than the suite lacks its script; sid's is the
         # same one for every release since buster.
         script = [] if (scripts / suite).exists() else [scripts / "sid"]
-        with cache.downloads() as debs:
-            cache.run(
-                [
-                    *_PRIVATE,
-                    "debootstrap",
-                    "--variant=minbase",
-                    f"--arch={arch}",
-                    f"--keyring={_KEYRING}",
-                    f"--cache-dir={debs}",
-                    f"--include={','.join(packages)}",
-                    suite,
-                    root,
-                    mirror(),
-                    *script,
-                ],
-                env={**_QUIET, "DPKG_FORCE": "unsafe-io"},
-            )
+        # Not the directory that apt shares: it would be locked for minutes.
+        debs = cache.directory(f"debootstrap-{suite}-{arch}")
+        cache.run(
+            [
+                *_PRIVATE,
+                "debootstrap",
+                "--variant=minbase",
+                f"--arch={arch}",
+                f"--keyring={_KEYRING}",
+                f"--cache-dir={debs}",
+                f"--include={','.join(packages)}",
+                suite,
+                root,
+                mirror(),
+                *script,
+            ],
+            env={**_QUIET, "DPKG_FORCE": "unsafe-io"},
+        )
         for path, text in _apt_settings().items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
@@ -100,9 +107,7 @@ def base(suite: str, arch: str = "amd64", packages: Sequence[str] = HOST_PACKAGE
         (root / "etc/machine-id").write_text("")
         apt(root, "update")
 
-    return cache.artifact(
-        f"base-{suite}-{arch}", inputs, build, "debootstrap, about 1 minute, once"
-    )
+    return cache.artifact(f"base-{suite}-{arch}", inputs, build, about)
 
 
 def grown(name: str, lower: Path, packages: Sequence[str], about: str) -> Path:
@@ -120,9 +125,7 @@ def host_base(suite: str, engine: bool = False) -> Path:
     lower = base(suite)
     if not engine:
         return lower
-    return grown(
-        f"engine-{suite}", lower, ENGINE_PACKAGES[suite], "Docker's packages, under 1 minute, once"
-    )
+    return grown(f"engine-{suite}", lower, ENGINE_PACKAGES[suite], "Docker's packages, under 1 minute, once")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -152,26 +155,28 @@ def install(root: Path, packages: Sequence[str]) -> None:
         policy.unlink()
 
 
-def unpack(suite: str, packages: Sequence[str], target: Path) -> None:
+def unpack(suite: str, packages: Sequence[str], target: Path) -> list[str]:
     """Unpack packages, of any architecture (`runc:arm64`), without installing.
 
-    No dependency is followed and no maintainer script runs.
+    No dependency is followed and no maintainer script runs. Returns the names
+    of the .deb files: `NAME_VERSION_ARCH.deb`, an epoch's colon as `%3a`.
     """
     root = both_arches(suite)
+    # What lies in the current directory is neither listed nor fetched again.
+    script = (
+        'fetch() { cd /; apt-get -q download --print-uris "$@"; '
+        'cd /var/cache/apt/archives; apt-get -q download "$@" >&2; }; '
+        # The mirror may have newer versions than the cached lists.
+        'fetch "$@" || { apt-get -q update >&2; fetch "$@"; }'
+    )
     with cache.downloads() as debs:
-        # What lies in the current directory is neither listed nor fetched again.
-        script = (
-            'fetch() { cd /; apt-get -q download --print-uris "$@"; '
-            'cd /var/cache/apt/archives; apt-get -q download "$@" >&2; }; '
-            # The mirror may have newer versions than the cached lists.
-            'fetch "$@" || { apt-get -q update >&2; fetch "$@"; }'
-        )
         listing = chroot(root, ["sh", "-c", script, "sh", *packages], capture=True)
-        names = set(re.findall(r"^'\S+' (\S+\.deb) ", listing, re.MULTILINE))
-        if len(names) != len(set(packages)):
-            raise cache.ToolError(f"apt-get download {' '.join(packages)}: got only {names}")
-        for name in sorted(names):
-            cache.run(["dpkg", "-x", debs / name, target])
+    names = sorted(set(re.findall(r"^'\S+' (\S+\.deb) ", listing, re.MULTILINE)))
+    if len(names) != len(set(packages)):
+        raise cache.ToolError(f"apt-get download {' '.join(packages)}: got only {names}")
+    for name in names:
+        cache.run(["dpkg", "-x", debs / name, target])
+    return names
 
 
 def skeleton(root: Path) -> None:
@@ -238,6 +243,14 @@ def chroot(
     )
 
 
+def name_servers() -> str:
+    """This machine's `resolv.conf`, empty where it has none."""
+    servers = Path("/run/systemd/resolve/resolv.conf")  # the file without the local stub
+    if not servers.exists():
+        servers = Path("/etc/resolv.conf")
+    return servers.read_text() if servers.exists() else ""
+
+
 def lend_network(root: Path) -> None:
     """Give a root file system this machine's name servers and certificates.
 
@@ -272,9 +285,7 @@ def _apt_settings() -> dict[str, str]:
     return {
         # The Release file of a suite in development is at times older than the
         # week for which it says it holds.
-        "etc/apt/apt.conf.d/90farm": (
-            'Acquire::Check-Valid-Until "false";\nAcquire::Languages "none";\n'
-        ),
+        "etc/apt/apt.conf.d/90farm": ('Acquire::Check-Valid-Until "false";\nAcquire::Languages "none";\n'),
         # A root that a power cut spoils is built again.
         "etc/dpkg/dpkg.cfg.d/farm": "force-unsafe-io\n",
     }

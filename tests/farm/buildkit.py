@@ -47,18 +47,14 @@ def image_root(arch: str) -> Path:
         _add_runtime(arch, root)
         layer(root, target / "layer.tar.gz")
 
-    return cache.artifact(
-        f"buildkit-{arch}", inputs, build, "compiled from source, about 2 minutes, once"
-    )
+    return cache.artifact(f"buildkit-{arch}", inputs, build, "compiled from source, about 2 minutes, once")
 
 
 def _compile(arch: str, target: Path) -> None:
     """Compile buildkitd and buildctl, less what Debian has no sources for."""
     sources = f"{golang.SOURCES}/{_BUILDKIT}"
     workroom = golang.workroom()
-    replacements: dict[str, Path | None] = {
-        f"{sources}/cmd/buildkitd/main_oci_worker.go": _OURS / "worker.go"
-    }
+    replacements: dict[str, Path | None] = {f"{sources}/cmd/buildkitd/main_oci_worker.go": _OURS / "worker.go"}
     with tempfile.TemporaryDirectory() as made:
         for package in ("gha", "s3", "azblob"):
             folder = f"{sources}/cache/remotecache/{package}"
@@ -71,16 +67,14 @@ def _compile(arch: str, target: Path) -> None:
         seccomp = Path(made) / "seccomp"
         seccomp.mkdir()
         shutil.copy(_OURS / "seccomp.go", seccomp)
-        golang.compile(
+        golang.build(
             [f"{_BUILDKIT}/cmd/buildkitd", f"{_BUILDKIT}/cmd/buildctl"],
             arch,
             target,
             variables={f"{_BUILDKIT}/version.Version": VERSION},
             additions={
                 "github.com/coreos/go-systemd/v22": f"{golang.SOURCES}/github.com/coreos/go-systemd",
-                "github.com/mitchellh/hashstructure/v2": (
-                    f"{golang.SOURCES}/github.com/mitchellh/hashstructure"
-                ),
+                "github.com/mitchellh/hashstructure/v2": (f"{golang.SOURCES}/github.com/mitchellh/hashstructure"),
                 "github.com/moby/profiles/seccomp": seccomp,
             },
             replacements=replacements,

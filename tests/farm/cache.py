@@ -5,7 +5,8 @@ Layout of `$BUILDFARM_CACHE` (default `/var/cache/buildfarm-multiarch`):
     NAME-KEY/                a finished artifact; never changed once it is there
     .NAME-KEY.building/      a build under way, or what a dead one left
     .NAME-KEY.lock           flock of that build
-    apt/, go/                .deb files and Go's build cache, shared by all builds
+    apt/, debootstrap-…/     .deb files
+    go/                      Go's build cache
     log/NAME.log             the output of the tools of the last build
 
 KEY is a SHA-256 over everything that went in, so nothing is ever invalidated:
@@ -53,9 +54,7 @@ def digest(*files: Path) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
 
 
-def artifact(
-    name: str, inputs: Any, build: Callable[[Path], object], about: str = "a moment"
-) -> Path:
+def artifact(name: str, inputs: Any, build: Callable[[Path], object], about: str = "a moment") -> Path:
     """The finished directory for `name` and `inputs`, built if it is missing.
 
     `inputs` is anything that JSON can hold, and must name all that decides the
@@ -173,6 +172,7 @@ def run(
         start = log.tell()
         done = subprocess.run(
             ["setpriv", "--pdeathsig", "KILL", *args],
+            check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if capture else log,
             stderr=log,

@@ -17,7 +17,7 @@ from typing import Any
 import cache
 import machine
 import registry
-from hosts import Cgroup, Container, Host
+from hosts import Cgroup, Container, Host, Machine
 from network import Network
 
 DOMAIN = "farm.test"
@@ -117,8 +117,7 @@ class Farm:
             if parent.exists():
                 parent.rmdir()
         for host in self.hosts:
-            if not host.emulated:
-                self._container(host).end(self._packages(host))
+            self._machine(host).end(self._packages(host))
         cache.remove(self.directory)
         with _lock():
             if not names():
@@ -171,20 +170,16 @@ class Farm:
     def power_on(self, name: str) -> None:
         """Boot a host that was powered off."""
         host = next(host for host in self.hosts if host.name == name)
-        self._container(host).boot(self.network.namespace(self.hosts.index(host) + 1))
+        self._machine(host).boot(self.network, self.hosts.index(host) + 1)
         self._wait(host)
 
     # The parts
 
     def _boot(self, host: Host, index: int) -> None:
-        if host.emulated:
-            import arm64  # its own prerequisites, which farms without such a host do not need
-
-            arm64.boot(self, host, index)
-            return
-        container = self._container(host)
-        container.prepare(self._files(host), self._packages(host))
-        container.boot(self.network.join(index))
+        machine = self._machine(host)
+        machine.prepare(self._files(host), self._packages(host))
+        machine.join(self.network, index)
+        machine.boot(self.network, index)
 
     def _files(self, host: Host) -> dict[str, str]:
         names = ["registry", *(other.name for other in self.hosts)]
@@ -218,8 +213,9 @@ class Farm:
             log = self.directory / "hosts" / host.name / "console.log"
             raise OSError(f"{host.name} does not let us in: {done.stderr.strip()}; its console: {log}")
 
-    def _container(self, host: Host) -> Container:
-        return Container(host, self.directory / "hosts" / host.name, self._cgroup(host.name))
+    def _machine(self, host: Host) -> Container | Machine:
+        kind = Machine if host.emulated else Container
+        return kind(host, self.directory / "hosts" / host.name, self._cgroup(host.name))
 
     def _cgroup(self, name: str) -> Cgroup:
         return Cgroup(f"buildfarm-{self.name}/{name}")

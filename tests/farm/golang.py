@@ -37,8 +37,7 @@ _PACKAGES = [
 _UNPACKED = ["golang-github-containerd-stargz-snapshotter-dev"]
 # Half of what the dependencies' dependencies hold; nothing here imports it.
 _WITHOUT = [
-    f"{SOURCES}/{path}/*"
-    for path in ("github.com/aws", "cloud.google.com", "google.golang.org/api", "k8s.io")
+    f"{SOURCES}/{path}/*" for path in ("github.com/aws", "cloud.google.com", "google.golang.org/api", "k8s.io")
 ] + ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"]
 
 
@@ -54,18 +53,16 @@ def workroom() -> Path:
         bases.unpack("forky", _UNPACKED, root)
 
     inputs = [1, lower.name, _PACKAGES, _UNPACKED, _WITHOUT]
-    return cache.artifact(
-        "gowork", inputs, build, "Go and 400 packages of sources, 1 to 2 minutes, once"
-    )
+    return cache.artifact("gowork", inputs, build, "Go and 400 packages of sources, 1 to 2 minutes, once")
 
 
-def compile(
+def build(
     programs: Sequence[str],
     arch: str,
     target: Path,
     variables: Mapping[str, str],
     additions: Mapping[str, Path | str],
-    replacements: Mapping[str, Path | None],
+    replacements: Mapping[str, Path | None] | None = None,
 ) -> None:
     """Compile static programs, named by import path, into the directory `target`.
 
@@ -86,7 +83,7 @@ def compile(
         # Go's own way to compile with other files than those that lie there:
         # an empty name leaves one out.
         overlay = {}
-        for number, (path, replacement) in enumerate(replacements.items()):
+        for number, (path, replacement) in enumerate((replacements or {}).items()):
             overlay[path] = ""
             if replacement:
                 overlay[path] = f"/farm/{number}.go"

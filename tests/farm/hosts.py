@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import arm64
 import bases
 import cache
+from network import Network
 
 
 CONTROLLER_PACKAGES = ["docker-cli", "docker-buildx", "python3-cryptography", "python3-docker", "python3-jmespath"]
 CONTROLLER_PACKAGES += ["python3-paramiko"]
+#: What a base's variant has beyond the suite.
+VARIANTS = {"controller": CONTROLLER_PACKAGES, "workstation": ["docker.io", *CONTROLLER_PACKAGES]}
 
 
 @dataclass(frozen=True)
 class Host:
     """What a farm declares of a host.
 
-    :ivar base: a suite ("trixie"), a suite with its engine ("trixie+engine") or with what a controller needs
-        ("trixie+controller"), or "arm64", the emulated machine.
+    :ivar base: a suite ("trixie"), a suite with its engine ("trixie+engine") with what a controller
+        needs ("trixie+controller") or with both ("trixie+workstation"), or "arm64", the emulated machine.
     :ivar group: its group in the farm's inventory, if any.
     :ivar variables: its variables in the inventory.
     """
@@ -48,9 +51,9 @@ class Host:
         """The base root file system that it boots from, made if it is missing."""
         suite, _plus, variant = self.base.partition("+")
         lower = bases.host_base(suite, engine=variant == "engine")
-        if variant != "controller":
+        if variant not in VARIANTS:
             return lower
-        return bases.grown(f"controller-{suite}", lower, CONTROLLER_PACKAGES, "a controller's packages, seconds, once")
+        return bases.grown(f"{variant}-{suite}", lower, VARIANTS[variant], f"a {variant}'s packages, seconds, once")
 
 
 def cgroup_root() -> Path:
@@ -140,8 +143,12 @@ class Container:
         for name in ("docker", "containerd"):
             (self.root / "var/lib" / name).mkdir(mode=0o710, parents=True, exist_ok=True)
 
-    def boot(self, namespace: str) -> None:
-        """Start systemd inside the network namespace."""
+    def join(self, network: Network, index: int) -> None:
+        """Make its place in the network."""
+        network.join(index)
+
+    def boot(self, network: Network, index: int) -> None:
+        """Start systemd inside its network namespace."""
         self.cgroup.start(
             [
                 "systemd-nspawn",
@@ -151,7 +158,7 @@ class Container:
                 "--boot",
                 f"--directory={self.root}",
                 f"--machine={self.host.name}",
-                f"--network-namespace-path=/run/netns/{namespace}",
+                f"--network-namespace-path=/run/netns/{network.namespace(index)}",
                 "--resolv-conf=off",
                 "--timezone=off",
                 "--capability=all",
@@ -174,9 +181,37 @@ class Container:
         cache.remove(self.directory)
 
 
-def stop_process(pid: int) -> None:
-    """End a process of ours if it is still there."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+class Machine:
+    """The real arm64 machine under QEMU, with its disk in `directory`."""
+
+    def __init__(self, host: Host, directory: Path, cgroup: Cgroup) -> None:
+        self.host = host
+        self.directory = directory
+        self.cgroup = cgroup
+
+    def prepare(self, files: dict[str, str], packages: Path) -> None:
+        """Make its disk, with `files` (path: text) on it; its packages are on the disk already."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        resolver = {"etc/resolv.conf": bases.name_servers()}
+        arm64.new_disk(self.directory / "disk.ext4", {f"/{path}": text for path, text in {**files, **resolver}.items()})
+
+    def join(self, network: Network, index: int) -> None:
+        """Make its place in the network."""
+        network.tap(index)
+
+    def boot(self, network: Network, index: int) -> None:
+        """Switch it on."""
+        command = arm64.boot_command(
+            self.directory / "disk.ext4",
+            tap=f"tap{index}",
+            mac=f"52:54:00:12:{network.number:02x}:{index:02x}",
+            hostname=self.host.name,
+            address=f"{network.address(index)}/24",
+            gateway=network.gateway,
+        )
+        self.cgroup.start(["ip", "netns", "exec", network.switch, *command], self.directory / "console.log")
+
+    def end(self, packages: Path) -> None:
+        """Switch it off and remove its files."""
+        self.cgroup.end()
+        cache.remove(self.directory)

@@ -50,9 +50,9 @@ _GCC_WITHOUT = [
     "usr/lib/*/gconv",
     "usr/lib/*/perl*",
     "usr/lib/gcc*/*/*/lib*san*",
-    "usr/lib/gcc*/*/*/lto1",
-    "usr/libexec/gcc/*/*/lto1",
-    "usr/libexec/gcc/*/*/g++-mapper-server",
+    "usr/libexec/gcc*/*/*/lto1",
+    "usr/libexec/gcc*/*/*/g++-mapper-server",
+    "usr/bin/*-lto-dump-*",
 ]
 
 

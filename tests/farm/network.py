@@ -22,6 +22,7 @@ class Network:
         self.switch = f"bf{number}-switch"
         self.uplink = f"bf{number}-up"
         self.subnet = f"198.18.{number}.0/24"
+        self.gateway = f"198.18.{number}.1"
         self._comment = ["-m", "comment", "--comment", f"buildfarm farm {number}"]
 
     def address(self, index: int) -> str:
@@ -39,7 +40,7 @@ class Network:
         inside = ["-n", self.switch]
         _ip(*inside, "link", "set", "lo", "up")
         _ip(*inside, "link", "add", "br0", "type", "bridge")
-        _ip(*inside, "addr", "add", f"198.18.{self.number}.1/24", "dev", "br0")
+        _ip(*inside, "addr", "add", f"{self.gateway}/24", "dev", "br0")
         _ip(*inside, "link", "set", "br0", "up", "mtu", str(MTU))
         _ip("link", "add", self.uplink, "type", "veth", "peer", "name", "up0", "netns", self.switch)
         _ip("addr", "add", f"{machine}/30", "dev", self.uplink)
@@ -63,15 +64,14 @@ class Network:
         _ip(*inside, "link", "set", "lo", "up")
         _ip(*inside, "addr", "add", f"{self.address(index)}/24", "dev", "host0")
         _ip(*inside, "link", "set", "host0", "up", "mtu", str(MTU))
-        _ip(*inside, "route", "add", "default", "via", f"198.18.{self.number}.1")
+        _ip(*inside, "route", "add", "default", "via", self.gateway)
         return name
 
-    def tap(self, index: int) -> str:
-        """Make a tap on the bridge for a virtual machine; returns its name (in namespace `switch`)."""
+    def tap(self, index: int) -> None:
+        """Make the tap of host `index`, a virtual machine, on the bridge: `tapINDEX` in namespace `switch`."""
         name = f"tap{index}"
         _ip("-n", self.switch, "tuntap", "add", name, "mode", "tap")
         _ip("-n", self.switch, "link", "set", name, "master", "br0", "up", "mtu", str(MTU))
-        return name
 
     def down(self) -> None:
         """Remove all of it, whatever of it there is."""

@@ -29,7 +29,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 class RegistryError(Exception):
-    """A registry refused a request; the message names it and the answer."""
+    """A request to a registry failed; the message names it and the answer."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def push(
     `registry` is a URL, `http://…` or `https://…`; `cafile` is trusted beside
     the machine's own authorities; `auth` is a user and a password (HTTP Basic).
     A single image gets an index too. What the registry has is not sent again.
-    Raises RegistryError, and OSError if the registry cannot be reached.
+    Raises RegistryError.
     """
     remote = _Registry(registry, name, auth, cafile)
     manifests = []
@@ -135,9 +135,7 @@ def _image_config(platform: str, image: Image) -> dict[str, Any]:
 class _Registry:
     """One repository of a registry."""
 
-    def __init__(
-        self, url: str, name: str, auth: tuple[str, str] | None, cafile: Path | None
-    ) -> None:
+    def __init__(self, url: str, name: str, auth: tuple[str, str] | None, cafile: Path | None) -> None:
         self.base = f"{url.rstrip('/')}/v2/{name}/"
         self.headers = {}
         if auth:
@@ -176,14 +174,14 @@ class _Registry:
     ) -> Any:
         """One request; the answer has `status` and `headers`, its body is read."""
         url = urllib.parse.urljoin(self.base, path)
-        request = urllib.request.Request(
-            url, data, {**self.headers, **(headers or {})}, method=method
-        )
+        request = urllib.request.Request(url, data, {**self.headers, **(headers or {})}, method=method)
         try:
             with self.opener.open(request, timeout=120) as answer:
                 answer.read()
         except urllib.error.HTTPError as error:
             answer = error
+        except OSError as error:
+            raise RegistryError(f"{method} {url}: {error}") from error
         if answer.status not in expect:
             body = answer.read(500).decode(errors="replace") if answer.fp else ""
             raise RegistryError(f"{method} {url}: {answer.status} {answer.reason}: {body}")

@@ -25,4 +25,3 @@ func ResolveCacheImporterFunc() remotecache.ResolveCacheImporterFunc {
 		return nil, ocispecs.Descriptor{}, errLeftOut
 	}
 }
-
