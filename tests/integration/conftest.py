@@ -17,12 +17,13 @@ from hosts import Host
 
 #: Engines 20.10, 26.1 and 28.5, controllers with buildx 0.13 and 0.29, and bare hosts.
 HOSTS = [
-    Host("ctl", "trixie+controller"),
+    Host("ctl", "trixie+workstation"),
     Host("ctlnew", "forky+controller"),
     Host("old1", "bookworm+engine"),
     Host("mid1", "trixie+engine"),
     Host("mid2", "trixie+engine"),
     Host("new1", "forky+engine"),
+    Host("barectl", "trixie"),
     Host("bare1", "trixie"),
     Host("bare2", "trixie"),
 ]

@@ -1,0 +1,99 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks from bare hosts on: predicted by check mode, done once, nothing left for a second run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import seed
+from ansible_runs import CHECKOUT, LiveFarm, Run
+
+GROUPS = {"buildx_controllers": {"barectl": None}, "buildx_nodes": {"bare1": None, "bare2": None}}
+#: What a run may write without changing the host: its own logs, caches and temporary files.
+PASSING = "/var/log|/var/cache|/var/lib/systemd|/root/.ansible|/var/lib/apt/periodic|/etc/ssh/ssh_host"
+
+
+@pytest.fixture(scope="module")
+def variables(farm: LiveFarm) -> dict[str, Any]:
+    """What the user of this farm declares."""
+    return {
+        "farm_platforms": ["linux/amd64", "linux/arm64"],
+        "farm_driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
+        "farm_buildkitd_config": f'[registry."{farm.registry}"]\n  http = true\n',
+        "listener_daemon_config": {"insecure-registries": [farm.registry]},
+        "emulators_image": f"{farm.registry}/{seed.EMULATOR}",
+        "images_list": [
+            {
+                "name": f"{farm.registry}/site/hello:latest",
+                "source": str(CHECKOUT / "examples/hello"),
+                "context": "/srv/hello",
+                "build_args": {"REGISTRY": f"{farm.registry}/library"},
+                "run": {"command": ["/hello"], "expected_regex": "hello from {platform} on .*"},
+            }
+        ],
+    }
+
+
+def play(farm: LiveFarm, name: str, variables: dict[str, Any], check: bool = False) -> Run:
+    """Run one of the collection's playbooks."""
+    run = farm.playbook(f"buildfarm.multiarch.{name}", variables=variables, inventory=GROUPS, check=check)
+    return run.expect_success()
+
+
+def fingerprint(farm: LiveFarm) -> dict[str, str]:
+    """What is on each host: files with size and time, units that run, handlers of the kernel."""
+    files = f"find / -xdev -type f -printf '%p %s %T@\\n' | grep -vE '^({PASSING})' | sort"
+    units = "systemctl list-units --type=service --state=running --plain --no-legend | cut -d' ' -f1 | grep -v ssh"
+    command = f"({files}; {units}; ls /proc/sys/fs/binfmt_misc) | sha256sum"
+    return {host: farm.ssh(host, command) for hosts in GROUPS.values() for host in hosts}
+
+
+def test_site_from_bare_hosts(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    before = fingerprint(farm)
+    predicted = play(farm, "site", variables, check=True)
+    assert fingerprint(farm) == before, "check mode changed a host"
+    done = play(farm, "site", variables)
+    assert sorted(done.changed) == sorted(predicted.changed)
+    assert len(done.changed) >= 8  # packages, listener, certificates, contexts, builder …
+
+
+def test_site_again_changes_nothing(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    before = fingerprint(farm)
+    assert play(farm, "site", variables).changed == []
+    assert fingerprint(farm) == before
+    assert play(farm, "site", variables, check=True).changed == []
+
+
+def test_build_and_verify(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    predicted = play(farm, "build", variables, check=True)
+    done = play(farm, "build", variables)
+    assert sorted(done.changed) == sorted(predicted.changed)
+    (verified,) = (task.result["results"] for task in done.tasks if task.action.endswith("image_verify"))
+    platforms = {entry["platform"]: entry for entry in verified[0]["image"]["platforms"]}
+    assert {name: entry["native"] for name, entry in platforms.items()} == {"linux/amd64": True, "linux/arm64": False}
+    assert platforms["linux/arm64"]["output"].strip() == "hello from linux/arm64 on aarch64"
+    assert play(farm, "build", variables).changed == []
+    assert play(farm, "verify", variables).changed == []
+
+
+def test_verify_names_what_is_missing(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    (image,) = variables["images_list"]
+    asked = {**variables, "images_list": [{**image, "platforms": ["linux/amd64", "linux/arm64", "linux/s390x"]}]}
+    run = farm.playbook("buildfarm.multiarch.verify", variables=asked, inventory=GROUPS)
+    assert run.rc != 0
+    assert "linux/s390x" in str([task.result for task in run.tasks if task.outcome == "failed"])
+
+
+def test_teardown(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    predicted = play(farm, "teardown", variables, check=True)
+    done = play(farm, "teardown", variables)
+    assert sorted(done.changed) == sorted(predicted.changed)
+    assert len(done.changed) >= 5  # builder, contexts, handler, two listeners
+    assert play(farm, "teardown", variables).changed == []
+    for host in GROUPS["buildx_nodes"]:
+        assert "2376" not in farm.ssh(host, "ss -ltn")
+        assert farm.ssh(host, "docker ps --all --quiet; docker volume ls --quiet") == ""
