@@ -42,9 +42,12 @@ def main(argument_spec: Dict[str, Any], logic: Logic, **module_options: Any) -> 
     except FarmError as exc:
         module.fail_json(msg=exc.message, **exc.details)
     except Exception as exc:  # pylint: disable=broad-except
-        module.fail_json(msg=f"unexpected {type(exc).__name__}: {exc}; please report it", exception=traceback.format_exc())
+        module.fail_json(
+            msg=f"unexpected {type(exc).__name__}: {exc}; please report it", exception=traceback.format_exc()
+        )
     if isinstance(outcome, Outcome):
         for warning in outcome.warnings:
             module.warn(warning)
         module.exit_json(**outcome.as_result())
-    module.exit_json(changed=False, **outcome)
+    else:
+        module.exit_json(changed=False, **outcome)

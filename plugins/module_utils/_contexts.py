@@ -21,7 +21,6 @@ from ._endpoints import DEFAULT_SOCKET
 from ._errors import FarmError
 from ._files import read_bytes
 
-
 TLS_NAMES = ("ca", "cert", "key")
 
 
@@ -34,7 +33,7 @@ class TlsFiles:
     key: Optional[Path] = None
 
     @classmethod
-    def of(cls, directory: Path) -> Optional["TlsFiles"]:
+    def of(cls, directory: Path) -> Optional[TlsFiles]:
         """Return what a directory holds under docker's names ``ca.pem``, ``cert.pem``, ``key.pem``, None if nothing."""
         found = [path if path.is_file() else None for path in (directory / f"{name}.pem" for name in TLS_NAMES)]
         return cls(*found) if any(found) else None
@@ -83,7 +82,7 @@ class ContextStore:
         """
         if name == "default":
             return self._default()
-        meta = self._read(self.meta_dir(name) / "meta.json")
+        meta = self.read(name)
         if meta is None:
             return None
         engine = (meta.get("Endpoints") or {}).get("docker") or {}
@@ -94,6 +93,13 @@ class ContextStore:
             tls=TlsFiles.of(self.tls_dir(name)),
             skip_tls_verify=bool(engine.get("SkipTLSVerify")),
         )
+
+    def read(self, name: str) -> Optional[Mapping[str, Any]]:
+        """Return a stored context's description as docker keeps it, None if there is none of that name.
+
+        :raises FarmError: it cannot be read or is not what docker writes.
+        """
+        return self._read(self.meta_dir(name) / "meta.json")
 
     def names(self) -> Tuple[str, ...]:
         """Return the names of all stored contexts in order, ``default`` not among them.

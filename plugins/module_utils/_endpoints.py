@@ -21,8 +21,8 @@ _CONTEXT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+\Z")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?\Z|[0-9a-f.]*:[0-9a-f:.]+(%[a-z0-9._-]+)?\Z")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
 
-#: The port that docker and buildx add to a ``tcp://`` URL without one.
-PLAIN_PORT = 2375
+#: The port that docker and buildx add to a ``tcp://`` URL without one, and docker's usual one with TLS.
+PLAIN_PORT, TLS_PORT = 2375, 2376
 DEFAULT_SOCKET = "/var/run/docker.sock"
 _WANTED = "wanted tcp://HOST:PORT, unix:///PATH, ssh://[USER@]HOST[:PORT] or the name of a docker context"
 
@@ -50,9 +50,10 @@ class Endpoint:
         return self.text
 
     @classmethod
-    def parse(cls, text: str) -> "Endpoint":
+    def parse(cls, text: str, default_port: int = PLAIN_PORT) -> Endpoint:
         """Read an endpoint as a user writes it.
 
+        :param default_port: for a ``tcp`` URL without one.
         :raises FarmError: it is neither a URL that docker knows on Linux nor a possible name of a context.
         """
         text = text.strip()
@@ -71,17 +72,17 @@ class Endpoint:
             raise FarmError(f"endpoint {shown!r}: {_WANTED}")
         if url.scheme == "unix":
             return cls._unix(text)
-        return cls._network(text, url, port)
+        return cls._network(text, url, port or (default_port if url.scheme == "tcp" else None))
 
     @classmethod
-    def _unix(cls, text: str) -> "Endpoint":
+    def _unix(cls, text: str) -> Endpoint:
         path = text[len("unix://") :] or DEFAULT_SOCKET
         if not path.startswith("/"):
             raise FarmError(f"endpoint {text!r}: the socket's path is not absolute; wanted unix:///PATH")
         return cls("unix", f"unix://{path}", path=path)
 
     @classmethod
-    def _network(cls, text: str, url: SplitResult, port: Optional[int]) -> "Endpoint":
+    def _network(cls, text: str, url: SplitResult, port: Optional[int]) -> Endpoint:
         host, user, path = url.hostname or "", url.username or "", url.path.rstrip("/")
         if not _HOST.match(host) or (user and not _USER.match(user)):
             raise FarmError(f"endpoint {text!r}: {_WANTED}")
@@ -89,7 +90,6 @@ class Endpoint:
         if url.scheme == "tcp":
             if user or path:
                 raise FarmError(f"endpoint {text!r}: a tcp URL has neither user nor path; wanted tcp://HOST:PORT")
-            port = port or PLAIN_PORT
             return cls("tcp", f"tcp://{shown}:{port}", host, port)
         login = f"{user}@" if user else ""
         suffix = f":{port}" if port else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Optional, Union
+from typing import Iterable, List, Optional, Tuple, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -33,18 +33,34 @@ def write_atomically(path: PathLike, content: bytes, mode: int = 0o644) -> None:
     :param mode: permission bits of the file; set before its content is written.
     :raises OSError: the directory is missing or cannot be written.
     """
-    path = os.path.realpath(path)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
+    write_together([(path, content, mode)])
+
+
+def write_together(files: Iterable[Tuple[PathLike, bytes, int]]) -> None:
+    """Replace files that belong together, a key and its certificate, with the least time between them.
+
+    All are on disk before the first is visible; each is replaced as ``write_atomically`` does it, in the order given.
+
+    :param files: path, content and permission bits of each.
+    :raises OSError: a directory is missing or cannot be written; nothing is replaced then.
+    """
+    staged: List[Tuple[str, str]] = []
     try:
-        with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        for name, content, mode in files:
+            path = os.path.realpath(name)
+            handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
+            staged.append((temporary, path))
+            with os.fdopen(handle, "wb") as stream:
+                os.fchmod(stream.fileno(), mode)
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        while staged:
+            os.replace(*staged[0])
+            del staged[0]
+    finally:
+        for temporary, _path in staged:
+            os.unlink(temporary)
 
 
 def restore(path: PathLike, content: Optional[bytes], mode: int = 0o644) -> None:

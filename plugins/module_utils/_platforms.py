@@ -50,7 +50,7 @@ class Platform:
         return "/".join(part for part in (self.os, self.arch, self.variant) if part)
 
     @classmethod
-    def parse(cls, text: str) -> "Platform":
+    def parse(cls, text: str) -> Platform:
         """Read and normalise a platform as a user writes it (``linux/arm64/v8``, ``linux/armhf``).
 
         :raises FarmError: the text is no platform that BuildKit knows.
@@ -61,7 +61,7 @@ class Platform:
         return cls.make(parts[0], parts[1], parts[2] if len(parts) == 3 else "", text)
 
     @classmethod
-    def make(cls, os: str, arch: str, variant: str = "", text: Optional[str] = None) -> "Platform":
+    def make(cls, os: str, arch: str, variant: str = "", text: Optional[str] = None) -> Platform:
         """Normalise a platform given in parts, as in an image index.
 
         :raises FarmError: BuildKit does not know the operating system, the architecture or the variant.
@@ -70,7 +70,9 @@ class Platform:
         arch, implied = _ARCH_ALIASES.get(arch, (arch, ""))
         variant = variant or implied
         if os not in _SYSTEMS:
-            raise FarmError(f"platform {shown!r}: unknown operating system {os!r}; known: {', '.join(sorted(_SYSTEMS))}")
+            raise FarmError(
+                f"platform {shown!r}: unknown operating system {os!r}; known: {', '.join(sorted(_SYSTEMS))}"
+            )
         if arch not in _ARCHITECTURES:
             raise FarmError(
                 f"platform {shown!r}: unknown architecture {arch!r}; known: {', '.join(sorted(_ARCHITECTURES))}"
@@ -108,4 +110,6 @@ def runs_natively(platform: Platform, native: Platform) -> bool:
     amd64 runs 386, and variants of one architecture (``arm/v6`` on ``arm/v7``, ``amd64/v2``) count as native.
     arm64 is not taken to run 32-bit arm: many arm64 server processors cannot.
     """
-    return platform.os == native.os and (platform.arch == native.arch or (native.arch, platform.arch) == ("amd64", "386"))
+    return platform.os == native.os and (
+        platform.arch == native.arch or (native.arch, platform.arch) == ("amd64", "386")
+    )

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
@@ -67,25 +68,30 @@ def run(
     """
     environment: Dict[str, str] = dict(os.environ, LC_ALL="C.UTF-8", **(env or {}))
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             list(argv),
             env=environment,
-            input=(stdin or "").encode(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            timeout=timeout,
-            check=False,
+            start_new_session=True,
         )
     except OSError as exc:
         failed = Result(tuple(argv), 127, "", exc.strerror or str(exc))
         raise CommandError(f"{argv[0]} could not be started", failed) from exc
-    except subprocess.TimeoutExpired as exc:
-        said = (exc.stderr or b"").decode(errors="replace")
-        failed = Result(tuple(argv), 124, (exc.stdout or b"").decode(errors="replace"), said)
-        raise CommandError(f"{argv[0]} was ended after {timeout:g} seconds without finishing", failed) from exc
-    return Result(
-        tuple(argv), done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    )
+    with process:
+        try:
+            stdout, stderr = process.communicate((stdin or "").encode(), timeout)
+        except BaseException as exc:
+            # The whole group: before Docker 25 a plugin outlives the docker command that started it.
+            os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(exc, subprocess.TimeoutExpired):
+                raise
+            stdout, stderr = process.communicate()
+            failed = Result(tuple(argv), 124, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+            message = f"{argv[0]} was ended after {timeout:g} seconds without finishing"
+            raise CommandError(message, failed) from exc
+    return Result(tuple(argv), process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
 def checked(runner: Runner, argv: Sequence[str], failure: str, **options: object) -> Result:

@@ -1,0 +1,238 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Certificates: reading, checking and issuing them with the cryptography library (3.3 and later).
+
+What is issued satisfies Go's verifier of every Docker since 19.03, and OpenSSL's strict mode (RFC 5280 profiles).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, Optional, Sequence, Tuple
+
+from ._errors import missing_library
+
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+except ImportError as exc:
+    _MISSING: Optional[ImportError] = exc
+else:
+    _MISSING = None
+
+#: How far a certificate's validity begins in the past, for hosts whose clocks are late.
+BACKDATE = timedelta(hours=1)
+#: The longest common name that X.520 allows, in characters.
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of a certificate.
+
+    :ivar pem: as stored.
+    :ivar sans: DNS names in lower case and IP addresses, sorted.
+    :ivar servers: whether it is for servers.
+    :ivar clients: whether it is for clients.
+    :ivar public_key: DER, to compare.
+    :ivar fingerprint: SHA-256 of its DER form, as ``openssl x509 -fingerprint -sha256`` writes it.
+    """
+
+    pem: bytes
+    not_after: datetime
+    sans: Tuple[str, ...]
+    authority: bool
+    servers: bool
+    clients: bool
+    public_key: bytes
+    fingerprint: str
+    parsed: Any = field(repr=False, compare=False)
+
+    def signed_by(self, ca: Certificate) -> bool:
+        """Say whether a CA, or its predecessor with the same name and key, issued this certificate."""
+        key, signed = ca.parsed.public_key(), self.parsed
+        if signed.issuer != ca.parsed.subject:
+            return False
+        try:
+            if isinstance(key, rsa.RSAPublicKey):
+                scheme = padding.PKCS1v15()
+                key.verify(signed.signature, signed.tbs_certificate_bytes, scheme, signed.signature_hash_algorithm)
+            else:
+                key.verify(signed.signature, signed.tbs_certificate_bytes, ec.ECDSA(signed.signature_hash_algorithm))
+        except InvalidSignature:
+            return False
+        return True
+
+
+def require_library() -> None:
+    """Check that cryptography is installed; call it before any other function here.
+
+    :raises FarmError: it is not.
+    """
+    if _MISSING is not None:
+        raise missing_library("cryptography", _MISSING)
+
+
+def read_certificate(pem: bytes) -> Certificate:
+    """Read a certificate.
+
+    :raises ValueError: it is none in PEM.
+    """
+    parsed = x509.load_pem_x509_certificate(pem)
+    usage = _extension(parsed, x509.ExtendedKeyUsage) or ()
+    constraints = _extension(parsed, x509.BasicConstraints)
+    return Certificate(
+        pem=pem,
+        not_after=_not_after(parsed),
+        sans=_sans(parsed),
+        authority=bool(constraints and constraints.ca),
+        servers=ExtendedKeyUsageOID.SERVER_AUTH in usage,
+        clients=ExtendedKeyUsageOID.CLIENT_AUTH in usage,
+        public_key=_der(parsed.public_key()),
+        fingerprint=":".join(f"{byte:02X}" for byte in parsed.fingerprint(hashes.SHA256())),
+        parsed=parsed,
+    )
+
+
+def public_key(key_pem: bytes) -> bytes:
+    """Return the public key, DER, of a private one.
+
+    :raises ValueError: it is no elliptic curve or RSA key in PEM without a password.
+    """
+    return _der(_load_key(key_pem).public_key())
+
+
+def new_key() -> bytes:
+    """Return a new private key in PEM: P-256, which every Docker in use accepts."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def issue_authority(key_pem: bytes, name: str, not_after: datetime, previous: Optional[Certificate] = None) -> bytes:
+    """Return a CA's self-signed certificate in PEM.
+
+    :param name: its common name.
+    :param previous: the certificate it replaces; its subject is kept, so that with the same key what it signed
+        stays valid.
+    """
+    key = _load_key(key_pem)
+    subject = previous.parsed.subject if previous else _name(name)
+    builder = _builder(subject, subject, key.public_key(), not_after)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(authority=True), critical=True)
+    return _signed(builder, key)
+
+
+def issue(
+    ca: Certificate,
+    ca_key_pem: bytes,
+    key_pem: bytes,
+    name: str,
+    sans: Sequence[str],
+    server: bool,
+    not_after: datetime,
+) -> bytes:
+    """Return a certificate signed by the CA, in PEM; it does not outlive the CA.
+
+    :param sans: DNS names and IP addresses; a server's must name it.
+    :param server: for servers, otherwise for clients.
+    """
+    ca_key, key = _load_key(ca_key_pem), _load_key(key_pem)
+    usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = _builder(_name(name), ca.parsed.subject, key.public_key(), min(not_after, ca.not_after))
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(authority=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
+    if sans:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_san(text) for text in sans]), critical=False)
+    return _signed(builder, ca_key)
+
+
+def _signed(builder: Any, key: Any) -> bytes:
+    pem: bytes = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return pem
+
+
+def _builder(subject: Any, issuer: Any, key: Any, not_after: datetime) -> Any:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(timezone.utc) - BACKDATE)
+        .not_valid_after(not_after)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(authority: bool) -> Any:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> Any:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:_LONGEST_NAME])])
+
+
+def _san(text: str) -> Any:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _sans(parsed: Any) -> Tuple[str, ...]:
+    names = _extension(parsed, x509.SubjectAlternativeName)
+    if names is None:
+        return ()
+    found = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+    found += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return tuple(sorted(found))
+
+
+def _extension(parsed: Any, kind: Any) -> Any:
+    try:
+        return parsed.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _not_after(parsed: Any) -> datetime:
+    # cryptography 42 added the aware form and deprecated the naive one.
+    aware: Optional[datetime] = getattr(parsed, "not_valid_after_utc", None)
+    return aware or parsed.not_valid_after.replace(tzinfo=timezone.utc)
+
+
+def _der(key: Any) -> bytes:
+    der: bytes = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return der
+
+
+def _load_key(pem: bytes) -> Any:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (TypeError, UnsupportedAlgorithm) as exc:  # TypeError: it has a password
+        raise ValueError(str(exc)) from exc
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
+        raise ValueError("neither an elliptic curve key nor an RSA key")
+    return key

@@ -1,0 +1,255 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_certificates
+short_description: Issue and renew the certificates of a farm of Docker engines
+version_added: 1.0.0
+description:
+  - Keeps a private certificate authority (CA) in a directory of the controller, and issues with it a server
+    certificate for each engine and client certificates for those who use them, all in one task.
+  - Certificates are issued anew, with a new key, when they are missing, cannot be read, do not fit their key, are not
+    signed by the CA, name other hosts than declared, or expire within O(renew_before_days).
+  - A CA that expires within O(renew_before_days) is renewed with the key it has, so that what it signed before stays
+    trusted until the new certificates are everywhere.
+  - Keys are P-256 and only their owner can read them. No key leaves the directory, and none is returned.
+  - Certificates that are no longer declared are left alone.
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+requirements:
+  - The Python library cryptography, 3.3 or later. In check mode it is not needed where no certificate is there yet.
+attributes:
+  check_mode:
+    support: full
+    description: Predicts what is issued and why. Values that only exist once it is issued are V(none).
+  diff_mode:
+    support: full
+    description: Shows for each certificate what is wrong with it, its names and its key's permissions.
+  idempotent:
+    support: partial
+    description: With O(rotate) other than V(none) each run issues certificates. Otherwise a second run changes nothing.
+options:
+  directory:
+    description:
+      - Where the CA and its certificates are kept. C(~) is expanded. It is created with mode V(0700).
+      - It holds C(ca.pem) and C(ca-key.pem), and under C(servers/NAME) and C(clients/NAME) the files C(ca.pem),
+        C(cert.pem) and C(key.pem); a client's directory can be used as E(DOCKER_CERT_PATH).
+      - A CA of your own can be put there before the first run. Its key must be an elliptic curve or an RSA key without
+        a password.
+      - Where the controller is thrown away after each job, this must be a place that stays.
+    type: path
+    default: ~/.config/buildfarm/certificates
+  servers:
+    description:
+      - The engines that need a certificate.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - A host name or an IP address. The certificate is valid for it, and the certificate's directory is called so.
+        type: str
+        required: true
+      sans:
+        description:
+          - Further names that clients may reach the engine by. Host names, also with C(*) as the first label, and IP
+            addresses are told apart by their form.
+        type: list
+        elements: str
+        default: []
+  clients:
+    description:
+      - Those who need a certificate to use the engines.
+      - A name is the certificate's common name, and the name of its directory. An authorization plugin of the engine
+        sees it as the user.
+    type: list
+    elements: str
+    default: [client]
+  validity_days:
+    description:
+      - For how many days a server's or client's certificate is issued. None outlives the CA.
+      - Certificates that are valid for longer because they were issued under another setting are kept.
+    type: int
+    default: 365
+  renew_before_days:
+    description:
+      - How many days before their end certificates are issued anew. Let the task run more often than that.
+      - Must be less than O(validity_days) and O(ca_validity_days).
+    type: int
+    default: 30
+  ca_common_name:
+    description:
+      - The CA's name, used when the CA is made. It does not change when the CA is renewed.
+    type: str
+    default: Docker build farm CA
+  ca_validity_days:
+    description:
+      - For how many days the CA is issued, and renewed.
+    type: int
+    default: 3650
+  rotate:
+    description:
+      - What to issue anew with new keys whatever its state, after a key may have become known to others for example.
+      - V(certificates) issues all declared server and client certificates, V(all) the CA too.
+      - After V(all) engines and clients trust each other again only when both have received their new files.
+    type: str
+    choices: [none, certificates, all]
+    default: none
+notes:
+  - Validity begins an hour in the past, for hosts whose clocks are late.
+  - A CA on disk that cannot be used (damaged, not a CA, with a key that does not fit) fails the task. It is never
+    replaced unless O(rotate=all).
+  - C(ca-key.pem) can be kept elsewhere. The task needs it only when something is to be issued.
+  - A run that was interrupted is continued by the next one. Runs for the same directory wait for each other.
+seealso:
+  - module: buildfarm.multiarch.docker_listener
+  - module: buildfarm.multiarch.docker_context
+  - name: Protect the Docker daemon socket
+    description: What Docker says about certificates for its engine.
+    link: https://docs.docker.com/engine/security/protect-access/
+"""
+
+EXAMPLES = r"""
+- name: Issue what the farm needs
+  buildfarm.multiarch.docker_certificates:
+    servers:
+      - name: amd1.example.com
+      - name: arm1.example.com
+        sans:
+          - arm1
+          - 192.0.2.17
+  register: certificates
+
+- name: Issue a certificate for each node of the inventory under all its names, and one for each of two users
+  buildfarm.multiarch.docker_certificates:
+    directory: /etc/buildfarm/certificates
+    servers: "{{ groups['buildx_nodes'] | buildfarm.multiarch.farm_servers(hostvars) }}"
+    clients:
+      - builder
+      - monitoring
+
+- name: Short-lived certificates, from a task that runs daily
+  buildfarm.multiarch.docker_certificates:
+    servers:
+      - name: amd1.example.com
+    validity_days: 14
+    renew_before_days: 7
+
+- name: Begin anew after the CA's key was copied by someone
+  buildfarm.multiarch.docker_certificates:
+    servers:
+      - name: amd1.example.com
+    rotate: all
+"""
+
+RETURN = r"""
+ca:
+  description: The CA.
+  returned: success
+  type: dict
+  contains:
+    path:
+      description: File of its certificate.
+      type: str
+      sample: /root/.config/buildfarm/certificates/ca.pem
+    pem:
+      description: Its certificate. V(none) in check mode if it would be issued.
+      type: str
+      sample: "-----BEGIN CERTIFICATE-----\n..."
+    not_after:
+      description: Its end, in UTC. V(none) in check mode if it would be issued.
+      type: str
+      sample: "2036-01-30T12:00:00Z"
+    fingerprint:
+      description: SHA-256 of the certificate. V(none) in check mode if it would be issued.
+      type: str
+      sample: "7A:5C:0B:..."
+servers:
+  description: The declared servers' certificates by name.
+  returned: success
+  type: dict
+  sample:
+    arm1.example.com:
+      ca_path: /root/.config/buildfarm/certificates/servers/arm1.example.com/ca.pem
+      cert_path: /root/.config/buildfarm/certificates/servers/arm1.example.com/cert.pem
+      certificate: "-----BEGIN CERTIFICATE-----\n..."
+      fingerprint: "04:D1:77:..."
+      key_path: /root/.config/buildfarm/certificates/servers/arm1.example.com/key.pem
+      not_after: "2027-01-30T12:00:00Z"
+      sans: [192.0.2.17, arm1, arm1.example.com]
+  contains:
+    NAME:
+      description: One entry for each server.
+      type: dict
+      contains:
+        ca_path:
+          description: File of the copy of the CA's certificate.
+          type: str
+        cert_path:
+          description: File of the certificate.
+          type: str
+        key_path:
+          description: File of its key.
+          type: str
+        certificate:
+          description: The certificate in PEM. V(none) in check mode if it would be issued.
+          type: str
+        fingerprint:
+          description: SHA-256 of the certificate. V(none) in check mode if it would be issued.
+          type: str
+        not_after:
+          description: Its end, in UTC. V(none) in check mode if it would be issued.
+          type: str
+        sans:
+          description: The names that it is valid for, sorted.
+          type: list
+          elements: str
+clients:
+  description: The declared clients' certificates by name, as RV(servers) without C(sans).
+  returned: success
+  type: dict
+  sample:
+    client:
+      ca_path: /root/.config/buildfarm/certificates/clients/client/ca.pem
+      cert_path: /root/.config/buildfarm/certificates/clients/client/cert.pem
+      certificate: "-----BEGIN CERTIFICATE-----\n..."
+      fingerprint: "9F:20:E6:..."
+      key_path: /root/.config/buildfarm/certificates/clients/client/key.pem
+      not_after: "2027-01-30T12:00:00Z"
+actions:
+  description: What was, or in check mode would be, done. Each entry is a list of one sentence.
+  returned: success
+  type: list
+  elements: list
+  sample: [["issue server 'arm1.example.com': it expires 2026-02-20T08:00:00Z"]]
+"""
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificates import certificates
+
+ARGUMENT_SPEC = {
+    "directory": {"type": "path", "default": "~/.config/buildfarm/certificates"},
+    "servers": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "sans": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "clients": {"type": "list", "elements": "str", "default": ["client"]},
+    "validity_days": {"type": "int", "default": 365},
+    "renew_before_days": {"type": "int", "default": 30},
+    "ca_common_name": {"type": "str", "default": "Docker build farm CA"},
+    "ca_validity_days": {"type": "int", "default": 3650},
+    "rotate": {"type": "str", "choices": ["none", "certificates", "all"], "default": "none"},
+}
+
+if __name__ == "__main__":
+    main(ARGUMENT_SPEC, certificates)

@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_endpoint_info
+short_description: Find out what Docker engines there are behind endpoints, and why others cannot be reached
+version_added: 1.0.0
+description:
+  - Asks many engines at once for their version, architecture and platform, over the way that docker and buildx take.
+  - Tells how a connection is secured, when the engine's certificate ends, and in one sentence why an engine cannot be
+    reached.
+  - Takes no longer than O(timeout), whatever hosts and firewalls do.
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+extends_documentation_fragment:
+  - buildfarm.multiarch.controller
+requirements:
+  - C(ssh) for endpoints over ssh. Otherwise nothing, no docker CLI and no Python library.
+attributes:
+  check_mode:
+    support: full
+    description: Only reads.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  endpoints:
+    description:
+      - Names of docker contexts, and URLs C(tcp://HOST:PORT), C(ssh://[USER@]HOST[:PORT][/SOCKET]) or C(unix:///PATH).
+      - The context V(default) is what E(DOCKER_HOST), E(DOCKER_TLS_VERIFY) and E(DOCKER_CERT_PATH) say, otherwise
+        C(unix:///var/run/docker.sock).
+      - Over ssh nothing is asked. The host's key must be known, and login must work without a password.
+    type: list
+    elements: str
+    required: true
+  ca:
+    description:
+      - File on this host with the CA's certificate, for the C(tcp) URLs among O(endpoints). Contexts have their own.
+      - If O(ca), O(cert) and O(key) are unset, C(tcp) URLs are asked without TLS.
+    type: path
+  cert:
+    description:
+      - File on this host with the client's certificate, for the C(tcp) URLs.
+    type: path
+  key:
+    description:
+      - File on this host with the key of O(cert).
+    type: path
+  timeout:
+    description:
+      - Seconds for all endpoints together, as they are asked at the same time.
+    type: float
+    default: 5
+  require_reachable:
+    description:
+      - Whether the task fails unless all engines are reached. The message then names each that is not, and why.
+    type: bool
+    default: false
+seealso:
+  - module: buildfarm.multiarch.docker_context
+  - module: buildfarm.multiarch.docker_listener
+"""
+
+EXAMPLES = r"""
+- name: Look at the farm's engines
+  buildfarm.multiarch.docker_endpoint_info:
+    endpoints:
+      - amd1
+      - arm1
+      - ssh://builder@z15.example.com
+  register: engines
+
+- name: Go on only if all engines are there and certificates last for another week
+  buildfarm.multiarch.docker_endpoint_info:
+    endpoints: "{{ groups['buildx_nodes'] }}"
+    require_reachable: true
+  register: engines
+  failed_when: >-
+    engines is failed or engines.endpoints | map(attribute='certificate_expires') | select | min
+    < '%Y-%m-%dT%H:%M:%SZ' | strftime(ansible_date_time.epoch | int + 7 * 86400, utc=true)
+
+- name: Check that an engine lets nobody in without a certificate
+  buildfarm.multiarch.docker_endpoint_info:
+    endpoints:
+      - tcp://amd1.example.com:2376
+    ca: ~/.docker/ca.pem
+    cert: ~/.docker/cert.pem
+    key: ~/.docker/key.pem
+  register: engine
+  failed_when: engine.endpoints[0].tls != 'mutual'
+"""
+
+RETURN = r"""
+endpoints:
+  description: What was found, in the order of O(endpoints).
+  returned: success, and failure because of O(require_reachable)
+  type: list
+  elements: dict
+  contains:
+    endpoint:
+      description: The endpoint, normalised.
+      type: str
+      sample: amd1
+    reachable:
+      description: Whether an engine answered.
+      type: bool
+      sample: true
+    version:
+      description: The engine's version. V(none) as all further facts of an engine that was not reached.
+      type: str
+      sample: 28.5.2
+    api_version:
+      description: The newest version of the API that it speaks.
+      type: str
+      sample: "1.51"
+    os:
+      description: The operating system its containers run on, V(linux) or V(windows).
+      type: str
+      sample: linux
+    architecture:
+      description: Its processor, as platforms name it.
+      type: str
+      sample: arm64
+    platform:
+      description: Its native platform. V(none) if BuildKit knows none for it.
+      type: str
+      sample: linux/arm64
+    tls:
+      description:
+        - V(mutual) if the engine takes only clients with a certificate.
+        - V(server) if it has a certificate of its own, but takes anyone.
+        - V(none) without TLS, so with C(unix) and C(ssh) too.
+      type: str
+      sample: mutual
+    certificate_expires:
+      description:
+        - When the engine's certificate ends, in UTC. V(none) without TLS, and if the certificate is not verified.
+      type: str
+      sample: "2027-01-30T12:00:00Z"
+    error:
+      description: Why the engine was not reached, and what to do. V(none) if it was.
+      type: str
+      sample: "engine amd1 (tcp://amd1:2376): connection refused; is the engine running and listening there?"
+    error_kind:
+      description:
+        - V(refused), V(timeout), V(unreachable) and V(unresolved) for the network.
+        - V(tls) for certificates and TLS, V(name) for a certificate of another name, V(files) for unusable local files.
+        - V(context) for a missing or damaged context, V(socket) for a missing or forbidden socket, V(ssh) for ssh.
+        - V(answer) for something that answers and is no engine.
+      type: str
+      sample: refused
+"""
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoint_info import endpoint_info
+
+ARGUMENT_SPEC = {
+    "docker_config": {"type": "path"},
+    "endpoints": {"type": "list", "elements": "str", "required": True},
+    "ca": {"type": "path"},
+    "cert": {"type": "path"},
+    "key": {"type": "path", "no_log": False},
+    "timeout": {"type": "float", "default": 5},
+    "require_reachable": {"type": "bool", "default": False},
+}
+
+if __name__ == "__main__":
+    main(ARGUMENT_SPEC, endpoint_info, required_together=[("cert", "key")])

@@ -1,0 +1,38 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def issue():
+    """A function that issues a certificate and its key, both PEM, by an issuer of the same form or by itself."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    def make(name, issuer=None, days=1):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(x509.load_pem_x509_certificate(issuer[0]).subject if issuer else subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_after(now + datetime.timedelta(days=days))
+            .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
+            .sign(serialization.load_pem_private_key(issuer[1], None) if issuer else key, hashes.SHA256())
+        )
+        form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        pem = serialization.Encoding.PEM
+        return certificate.public_bytes(pem), key.private_bytes(pem, *form)
+
+    return make

@@ -1,0 +1,234 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context as module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import (
+    Context,
+    ContextStore,
+    TlsFiles,
+    config_dir,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+#: sha256 of "arm1"
+ARM1 = "a3486f31b1461f9e468a002e9ba429969d12517eed761b76aaeae632301e8741"
+HOST = "tcp://arm1.example.com:2376"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BUILDX_CONFIG", "DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_TLS"):
+        monkeypatch.delenv(name, raising=False)
+    # What the files hold is checked by OpenSSL; here their bytes matter.
+    monkeypatch.setattr(module, "check_files", lambda files: None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ContextStore:
+    return ContextStore(tmp_path / "docker")
+
+
+@pytest.fixture
+def material(tmp_path: Path) -> Dict[str, str]:
+    """Return options that name files with TLS material."""
+    paths = {kind: tmp_path / f"my-{kind}.pem" for kind in ("ca", "cert", "key")}
+    for kind, path in paths.items():
+        path.write_text(f"the {kind}")
+    return {kind: str(path) for kind, path in paths.items()}
+
+
+def run(store: ContextStore, *contexts: Dict[str, Any], state: str = "present", check: bool = False) -> Dict[str, Any]:
+    params = {"docker_config": str(store.config_dir), "state": state, "contexts": list(contexts)}
+    return module.contexts(params, check, None).as_result()  # type: ignore[arg-type]
+
+
+def put(store: ContextStore, name: str, content: str) -> Path:
+    path = store.meta_dir(name) / "meta.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    return path
+
+
+@pytest.mark.parametrize("docker", ["docker-20.10.24", "docker-28.5.2"])
+def test_reads_what_docker_writes(store: ContextStore, docker: str) -> None:
+    assert store.meta_dir("arm1").name == ARM1
+    put(store, "arm1", (FIXTURES / docker / "context-meta.json").read_text())
+    tls = store.tls_dir("arm1")
+    tls.mkdir(parents=True)
+    (tls / "ca.pem").write_text("x")
+    assert store.get("arm1") == Context("arm1", "<under> the stäirs", HOST, TlsFiles(ca=tls / "ca.pem"), True)
+    assert store.get("arm2") is None
+    assert store.names() == ("arm1",)
+
+
+def test_damaged_context(store: ContextStore) -> None:
+    path = put(store, "arm1", "{")
+    with pytest.raises(FarmError, match=str(path)):
+        store.get("arm1")
+
+
+def test_default_context(store: ContextStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert store.get("default") == Context("default", "", "unix:///var/run/docker.sock")
+    (tmp_path / "cert.pem").write_text("x")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://h:2376")
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    assert store.get("default") == Context("default", "", "tcp://h:2376", TlsFiles(cert=tmp_path / "cert.pem"))
+
+
+def test_config_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert config_dir({}) == Path("/home/me/.docker")
+    monkeypatch.setenv("DOCKER_CONFIG", "/somewhere")
+    assert config_dir({}) == Path("/somewhere")
+    assert config_dir({"docker_config": "~/else"}) == Path("/home/me/else")
+
+
+def test_create_predicts_and_converges(store: ContextStore, material: Dict[str, str]) -> None:
+    item = {"name": "arm1", "host": "tcp://arm1.example.com", "description": "<under> the stäirs", **material}
+    predicted = run(store, item, check=True)
+    assert not store.config_dir.exists()
+    done = run(store, item)
+    assert predicted == done
+    assert done["actions"] == [["create context 'arm1'"]]
+    assert run(store, item) == {
+        **done,
+        "changed": False,
+        "actions": [],
+        "diff": dict.fromkeys(done["diff"], done["diff"]["after"]),
+    }
+    assert [path.read_text() for path in sorted(store.tls_dir("arm1").iterdir())] == ["the ca", "the cert", "the key"]
+    assert {path.stat().st_mode & 0o777 for path in store.tls_dir("arm1").iterdir()} == {0o600}
+    # Docker's own file says the same, except that it was told to skip the verification.
+    theirs = json.loads((FIXTURES / "docker-28.5.2" / "context-meta.json").read_text())
+    theirs["Endpoints"]["docker"]["SkipTLSVerify"] = False
+    assert json.loads((store.meta_dir("arm1") / "meta.json").read_text()) == theirs
+
+
+@pytest.mark.parametrize(
+    ("item", "change", "tls", "mode"),
+    [
+        ({}, None, "the ca", 0o600),
+        ({"host": "tcp://ARM1.example.com"}, None, "the ca", 0o600),
+        ({"host": "tcp://arm1.example.com:2377"}, {"host": "tcp://arm1.example.com:2377"}, "the ca", 0o600),
+        ({"description": "new"}, {"description": "new"}, "the ca", 0o600),
+        ({"description": ""}, {"description": ""}, "the ca", 0o600),
+        ({"skip_tls_verify": True}, {"skip_tls_verify": True}, "the ca", 0o600),
+        ({}, {"ca": "other than"}, "another ca", 0o600),
+        ({}, {"mode": "0644"}, "the ca", 0o644),
+    ],
+)
+def test_update(
+    store: ContextStore,
+    material: Dict[str, str],
+    item: Dict[str, Any],
+    change: Optional[Dict[str, Any]],
+    tls: str,
+    mode: int,
+) -> None:
+    base = {"name": "arm1", "host": HOST, **material}
+    run(store, {**base, "description": "old"})
+    path = store.meta_dir("arm1") / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "Theirs": 1}))
+    (store.tls_dir("arm1") / "ca.pem").write_text(tls)
+    (store.tls_dir("arm1") / "ca.pem").chmod(mode)
+    predicted = run(store, {**base, **item}, check=True)
+    done = run(store, {**base, **item})
+    assert predicted == done
+    assert done["changed"] == (change is not None)
+    assert run(store, {**base, **item})["changed"] is False
+    before, after = done["diff"]["before"]["arm1"], done["diff"]["after"]["arm1"]
+    differing = {key for key in before if before[key] != after[key]}
+    assert differing == set(change or ())
+    assert json.loads(path.read_text())["Theirs"] == 1
+    assert (store.tls_dir("arm1") / "ca.pem").read_text() == "the ca"
+
+
+def test_tls_material_is_kept_replaced_and_removed(store: ContextStore, material: Dict[str, str]) -> None:
+    run(store, {"name": "arm1", "host": HOST, **material})
+    assert run(store, {"name": "arm1", "host": HOST})["changed"] is False
+    assert run(store, {"name": "arm1", "host": HOST, "ca": material["ca"]})["changed"]
+    assert [path.name for path in store.tls_dir("arm1").iterdir()] == ["ca.pem"]
+    done = run(store, {"name": "arm1", "host": HOST, "insecure": True})
+    assert done["contexts"][0]["tls"] is None
+    assert store.get("arm1").tls is None  # type: ignore[union-attr]
+
+
+def test_check_mode_expects_missing_files_to_come(store: ContextStore, material: Dict[str, str]) -> None:
+    item = {"name": "arm1", "host": HOST, **material}
+    Path(material["key"]).unlink()
+    assert run(store, item, check=True)["actions"] == [["create context 'arm1'"]]
+    with pytest.raises(FarmError, match=r"arm1.*my-key\.pem: no such file"):
+        run(store, item)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([{"name": "default", "host": HOST}], "reserves"),
+        ([{"name": "a/b", "host": HOST}], "wanted"),
+        ([{"name": "arm1"}], "host is missing"),
+        ([{"name": "arm1", "host": "arm2"}], "no URL"),
+        ([{"name": "arm1", "host": HOST}], "without TLS.*insecure=true"),
+        ([{"name": "arm1", "host": HOST, "insecure": True, "ca": "/x"}], "insecure=true"),
+        ([{"name": "arm1", "host": "ssh://arm1", "ca": "/x"}], "ssh host"),
+        ([{"name": "arm1", "host": HOST, "cert": "/x"}], "cert and key"),
+        ([{"name": "arm1", "host": "ssh://a1"}, {"name": "arm1", "host": "ssh://a2"}], "more than once: arm1"),
+        ([{"name": "Farm", "host": "ssh://a1"}], "buildx builder"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_refuses(store: ContextStore, items: Any, message: str, check: bool) -> None:
+    (store.config_dir / "buildx" / "instances").mkdir(parents=True)
+    (store.config_dir / "buildx" / "instances" / "farm").touch()
+    with pytest.raises(FarmError, match=message):
+        run(store, *items, check=check)
+    assert store.names() == ()
+
+
+def test_absent(store: ContextStore, material: Dict[str, str]) -> None:
+    run(store, {"name": "arm1", "host": HOST, **material}, {"name": "arm2", "host": "ssh://arm2"})
+    both = [{"name": "arm1"}, {"name": "arm3"}]
+    predicted = run(store, *both, state="absent", check=True)
+    assert run(store, *both, state="absent") == predicted
+    assert predicted["actions"] == [["remove context 'arm1'"]]
+    assert store.names() == ("arm2",)
+    assert not store.tls_dir("arm1").parent.exists()
+    assert run(store, *both, state="absent")["changed"] is False
+
+
+def test_current_context_is_not_removed(store: ContextStore) -> None:
+    run(store, {"name": "arm2", "host": "ssh://arm2"})
+    (store.config_dir / "config.json").write_text('{"currentContext": "arm2"}')
+    with pytest.raises(FarmError, match=r"current one.*docker context use default"):
+        run(store, {"name": "arm2"}, state="absent", check=True)
+
+
+def test_failed_write_is_rolled_back(
+    store: ContextStore, material: Dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = {"name": "arm1", "host": HOST, **material}
+    run(store, item)
+    before = module.read(store, "arm1")
+    real = module.write_together
+
+    def full_disk(files: Any) -> None:
+        files = list(files)
+        real(files[:1])
+        monkeypatch.setattr(module, "write_together", real)
+        raise OSError(28, "No space left on device", str(files[1][0]))
+
+    monkeypatch.setattr(module, "write_together", full_disk)
+    Path(material["ca"]).write_text("a new ca")
+    with pytest.raises(FarmError, match=r"'arm1'.*No space left on device.*as it was"):
+        run(store, item)
+    assert module.read(store, "arm1") == before

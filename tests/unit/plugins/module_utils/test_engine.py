@@ -1,0 +1,335 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import socketserver
+import ssl
+import threading
+import time
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context, _engine, _x509
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore, TlsFiles
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoint_info import endpoint_info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import Endpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine import EngineInfo, Route
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+
+pytest.importorskip("cryptography")
+
+#: What an engine answers, shortened.
+VERSION = {"Version": "28.5.2", "ApiVersion": "1.51", "Os": "linux", "Arch": "arm64", "KernelVersion": "6.17"}
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """Answers like an engine, or as the test wants it."""
+
+    document: Any = VERSION
+
+    def do_GET(self) -> None:
+        body = b"OK" if self.path == "/_ping" else json.dumps(self.document).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "client"
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+class UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+@contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[socketserver.BaseServer]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def engine(context: Optional[ssl.SSLContext] = None, document: Any = VERSION) -> Iterator[str]:
+    """Serve at 127.0.0.1, over TLS if there is a context; gives the URL."""
+
+    class Handler(Answer):
+        def setup(self) -> None:
+            if context is not None:
+                self.request = context.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+    Handler.document = document
+    with serving(Server(("127.0.0.1", 0), Handler)) as server:
+        yield f"tcp://127.0.0.1:{server.server_address[1]}"  # type: ignore[index]
+
+
+class Authority:
+    """A CA with files of certificates."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.key = _x509.new_key()
+        pem = _x509.issue_authority(self.key, directory.name, datetime.now(timezone.utc) + timedelta(days=9))
+        self.certificate = _x509.read_certificate(pem)
+        self.ca = directory / "ca.pem"
+        self.ca.write_bytes(pem)
+
+    def issue(self, name: str, server: bool, lasts: timedelta = timedelta(days=1)) -> TlsFiles:
+        key = _x509.new_key()
+        until = datetime.now(timezone.utc) + lasts
+        files = TlsFiles(self.ca, self.directory / f"{name}-{server}.pem", self.directory / f"{name}-{server}-key.pem")
+        assert files.cert and files.key
+        files.key.write_bytes(key)
+        files.cert.write_bytes(_x509.issue(self.certificate, self.key, key, name, [name], server, until))
+        return files
+
+    def listener(self, name: str = "127.0.0.1", mutual: bool = True, **options: Any) -> ssl.SSLContext:
+        files = self.issue(name, server=True, **options)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(str(files.cert), str(files.key))
+        context.load_verify_locations(str(self.ca))
+        context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
+        return context
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("farm") / "farm")
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("other") / "other")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ContextStore:
+    return ContextStore(tmp_path / "docker")
+
+
+def probe(url: str, store: ContextStore, tls: Optional[TlsFiles] = None, timeout: float = 3) -> EngineInfo:
+    return _engine.probe(Endpoint.parse(url), store, timeout, tls)
+
+
+def test_plain_tcp(store: ContextStore) -> None:
+    with engine() as url:
+        found = probe(url, store)
+    assert found == EngineInfo(
+        Endpoint.parse(url), True, "28.5.2", "1.51", "linux", "arm64", Platform("linux", "arm64"), "none"
+    )
+    assert found.as_dict()["platform"] == "linux/arm64"
+
+
+def test_unix_socket(store: ContextStore, tmp_path: Path) -> None:
+    path = tmp_path / "docker.sock"
+    missing = probe(f"unix://{path}", store)
+    assert (missing.error_kind, f"engine unix://{path}: no such socket" in str(missing.error)) == ("socket", True)
+    with serving(UnixServer(str(path), Answer)):
+        assert probe(f"unix://{path}", store).version == "28.5.2"
+    assert probe(f"unix://{path}", store).error_kind == "refused"
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_tls_tells_who_is_let_in(store: ContextStore, authority: Authority, mutual: bool) -> None:
+    with engine(authority.listener(mutual=mutual)) as url:
+        found = probe(url, store, authority.issue("client", server=False))
+    assert (found.reachable, found.tls) == (True, "mutual" if mutual else "server")
+    expires = datetime.strptime(str(found.certificate_expires), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    assert abs(expires - datetime.now(timezone.utc) - timedelta(days=1)) < timedelta(minutes=1)
+
+
+def test_context_brings_its_certificates(store: ContextStore, authority: Authority) -> None:
+    files = authority.issue("client", server=False)
+    with engine(authority.listener()) as url:
+        item = {"name": "arm1", "host": url, "ca": str(files.ca), "cert": str(files.cert), "key": str(files.key)}
+        params = {"docker_config": str(store.config_dir), "state": "present", "contexts": [item]}
+        _docker_context.contexts(params, False, None)  # type: ignore[arg-type]
+        assert probe("arm1", store).tls == "mutual"
+    gone = probe("arm1", store)
+    assert (gone.error_kind, gone.error) == (
+        "refused",
+        f"engine arm1 ({url}): connection refused; is the engine running and listening there?",
+    )
+
+
+def test_unverified_context(store: ContextStore, stranger: Authority) -> None:
+    with engine(stranger.listener("elsewhere", mutual=False)) as url:
+        params = {
+            "docker_config": str(store.config_dir),
+            "state": "present",
+            "contexts": [{"name": "arm1", "host": url, "skip_tls_verify": True}],
+        }
+        _docker_context.contexts(params, False, None)  # type: ignore[arg-type]
+        found = probe("arm1", store)
+    assert (found.reachable, found.tls, found.certificate_expires) == (True, "server", None)
+
+
+def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Authority) -> None:
+    client = authority.issue("client", server=False)
+    foreign = stranger.issue("client", server=False)
+    with engine(authority.listener()) as url:
+        wrong_ca = probe(url, store, TlsFiles(stranger.ca, client.cert, client.key))
+        wrong_client = probe(url, store, TlsFiles(authority.ca, foreign.cert, foreign.key))
+        no_client = probe(url, store, TlsFiles(authority.ca))
+        no_file = probe(url, store, TlsFiles(authority.ca, client.cert, Path("/nowhere/key.pem")))
+        wrong_key = probe(url, store, TlsFiles(authority.ca, client.cert, foreign.key))
+    with engine(authority.listener("arm1")) as url:
+        wrong_name = probe(url, store, client)
+    with engine(authority.listener(lasts=timedelta(minutes=-1))) as url:
+        expired = probe(url, store, client)
+    with engine() as url:
+        no_tls = probe(url, store, client)
+    assert (wrong_ca.error_kind, "not signed by the given CA" in str(wrong_ca.error)) == ("tls", True)
+    assert (wrong_client.error_kind, "refused this client's certificate" in str(wrong_client.error)) == ("tls", True)
+    assert (no_client.error_kind, "wants a client certificate" in str(no_client.error)) == ("tls", True)
+    assert (no_file.error_kind, "/nowhere/key.pem: no such file" in str(no_file.error)) == ("files", True)
+    assert (wrong_key.error_kind, "matching key" in str(wrong_key.error)) == ("files", True)
+    assert (wrong_name.error_kind, "not valid for '127.0.0.1'" in str(wrong_name.error)) == ("name", True)
+    assert (expired.error_kind, "expired" in str(expired.error)) == ("tls", True)
+    assert (no_tls.error_kind, "does not speak TLS" in str(no_tls.error)) == ("tls", True)
+
+
+@pytest.mark.parametrize("document", [{}, [], {"Os": "linux"}, "x", None])
+def test_something_else_listens(store: ContextStore, document: Any) -> None:
+    with engine(document=document) as url:
+        found = probe(url, store)
+    assert (found.error_kind, "is not a Docker engine's" in str(found.error)) == ("answer", True)
+
+
+def test_unknown_architecture_has_no_platform(store: ContextStore) -> None:
+    with engine(document={**VERSION, "Arch": "sparc64"}) as url:
+        found = probe(url, store)
+    assert (found.reachable, found.architecture, found.platform) == (True, "sparc64", None)
+
+
+def test_time_limit_holds_for_all_together(store: ContextStore) -> None:
+    """One server accepts and is silent, one sends a byte now and then, one host's name takes forever."""
+
+    def drip(listener: socket.socket) -> None:
+        connection, _address = listener.accept()
+        with connection:
+            while connection.send(b"H"):
+                time.sleep(0.1)
+
+    real = socket.getaddrinfo
+
+    def slow(host: Any, *args: Any, **options: Any) -> Any:
+        if host == "slow.example.com":
+            time.sleep(5)
+        return real(host, *args, **options)
+
+    with engine() as good, socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("", 0)) as dripping:
+        threading.Thread(target=drip, args=(dripping,), daemon=True).start()
+        urls = [f"tcp://127.0.0.1:{listener.getsockname()[1]}" for listener in (silent, dripping)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", slow)
+            started = time.monotonic()
+            endpoints = [Endpoint.parse(url) for url in (*urls, "tcp://slow.example.com", good)]
+            found = _engine.probe_all(endpoints, store, 0.6)
+            took = time.monotonic() - started
+    assert [info.error_kind for info in found] == ["timeout", "timeout", "timeout", None]
+    assert (
+        found[0].error
+        == f"engine {urls[0]}: no answer within 0.6 s; is the host up, and does no firewall drop the packets?"
+    )
+    assert took < 1.5
+
+
+@pytest.fixture
+def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+    return directory / "ssh"
+
+
+def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
+    body = json.dumps(VERSION)
+    fake_ssh.write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/argv\nread -r line\n'
+        f"printf 'HTTP/1.1 200 OK\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n%s' '{body}'\nsleep 60\n"
+    )
+    fake_ssh.chmod(0o755)
+    started = time.monotonic()
+    found = probe("ssh://me@arm1:2222/run/x.sock", store)
+    assert (found.version, found.tls) == ("28.5.2", "none")
+    assert time.monotonic() - started < 2
+    argv = (tmp_path / "argv").read_text().split()
+    assert argv[argv.index("-T") :] == [
+        *("-T", "-l", "me", "-p", "2222", "--", "arm1"),
+        *("docker", "--host", "unix:///run/x.sock", "system", "dial-stdio"),
+    ]
+
+
+def test_ssh_says_why_it_fails(store: ContextStore, fake_ssh: Path) -> None:
+    fake_ssh.write_text("#!/bin/sh\necho 'me@arm1: Permission denied (publickey).' >&2; exit 255\n")
+    fake_ssh.chmod(0o755)
+    found = probe("ssh://me@arm1", store)
+    assert found.error_kind == "ssh"
+    assert str(found.error).endswith("over ssh: me@arm1: Permission denied (publickey).")
+
+
+def test_resolve(store: ContextStore) -> None:
+    tls = TlsFiles(ca=Path("/ca.pem"))
+    tcp, unix = Endpoint.parse("tcp://arm1:2376"), Endpoint.parse("unix:///x")
+    assert _engine.resolve(tcp, store, tls) == Route(tcp, tls)
+    assert _engine.resolve(unix, store, tls) == Route(unix)
+    with pytest.raises(FarmError, match=r"no docker context 'arm1' in .*; there: none"):
+        _engine.resolve(Endpoint.parse("arm1"), store)
+    (store.meta_dir("arm1")).mkdir(parents=True)
+    (store.meta_dir("arm1") / "meta.json").write_text('{"Name": "arm1", "Endpoints": {"docker": {"Host": "tcp://h"}}}')
+    assert _engine.resolve(Endpoint.parse("arm1"), store).url.port == 80
+
+
+def test_connect_without_the_library(store: ContextStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "docker", None)
+    with pytest.raises(FarmError, match="'docker' is not installed"):
+        _engine.connect(Endpoint.parse("unix:///x"), store)
+
+
+def test_connect_says_plainly_what_is_wrong(store: ContextStore) -> None:
+    pytest.importorskip("docker")
+    with pytest.raises(FarmError, match=r"engine unix:///nowhere\.sock: no such socket"):
+        _engine.connect(Endpoint.parse("unix:///nowhere.sock"), store, 1)
+
+
+def test_info_module(store: ContextStore) -> None:
+    params: Dict[str, Any] = {
+        "docker_config": str(store.config_dir),
+        "timeout": 2,
+        "require_reachable": False,
+        **dict.fromkeys(("ca", "cert", "key")),
+    }
+    with engine() as url:
+        params["endpoints"] = ["nosuch", url]
+        found = endpoint_info(params, False, None)["endpoints"]  # type: ignore[arg-type]
+        assert [info["reachable"] for info in found] == [False, True]
+        with pytest.raises(FarmError, match="1 of 2 engines cannot be reached: no docker context 'nosuch'") as caught:
+            endpoint_info({**params, "require_reachable": True}, False, None)  # type: ignore[arg-type]
+    assert caught.value.details == {"endpoints": found}
+    json.dumps(found)
+    with pytest.raises(FarmError, match="timeout is 0"):
+        endpoint_info({**params, "timeout": 0}, False, None)  # type: ignore[arg-type]
