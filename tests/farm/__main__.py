@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import cache
 import farm
+import seed
 from hosts import Host
 
 
@@ -20,14 +21,6 @@ def declared(text: str) -> Host:
     name, _equals, rest = text.partition("=")
     base, _at, group = rest.partition("@")
     return Host(name, base or "trixie", group)
-
-
-def _seed() -> Path | None:
-    try:
-        import seed
-    except ImportError:
-        return None
-    return seed.store()
 
 
 def main() -> int:
@@ -48,7 +41,7 @@ def main() -> int:
     this = farm.Farm(options.name)
     try:
         if options.command == "up":
-            this.up(options.hosts, None if options.empty else _seed())
+            this.up(options.hosts, None if options.empty else seed.store())
         elif options.command == "down":
             for name in farm.names() if options.name == "all" else [options.name]:
                 farm.Farm(name).down()

@@ -19,9 +19,6 @@ import bases
 import cache
 import emulator
 
-# On the machine itself.
-PACKAGES = ["qemu-system-arm", "e2fsprogs"]
-
 SUITE = "trixie"
 DISK_GIB = 8  # a sparse file: takes what is used
 _HOST_PACKAGES = [*bases.HOST_PACKAGES, "udev", "kmod"]

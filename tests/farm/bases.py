@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cache
-
-# On the machine itself.
-PACKAGES = ["debootstrap", "debian-archive-keyring", "ca-certificates", "util-linux"]
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 HOST_PACKAGES = [
@@ -257,15 +253,14 @@ def lend_network(root: Path) -> None:
     A copy, also of the certificates that an administrator added: downloads
     may pass a proxy that is signed by a company's own authority.
     """
-    servers = Path("/run/systemd/resolve/resolv.conf")  # the file without the local stub
-    if not servers.exists():
-        servers = Path("/etc/resolv.conf")
-    for source, inside in ((servers, "etc/resolv.conf"), (Path("/") / _BUNDLE, _BUNDLE)):
+    bundle = Path("/") / _BUNDLE
+    texts = {"etc/resolv.conf": name_servers(), _BUNDLE: bundle.read_text() if bundle.exists() else ""}
+    for inside, text in texts.items():
         target = root / inside
-        if source.exists() and target.parent.is_dir():
+        if text and target.parent.is_dir():
             # In one step, and in the place of a symlink rather than through it.
             fresh = target.with_name(f".{target.name}.{os.getpid()}")
-            shutil.copyfile(source, fresh)
+            fresh.write_text(text)
             fresh.replace(target)
 
 

@@ -11,8 +11,6 @@ import cache
 import golang
 from oci import Image, layer
 
-PACKAGES: list[str] = []
-
 # The version that Docker 28.5.2 vendors; the packaged sources do not say it.
 VERSION = "v0.25.2"
 CONFIG = {

@@ -16,8 +16,6 @@ import cache
 import golang
 from oci import Image, layer
 
-PACKAGES: list[str] = []
-
 SUITE = "trixie"  # from here on qemu-user is static
 ARCHES = ("amd64", "arm64")
 EMULATORS = (

@@ -80,7 +80,7 @@ class Farm:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda host: host.root() if not host.emulated else None, hosts))
         with _lock():
-            machine.save(_farms() / "machine.json")
+            machine.prepare(_farms() / "machine.json")
             used = {Farm(name).declaration().get("number") for name in names()}
             self.directory.mkdir(parents=True)
             number = next(number for number in range(1, 251) if number not in used)
@@ -189,7 +189,9 @@ class Farm:
         return {
             "etc/hostname": f"{host.name}\n",
             # A container loads no kernel modules; its failure would leave the host "degraded".
-            "etc/systemd/system/systemd-modules-load.service.d/farm.conf": "[Unit]\nConditionVirtualization=!container\n",
+            "etc/systemd/system/systemd-modules-load.service.d/farm.conf": (
+                "[Unit]\nConditionVirtualization=!container\n"
+            ),
             "etc/hosts": "\n".join(["127.0.0.1 localhost", *lines, ""]),
             "root/.ssh/authorized_keys": public,
             "etc/ssh/ssh_host_ed25519_key": (identity / "host").read_text(),

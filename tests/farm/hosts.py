@@ -20,7 +20,6 @@ import bases
 import cache
 from network import Network
 
-
 CONTROLLER_PACKAGES = ["docker-cli", "docker-buildx", "python3-cryptography", "python3-docker", "python3-jmespath"]
 CONTROLLER_PACKAGES += ["python3-paramiko"]
 #: What a base's variant has beyond the suite.
@@ -157,7 +156,9 @@ class Container:
                 "--keep-unit",
                 "--boot",
                 f"--directory={self.root}",
-                f"--machine={self.host.name}",
+                # systemd-nspawn keeps files by this name, so it must differ between farms.
+                f"--machine=bf{network.number}-{self.host.name}",
+                f"--hostname={self.host.name}",
                 f"--network-namespace-path=/run/netns/{network.namespace(index)}",
                 "--resolv-conf=off",
                 "--timezone=off",

@@ -14,8 +14,6 @@ import bases
 import cache
 from oci import Image, layer
 
-PACKAGES: list[str] = []
-
 ARCHES = ("amd64", "arm64")
 SUITE = "trixie"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -12,7 +12,8 @@ import subprocess
 from pathlib import Path
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
-_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+#: Settings of the kernel, and what a farm needs of them. Each systemd uses several inotify instances of root's.
+_SETTINGS = {Path("/proc/sys/net/ipv4/ip_forward"): "1", Path("/proc/sys/fs/inotify/max_user_instances"): "1024"}
 
 
 def handlers() -> dict[str, str]:
@@ -29,20 +30,23 @@ def mount_binfmt() -> None:
         subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)], check=True)
 
 
-def save(path: Path) -> None:
-    """Keep the machine's present state, unless an earlier farm has done so."""
-    if path.exists():
-        return
-    mounted = (BINFMT / "register").exists()
-    mount_binfmt()
-    state = {"forward": _FORWARD.read_text().strip(), "mounted": mounted, "handlers": handlers()}
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(state, indent=2))
-    temporary.rename(path)
+def prepare(path: Path) -> None:
+    """Make the machine ready for a farm; keep its state before the first one in a file."""
+    if not path.exists():
+        mounted = (BINFMT / "register").exists()
+        mount_binfmt()
+        settings = {str(setting): setting.read_text().strip() for setting in _SETTINGS}
+        state = {"settings": settings, "mounted": mounted, "handlers": handlers()}
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps(state, indent=2))
+        temporary.rename(path)
+    for setting, wanted in _SETTINGS.items():
+        if int(setting.read_text()) < int(wanted):
+            setting.write_text(wanted)
 
 
 def restore(path: Path) -> None:
-    """Put the machine back as `save` found it."""
+    """Put the machine back as `prepare` found it."""
     if not path.exists():
         return
     state = json.loads(path.read_text())
@@ -55,7 +59,8 @@ def restore(path: Path) -> None:
             (BINFMT / "register").write_text(_registration(name, text))
     if not state["mounted"]:
         subprocess.run(["umount", str(BINFMT)], check=False)
-    _FORWARD.write_text(state["forward"])
+    for setting, text in state["settings"].items():
+        Path(setting).write_text(text)
     path.unlink()
 
 
@@ -67,9 +72,8 @@ def _registration(name: str, text: str) -> str:
     registration (flag F) cannot be told from it: the file of that name is taken.
     """
     fields = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
-    escape = "".join
     magic, mask = (
-        escape(f"\\x{value[at : at + 2]}" for at in range(0, len(value), 2))
+        "".join(f"\\x{value[at : at + 2]}" for at in range(0, len(value), 2))
         for value in (fields.get("magic", ""), fields.get("mask", ""))
     )
     flags = fields.get("flags:", "").replace("O", "") if "C" in fields.get("flags:", "") else fields.get("flags:", "")

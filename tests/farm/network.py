@@ -8,8 +8,6 @@ namespaces deletes every interface in them.
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
-
 
 MTU = 1400  # the machine's own link may be a tunnel
 
@@ -50,7 +48,6 @@ class Network:
         _ip(*inside, "route", "add", "default", "via", machine)
         _ip("route", "add", self.subnet, "via", bridge)
         _run("ip", "netns", "exec", self.switch, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         for rule in self._rules():
             _run("iptables", "-w", *rule)
 

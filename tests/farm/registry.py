@@ -9,7 +9,6 @@ import bases
 import cache
 from hosts import Cgroup
 
-
 PLAIN, SECURE = 5000, 5443
 USER, PASSWORD = "farmer", "a-password-for-tests"
 # The password above as `htpasswd -nbB` writes it: the registry takes bcrypt only.

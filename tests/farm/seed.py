@@ -33,7 +33,9 @@ def store() -> Path:
         GCC: images.gcc(),
     }
     inputs = {
-        name: {platform: [[layer.parent.name for layer in image.layers], image.config] for platform, image in by.items()}
+        name: {
+            platform: [[layer.parent.name for layer in image.layers], image.config] for platform, image in by.items()
+        }
         for name, by in contents.items()
     }
     return cache.artifact("store", inputs, lambda folder: _fill(folder, contents), "images into a registry, seconds")
@@ -45,7 +47,9 @@ def _fill(folder: Path, contents: dict[str, dict[str, oci.Image]]) -> None:
         port = probe.getsockname()[1]
     config = registry.CONFIG.format(store="/mnt", address=f"127.0.0.1:{port}", more="")
     (folder / "registry.yml").write_text(config)
-    process = subprocess.Popen(registry.command(folder, "registry.yml"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        registry.command(folder, "registry.yml"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait(port)
         for name, by_platform in contents.items():
