@@ -60,6 +60,8 @@ def new_disk(target: Path, files: Mapping[str, str], engine: bool = True) -> Non
         for number, (path, text) in enumerate(files.items()):
             source = Path(made) / str(number)
             source.write_text(text)
+            # debugfs keeps the mode, and sshd takes no key that others can read.
+            source.chmod(0o600 if "ssh" in path else 0o644)
             # What is there already makes mkdir fail, what is not rm: no harm.
             commands += [f'mkdir "{parent}"' for parent in reversed(Path(path).parents[:-1])]
             commands += [f'rm "{path}"', f'write "{source}" "{path}"']
