@@ -1,0 +1,232 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making an engine listen on TCP: what the user declares, and what the host has."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
+from ._errors import FarmError
+from ._files import read_bytes
+from ._runner import Runner
+from ._systemd import UNIT_DIRECTORIES, Service, UnitFiles, exec_start, read_service, service_name, split_command
+
+#: The TLS files: authority, certificate and private key.
+TLS_NAMES = ("ca", "cert", "key")
+DROP_IN = "50-buildfarm-listener.conf"
+#: dockerd's own where it is told of none.
+DEFAULT_SOCKET = "/var/run/docker.sock"
+DEFAULT_CONFIG = "/etc/docker/daemon.json"
+# Words that need no quoting in a unit file (systemd.syntax(7)).
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the user wants, checked and complete.
+
+    :ivar ca, certificate, key: PEM; None where they were not given.
+    :ivar probe_timeout: seconds.
+    """
+
+    host: str
+    present: bool
+    unit: str
+    address: str
+    port: int
+    insecure: bool
+    tls_directory: str
+    ca: Optional[bytes]
+    certificate: Optional[bytes]
+    key: Optional[bytes]
+    daemon_config: Optional[Mapping[str, Any]]
+    probe_timeout: float
+
+    @property
+    def url(self) -> str:
+        """The ``-H`` value."""
+        return f"tcp://[{self.address}]:{self.port}" if ":" in self.address else f"tcp://{self.address}:{self.port}"
+
+    @property
+    def local_address(self) -> str:
+        """An address at which the host itself reaches the listener."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)
+
+    @property
+    def drop_in(self) -> str:
+        """Path of the drop-in."""
+        return os.path.join(UNIT_DIRECTORIES[0], self.unit + ".d", DROP_IN)
+
+    def tls_path(self, name: str) -> str:
+        """Path of one of ``ca``, ``cert`` and ``key``."""
+        return os.path.join(self.tls_directory, name + ".pem")
+
+    @property
+    def flags(self) -> Tuple[str, ...]:
+        """What is added to the unit's command."""
+        if self.insecure:
+            # Without the explicit false, dockerd 26 and later waits 16 seconds at each start.
+            return ("-H", self.url, "--tls=false")
+        tls = (f"--tlscacert={self.tls_path('ca')}", f"--tlscert={self.tls_path('cert')}")
+        return ("-H", self.url, "--tlsverify", *tls, f"--tlskey={self.tls_path('key')}")
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Declared:
+        """Read the module's options.
+
+        :raises FarmError: one of them is malformed or excludes another.
+        """
+        present, insecure = params["state"] == "present", params["insecure"]
+        tls = {name: _pem(params[name]) for name in ("ca", "certificate", "key")}
+        given = [name for name, value in tls.items() if value]
+        if insecure and given:
+            raise FarmError(f"insecure and {', '.join(given)} exclude each other: plain TCP uses no certificates")
+        try:
+            address = str(ipaddress.ip_address(params["address"].strip("[]")))
+        except ValueError as exc:
+            raise FarmError(
+                f"address {params['address']!r}: wanted an IPv4 or IPv6 address, as in 0.0.0.0 or ::"
+            ) from exc
+        port = params["port"] or (2375 if insecure else 2376)
+        if not 0 < port < 65536:
+            raise FarmError(f"port {port}: wanted 1 to 65535")
+        directory = params["tls_directory"].rstrip("/")
+        if not _PLAIN_PATH.match(directory):
+            raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
+        config = params["daemon_config"]
+        if present and config and config.get("hosts") is not None:
+            raise FarmError(
+                "daemon_config: 'hosts' cannot stand in daemon.json beside the -H flags that the unit's command and "
+                "this listener use, the engine would not start; use address and port instead"
+            )
+        return cls(
+            host=socket.gethostname(),
+            present=present,
+            unit=service_name(params["service"]),
+            address=address,
+            port=port,
+            insecure=insecure,
+            tls_directory=directory,
+            daemon_config=config,
+            probe_timeout=params["probe_timeout"],
+            **tls,
+        )
+
+
+def _pem(text: Optional[str]) -> Optional[bytes]:
+    return (text.strip() + "\n").encode() if text and text.strip() else None
+
+
+def hosts(arguments: Sequence[str]) -> Tuple[str, ...]:
+    """Return the values of dockerd's ``-H``/``--host`` in any of the forms that its flags take."""
+    found = []
+    words = iter(arguments)
+    for word in words:
+        if word in ("-H", "--host"):
+            found.append(next(words, ""))
+        elif word.startswith("--host="):
+            found.append(word[7:])
+        elif word.startswith("-H"):
+            found.append(word[2:].lstrip("="))
+    return tuple(found)
+
+
+def _flag(arguments: Sequence[str], name: str) -> Optional[str]:
+    """Return the last value of a flag with a value."""
+    value = None
+    for word, following in zip(arguments, [*arguments[1:], ""]):
+        if word == name:
+            value = following
+        elif word.startswith(name + "="):
+            value = word[len(name) + 1 :]
+    return value
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file as found: content None where there is none."""
+
+    content: Optional[bytes] = None
+    mode: int = 0o644
+    modified: float = 0.0
+
+    @classmethod
+    def read(cls, path: str) -> Content:
+        """Read a file.
+
+        :raises OSError: it exists and cannot be read.
+        """
+        content = read_bytes(path)
+        if content is None:
+            return cls()
+        status = os.stat(path)
+        return cls(content, status.st_mode & 0o7777, status.st_mtime)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the host has.
+
+    :ivar command: the unit's ``ExecStart=`` without this module's drop-in, None where the engine is not installed.
+    :ivar source: the file that the command stands in.
+    :ivar overriding: a drop-in that is applied after this module's and replaces the command.
+    :ivar files: by path; only those that a plan may touch.
+    :ivar tls_directory_mode: None where there is no such directory.
+    :ivar now: seconds since the epoch.
+    """
+
+    service: Service
+    command: Optional[str] = None
+    source: str = ""
+    overriding: Optional[str] = None
+    config_path: str = DEFAULT_CONFIG
+    files: Mapping[str, Content] = field(default_factory=dict)
+    tls_directory_mode: Optional[int] = None
+    now: float = 0.0
+
+    def file(self, path: str) -> Content:
+        """Return a file as found."""
+        return self.files.get(path, Content())
+
+    @property
+    def words(self) -> Tuple[str, ...]:
+        """The command's words, variables replaced as they were for the running engine."""
+        return split_command(self.command or "", self.service.environment)
+
+
+def read(declared: Declared, runner: Runner, directories: Sequence[str] = UNIT_DIRECTORIES) -> Found:
+    """Look at the host: one systemctl call, the rest are files.
+
+    :raises FarmError: systemd does not answer.
+    """
+    service = read_service(runner, declared.unit)
+    command, source, overriding = None, "", None
+    for path, text in UnitFiles.find(declared.unit, directories).texts():
+        name = os.path.basename(path)
+        own = exec_start([text])
+        if own is None or name == DROP_IN:
+            continue
+        command, source = own, path
+        if path.endswith(".conf") and name > DROP_IN:
+            overriding = path
+    config_path = _flag(split_command(command or ""), "--config-file") or DEFAULT_CONFIG
+    tls = [declared.tls_path(name) for name in TLS_NAMES]
+    directory = declared.tls_directory
+    return Found(
+        service=service,
+        command=command,
+        source=source,
+        overriding=overriding,
+        config_path=config_path,
+        files={path: Content.read(path) for path in (declared.drop_in, config_path, *tls)},
+        tls_directory_mode=os.stat(directory).st_mode & 0o7777 if os.path.isdir(directory) else None,
+        now=time.time(),
+    )

@@ -1,0 +1,258 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making an engine listen on TCP: the steps are taken, the result is looked at, a failure is taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from . import _listener, _sockets
+from ._errors import FarmError
+from ._files import restore, write_together
+from ._listener import DEFAULT_SOCKET, Content, Declared, Found, hosts
+from ._listener_plan import Plan, check, describe, plan, restart
+from ._plan import Outcome
+from ._runner import CommandError, Runner, checked
+from ._systemd import read_service, require_systemd, split_command
+
+#: Seconds that systemd may take to restart the engine: it has to end and start the containers too.
+_RESTART = 300
+_JOURNAL_LINES = 20
+
+
+def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
+    """Make the engine of this host listen as declared, or no longer.
+
+    :raises FarmError: it cannot be done, or failed and was taken back.
+    """
+    declared = Declared.from_params(params)
+    require_systemd(declared.host)
+    try:
+        found = _listener.read(declared, runner)
+    except OSError as exc:
+        raise FarmError(f"{declared.host}: cannot read {exc.filename} ({exc.strerror}); run the task as root") from exc
+    warnings = check(declared, found, check_mode)
+    steps = plan(declared, found)
+    before, after = describe(declared, found, steps)
+    if steps.actions and not check_mode:
+        apply(declared, found, steps, runner)
+    values: Dict[str, Any] = {"listener": _shown(declared, found), "restarted": steps.restarts}
+    return Outcome(before, after, steps.actions, values, warnings)
+
+
+def _shown(declared: Declared, found: Found) -> Optional[Dict[str, Any]]:
+    """Return the resource as documented, None where there is no listener after the task."""
+    if not declared.present:
+        return None
+    tls = {name: declared.tls_path(file) for name, file in (("ca", "ca"), ("certificate", "cert"), ("key", "key"))}
+    return {
+        "address": declared.address,
+        "port": declared.port,
+        "url": declared.url,
+        "tls": not declared.insecure,
+        "certificate_fingerprint": None if declared.insecure else _sockets.fingerprint(declared.certificate),
+        "paths": {
+            "drop_in": declared.drop_in,
+            "daemon_config": found.config_path,
+            **(dict.fromkeys(tls) if declared.insecure else tls),
+        },
+    }
+
+
+def apply(declared: Declared, found: Found, steps: Plan, runner: Runner) -> None:
+    """Take the steps; whatever fails, every file is put back and the engine is brought back as it was.
+
+    :raises FarmError: it failed; says what the engine said, and what the roll-back came to.
+    """
+    began = time.time()
+    undo = _Undo.prepare(steps)
+    touched = False
+    try:
+        _write(steps)
+        if declared.present:
+            _validate(declared, found, runner)
+        touched = True
+        for command in steps.commands:
+            _systemctl(declared, command, began, runner)
+        problem = _sockets.wait_for(lambda: _problem(declared, found, runner), declared.probe_timeout)
+        if problem:
+            raise FarmError(
+                f"{declared.host}: {declared.unit} started, and after {declared.probe_timeout:g} seconds {problem}",
+                journal=_journal(declared, began, runner)[0],
+            )
+    except BaseException as exc:
+        outcome = _take_back(declared, found, undo, touched, runner)
+        if isinstance(exc, FarmError):
+            raise FarmError(f"{exc.message}; {outcome}", **exc.details) from exc
+        if isinstance(exc, OSError):
+            raise FarmError(f"{declared.host}: {exc}; {outcome}") from exc
+        raise
+    undo.forget(steps)
+
+
+def _write(steps: Plan) -> None:
+    """Create the directories and write or remove the files.
+
+    :raises OSError: one of them cannot be written.
+    """
+    for path, mode in steps.directories:
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, mode)
+    for path in {os.path.dirname(change.path) for change in steps.changes if change.after is not None}:
+        os.makedirs(path, exist_ok=True)
+    write_together((change.path, change.after, change.mode) for change in steps.changes if change.after is not None)
+    for change in steps.changes:
+        if change.after is None:
+            restore(change.path, None)
+
+
+def _validate(declared: Declared, found: Found, runner: Runner) -> None:
+    """Let the engine judge its configuration before it is restarted, where it can (23.0 and later).
+
+    :raises CommandError: it refuses.
+    """
+    program, *words = split_command(found.command or "", found.service.environment)
+    try:
+        result = runner([program, *words, *declared.flags, "--validate"], timeout=60)
+    except CommandError as exc:
+        raise CommandError(f"{declared.host}: the engine's configuration could not be validated", exc.result) from exc
+    if result.rc != 0 and "unknown flag: --validate" not in result.stderr:
+        raise CommandError(f"{declared.host}: {program} refuses the declared configuration", result)
+
+
+def _systemctl(declared: Declared, command: Tuple[str, ...], began: float, runner: Runner) -> None:
+    """Run one of the plan's commands.
+
+    :raises FarmError: it failed; with the engine's own words instead of systemctl's, which has none.
+    """
+    try:
+        checked(runner, command, " ".join(command), timeout=_RESTART)
+    except CommandError as exc:
+        lines, telling = _journal(declared, began, runner)
+        if command[1] not in ("start", "restart") or not lines:
+            raise
+        raise FarmError(
+            f"{declared.host}: {declared.unit} did not start with the declared configuration: {telling}",
+            **exc.details,
+            journal=lines,
+        ) from exc
+
+
+def _journal(declared: Declared, since: float, runner: Runner) -> Tuple[List[str], str]:
+    """Return the service's last journal lines since a time, and the one that tells why dockerd ended; what there is.
+
+    dockerd logs with ``time=…``; what ends it is one plain line. The other plain lines are systemd's.
+    """
+    argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={_JOURNAL_LINES}", f"--since=@{int(since)}"]
+    try:
+        lines = runner([*argv, "--unit", declared.unit], timeout=30).stdout.splitlines()
+        said = runner([*argv, "--unit", declared.unit, "--identifier=dockerd"], timeout=30).stdout.splitlines()
+    except CommandError:
+        return [], ""
+    own = [line for line in said if not line.startswith("time=")]
+    return lines, (own or lines or [""])[-1]
+
+
+def _problem(declared: Declared, found: Found, runner: Runner) -> Optional[str]:
+    """Say what is still wrong with the running engine, None where it is as declared."""
+    if not declared.present and not found.service.active:
+        return None
+    sockets = hosts(found.words) or (DEFAULT_SOCKET,)
+    for path in (_socket_path(host) for host in sockets):
+        problem = _sockets.unix_socket_problem(path) if path else None
+        if problem:
+            return problem
+    if not declared.present:
+        return None
+    if declared.insecure:
+        problem = _sockets.plain_problem(declared.local_address, declared.port)
+    elif declared.ca and declared.certificate:
+        problem = _sockets.mutual_tls_problem(declared.local_address, declared.port, declared.ca, declared.certificate)
+    if problem:
+        return f"{declared.url}: {problem}"
+    running = read_service(runner, declared.unit).arguments
+    if running[-len(declared.flags) :] != declared.flags:
+        return f"the engine runs with another command line: {' '.join(running)}"
+    return None
+
+
+def _socket_path(host: str) -> Optional[str]:
+    if host.startswith("fd://"):
+        return DEFAULT_SOCKET
+    if host.startswith("unix://"):
+        return host[len("unix://") :] or DEFAULT_SOCKET
+    return host if host.startswith("/") else None
+
+
+@dataclass(frozen=True)
+class _Undo:
+    """Files and directories as they were, times and owners included.
+
+    :ivar directories: (path, mode); the mode is None where there was no such directory.
+    """
+
+    files: Tuple[Tuple[str, Content, Optional[os.stat_result]], ...]
+    directories: Tuple[Tuple[str, Optional[int]], ...]
+
+    @classmethod
+    def prepare(cls, steps: Plan) -> _Undo:
+        """Remember what the steps may change."""
+        paths = [change.path for change in steps.changes]
+        folders = dict.fromkeys([path for path, _mode in steps.directories] + [os.path.dirname(path) for path in paths])
+        return cls(
+            tuple((path, Content.read(path), os.stat(path) if os.path.exists(path) else None) for path in paths),
+            tuple((path, os.stat(path).st_mode & 0o7777 if os.path.isdir(path) else None) for path in folders),
+        )
+
+    def restore(self) -> List[str]:
+        """Put all of it back; returns what could not be."""
+        failures = [failure for failure in (_put_back(*file) for file in self.files) if failure]
+        for path, mode in self.directories:
+            with contextlib.suppress(OSError):
+                os.rmdir(path) if mode is None else os.chmod(path, mode)
+        return failures
+
+    def forget(self, steps: Plan) -> None:
+        """Remove directories that a removal has left empty."""
+        for path in dict.fromkeys(os.path.dirname(change.path) for change in steps.changes if change.after is None):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def _put_back(path: str, held: Content, status: Optional[os.stat_result]) -> Optional[str]:
+    """Restore one file; returns its path and the reason where that failed."""
+    try:
+        restore(path, held.content, held.mode)
+        if status:
+            os.chown(path, status.st_uid, status.st_gid)
+            # With its old time the next run does not take it for a file that the engine has not read.
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    except OSError as exc:
+        return f"{path} ({exc.strerror or exc})"
+    return None
+
+
+def _take_back(declared: Declared, found: Found, undo: _Undo, touched: bool, runner: Runner) -> str:
+    """Restore the files and the engine; returns a sentence on what that came to.
+
+    :param touched: systemd was told of the new files.
+    """
+    failures = undo.restore()
+    files = "every file was put back" if not failures else f"these files could not be put back: {', '.join(failures)}"
+    if not touched:
+        return f"{files}, the engine was not touched"
+    last: Tuple[Tuple[str, ...], ...] = ()
+    if found.command:
+        last = restart(declared.unit) if found.service.active else (("systemctl", "stop", declared.unit),)
+    try:
+        for command in (("systemctl", "daemon-reload"), *last):
+            checked(runner, command, " ".join(command), timeout=_RESTART)
+    except CommandError as exc:
+        return f"{files}, but the engine could not be brought back: {exc.message}"
+    return f"{files} and the engine {'runs' if found.service.active else 'is stopped'} as before"

@@ -1,0 +1,286 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making an engine listen on TCP: the steps from what the host has to what is declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from . import _daemon_config, _sockets
+from ._errors import FarmError
+from ._listener import DEFAULT_SOCKET, DROP_IN, TLS_NAMES, Content, Declared, Found, hosts
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file to write or to remove (``after`` is None).
+
+    :ivar promised: the content is not known yet; check mode only.
+    """
+
+    path: str
+    after: Optional[bytes]
+    mode: int
+    promised: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in their order: directories, files, then systemctl.
+
+    :ivar stale: why a running engine has to be restarted although no file changes.
+    """
+
+    directories: Tuple[Tuple[str, int], ...] = ()
+    changes: Tuple[Change, ...] = ()
+    commands: Tuple[Tuple[str, ...], ...] = ()
+    stale: str = ""
+
+    @property
+    def actions(self) -> List[List[str]]:
+        """The steps as the task's result shows them."""
+        steps = [["mkdir", "-p", "-m", f"{mode:04o}", path] for path, mode in self.directories]
+        steps += [["remove" if change.after is None else "write", change.path] for change in self.changes]
+        return steps + [list(command) for command in self.commands]
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the engine is started or restarted."""
+        return any(command[1] in ("start", "restart") for command in self.commands)
+
+
+_HEADER = "# Written by the Ansible module buildfarm.multiarch.docker_listener, which overwrites changes.\n"
+_UNKNOWN_COMMAND = "<the command of {unit}, known once the engine is installed>"
+
+
+def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]:
+    """Refuse what cannot work before anything is changed; returns warnings.
+
+    :param predicting: in check mode, where earlier tasks may not have done yet what this one builds upon.
+    :raises FarmError: the declaration and the host do not fit together.
+    """
+    warnings = []
+    if found.service.loaded == "masked":
+        raise FarmError(
+            f"{declared.host}: {declared.unit} is masked; unmask it (systemctl unmask {declared.unit}) first"
+        )
+    if not declared.present:
+        return ()
+    if found.command is None:
+        missing = f"{declared.unit} is not installed on {declared.host}"
+        if not predicting:
+            raise FarmError(f"{missing}; apply the role buildfarm.multiarch.engine first")
+        warnings.append(f"{missing} yet: the drop-in's command and the state of daemon.json are predicted without it")
+    if found.overriding:
+        raise FarmError(
+            f"{declared.host}: {found.overriding} replaces the command of {declared.unit} after {declared.drop_in}; "
+            f"rename it so that it sorts before {DROP_IN}"
+        )
+    _check_command(declared, found)
+    if not declared.insecure:
+        _check_tls(declared, found, predicting)
+    else:
+        warnings.append(
+            f"{declared.host}: the engine listens on {declared.url} without TLS: "
+            "whoever reaches this address is root on this host"
+        )
+    return tuple(warnings)
+
+
+def _check_command(declared: Declared, found: Found) -> None:
+    """Refuse a command that listens on the same port, or brings its own TLS settings.
+
+    :raises FarmError: it does.
+    """
+    remedy = f"remove it from {found.source}: this task's options replace it"
+    for host in hosts(found.words):
+        if host.startswith("tcp://") and host.rsplit(":", 1)[-1].rstrip("/") == str(declared.port):
+            raise FarmError(f"{declared.host}: the command of {declared.unit} already has -H {host}; {remedy}")
+    for word in found.words:
+        if word.startswith("--tls"):
+            raise FarmError(f"{declared.host}: the command of {declared.unit} already has {word}; {remedy}")
+
+
+def _check_tls(declared: Declared, found: Found, predicting: bool) -> None:
+    """Refuse TLS material that the engine could not use.
+
+    :raises FarmError: something is missing or does not fit.
+    """
+    missing = [name for name in ("ca", "certificate") if getattr(declared, name) is None]
+    if missing and not predicting:
+        raise FarmError(
+            f"{declared.host}: {' and '.join(missing)} missing; give ca, certificate and key (module "
+            "docker_certificates makes them), or insecure: true for plain TCP"
+        )
+    for name in ("ca", "certificate"):
+        text = getattr(declared, name)
+        if text is not None and _sockets.first_certificate(text) is None:
+            raise FarmError(f"{name}: found no PEM certificate in the text given")
+    problem = _sockets.ca_problem(declared.ca) if declared.ca else None
+    if problem:
+        raise FarmError(f"ca: not usable as certificate authority: {problem}")
+    if declared.certificate and declared.key:
+        problem = _sockets.key_problem(declared.certificate, declared.key)
+        if problem:
+            raise FarmError(f"key: it does not belong to the certificate given, or is encrypted: {problem}")
+    elif declared.certificate and not predicting:
+        path = declared.tls_path("key")
+        held = found.file(path).content
+        problem = _sockets.key_problem(declared.certificate, held) if held else "there is no such file"
+        if problem:
+            raise FarmError(
+                f"{declared.host}: {path} is not the private key of the certificate given ({problem}), and the option "
+                "key is not set; give the key once, it may be left out while it stays the same"
+            )
+
+
+def plan(declared: Declared, found: Found) -> Plan:
+    """Return the steps from what the host has to what is declared; a pure function.
+
+    :raises FarmError: daemon.json is not JSON, or holds ``hosts``.
+    """
+    changes = _changes(declared, found)
+    loose = found.tls_directory_mode is None or bool(found.tls_directory_mode & 0o077)
+    directories = ((declared.tls_directory, 0o700),) if _uses_tls(declared) and loose else ()
+    stale = _stale(declared, found)
+    # The engine has read its certificates: removing them, which only state=absent does, does not concern it.
+    concern = [change for change in changes if change.path in (declared.drop_in, found.config_path) or change.after]
+    commands: Tuple[Tuple[str, ...], ...] = ()
+    if concern or stale:
+        commands = (("systemctl", "daemon-reload"),)
+        if declared.present or found.service.active:
+            commands += restart(declared.unit)
+    elif declared.present and not found.service.active:
+        commands = (("systemctl", "start", declared.unit),)
+    elif declared.present and found.service.needs_reload:
+        commands = (("systemctl", "daemon-reload"),)
+    return Plan(directories, tuple(changes), commands, stale)
+
+
+def restart(unit: str) -> Tuple[Tuple[str, ...], ...]:
+    """Return the commands that restart a service, however often that was done in the last minute.
+
+    ``reset-failed`` also sets back the counter by which systemd refuses frequent starts (systemctl(1)).
+    """
+    return (("systemctl", "reset-failed", unit), ("systemctl", "restart", unit))
+
+
+def _uses_tls(declared: Declared) -> bool:
+    return declared.present and not declared.insecure
+
+
+def _changes(declared: Declared, found: Found) -> List[Change]:
+    """Return the files that differ from what is declared.
+
+    :raises FarmError: daemon.json is not JSON, or holds ``hosts``.
+    """
+    # The order keeps an engine able to start if a run is ended half-way: the certificates come first and go last.
+    wanted = _wanted_tls(declared, found) if _uses_tls(declared) else []
+    wanted.append(Change(declared.drop_in, drop_in_text(declared, found) if declared.present else None, 0o644))
+    config = _config(declared, found)
+    if config is not None:
+        wanted.append(Change(found.config_path, config, found.file(found.config_path).mode))
+    if not declared.present:
+        wanted += [Change(declared.tls_path(name), None, 0) for name in TLS_NAMES]
+    return [change for change in wanted if _differs(change, found.file(change.path))]
+
+
+def _wanted_tls(declared: Declared, found: Found) -> List[Change]:
+    """Return the TLS files as declared; a key that the host holds already stays."""
+    wanted = []
+    key = declared.key
+    held = found.file(declared.tls_path("key")).content
+    if key is None and declared.certificate and held and not _sockets.key_problem(declared.certificate, held):
+        key = held
+    for name, content in zip(TLS_NAMES, (declared.ca, declared.certificate, key)):
+        mode = 0o600 if name == "key" else 0o644
+        wanted.append(Change(declared.tls_path(name), content or b"", mode, promised=content is None))
+    return wanted
+
+
+def _differs(change: Change, held: Content) -> bool:
+    if change.promised or change.after != held.content:
+        return True
+    return change.after is not None and change.mode == 0o600 and held.mode != 0o600
+
+
+def _config(declared: Declared, found: Found) -> Optional[bytes]:
+    """Return daemon.json as declared; the file's own bytes where the values are the same, None where none is needed.
+
+    :raises FarmError: it is not JSON, or holds ``hosts``.
+    """
+    held = found.file(found.config_path).content
+    if not declared.present and not declared.daemon_config:
+        return held
+    current = _daemon_config.parse(held, found.config_path)
+    merged = _daemon_config.merge(current, declared.daemon_config or {})
+    if declared.present and "hosts" in merged:
+        raise FarmError(
+            f"{declared.host}, {found.config_path}: 'hosts' ({', '.join(map(str, merged['hosts'] or []))}) cannot "
+            "stand beside the -H flags of the unit's command, the engine would not start; remove it with "
+            "daemon_config: {hosts: null}, the unit's own socket stays"
+        )
+    return held if merged == current else _daemon_config.render(merged)
+
+
+def drop_in_text(declared: Declared, found: Found) -> bytes:
+    """Return the drop-in: the unit's own command with the listener's flags after it."""
+    command = found.command or _UNKNOWN_COMMAND.format(unit=declared.unit)
+    # dockerd opens its usual socket only where it is told of no other (Red Hat and SUSE units name none).
+    usual = () if found.command is None or hosts(found.words) else ("-H", "unix://" + DEFAULT_SOCKET)
+    line = " ".join((command, *usual, *declared.flags))
+    return f"{_HEADER}[Service]\nExecStart=\nExecStart={line}\n".encode()
+
+
+def _stale(declared: Declared, found: Found) -> str:
+    """Say why the running engine does not run what the files say, empty where it does.
+
+    A run that was ended between writing and restarting is found by this, and so is a file that somebody changed.
+    """
+    service = found.service
+    if not service.active:
+        return ""
+    if not declared.present:
+        extra = set(hosts(service.arguments)) - set(hosts(found.words))
+        left = sorted(host for host in extra if host.startswith("tcp://")) if found.command else []
+        return f"still listens on {', '.join(left)}" if left else ""
+    if service.arguments[-len(declared.flags) :] != declared.flags:
+        return "was started with another command line"
+    paths = [declared.drop_in, found.config_path]
+    paths += [declared.tls_path(name) for name in TLS_NAMES] if _uses_tls(declared) else []
+    # A time in the future says that the clock was changed, not that the file is newer.
+    newer = [path for path in paths if service.started < found.file(path).modified <= found.now]
+    return f"was started before {newer[0]} was changed" if newer else ""
+
+
+def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return the states before and after for the diff: texts and fingerprints, never a key."""
+    before: Dict[str, Any] = {}
+    after: Dict[str, Any] = {}
+    changes = {change.path: change for change in steps.changes}
+    for path in (declared.drop_in, found.config_path):
+        held = found.file(path).content
+        before[path] = _daemon_config.shown(held)
+        after[path] = _daemon_config.shown(changes[path].after if path in changes else held)
+    if _uses_tls(declared) or not declared.present:
+        for name in TLS_NAMES:
+            path = declared.tls_path(name)
+            before[path] = _shown_tls(name, found.file(path).content, False)
+            change = changes.get(path)
+            after[path] = _shown_tls(name, change.after, True) if change else before[path]
+    before["engine"] = "running" if found.service.active else "not running"
+    if steps.stale and not steps.changes:
+        before["engine"] = f"running, {steps.stale}"
+    after["engine"] = "running" if declared.present or found.service.active else "not running"
+    return before, after
+
+
+def _shown_tls(name: str, content: Optional[bytes], is_new: bool) -> str:
+    if content is None:
+        return "absent"
+    if name == "key":
+        return "the declared private key" if is_new else "a private key"
+    return _sockets.fingerprint(content) or "not known yet"

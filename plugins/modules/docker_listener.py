@@ -1,0 +1,234 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_listener
+short_description: Make a Docker engine listen on TCP
+version_added: 1.0.0
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+description:
+  - Makes the engine of a node listen on a TCP port with mutual TLS, beside the sockets that its unit opens anyway, and
+    merges settings into its C(daemon.json).
+  - The flags are added by a systemd drop-in, C(50-buildfarm-listener.conf), that repeats the unit's own command. The
+    command is read anew each time, without this drop-in, so flags of the package, of a later version of it and of other
+    drop-ins stay.
+  - "After a change the configuration is validated (Docker 23.0 and later), the engine restarted and the listener
+    probed: it must serve the declared certificate, be valid for the declared CA and answer nobody without a client
+    certificate. If any of this fails, all files are put back byte for byte, the engine is restarted with them, and the
+    error holds what the engine said."
+  - An engine that is not running is started. One that runs with other flags, or was started before one of its files was
+    changed, is restarted, so a run that was ended half-way is finished by the next.
+requirements:
+  - A Linux host with systemd and, except in check mode, a Docker engine whose service is a systemd unit
+  - Python's standard library
+attributes:
+  check_mode:
+    support: partial
+    description: Predicts exactly what a real run does, where the engine is installed.
+    details:
+      - Before it is installed the unit's command is not known. A change is predicted, with a warning, and the diff
+        shows the drop-in without that command.
+      - O(ca), O(certificate) and O(key) may be empty in check mode, as they are before certificates are issued. They
+        are then predicted to change.
+  diff_mode:
+    support: full
+    description:
+      - Shows the texts of the drop-in and of C(daemon.json), and the fingerprints of certificates. A private key is
+        never shown, and neither are names and passwords within URLs.
+  idempotent:
+    support: full
+    description: A second run does not change anything, and costs one call of C(systemctl).
+options:
+  state:
+    description:
+      - V(present) makes the engine listen.
+      - V(absent) removes the drop-in and the three files in O(tls_directory), and restarts the engine if it runs. It
+        does not undo O(daemon_config), and does not start an engine.
+    type: str
+    choices: [present, absent]
+    default: present
+  address:
+    description:
+      - The IPv4 or IPv6 address to listen on. V(::) listens on both families, as Linux has it by default.
+    type: str
+    default: 0.0.0.0
+  port:
+    description:
+      - The TCP port, 1 to 65535.
+      - If unset, 2376, and 2375 with O(insecure=true).
+    type: int
+  ca:
+    description:
+      - PEM text of the certificate authority that client certificates, and the engine's own, have to be issued by.
+      - Required with O(state=present), unless O(insecure=true).
+    type: str
+  certificate:
+    description:
+      - PEM text of the engine's certificate, followed by intermediate ones if there are any.
+      - Required with O(state=present), unless O(insecure=true).
+    type: str
+  key:
+    description:
+      - PEM text of the private key of O(certificate), without a passphrase.
+      - It may be left out while the node holds the key that belongs to O(certificate).
+    type: str
+  tls_directory:
+    description:
+      - Directory on the node for C(ca.pem), C(cert.pem) and C(key.pem). Only root can enter it.
+      - It may hold letters, digits and C(. _ + - /) only.
+    type: str
+    default: /etc/docker/tls
+  insecure:
+    description:
+      - Listens without TLS. Whoever reaches the address is root on the node, so the task warns each time.
+      - Excludes O(ca), O(certificate) and O(key). TLS files that are there already are left alone.
+    type: bool
+    default: false
+  daemon_config:
+    description:
+      - Settings for C(daemon.json), the file that the unit's command names with C(--config-file) or
+        C(/etc/docker/daemon.json).
+      - They are merged into the file (RFC 7396). Dictionaries are merged, key by key, lists and all else replace what
+        is there, and a key with the value V(null) is removed. What is not mentioned stays.
+      - V(hosts) is refused in O(daemon_config) and in the file, because the engine does not start with both it and
+        C(-H) flags. A V(hosts) that is V(null) removes it from the file.
+      - A file that is not JSON is never overwritten.
+    type: dict
+  service:
+    description: Name of the engine's systemd service.
+    type: str
+    default: docker
+  probe_timeout:
+    description: Seconds for which a started engine may fail the probe.
+    type: float
+    default: 30
+notes:
+  - Restarting an engine ends its containers, BuildKit's included, unless C(live-restore) is set in C(daemon.json).
+  - A drop-in that sets C(ExecStart) must sort before C(50-buildfarm-listener.conf), or this module's has no effect.
+    This is checked.
+  - The engine gets five minutes to restart.
+  - The files of a roll-back are kept in memory only. A run that is killed leaves what it has written, and the next run
+    goes on from there.
+seealso:
+  - module: buildfarm.multiarch.docker_certificates
+  - module: buildfarm.multiarch.docker_context
+  - name: Protect the Docker daemon socket
+    description: Docker's own page on listening with mutual TLS.
+    link: https://docs.docker.com/engine/security/protect-access/
+"""
+
+EXAMPLES = r"""
+- name: The engine listens over mutual TLS on port 2376
+  buildfarm.multiarch.docker_listener:
+    ca: "{{ lookup('ansible.builtin.file', 'pki/ca.pem') }}"
+    certificate: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '.pem') }}"
+    key: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '-key.pem') }}"
+
+- name: On one address, with settings in daemon.json; the node holds its key already
+  buildfarm.multiarch.docker_listener:
+    address: 192.0.2.10
+    ca: "{{ lookup('ansible.builtin.file', 'pki/ca.pem') }}"
+    certificate: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '.pem') }}"
+    daemon_config:
+      live-restore: true
+      log-opts:
+        max-size: 10m
+      registry-mirrors: null # removed if it is there
+
+- name: Plain TCP within an isolated network
+  buildfarm.multiarch.docker_listener:
+    address: 10.0.0.5
+    insecure: true
+
+- name: No TCP listener any more
+  buildfarm.multiarch.docker_listener:
+    state: absent
+"""
+
+RETURN = r"""
+listener:
+  description: The listener as declared, the same in check mode; V(null) with O(state=absent).
+  returned: success
+  type: dict
+  contains:
+    address:
+      description: The address that the engine listens on.
+      type: str
+      sample: 0.0.0.0
+    port:
+      description: The TCP port.
+      type: int
+      sample: 2376
+    url:
+      description: The value of the engine's C(-H) flag.
+      type: str
+      sample: tcp://0.0.0.0:2376
+    tls:
+      description: Whether clients have to present a certificate.
+      type: bool
+      sample: true
+    certificate_fingerprint:
+      description: SHA-256 fingerprint of the engine's certificate; V(null) without TLS.
+      type: str
+      sample: "5B:0E:31:9C:8A:4B:77:F0:52:1D:C4:63:88:0F:0B:5E:21:F6:C5:3A:7D:90:4E:B2:16:AF:D8:49:3C:E7:05:8D"
+    paths:
+      description: The files that make it up; those of TLS are V(null) without TLS.
+      type: dict
+      sample:
+        drop_in: /etc/systemd/system/docker.service.d/50-buildfarm-listener.conf
+        daemon_config: /etc/docker/daemon.json
+        ca: /etc/docker/tls/ca.pem
+        certificate: /etc/docker/tls/cert.pem
+        key: /etc/docker/tls/key.pem
+restarted:
+  description: Whether the engine was, or in check mode would be, started or restarted.
+  returned: success
+  type: bool
+  sample: true
+actions:
+  description: What was, or in check mode would be, done, in order.
+  returned: success
+  type: list
+  elements: list
+  sample:
+    - [mkdir, -p, -m, "0700", /etc/docker/tls]
+    - [write, /etc/docker/tls/ca.pem]
+    - [write, /etc/docker/tls/cert.pem]
+    - [write, /etc/docker/tls/key.pem]
+    - [write, /etc/systemd/system/docker.service.d/50-buildfarm-listener.conf]
+    - [systemctl, daemon-reload]
+    - [systemctl, reset-failed, docker.service]
+    - [systemctl, restart, docker.service]
+journal:
+  description: The last 20 lines of the service's journal since the task began.
+  returned: when the engine did not start, or failed the probe
+  type: list
+  elements: str
+  sample: ["failed to load listeners: listen tcp 192.0.2.10:2376: bind: cannot assign requested address"]
+"""
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_apply import logic
+
+SPEC = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "address": {"type": "str", "default": "0.0.0.0"},
+    "port": {"type": "int"},
+    "ca": {"type": "str"},
+    "certificate": {"type": "str"},
+    "key": {"type": "str", "no_log": True},
+    "tls_directory": {"type": "str", "default": "/etc/docker/tls"},
+    "insecure": {"type": "bool", "default": False},
+    "daemon_config": {"type": "dict"},
+    "service": {"type": "str", "default": "docker"},
+    "probe_timeout": {"type": "float", "default": 30},
+}
+
+if __name__ == "__main__":
+    main(SPEC, logic)

@@ -1,0 +1,336 @@
+"""docker_listener on real engines: 20.10, 26.1 and 28.5 under systemd 252, 257 and 262."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ansible_runs import LiveFarm
+
+ENGINES = ["old1", "mid1", "new1"]
+#: The one for what does not depend on the engine's version.
+NODE = "mid1"
+DROP_IN = "/etc/systemd/system/docker.service.d/50-buildfarm-listener.conf"
+CONFIG = "/etc/docker/daemon.json"
+FILES = f"{DROP_IN} {CONFIG} /etc/docker/tls/*"
+#: Contents, modes and times.
+STATE = f"cat {FILES} 2>&1 | sha256sum; stat -c '%n %a %Y' {FILES} 2>&1; true"
+PREDICTED = ("changed", "actions", "diff", "listener", "restarted")
+
+
+def issue(name: str, issuer: tuple[str, str] | None = None, usage: Any = None) -> tuple[str, str]:
+    """Return a certificate and its key as PEM; without an issuer an authority's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(x509.load_pem_x509_certificate(issuer[0].encode()).subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
+    if usage:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    signer: Any = serialization.load_pem_private_key(issuer[1].encode(), None) if issuer else key
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return builder.sign(signer, hashes.SHA256()).public_bytes(pem).decode(), private.decode()
+
+
+@pytest.fixture(scope="module")
+def authority() -> tuple[str, str]:
+    """A certificate authority of the test's own."""
+    return issue("test CA")
+
+
+@pytest.fixture(scope="module")
+def tls(authority: tuple[str, str]) -> dict[str, str]:
+    """The module's TLS options."""
+    certificate, key = issue("engine", authority, x509.ExtendedKeyUsageOID.SERVER_AUTH)
+    return {"ca": authority[0], "certificate": certificate, "key": key}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nodes(farm: LiveFarm, authority: tuple[str, str]) -> Iterator[None]:
+    """Engines without a listener at the beginning, and afterwards as they were found."""
+    kept = "/etc/docker /etc/systemd/system/docker.service.d /etc/systemd/system/docker.service"
+    certificate, key = issue("client", authority, x509.ExtendedKeyUsageOID.CLIENT_AUTH)
+    for host in ENGINES:
+        farm.ssh(
+            host,
+            f"rm -rf /root/kept /root/client; mkdir -m 700 /root/kept /root/client; "
+            f"tar -cf /root/kept/all.tar {kept} 2>/dev/null || true",
+        )
+        for name, text in (("ca", authority[0]), ("cert", certificate), ("key", key)):
+            farm.ssh(host, f"umask 77; cat > /root/client/{name}.pem", stdin=text)
+        farm.ssh(
+            host, f"rm -rf {kept}; systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
+        )
+    yield
+    for host in ENGINES:
+        farm.ssh(
+            host,
+            f"rm -rf {kept}; tar -C / -xf /root/kept/all.tar; rm -rf /root/kept /root/client; systemctl daemon-reload; "
+            "systemctl reset-failed docker; systemctl restart docker",
+        )
+
+
+@pytest.fixture
+def listening(farm: LiveFarm, tls: dict[str, str]) -> str:
+    """A node that listens over TLS; returns the process id of its engine."""
+    farm.module(NODE, "docker_listener", **tls)
+    return engine(farm)
+
+
+def engine(farm: LiveFarm, host: str = NODE) -> str:
+    """Return the process id of a host's engine."""
+    return farm.ssh(host, "systemctl show --property=MainPID --value docker").strip()
+
+
+def client(farm: LiveFarm, host: str, port: int = 2376, certificate: bool = True) -> str:
+    """Ask a host's engine for its version through TCP, as a client of another host would."""
+    options = (
+        "--tlsverify --tlscacert /root/client/ca.pem --tlscert /root/client/cert.pem --tlskey /root/client/key.pem"
+    )
+    options = options if certificate else ""
+    command = f"docker -H tcp://127.0.0.1:{port} {options} version --format '{{{{.Server.Version}}}}' 2>&1"
+    return farm.ssh(host, command, check=False).strip()
+
+
+def the_same(predicted: dict[str, Any], real: dict[str, Any]) -> bool:
+    """Whether check mode said what the real run did."""
+    return all(predicted[key] == real[key] for key in PREDICTED)
+
+
+@pytest.mark.parametrize("host", ENGINES)
+def test_a_bare_engine_listens_over_mutual_tls(farm: LiveFarm, tls: dict[str, str], host: str) -> None:
+    predicted = farm.module(host, "docker_listener", check=True, **tls)
+    assert farm.ssh(host, f"ls {DROP_IN} /etc/docker/tls", check=False) == ""
+    real = farm.module(host, "docker_listener", **tls)
+    assert real["changed"]
+    assert real["restarted"]
+    assert the_same(predicted, real)
+    assert "PRIVATE KEY" not in json.dumps([predicted, real])
+
+    assert client(farm, host)[:2] in ("20", "26", "28")
+    refused = client(farm, host, certificate=False)
+    assert "HTTP request to an HTTPS server" in refused
+    modes = farm.ssh(host, "stat -c '%a %U' /etc/docker/tls /etc/docker/tls/key.pem").split()
+    assert modes == ["700", "root", "600", "root"]
+
+    before = engine(farm, host)
+    again = farm.module(host, "docker_listener", **tls)
+    assert (again["changed"], again["actions"]) == (False, [])
+    assert engine(farm, host) == before
+
+
+def test_settings_of_daemon_json_are_merged_and_take_effect(farm: LiveFarm, tls: dict[str, str]) -> None:
+    farm.ssh(
+        NODE,
+        f"mkdir -p /etc/docker; cat > {CONFIG}; systemctl restart docker",
+        stdin='{"log-opts": {"max-size": "1m"}, "debug": true}',
+    )
+    config = {"log-opts": {"max-file": "3"}, "labels": ["farm=yes"], "debug": None}
+    predicted = farm.module(NODE, "docker_listener", check=True, daemon_config=config, **tls)
+    real = farm.module(NODE, "docker_listener", daemon_config=config, **tls)
+    assert the_same(predicted, real)
+    written = json.loads(farm.ssh(NODE, f"cat {CONFIG}"))
+    assert written == {"log-opts": {"max-size": "1m", "max-file": "3"}, "labels": ["farm=yes"]}
+    assert farm.ssh(NODE, "docker info --format '{{.Labels}} {{.Debug}}'").strip() == "[farm=yes] false"
+    assert not farm.module(NODE, "docker_listener", daemon_config=config, **tls)["changed"]
+    # What is not mentioned stays.
+    assert not farm.module(NODE, "docker_listener", **tls)["changed"]
+    farm.ssh(NODE, f"rm {CONFIG}; systemctl restart docker")
+
+
+@pytest.mark.parametrize("host", ENGINES)
+def test_settings_that_the_engine_refuses_are_taken_back(farm: LiveFarm, tls: dict[str, str], host: str) -> None:
+    farm.module(host, "docker_listener", **tls)
+    before = farm.ssh(host, STATE)
+    failed = farm.module(host, "docker_listener", fails=True, daemon_config={"log-level": "loud"}, **tls)
+    assert "loud" in failed["msg"]
+    # 20.10 has no --validate: it has to fail to start.
+    ending = "the engine runs as before" if host == "old1" else "the engine was not touched"
+    assert ending in failed["msg"]
+    assert farm.ssh(host, STATE) == before
+    assert client(farm, host)[:2] in ("20", "26", "28")
+    assert not farm.module(host, "docker_listener", **tls)["changed"]
+
+
+def test_a_listener_that_cannot_start_is_taken_back(farm: LiveFarm, tls: dict[str, str]) -> None:
+    farm.module(NODE, "docker_listener", **tls)
+    before = farm.ssh(NODE, STATE)
+    failed = farm.module(NODE, "docker_listener", fails=True, address="192.0.2.77", **tls)
+    assert "192.0.2.77:2376: bind: cannot assign requested address; every file was put back" in failed["msg"]
+    assert failed["journal"]
+    assert farm.ssh(NODE, STATE) == before
+    assert client(farm, NODE).startswith("26")
+    assert not farm.module(NODE, "docker_listener", **tls)["changed"]
+
+
+def test_a_certificate_of_another_authority_is_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    certificate, key = issue("engine", issue("another CA"))
+    before = farm.ssh(NODE, STATE)
+    failed = farm.module(
+        NODE, "docker_listener", fails=True, probe_timeout=1, ca=tls["ca"], certificate=certificate, key=key
+    )
+    assert "not valid for the declared CA" in failed["msg"]
+    assert "every file was put back and the engine runs as before" in failed["msg"]
+    assert farm.ssh(NODE, STATE) == before
+    assert client(farm, NODE).startswith("26")
+
+
+def test_a_renewed_certificate_is_served(
+    farm: LiveFarm, authority: tuple[str, str], tls: dict[str, str], listening: str
+) -> None:
+    certificate, key = issue("engine", authority, x509.ExtendedKeyUsageOID.SERVER_AUTH)
+    renewed = farm.module(NODE, "docker_listener", ca=authority[0], certificate=certificate, key=key)
+    assert renewed["restarted"]
+    assert renewed["actions"][0] == ["write", "/etc/docker/tls/cert.pem"]
+    # The node holds the key now, so it need not be sent again.
+    again = farm.module(NODE, "docker_listener", ca=authority[0], certificate=certificate)
+    assert not again["changed"]
+    failed = farm.module(NODE, "docker_listener", fails=True, ca=tls["ca"], certificate=tls["certificate"])
+    assert "is not the private key of the certificate given" in failed["msg"]
+    predicted = farm.module(NODE, "docker_listener", check=True, ca=tls["ca"], certificate=tls["certificate"])
+    assert ["write", "/etc/docker/tls/key.pem"] in predicted["actions"]
+
+
+def test_a_run_that_was_killed_before_the_restart_is_finished(
+    farm: LiveFarm, tls: dict[str, str], listening: str
+) -> None:
+    # Exactly what such a run leaves: new files, an engine that has not read them.
+    farm.ssh(
+        NODE,
+        f"sed -i 's/:2376/:2399/' {DROP_IN}; systemctl daemon-reload; systemctl restart docker; "
+        f"sed -i 's/:2399/:2376/' {DROP_IN}",
+    )
+    predicted = farm.module(NODE, "docker_listener", check=True, **tls)
+    assert "another command line" in predicted["diff"]["before"]["engine"]
+    real = farm.module(NODE, "docker_listener", **tls)
+    assert [action[1] for action in real["actions"]] == ["daemon-reload", "reset-failed", "restart"]
+    assert the_same(predicted, real)
+    assert client(farm, NODE).startswith("26")
+    assert not farm.module(NODE, "docker_listener", **tls)["changed"]
+
+
+def test_a_changed_daemon_json_is_brought_into_effect(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    farm.ssh(NODE, f'echo \'{{"labels": ["hand=made"]}}\' > {CONFIG}')
+    changed = farm.module(NODE, "docker_listener", **tls)
+    assert changed["restarted"]
+    assert f"before {CONFIG} was changed" in changed["diff"]["before"]["engine"]
+    assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip() == "[hand=made]"
+    farm.ssh(NODE, f"rm {CONFIG}; systemctl restart docker")
+
+
+def test_an_engine_that_does_not_run_is_started(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    farm.ssh(NODE, "systemctl stop docker.socket docker.service")
+    assert farm.module(NODE, "docker_listener", **tls)["actions"] == [["systemctl", "start", "docker.service"]]
+    assert client(farm, NODE).startswith("26")
+
+
+def test_a_new_command_of_the_package_and_of_other_drop_ins_is_taken_up(
+    farm: LiveFarm, tls: dict[str, str], listening: str
+) -> None:
+    unit = farm.ssh(NODE, "cat /usr/lib/systemd/system/docker.service").replace(
+        "$DOCKER_OPTS", "$DOCKER_OPTS --label a=1"
+    )
+    farm.ssh(NODE, "cat > /etc/systemd/system/docker.service", stdin=unit)
+    assert farm.module(NODE, "docker_listener", **tls)["restarted"]
+    assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip().endswith("a=1]")
+    farm.ssh(NODE, "rm /etc/systemd/system/docker.service")
+
+    other = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock"
+    drop_in = "/etc/systemd/system/docker.service.d/20-other.conf"
+    farm.ssh(NODE, f"cat > {drop_in}", stdin=other + " --label b=2\n")
+    assert farm.module(NODE, "docker_listener", **tls)["restarted"]
+    assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip().endswith("b=2]")
+
+    farm.ssh(NODE, f"cat > {drop_in}", stdin=other + " -H tcp://127.0.0.1:2376\n")
+    failed = farm.module(NODE, "docker_listener", check=True, fails=True, **tls)
+    assert f"already has -H tcp://127.0.0.1:2376; remove it from {drop_in}" in failed["msg"]
+
+    farm.ssh(NODE, f"mv {drop_in} /etc/systemd/system/docker.service.d/60-other.conf")
+    failed = farm.module(NODE, "docker_listener", check=True, fails=True, **tls)
+    assert "sorts before 50-buildfarm-listener.conf" in failed["msg"]
+    farm.ssh(NODE, "rm /etc/systemd/system/docker.service.d/60-other.conf; systemctl daemon-reload")
+
+
+def test_hosts_in_daemon_json(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    farm.ssh(NODE, f"cat > {CONFIG}", stdin='{"hosts": ["unix:///var/run/docker.sock"], "labels": ["kept=yes"]}')
+    failed = farm.module(NODE, "docker_listener", fails=True, **tls)
+    assert "remove it with daemon_config: {hosts: null}" in failed["msg"]
+    farm.module(NODE, "docker_listener", daemon_config={"hosts": None}, **tls)
+    assert json.loads(farm.ssh(NODE, f"cat {CONFIG}")) == {"labels": ["kept=yes"]}
+    assert client(farm, NODE).startswith("26")
+    farm.ssh(NODE, f"rm {CONFIG}; systemctl restart docker")
+
+
+def test_a_broken_daemon_json_is_not_overwritten(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    farm.ssh(NODE, f"cat > {CONFIG}", stdin='{\n  "debug": true\n  "ip": "::"\n}\n')
+    failed = farm.module(NODE, "docker_listener", fails=True, daemon_config={"debug": False}, **tls)
+    assert f"{CONFIG}, line 3, column 3: not JSON" in failed["msg"]
+    assert farm.ssh(NODE, f"cat {CONFIG}") == '{\n  "debug": true\n  "ip": "::"\n}\n'
+    farm.ssh(NODE, f"rm {CONFIG}")
+
+
+@pytest.mark.parametrize("host", ENGINES)
+def test_plain_tcp_only_where_asked_for(farm: LiveFarm, host: str) -> None:
+    predicted = farm.module(host, "docker_listener", check=True, insecure=True, address="127.0.0.1")
+    real = farm.module(host, "docker_listener", insecure=True, address="127.0.0.1")
+    assert the_same(predicted, real)
+    assert "without TLS" in " ".join(real["warnings"])
+    assert real["listener"]["url"] == "tcp://127.0.0.1:2375"
+    assert client(farm, host, 2375, certificate=False)[:2] in ("20", "26", "28")
+    # Without --tls=false, 26 and later wait for 16 seconds.
+    took = farm.ssh(host, "s=$(date +%s); systemctl restart docker; echo $(($(date +%s) - s))")
+    assert int(took) < 10
+    again = farm.module(host, "docker_listener", insecure=True, address="127.0.0.1")
+    assert not again["changed"]
+    assert again["warnings"]
+
+
+def test_listening_on_ipv6(farm: LiveFarm, tls: dict[str, str]) -> None:
+    assert (
+        farm.module(NODE, "docker_listener", address="::1", port=2400, **tls)["listener"]["url"] == "tcp://[::1]:2400"
+    )
+    assert "[::1]:2400" in farm.ssh(NODE, "ss -tln")
+
+
+def test_absent_removes_what_present_made(farm: LiveFarm, tls: dict[str, str]) -> None:
+    farm.module(NODE, "docker_listener", **tls)
+    predicted = farm.module(NODE, "docker_listener", check=True, state="absent")
+    real = farm.module(NODE, "docker_listener", state="absent")
+    assert the_same(predicted, real)
+    assert real["listener"] is None
+    left = farm.ssh(NODE, "ls -d /etc/docker/tls /etc/systemd/system/docker.service.d; ss -tln", check=False)
+    assert "/etc" not in left
+    assert ":23" not in left
+    assert farm.ssh(NODE, "docker version --format '{{.Server.Version}}'").strip()
+    assert not farm.module(NODE, "docker_listener", state="absent")["changed"]
+
+
+def test_before_the_engine_is_installed(farm: LiveFarm, tls: dict[str, str]) -> None:
+    predicted = farm.module("bare1", "docker_listener", check=True, **tls)
+    assert predicted["changed"]
+    assert "is not installed on bare1 yet" in " ".join(predicted["warnings"])
+    # Not even the certificates exist before the first run.
+    assert farm.module("bare1", "docker_listener", check=True)["actions"] == predicted["actions"]
+    failed = farm.module("bare1", "docker_listener", fails=True, **tls)
+    assert "docker.service is not installed on bare1; apply the role buildfarm.multiarch.engine first" in failed["msg"]
+    assert not farm.module("bare1", "docker_listener", state="absent")["changed"]
+    assert farm.ssh("bare1", "ls -d /etc/docker /etc/systemd/system/docker.service.d", check=False) == ""

@@ -1,0 +1,353 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what a host has to the steps that make its engine listen as declared."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _listener_apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import (
+    TLS_NAMES,
+    Content,
+    Declared,
+    Found,
+    hosts,
+    read,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_plan import (
+    check,
+    describe,
+    drop_in_text,
+    plan,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import Service
+
+DEBIAN = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
+SUSE = "/usr/bin/dockerd --add-runtime oci=/usr/sbin/docker-oci $DOCKER_NETWORK_OPTIONS $DOCKER_OPTS"
+DROP_IN = "/etc/systemd/system/docker.service.d/50-buildfarm-listener.conf"
+CONFIG = "/etc/docker/daemon.json"
+RELOAD = ["systemctl", "daemon-reload"]
+RESTART = [["systemctl", "reset-failed", "docker.service"], ["systemctl", "restart", "docker.service"]]
+TLS_WRITES = [["write", f"/etc/docker/tls/{name}.pem"] for name in TLS_NAMES]
+MKDIR = ["mkdir", "-p", "-m", "0700", "/etc/docker/tls"]
+NOW = 1000.0
+
+
+def declared(**options):
+    params = {
+        "state": "present",
+        "address": "0.0.0.0",
+        "port": None,
+        "ca": None if options.get("insecure") else "a CA",
+        "certificate": None if options.get("insecure") else "a certificate",
+        "key": None if options.get("insecure") else "a key",
+        "tls_directory": "/etc/docker/tls",
+        "insecure": False,
+        "daemon_config": None,
+        "service": "docker",
+        "probe_timeout": 30,
+        **options,
+    }
+    return dataclasses.replace(Declared.from_params(params), host="node1")
+
+
+def fresh(**fields):
+    """An engine as its package starts it."""
+    running = Service("loaded", True, False, ("/usr/sbin/dockerd", "-H", "fd://"), {}, 500.0)
+    return Found(**{"service": running, "command": DEBIAN, "source": "/lib/docker.service", "now": NOW, **fields})
+
+
+def converged(want, **service):
+    """The host after a run that changed something."""
+    arguments = ("/usr/sbin/dockerd", "-H", "fd://", *want.flags)
+    running = Service("loaded", True, False, arguments, {}, 500.0)
+    files = {want.drop_in: Content(drop_in_text(want, fresh()), 0o644, 400.0)}
+    if not want.insecure:
+        for name, content in zip(TLS_NAMES, (want.ca, want.certificate, want.key)):
+            files[want.tls_path(name)] = Content(content, 0o600 if name == "key" else 0o644, 400.0)
+    return fresh(service=dataclasses.replace(running, **service), files=files, tls_directory_mode=0o700)
+
+
+TLS = declared()
+PLAIN = declared(insecure=True)
+ABSENT = declared(state="absent", ca=None, certificate=None, key=None)
+
+
+def with_files(found, **contents):
+    return dataclasses.replace(found, files={**found.files, **contents})
+
+
+@pytest.mark.parametrize(
+    ("want", "found", "actions"),
+    [
+        (TLS, fresh(), [MKDIR, *TLS_WRITES, ["write", DROP_IN], RELOAD, *RESTART]),
+        (TLS, converged(TLS), []),
+        (PLAIN, fresh(), [["write", DROP_IN], RELOAD, *RESTART]),
+        (PLAIN, converged(PLAIN), []),
+        (TLS, converged(PLAIN), [*TLS_WRITES, ["write", DROP_IN], RELOAD, *RESTART]),
+        (declared(certificate="renewed", key="too"), converged(TLS), [*TLS_WRITES[1:], RELOAD, *RESTART]),
+        (declared(port=2377), converged(TLS), [["write", DROP_IN], RELOAD, *RESTART]),
+        (declared(daemon_config={"debug": True}), converged(TLS), [["write", CONFIG], RELOAD, *RESTART]),
+        (declared(daemon_config={"debug": None}), converged(TLS), []),
+        (TLS, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
+        (TLS, converged(TLS, needs_reload=True), [RELOAD]),
+        # Ended between writing and reloading, and between reloading and restarting.
+        (TLS, converged(TLS, arguments=("/usr/sbin/dockerd", "-H", "fd://")), [RELOAD, *RESTART]),
+        (TLS, converged(TLS, started=399.0), [RELOAD, *RESTART]),
+        (TLS, dataclasses.replace(converged(TLS, started=399.0), now=399.5), []),
+        (TLS, dataclasses.replace(converged(TLS), tls_directory_mode=0o755), [MKDIR]),
+        # A newer package starts the engine with another flag.
+        (TLS, dataclasses.replace(converged(TLS), command=DEBIAN + " --new"), [["write", DROP_IN], RELOAD, *RESTART]),
+        (ABSENT, fresh(), []),
+        (
+            ABSENT,
+            converged(TLS),
+            [["remove", DROP_IN], *[["remove", path] for _write, path in TLS_WRITES], RELOAD, *RESTART],
+        ),
+        (ABSENT, converged(PLAIN, active=False, arguments=()), [["remove", DROP_IN], RELOAD]),
+        # Removed, and ended before the restart.
+        (ABSENT, dataclasses.replace(converged(PLAIN), files={}), [RELOAD, *RESTART]),
+        (
+            dataclasses.replace(ABSENT, daemon_config={"debug": None}),
+            fresh(files={CONFIG: Content(b'{"debug": true}', 0o600)}),
+            [["write", CONFIG], RELOAD, *RESTART],
+        ),
+        (ABSENT, fresh(files={CONFIG: Content(b"not JSON, and not asked for")}), []),
+    ],
+)
+def test_steps(want, found, actions):
+    assert plan(want, found).actions == actions
+
+
+def test_the_second_plan_after_every_step_is_empty():
+    want = declared(daemon_config={"debug": True})
+    found = converged(want)
+    change = plan(want, found).changes[0]
+    after = with_files(found, **{CONFIG: Content(change.after, change.mode, 400.0)})
+    assert plan(want, after).actions == []
+
+
+def test_the_mode_of_daemon_json_is_kept_and_an_open_key_is_closed():
+    held = {CONFIG: Content(b"{}", 0o640, 1.0), "/etc/docker/tls/key.pem": Content(b"a key\n", 0o644, 1.0)}
+    found = with_files(converged(TLS), **held)
+    changes = {change.path: change for change in plan(declared(daemon_config={"debug": True}), found).changes}
+    assert (changes[CONFIG].mode, changes["/etc/docker/tls/key.pem"].mode) == (0o640, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (DEBIAN, f"ExecStart={DEBIAN} -H tcp://[::]:2375 --tls=false"),
+        # No -H at all: the usual socket has to be named, or it would be gone.
+        (SUSE, f"ExecStart={SUSE} -H unix:///var/run/docker.sock -H tcp://[::]:2375 --tls=false"),
+        (None, "ExecStart=<the command of docker.service, known once the engine is installed> -H tcp"),
+    ],
+)
+def test_the_drop_in_repeats_the_units_own_command(command, line):
+    text = drop_in_text(declared(insecure=True, address="::"), fresh(command=command)).decode()
+    assert "[Service]\nExecStart=\n" + line in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["-H fd:// -H tcp://[::]:2376", "--host fd:// --host=tcp://[::]:2376", "-H=fd:// -Htcp://[::]:2376 --debug"],
+)
+def test_hosts_in_any_form_of_the_flag(words):
+    assert hosts(words.split()) == ("fd://", "tcp://[::]:2376")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"insecure": True, "ca": "a CA"}, "insecure and ca exclude each other"),
+        ({"address": "node1"}, "wanted an IPv4 or IPv6 address"),
+        ({"port": 70000}, "wanted 1 to 65535"),
+        ({"tls_directory": "/etc/my tls"}, "wanted an absolute path"),
+        ({"daemon_config": {"hosts": ["fd://"]}}, "use address and port instead"),
+        ({"service": "a b"}, "wanted the name of a systemd service"),
+    ],
+)
+def test_options_that_cannot_be(options, said):
+    with pytest.raises(FarmError, match=said):
+        declared(**options)
+
+
+@pytest.mark.parametrize(
+    ("want", "found", "said"),
+    [
+        (TLS, fresh(command=None), "not installed on node1; apply the role"),
+        (TLS, fresh(service=Service("masked", False)), "is masked"),
+        (TLS, fresh(overriding="/etc/x/90.conf"), "90.conf replaces the command .* sorts before 50-"),
+        (
+            TLS,
+            fresh(command=DEBIAN + " -H tcp://0.0.0.0:2376"),
+            "already has -H tcp://0.0.0.0:2376; remove it from /lib",
+        ),
+        (TLS, fresh(command=DEBIAN + " --tlsverify"), "already has --tlsverify"),
+        (declared(ca=None, key=None), fresh(), "ca missing"),
+        (TLS, fresh(), "ca: found no PEM certificate"),
+    ],
+)
+def test_hosts_that_do_not_fit(want, found, said):
+    with pytest.raises(FarmError, match=said):
+        check(want, found, predicting=False)
+
+
+def test_a_listener_on_another_port_may_stay():
+    assert check(PLAIN, fresh(command=DEBIAN + " -H tcp://127.0.0.1:9999"), predicting=False)
+
+
+@pytest.mark.parametrize("want", [PLAIN, TLS])
+def test_hosts_in_daemon_json_are_refused_and_removed_on_demand(want):
+    found = fresh(files={CONFIG: Content(b'{"hosts": ["fd://"], "debug": true}')})
+    with pytest.raises(FarmError, match=r"daemon_config: \{hosts: null\}"):
+        plan(want, found)
+    steps = plan(dataclasses.replace(want, daemon_config={"hosts": None}), found)
+    assert b"hosts" not in {change.path: change.after for change in steps.changes}[CONFIG]
+
+
+def test_a_broken_daemon_json_is_never_planned_over():
+    with pytest.raises(FarmError, match=r"daemon.json, line 1, column 2: not JSON"):
+        plan(PLAIN, fresh(files={CONFIG: Content(b"{,}")}))
+
+
+class TestKeys:
+    """The key may be left out while the host holds it."""
+
+    @pytest.fixture
+    def pair(self, issue):
+        return issue("server")
+
+    def want(self, pair, key=None):
+        return declared(ca=pair[0].decode(), certificate=pair[0].decode(), key=key)
+
+    def held(self, pair, key):
+        return fresh(files={"/etc/docker/tls/key.pem": Content(key, 0o600, 1.0)})
+
+    def test_the_held_key_is_kept(self, pair):
+        found = self.held(pair, pair[1])
+        assert check(self.want(pair), found, predicting=False) == ()
+        assert TLS_WRITES[2] not in plan(self.want(pair), found).actions
+
+    def test_another_key_is_an_error_and_predicted_to_change(self, pair, issue):
+        found = self.held(pair, issue("other")[1])
+        with pytest.raises(FarmError, match=r"key.pem is not the private key .*mismatch.* give the key once"):
+            check(self.want(pair), found, predicting=False)
+        assert check(self.want(pair), found, predicting=True) == ()
+        assert TLS_WRITES[2] in plan(self.want(pair), found).actions
+
+    def test_a_key_of_another_certificate_is_refused(self, pair, issue):
+        with pytest.raises(FarmError, match="does not belong to the certificate"):
+            check(self.want(pair, issue("other")[1].decode()), fresh(), predicting=True)
+
+    def test_certificates_to_come_are_predicted(self):
+        want = declared(ca=None, certificate=None, key=None)
+        assert check(want, fresh(), predicting=True) == ()
+        steps = plan(want, fresh())
+        assert steps.actions == [MKDIR, *TLS_WRITES, ["write", DROP_IN], RELOAD, *RESTART]
+        assert describe(want, fresh(), steps)[1]["/etc/docker/tls/cert.pem"] == "not known yet"
+
+    def test_the_diff_never_holds_a_key(self, pair):
+        want = self.want(pair, pair[1].decode())
+        shown = repr(describe(want, self.held(pair, b"an old key"), plan(want, fresh())))
+        assert "PRIVATE KEY" not in shown
+        assert "an old key" not in shown
+        assert "the declared private key" in shown
+
+
+def test_reading_leaves_the_own_drop_in_out_and_finds_the_config_file(tmp_path):
+    lib, etc = tmp_path / "lib", tmp_path / "etc"
+    (etc / "docker.service.d").mkdir(parents=True)
+    lib.mkdir()
+    (lib / "docker.service").write_text("[Service]\nExecStart=/usr/bin/dockerd -H fd://\n")
+    drop_in = "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd {}\n"
+    (etc / "docker.service.d/20-own.conf").write_text(drop_in.format("--config-file /etc/d.json"))
+    (etc / "docker.service.d/50-buildfarm-listener.conf").write_text(drop_in.format("-H tcp://0.0.0.0:2376"))
+
+    def runner(argv, **options):
+        return Result(tuple(argv), 0, "MainPID=0\nLoadState=loaded\nActiveState=inactive\n", "")
+
+    found = read(TLS, runner, [str(etc), str(lib)])
+    assert (found.command, found.config_path) == ("/usr/bin/dockerd --config-file /etc/d.json", "/etc/d.json")
+    assert found.source.endswith("20-own.conf")
+    assert found.overriding is None
+    (etc / "docker.service.d/60-late.conf").write_text(drop_in.format("--debug"))
+    assert read(TLS, runner, [str(etc), str(lib)]).overriding == str(etc / "docker.service.d/60-late.conf")
+
+
+class TestRollBack:
+    """What a failure leaves behind: nothing."""
+
+    @pytest.fixture
+    def host(self, tmp_path, monkeypatch):
+        """A host whose files lie in a directory of the test."""
+        monkeypatch.setattr(Declared, "drop_in", str(tmp_path / "docker.service.d/50.conf"))
+        want = dataclasses.replace(PLAIN, probe_timeout=0, daemon_config={"debug": True})
+        config = tmp_path / "daemon.json"
+        config.write_bytes(b'{"debug":   false}')
+        config.chmod(0o640)
+        found = fresh(config_path=str(config), files={str(config): Content.read(str(config))})
+        return want, found, config
+
+    def run(self, host, failing, said=""):
+        """Apply with a runner for which some commands fail; returns the error and the commands."""
+        want, found, _config = host
+        called = []
+
+        def runner(argv, **options):
+            called.append(" ".join(argv))
+            failed = called[-1].startswith(failing) and called.count(called[-1]) == 1
+            return Result(tuple(argv), int(failed), "", said if failed else "")
+
+        with pytest.raises(FarmError) as caught:
+            _listener_apply.apply(want, found, plan(want, found), runner)
+        return caught.value, called
+
+    @pytest.mark.parametrize(
+        ("failing", "said", "sentence"),
+        [
+            ("/usr/sbin/dockerd", "invalid logging level: x", "the engine was not touched"),
+            ("systemctl restart", "Job failed", "every file was put back and the engine runs as before"),
+            ("nothing", "", "and the engine runs as before"),
+        ],
+    )
+    def test_files_are_as_they_were(self, host, tmp_path, failing, said, sentence):
+        _want, _found, config = host
+        before = config.stat()
+        error, called = self.run(host, failing, said)
+        assert said in error.message
+        assert sentence in error.message
+        after = config.stat()
+        assert config.read_bytes() == b'{"debug":   false}'
+        assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+        assert [path.name for path in tmp_path.iterdir()] == ["daemon.json"]
+        if failing == "/usr/sbin/dockerd":
+            assert len(called) == 1
+        else:
+            assert called[-3:] == [" ".join(command) for command in (RELOAD, *RESTART)]
+
+    def test_a_host_without_a_journal_still_tells_and_takes_back(self, host):
+        want, found, config = host
+
+        def runner(argv, **options):
+            result = Result(tuple(argv), int(argv[1] == "restart"), "", "Job failed")
+            if argv[0] == "journalctl":
+                raise CommandError("journalctl could not be started", result)
+            return result
+
+        with pytest.raises(
+            FarmError, match=r"Job failed; every file was put back, but the engine could not be brought"
+        ):
+            _listener_apply.apply(want, found, plan(want, found), runner)
+        assert config.read_bytes() == b'{"debug":   false}'
+
+    def test_an_engine_without_validate_is_restarted(self, host):
+        error, called = self.run(host, "/usr/sbin/dockerd", "Status: unknown flag: --validate\nSee 'dockerd --help'.")
+        assert "systemctl restart docker.service" in called
+        assert "after 0 seconds" in error.message

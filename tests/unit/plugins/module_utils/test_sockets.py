@@ -1,0 +1,128 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The probe against real listeners: what Go's and any other TLS server may answer."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _sockets
+
+
+@pytest.fixture(scope="module")
+def ca(issue):
+    return issue("ca")
+
+
+@pytest.fixture(scope="module")
+def server(issue, ca):
+    return issue("server", ca)
+
+
+def serve(tmp_path, pair, ca=None, version=None):
+    """Answer one connection as an engine would; returns its port."""
+    context = None
+    if pair:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for name, content in zip(("cert", "key"), pair):
+            (tmp_path / name).write_bytes(content)
+        context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+        if ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=ca[0].decode())
+        if version:
+            context.maximum_version = version
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        raw, _address = listener.accept()
+        try:
+            connection = context.wrap_socket(raw, server_side=True) if context else raw
+            connection.recv(1024)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
+            connection.close()
+        except OSError:
+            raw.close()
+
+    threading.Thread(target=answer, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_listener_that_demands_certificates_is_as_declared(tmp_path, ca, server, version):
+    port = serve(tmp_path, server, ca, version)
+    assert _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0]) is None
+
+
+def test_a_listener_that_answers_anybody_is_not(tmp_path, ca, server):
+    port = serve(tmp_path, server)
+    said = _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0])
+    assert said == "it answers clients that present no certificate"
+
+
+def test_another_certificate_is_noticed(tmp_path, issue, ca, server):
+    port = serve(tmp_path, issue("server", ca), ca)
+    said = _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0])
+    assert said == "it serves another certificate than the declared one"
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_certificate_that_clients_would_refuse_is_noticed(tmp_path, issue, ca, days):
+    pair = issue("server", ca if days < 0 else None, days=days)
+    said = _sockets.mutual_tls_problem("127.0.0.1", serve(tmp_path, pair, ca), ca[0], pair[0])
+    assert said is not None
+    assert "not valid for the declared CA" in said
+    assert ("expired" in said) == (days < 0)
+
+
+def test_plain_listeners(tmp_path, ca, server):
+    assert _sockets.plain_problem("127.0.0.1", serve(tmp_path, None)) is None
+    said = _sockets.mutual_tls_problem("127.0.0.1", serve(tmp_path, None), ca[0], server[0])
+    assert said is not None
+    assert "TLS handshake failed" in said
+
+
+def test_nobody_listens(tmp_path, ca, server):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert _sockets.plain_problem("127.0.0.1", port) == "Connection refused"
+    assert _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0]) == "Connection refused"
+    assert _sockets.unix_socket_problem(str(tmp_path / "none.sock")) == (
+        f"unix://{tmp_path / 'none.sock'}: No such file or directory"
+    )
+
+
+def test_keys_and_certificates(ca, server):
+    assert _sockets.key_problem(*server) is None
+    assert _sockets.key_problem(server[0] + ca[0], server[1]) is None
+    assert _sockets.key_problem(server[0], ca[1]) == "key values mismatch"
+    assert _sockets.key_problem(server[0], b"nothing\n") is not None
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    locked = serialization.load_pem_private_key(server[1], None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    assert _sockets.key_problem(server[0], locked) is not None
+
+
+def test_fingerprints_are_those_of_openssl(server):
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-fingerprint", "-sha256"], input=server[0], capture_output=True, check=True
+    ).stdout.decode()
+    assert shown.strip().endswith("=" + str(_sockets.fingerprint(b"text before\n" + server[0])))
+    assert _sockets.fingerprint(b"-----BEGIN CERTIFICATE-----\nbroken") is None
+    assert _sockets.ca_problem(server[0]) is None
+    assert _sockets.ca_problem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n") is not None
+
+
+def test_waiting_ends_with_the_problem_or_without():
+    answers = iter(["refused", "refused", None])
+    assert _sockets.wait_for(lambda: next(answers), 5, pause=0) is None
+    assert _sockets.wait_for(lambda: "refused", 0) == "refused"

@@ -1,0 +1,112 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import (
+    Service,
+    UnitFiles,
+    exec_start,
+    read_service,
+    service_name,
+    split_command,
+)
+
+PACKAGED = "[Service]\nType=notify\nExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/c.sock $DOCKER_OPTS\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "command"),
+    [
+        ([PACKAGED], "/usr/sbin/dockerd -H fd:// --containerd=/run/c.sock $DOCKER_OPTS"),
+        ([PACKAGED, "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --debug\n"], "/usr/bin/dockerd --debug"),
+        ([PACKAGED, "[Service]\nExecStart=\n"], None),
+        (
+            ["[Service]\nExecStart=/usr/bin/dockerd \\\n  -H fd:// \\\n# said in between\n  --debug\n"],
+            "a continued line",
+        ),
+        (["[Unit]\nExecStart=/wrong/section\n[Service]\n;ExecStart=/comment\nExecStartPre=/other\n"], None),
+        (['[Service]\nExecStart = -/usr/bin/dockerd "--label=a b"\n'], '-/usr/bin/dockerd "--label=a b"'),
+    ],
+)
+def test_the_last_command_counts_and_stays_as_written(texts, command):
+    found = exec_start(texts)
+    if command == "a continued line":
+        assert found is not None
+        assert found.split() == ["/usr/bin/dockerd", "-H", "fd://", "--debug"]
+    else:
+        assert found == command
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "words"),
+    [
+        ("/usr/sbin/dockerd -H fd:// $OPTS", {"OPTS": "--debug --ip 1.2.3.4"}, "--debug --ip 1.2.3.4"),
+        ("/usr/sbin/dockerd -H fd:// $OPTS", None, ""),
+        ("-@/usr/sbin/dockerd -H fd:// ${OPTS}", {"OPTS": ""}, ""),
+    ],
+)
+def test_variables_become_their_words_and_prefixes_go(command, environment, words):
+    assert split_command(command, environment) == ("/usr/sbin/dockerd", "-H", "fd://", *words.split())
+
+
+def test_quoted_words_stay_together():
+    assert split_command('/usr/bin/dockerd "--label=a b"') == ("/usr/bin/dockerd", "--label=a b")
+
+
+def test_drop_ins_sort_by_name_and_the_first_directory_wins(tmp_path):
+    etc, lib = tmp_path / "etc", tmp_path / "lib"
+    for path in (
+        etc / "docker.service.d/90-z.conf",
+        etc / "docker.service.d/10-both.conf",
+        etc / "docker.service.d/readme.txt",
+        lib / "docker.service.d/10-both.conf",
+        lib / "docker.service.d/20-a.conf",
+        lib / "docker.service",
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[Service]\n")
+    found = UnitFiles.find("docker.service", [str(etc), str(lib)])
+    assert found.fragment == str(lib / "docker.service")
+    assert [os.path.relpath(path, tmp_path) for path in found.drop_ins] == [
+        "etc/docker.service.d/10-both.conf",
+        "lib/docker.service.d/20-a.conf",
+        "etc/docker.service.d/90-z.conf",
+    ]
+
+
+def test_no_unit_no_files(tmp_path):
+    assert UnitFiles.find("docker.service", [str(tmp_path)]) == UnitFiles(None, ())
+
+
+def _answering(stdout):
+    return lambda argv, **options: Result(tuple(argv), 0, stdout, "")
+
+
+def test_a_running_service_is_described_from_its_process():
+    # The order differs between versions of systemd, as 252, 257 and 262 showed.
+    stdout = f"MainPID={os.getpid()}\nLoadState=loaded\nActiveState=active\nNeedDaemonReload=yes\n"
+    service = read_service(_answering(stdout), "docker.service")
+    assert (service.loaded, service.active, service.needs_reload) == ("loaded", True, True)
+    with open("/proc/self/cmdline", "rb") as stream:
+        assert list(service.arguments) == stream.read().decode().split("\0")[:-1]
+    seconds_ago = float(run(["ps", "-o", "etimes=", "-p", str(os.getpid())]).stdout)
+    now = float(run(["date", "+%s.%N"]).stdout)
+    assert abs(now - service.started - seconds_ago) < 2
+
+
+def test_a_missing_service_runs_nothing():
+    stdout = "MainPID=0\nLoadState=not-found\nActiveState=inactive\nNeedDaemonReload=no\n"
+    assert read_service(_answering(stdout), "docker.service") == Service("not-found", False, False, (), {}, 0.0)
+
+
+def test_service_names():
+    assert service_name("docker") == service_name("docker.service") == "docker.service"
+    with pytest.raises(FarmError, match="wanted the name of a systemd service"):
+        service_name("docker --now")
