@@ -64,7 +64,7 @@ def variables(live: LiveFarm) -> dict[str, Any]:
                 "source": str(CHECKOUT / "examples/hello"),
                 "context": "/srv/hello",
                 "build_args": {"REGISTRY": f"{live.registry}/library"},
-                "run": {"command": ["/hello"], "expected": "hello from {platform}"},
+                "run": {"command": ["/hello"], "expected_regex": "^hello from {platform} on "},
             }
         ],
     }
