@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 import seed
 from ansible_runs import CHECKOUT, LiveFarm, Run
 
