@@ -97,14 +97,15 @@ _value:
       type: dict
 """
 
-from ansible.errors import AnsibleFilterError
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._assignment import Assigned, Candidate, assign
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import native_platform, parse_all
 
 
-def _candidate(name, variables):
+def _candidate(name: str, variables: Mapping[str, Any]) -> Candidate:
     architecture = variables.get("ansible_facts", {}).get("architecture")
     if not architecture:
         raise AnsibleFilterError(
@@ -114,7 +115,7 @@ def _candidate(name, variables):
     return Candidate(name, native_platform(architecture), None if fixed is None else parse_all(fixed))
 
 
-def _endpoint(name, variables):
+def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
     """Return a node's endpoint, and whether it is reached with certificates."""
     if variables.get("farm_endpoint"):
         return variables["farm_endpoint"], False
@@ -124,7 +125,14 @@ def _endpoint(name, variables):
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}", not insecure
 
 
-def _node(assigned: Assigned, variables, builder, client, driver_opts, buildkitd_config):
+def _node(
+    assigned: Assigned,
+    variables: Mapping[str, Any],
+    builder: str,
+    client: Mapping[str, str],
+    driver_opts: Mapping[str, str],
+    buildkitd_config: Optional[str],
+) -> Dict[str, Any]:
     endpoint, tls = _endpoint(assigned.name, variables)
     name = f"{builder}-{assigned.name}"
     node = {
@@ -148,8 +156,14 @@ def _node(assigned: Assigned, variables, builder, client, driver_opts, buildkitd
 
 
 def farm_nodes(
-    names, hostvars, platforms=None, builder="farm", client=None, driver_opts=None, buildkitd_config=None
-):  # pylint: disable=too-many-positional-arguments
+    names: Sequence[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    platforms: Optional[Sequence[str]] = None,
+    builder: str = "farm",
+    client: Optional[Mapping[str, str]] = None,
+    driver_opts: Optional[Mapping[str, str]] = None,
+    buildkitd_config: Optional[str] = None,
+) -> List[Dict[str, Any]]:
     """Return the nodes of a builder; see DOCUMENTATION."""
     try:
         candidates = [_candidate(name, hostvars[name]) for name in names]
@@ -164,6 +178,6 @@ def farm_nodes(
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {"farm_nodes": farm_nodes}

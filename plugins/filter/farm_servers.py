@@ -41,8 +41,10 @@ _value:
   elements: dict
 """
 
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-def farm_servers(names, hostvars):
+
+def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
     """Return the servers to issue certificates for; see DOCUMENTATION."""
     servers = []
     for name in names:
@@ -55,6 +57,6 @@ def farm_servers(names, hostvars):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {"farm_servers": farm_servers}

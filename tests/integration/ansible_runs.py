@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tests/farm"))
 
 import farm as farms  # noqa: E402  (the farm is a program of its own, not an installed package)
+import seed  # noqa: E402
 from hosts import Host  # noqa: E402
 
 
@@ -66,8 +67,6 @@ class LiveFarm:
     @classmethod
     def start(cls, name: str, hosts: list[Host], collections: Path) -> LiveFarm:
         """Start a farm of these hosts."""
-        import seed
-
         farms.Farm(name).up(hosts, seed.store())
         return cls(name, collections)
 
@@ -86,7 +85,9 @@ class LiveFarm:
         assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
 
-    def module(self, host: str, name: str, check: bool = False, fails: bool = False, **arguments: Any) -> dict[str, Any]:
+    def module(
+        self, host: str, name: str, /, check: bool = False, fails: bool = False, **arguments: Any
+    ) -> dict[str, Any]:
         """Run one of the collection's modules on a host; returns its result.
 
         :param check: in check mode.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_runs import CHECKOUT, LiveFarm, farms
+from ansible_runs import CHECKOUT, LiveFarm
 from hosts import Host
 
 #: Engines 20.10, 26.1 and 28.5, controllers with buildx 0.13 and 0.29, and bare hosts.

@@ -60,7 +60,9 @@ def node(name, machine, pins=None):
             id="all fixed: the least burdened takes the rest",
         ),
         pytest.param([node("a", "x86_64"), node("b", "x86_64")], [], [["linux/amd64"], []], [[], []], id="a spare"),
-        pytest.param([node("a", "aarch64")], ["linux/arm/v7"], [["linux/arm/v7"]], [["linux/arm/v7"]], id="arm on arm64"),
+        pytest.param(
+            [node("a", "aarch64")], ["linux/arm/v7"], [["linux/arm/v7"]], [["linux/arm/v7"]], id="arm on arm64"
+        ),
     ],
 )
 def test_every_platform_gets_one_pin(nodes, requested, pins, emulated):

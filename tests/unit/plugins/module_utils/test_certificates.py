@@ -8,7 +8,7 @@ import json
 import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _certificates as module
@@ -207,12 +207,11 @@ def test_interrupted_runs_are_continued(directory: Path, monkeypatch: pytest.Mon
     """A run is ended after each single replacement in turn; the next one always gets everything right."""
     real = module.write_together
     for rotate, ended_after in [("none", 0), ("none", 1), ("none", 2), ("none", 3), ("all", 1), ("all", 2), ("all", 3)]:
-        left = [ended_after]
+        left = iter(range(ended_after, -1, -1))
 
-        def power_cut(files: Any, left: List[int] = left) -> None:
-            if left[0] == 0:
+        def power_cut(files: Any, left: Iterator[int] = left) -> None:
+            if next(left) == 0:
                 raise KeyboardInterrupt
-            left[0] -= 1
             real(files)
 
         monkeypatch.setattr(module, "write_together", power_cut)

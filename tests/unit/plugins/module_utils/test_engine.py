@@ -65,13 +65,15 @@ class UnixServer(socketserver.ThreadingUnixStreamServer):
 def serving(server: socketserver.BaseServer) -> Iterator[socketserver.BaseServer]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager
-def engine(context: Optional[ssl.SSLContext] = None, document: Any = VERSION) -> Iterator[str]:
+def engine(context: Optional[ssl.SSLContext] = None, document: Any = ...) -> Iterator[str]:
     """Serve at 127.0.0.1, over TLS if there is a context; gives the URL."""
 
     class Handler(Answer):
@@ -80,7 +82,7 @@ def engine(context: Optional[ssl.SSLContext] = None, document: Any = VERSION) ->
                 self.request = context.wrap_socket(self.request, server_side=True)
             super().setup()
 
-    Handler.document = document
+    Handler.document = VERSION if document is ... else document
     with serving(Server(("127.0.0.1", 0), Handler)) as server:
         yield f"tcp://127.0.0.1:{server.server_address[1]}"  # type: ignore[index]
 

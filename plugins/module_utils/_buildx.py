@@ -1,0 +1,229 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Calling ``docker buildx`` and reading what it prints."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ._errors import FarmError
+from ._platforms import Platform
+from ._runner import CommandError, Result, Runner, checked
+
+Version = Tuple[int, int, int]
+
+_VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
+_BOOT_STEP = re.compile(r"#(\d+) \[(?:(\S+) )?internal\] booting buildkit")
+_BOOT_ERROR = re.compile(r"#(\d+) ERROR: (.*)")
+_FIELD = re.compile(r"(\S[^:]*):\s*(.*)\Z")
+
+
+class Buildx:
+    """The buildx of one docker configuration.
+
+    :param runner: runs the commands.
+    :param docker_config: option ``docker_config`` as the user gave it; None leaves docker's own choice alone.
+    """
+
+    def __init__(self, runner: Runner, docker_config: Optional[str] = None) -> None:
+        self._runner = runner
+        self.env: Dict[str, str] = {"DOCKER_CONFIG": docker_config} if docker_config else {}
+        self._version: Optional[Version] = None
+
+    @staticmethod
+    def argv(args: Sequence[str]) -> List[str]:
+        """Return the whole argument list of a buildx command, as it is run and as it is reported."""
+        return ["docker", "buildx", *args]
+
+    def run(
+        self,
+        args: Sequence[str],
+        failure: Optional[str] = None,
+        env: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+        stdin: Optional[str] = None,
+    ) -> Result:
+        """Run a buildx command.
+
+        :param failure: begins the message where the exit status is not 0; None returns any status.
+        :param env: variables to add; the place for secrets.
+        :param timeout: seconds.
+        :raises CommandError: it failed (with ``failure``), could not be started or took too long.
+        """
+        options = {"env": {**self.env, **(env or {})}, "timeout": timeout, "stdin": stdin}
+        if failure is None:
+            return self._runner(self.argv(args), **options)
+        return checked(self._runner, self.argv(args), failure, **options)
+
+    def version(self) -> Version:
+        """Return the version of buildx; asked for once.
+
+        :raises CommandError: docker is missing, or has no buildx.
+        """
+        if self._version is None:
+            result = self.run(["version"])
+            if result.rc != 0:
+                raise CommandError(
+                    "docker has no working buildx here; install the package docker-buildx (docker-buildx-plugin from"
+                    " Docker's own repository), or use the module buildfarm.multiarch.buildx_plugin",
+                    result,
+                )
+            self._version = parse_version(result.stdout)
+        return self._version
+
+    def require(self, feature: str, floor: Version) -> None:
+        """Refuse what this buildx cannot do yet.
+
+        :param feature: what is asked for, in the words of the user's declaration.
+        :raises FarmError: buildx is older than the floor.
+        """
+        if self.version() < floor:
+            raise FarmError(
+                f"{feature} needs buildx {format_version(floor)} or later, found {format_version(self.version())};"
+                " upgrade it, with the module buildfarm.multiarch.buildx_plugin for example"
+            )
+
+
+def parse_version(text: str) -> Version:
+    """Read the version from what ``docker buildx version`` prints.
+
+    A build without a version (from a bare source tree) counts as the newest.
+
+    >>> parse_version("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3")
+    (0, 13, 1)
+    """
+    fields = text.split()
+    match = _VERSION.match(fields[1]) if len(fields) > 1 else None
+    if match is None:
+        return (9999, 0, 0)
+    return (int(match.group(1)), int(match.group(2)), int(match.group(3) or 0))
+
+
+def format_version(version: Version) -> str:
+    """Return a version as people write it."""
+    return ".".join(str(part) for part in version)
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """What ``docker buildx inspect`` says of one node.
+
+    :ivar status: ``running``, ``stopped``, ``inactive`` (no container), or ``error``.
+    :ivar platforms: pinned and detected ones together, in buildx's order.
+    :ivar version: BuildKit's; empty where it does not run.
+    :ivar error: why buildx cannot use the node; empty where it can.
+    """
+
+    name: str
+    endpoint: str
+    status: str
+    platforms: Tuple[Platform, ...] = ()
+    version: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What ``docker buildx inspect`` says of a builder.
+
+    :ivar error: of the builder as a whole; buildx exits with 0 all the same.
+    """
+
+    nodes: Tuple[NodeStatus, ...] = ()
+    error: str = ""
+
+    def node(self, name: str) -> Optional[NodeStatus]:
+        """Return the node of that name, None if there is none."""
+        return next((node for node in self.nodes if node.name == name), None)
+
+
+def parse_inspect(text: str) -> Inspection:
+    """Read what ``docker buildx inspect`` prints, of any version.
+
+    Only lines at the margin are fields; labels, garbage collection rules and files are indented.
+    An error of several lines goes on until the next known field.
+    """
+    head, _heading, rest = text.partition("\nNodes:\n")
+    nodes = []
+    for block in re.split(r"(?m)^(?=Name:)", rest):
+        fields = _fields(block)
+        if not fields.get("Name"):
+            continue
+        error = fields.get("Error", "")
+        nodes.append(
+            NodeStatus(
+                name=fields["Name"],
+                endpoint=fields.get("Endpoint", ""),
+                status="error" if error else fields.get("Status", ""),
+                platforms=_platforms(fields.get("Platforms", "")),
+                version=fields.get("BuildKit version", fields.get("Buildkit", "")),
+                error=error,
+            )
+        )
+    return Inspection(tuple(nodes), _fields(head).get("Error", ""))
+
+
+def parse_boot_errors(text: str) -> Dict[str, str]:
+    """Read from the progress of ``docker buildx inspect --bootstrap`` why nodes did not start.
+
+    :param text: its standard error.
+    :return: by node's name; the name is empty where a single node was started.
+    """
+    nodes: Dict[str, str] = {}
+    errors: Dict[str, str] = {}
+    for line in text.splitlines():
+        step, said = _BOOT_STEP.match(line), _BOOT_ERROR.match(line)
+        if step:
+            nodes[step.group(1)] = step.group(2) or ""
+        elif said and said.group(1) in nodes:
+            errors[nodes[said.group(1)]] = said.group(2).strip()
+    return errors
+
+
+_KNOWN_FIELDS = frozenset(
+    (
+        "Name",
+        "Endpoint",
+        "Driver",
+        "Last Activity",
+        "Driver Options",
+        "Error",
+        "Status",
+        "Flags",
+        "BuildKit daemon flags",
+        "BuildKit version",
+        "Buildkit",
+        "Platforms",
+        "Features",
+        "Labels",
+        "Devices",
+    )
+)
+
+
+def _fields(block: str) -> Dict[str, str]:
+    fields: Dict[str, str] = {}
+    last = ""
+    for line in block.splitlines():
+        match = _FIELD.match(line)
+        if match and (match.group(1) in _KNOWN_FIELDS or match.group(1).startswith(("GC Policy", "File#"))):
+            last = match.group(1)
+            fields[last] = match.group(2).strip()
+        elif last == "Error" and line.strip():
+            fields[last] += f" {line.strip()}"
+    return fields
+
+
+def _platforms(text: str) -> Tuple[Platform, ...]:
+    found = []
+    for item in text.split(","):
+        try:
+            found.append(Platform.parse(item.strip().rstrip("*")))
+        except FarmError:
+            # BuildKit may know platforms that this collection does not; they can not have been asked for.
+            continue
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,229 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Asserting what an image is: the logic of ``image_verify``."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ._buildx import Buildx
+from ._contexts import ContextStore, config_dir
+from ._endpoints import Endpoint
+from ._engine_run import Ran, run_once
+from ._errors import FarmError
+from ._images import PlatformImage, in_registry, natives
+from ._index import Index, read_index
+from ._nodes import find_builder, place
+from ._platforms import Platform, parse_all
+from ._reference import Reference
+from ._runner import Runner
+from ._store import Instance, Node, Store, pins_by_platform, validate_name
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+#: Drivers whose nodes' endpoints are engines.
+_ENGINE_DRIVERS = ("docker-container", "docker")
+
+
+@dataclass(frozen=True)
+class Program:
+    """What each platform's image is to be run with, and what it has to print.
+
+    :ivar command: replaces the image's own command; empty leaves that.
+    """
+
+    command: Tuple[str, ...]
+    expected: Optional[str]
+    pattern: Optional[str]
+    timeout: float
+
+    @classmethod
+    def from_params(cls, raw: Mapping[str, Any]) -> Program:
+        """Read the option ``run``.
+
+        :raises FarmError: the regular expression is none.
+        """
+        text = raw.get("expected_regex")
+        try:
+            re.compile(_filled(text or "", "", ""))
+        except re.error as exc:
+            raise FarmError(f"run: expected_regex {text!r} is not a regular expression: {exc}") from exc
+        return cls(tuple(raw.get("command") or ()), raw.get("expected"), text, float(raw["timeout"]))
+
+    def complaint(self, platform: Platform, ran: Ran) -> Optional[str]:
+        """Say what is wrong with a run, None if nothing."""
+        if ran.rc != 0:
+            said = ran.errors or ran.output or "nothing said"
+            hint = ""
+            if "exec format error" in said:
+                hint = "; no QEMU handler runs it there: see the module buildfarm.multiarch.binfmt"
+            return f"exit status {ran.rc} ({said}){hint}"
+        if self.expected is not None:
+            wanted = _filled(self.expected, str(platform), platform.arch).strip()
+            if ran.output != wanted:
+                return f"printed {ran.output!r}, wanted {wanted!r}"
+        if self.pattern is not None:
+            text = _filled(self.pattern, re.escape(str(platform)), platform.arch)
+            if not re.search(text, ran.output):
+                return f"printed {ran.output!r}, wanted a match of {text!r}"
+        return None
+
+
+def _filled(text: str, platform: str, arch: str) -> str:
+    return text.replace("{platform}", platform).replace("{arch}", arch)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a platform is run, and what came of it.
+
+    :ivar node: the builder's node, None where the task itself named the endpoint.
+    :ivar complaint: what is wrong, None if nothing.
+    """
+
+    endpoint: Endpoint
+    node: Optional[str] = None
+    ran: Optional[Ran] = None
+    complaint: Optional[str] = None
+
+    def __str__(self) -> str:
+        return f"node {self.node!r} ({self.endpoint})" if self.node else f"engine {self.endpoint}"
+
+
+def verify(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
+    """Compare an image with what a task says of it.
+
+    :raises FarmError: it differs, and how; or it could not be looked at.
+    """
+    reference = Reference.parse(params["name"])
+    builder_name = validate_name(params["builder"], "builder") if params.get("builder") else None
+    wanted = parse_all(params.get("platforms") or ())
+    digest = _digest(params.get("digest"))
+    program = Program.from_params(params["run"]) if params.get("run") else None
+    endpoints = {Platform.parse(key): Endpoint.parse(value) for key, value in (params.get("endpoints") or {}).items()}
+    contexts = ContextStore(config_dir(params))
+    buildx = Buildx(runner, params.get("docker_config"))
+    builder = find_builder(buildx, Store.of(params), builder_name) if builder_name else None
+    index = read_index(buildx, reference, builder_name)
+    if index is None:
+        raise FarmError(f"image {reference}: the registry {reference.registry} has none of this name; was it pushed?")
+    complaints = _complaints(index, wanted, digest, bool(params.get("exact", True)))
+    pinned, engines = _pinned(builder), natives(builder.nodes, contexts) if builder else {}
+    images = in_registry(buildx, reference, index, builder_name, pinned, engines)
+    targets: Dict[Platform, Target] = {}
+    if program:
+        platforms = [platform for platform in index.platforms if platform in wanted or not wanted]
+        where = _targets(buildx, builder, endpoints, platforms)
+        targets = _run_all(program, where, contexts, reference, index)
+        complaints += [
+            f"{platform} on {target}: {target.complaint}" for platform, target in targets.items() if target.complaint
+        ]
+    shown = [_as_dict(image, targets.get(image.platform)) for image in images]
+    image = {"name": str(reference), "digest": index.digest, "platforms": shown}
+    if complaints:
+        raise FarmError(f"image {reference}: {'; '.join(complaints)}", image=image)
+    return {"image": image}
+
+
+def _pinned(builder: Optional[Instance]) -> Dict[Platform, Optional[Node]]:
+    pins = pins_by_platform(builder.nodes) if builder else {}
+    return {platform: builder.node(names[0]) for platform, names in pins.items()} if builder else {}
+
+
+def _digest(text: Optional[str]) -> Optional[str]:
+    if text and not _DIGEST.match(text):
+        raise FarmError(f"digest {text!r}: wanted sha256: and 64 hexadecimal digits in lower case")
+    return text or None
+
+
+def _complaints(index: Index, wanted: Sequence[Platform], digest: Optional[str], exact: bool) -> List[str]:
+    """Say what is wrong with an index."""
+    complaints = []
+    if digest and digest != index.digest:
+        complaints.append(f"its digest is {index.digest}, wanted {digest}")
+    missing = [str(platform) for platform in wanted if platform not in index.platforms]
+    unexpected = [str(platform) for platform in index.platforms if platform not in wanted] if wanted and exact else []
+    if missing or unexpected:
+        parts = [
+            f"{what} {', '.join(some)}" for what, some in (("missing", missing), ("unexpected", unexpected)) if some
+        ]
+        found = ", ".join(str(platform) for platform in index.platforms) or "none"
+        complaints.append(
+            f"{', '.join(parts)} (platforms found: {found}; wanted: {', '.join(str(item) for item in wanted)})"
+        )
+    return complaints
+
+
+def _targets(
+    buildx: Buildx,
+    builder: Optional[Instance],
+    endpoints: Mapping[Platform, Endpoint],
+    platforms: Sequence[Platform],
+) -> Dict[Platform, Target]:
+    """Choose the engine for each platform: the task's own choice, else the builder's node for it.
+
+    :raises FarmError: there is none for a platform.
+    """
+    rest = [platform for platform in platforms if platform not in endpoints]
+    nodes: Mapping[Platform, Optional[Node]] = {}
+    if rest and builder:
+        if builder.driver not in _ENGINE_DRIVERS:
+            raise FarmError(
+                f"run: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could run "
+                f"{_join(rest)}; name engines with the option endpoints"
+            )
+        nodes = place(buildx, builder, rest, start=False).nodes
+    nowhere = [platform for platform in rest if not nodes.get(platform)]
+    if nowhere:
+        raise FarmError(
+            f"run: no engine is known for {_join(nowhere)}; name one with the option endpoints, or a builder with a "
+            f"node for it with the option builder"
+        )
+    targets = {}
+    for platform in platforms:
+        node = nodes.get(platform)
+        targets[platform] = Target(Endpoint.parse(node.endpoint), node.name) if node else Target(endpoints[platform])
+    return targets
+
+
+def _run_all(
+    program: Program,
+    targets: Mapping[Platform, Target],
+    contexts: ContextStore,
+    reference: Reference,
+    index: Index,
+) -> Dict[Platform, Target]:
+    """Run every platform, all at the same time."""
+    digests = {entry.platform: entry.digest for entry in index.manifests}
+
+    def work(platform: Platform, target: Target) -> Target:
+        image = reference.at(digests[platform])
+        try:
+            ran = run_once(target.endpoint, contexts, image, platform, program.command, program.timeout)
+        except FarmError as exc:
+            return Target(target.endpoint, target.node, complaint=exc.message)
+        return Target(target.endpoint, target.node, ran, program.complaint(platform, ran))
+
+    with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
+        return dict(zip(targets, pool.map(work, targets.keys(), targets.values())))
+
+
+def _as_dict(image: PlatformImage, target: Optional[Target]) -> Dict[str, Any]:
+    ran = target.ran if target else None
+    values = image.as_dict()
+    if target:
+        values.update(node=target.node, native=ran.native if ran else values["native"])
+    values.update(
+        endpoint=str(target.endpoint) if target else None,
+        output=ran.output if ran else None,
+        rc=ran.rc if ran else None,
+    )
+    return values
+
+
+def _join(platforms: Sequence[Platform]) -> str:
+    return ", ".join(str(platform) for platform in platforms)

@@ -1,0 +1,429 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: buildx_builder
+short_description: Keep a buildx builder as it is declared
+version_added: 1.0.0
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+description:
+  - Makes a builder what one declaration says, with the least work that leads there.
+    It appends, updates and removes nodes, makes single BuildKit containers anew while their cache stays,
+    starts and stops them, and changes nothing where nothing differs.
+  - The definition is compared with the declaration and, for the C(docker-container) driver, each node's container with
+    the definition - its image, arguments, environment, limits and configuration files.
+    A container that was made with other settings, or changed by hand, is made anew.
+  - All nodes are looked at in parallel, within O(timeout), before anything is changed.
+    A failure leaves the builder's definition byte for byte as it was.
+  - An option of a node that is left out is left as it is found; an empty value clears it.
+  - Nothing needs to be kept on the controller. With an empty configuration directory the same declaration finds the
+    running containers and their caches again.
+extends_documentation_fragment:
+  - buildfarm.multiarch.controller
+requirements:
+  - docker CLI with buildx 0.7 or later
+  - Python 3.11 or the Python library tomli, for a buildkitd configuration that names certificates of a registry
+attributes:
+  check_mode:
+    support: partial
+    description: Can run in check mode and return changed status, diff and actions without modifying anything.
+    details:
+      - What only a started node can tell is not known then. That is whether BuildKit starts at all, and which
+        emulated platforms it detects for O(platforms) and RV(builder.platforms).
+  diff_mode:
+    support: full
+    description: Returns the builder before and after. Files are shown by their checksums.
+  idempotent:
+    support: full
+    description: A second run with the same declaration changes nothing.
+options:
+  name:
+    description:
+      - Name of the builder. Letters, digits and C(._-), beginning with a letter.
+      - V(default) and the names of docker contexts are refused, as buildx uses them for the engines themselves.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) makes the builder as declared.
+      - V(stopped) does so too, and stops its containers. Only for the C(docker-container) driver.
+      - V(absent) removes the containers of all nodes, their caches (see O(keep_state)) and the definition.
+        With O(nodes) given, it does so even where the definition has been lost.
+    type: str
+    choices: [present, stopped, absent]
+    default: present
+  driver:
+    description:
+      - How buildx reaches BuildKit. Unset keeps the driver of an existing builder and means V(docker-container) for a
+        new one. With another one than the builder has, the builder is made anew.
+      - V(docker-container) runs BuildKit in a privileged container on each node's engine.
+      - V(remote) uses instances of BuildKit that run already. Needs buildx 0.9.
+      - V(kubernetes) runs BuildKit in pods. C(KUBECONFIG) is taken from the environment.
+      - V(docker) is refused. Such a builder is an engine itself, which exists for each docker context without being
+        created, and has one node only.
+    type: str
+    choices: [docker-container, remote, kubernetes, docker]
+  nodes:
+    description:
+      - The nodes, in order. buildx prefers earlier ones where several fit.
+      - Unset leaves the nodes of an existing builder as they are. An empty list is refused.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name of the node. Its container's name derives from it. buildx makes it lower case.
+        type: str
+        required: true
+      endpoint:
+        description:
+          - How the engine is reached. C(unix:///PATH), C(tcp://HOST:PORT), C(ssh://USER@HOST), or the name of a docker
+            context. Port 2375 is added to C(tcp) where there is none.
+          - An engine behind TLS needs a docker context (see M(buildfarm.multiarch.docker_context)), as buildx uses no
+            TLS for a C(tcp) endpoint.
+          - For O(driver=remote), where BuildKit listens. Schemes C(tcp), C(unix), C(ssh), C(docker-container),
+            C(kube-pod), C(npipe).
+          - Required for a new node, but not allowed for O(driver=kubernetes).
+        type: str
+      platforms:
+        description:
+          - Platforms to pin to the node, as C(linux/arm64). buildx sends builds for them to it without asking.
+          - An empty list removes all pins.
+        type: list
+        elements: str
+      driver_opts:
+        description:
+          - Options of the driver, all of them. For C(docker-container) these are C(cgroup-parent), C(cpu-period),
+            C(cpu-quota), C(cpu-shares), C(cpuset-cpus), C(cpuset-mems), C(default-load) (buildx 0.14), C(gpus)
+            (buildx 0.30), C(image), C(memory), C(memory-swap), C(network), C(provenance-add-gha) (buildx 0.30),
+            C(restart-policy) and C(env.NAME). For C(remote) C(cacert), C(cert), C(key), C(servername) and
+            C(default-load).
+            Those of C(kubernetes) are handed on to buildx unchecked.
+          - An empty dictionary removes all of them.
+        type: dict
+      env:
+        description:
+          - The part C(env.NAME) of the driver options, by itself. An empty dictionary removes all of it.
+          - The values can be read by whoever may read the builder's definition or inspect the container.
+        type: dict
+      buildkitd_flags:
+        description:
+          - Arguments of buildkitd, as a list or as a text to be split as on a command line. Empty means none.
+          - As buildx does, C(--allow-insecure-entitlement=network.host) is added unless entitlements are given.
+        type: raw
+      buildkitd_config:
+        description:
+          - The configuration of buildkitd, TOML. An empty text removes it.
+          - Certificates and keys of registries that it names are read on the host where the module runs, by absolute
+            paths, and copied into the node's container. The configuration there names the copies.
+          - If unset for a new node, buildx's own C(buildkitd.default.toml) is used where it exists.
+          - Mutually exclusive with O(nodes[].buildkitd_config_file).
+        type: str
+      buildkitd_config_file:
+        description:
+          - Path of a file with the configuration, on the host where the module runs.
+        type: path
+  purge_nodes:
+    description:
+      - Whether nodes that are not declared leave the builder, their containers and caches included (see O(keep_state)).
+      - With V(false) they stay, in their order, and new nodes come after them.
+    type: bool
+    default: true
+  bootstrap:
+    description:
+      - Whether to start nodes that do not run. With V(false), a container that is out of date is still removed, and the
+        next build starts its successor.
+    type: bool
+    default: true
+  use:
+    description:
+      - Whether to make the builder the one that buildx uses where none is named. V(false) leaves that choice alone.
+    type: bool
+    default: false
+  use_scope:
+    description:
+      - V(default) makes the choice for docker's current endpoint, and keeps it when contexts are switched to and fro.
+      - V(global) makes it for all endpoints.
+    type: str
+    choices: [default, global]
+    default: default
+  keep_state:
+    description:
+      - Whether caches survive.
+      - Unset, a node that is made anew keeps its cache, and a node or builder that is removed takes it along.
+      - V(true) keeps it in both cases, V(false) in neither.
+    type: bool
+  on_unreachable:
+    description:
+      - What to do about a node whose engine does not answer.
+      - V(fail) changes nothing at all.
+      - V(skip) leaves the node as it is, or out if it is new, does the rest and warns.
+      - V(detach) takes the node out of the builder, does the rest and warns. Its container may stay behind.
+      - With O(state=absent), both go on without the node.
+    type: str
+    choices: [fail, skip, detach]
+    default: fail
+  platforms:
+    description:
+      - Platforms that the builder has to serve. Each must be pinned on a node or be detected by one.
+        Without this check, buildx sends a platform that nobody serves to the first node.
+    type: list
+    elements: str
+  emulation:
+    description:
+      - Whether QEMU may serve O(platforms).
+      - V(prefer_native) pins each of them to a node that runs it natively where there is one, and to some node where
+        there is none, so that buildx never emulates what a node could run. Only nodes without
+        O(nodes[].platforms) get such pins.
+      - V(forbid) does so too, and refuses platforms and pins that no node's own processor runs.
+    type: str
+    choices: [allow, prefer_native, forbid]
+    default: allow
+  share_nodes:
+    description:
+      - Whether a node may use the container of another builder's node. Both have it where name and engine of the nodes
+        are the same. V(false) refuses that.
+    type: bool
+    default: false
+  probe:
+    description:
+      - With V(false), check mode contacts no node and predicts as if none had a container, and docker contexts need not
+        exist yet. For plays that create the engines themselves.
+      - A real run contacts the nodes whatever this says.
+    type: bool
+    default: true
+  timeout:
+    description:
+      - Seconds that a node may take to answer.
+    type: float
+    default: 10
+  bootstrap_timeout:
+    description:
+      - Seconds that starting the nodes may take together. Pulling the BuildKit image is part of it.
+    type: float
+    default: 600
+notes:
+  - The definition is written directly, in the form and under the lock of buildx itself, and not with
+    C(docker buildx create), which resets settings that are not repeated and, when a node does not answer, loses those
+    of all nodes.
+  - Runs of this module for one builder wait for each other.
+  - A broken (truncated) definition is replaced where O(nodes) are declared; a copy is kept beside the directory
+    C(instances), and a warning names it.
+  - The C(kubernetes) driver is not covered by the integration tests of this collection.
+seealso:
+  - module: buildfarm.multiarch.buildx_builder_info
+  - module: buildfarm.multiarch.docker_context
+  - module: buildfarm.multiarch.buildx_plugin
+  - name: Docker's manual on builders
+    description: What builders and drivers are.
+    link: https://docs.docker.com/build/builders/
+"""
+
+EXAMPLES = r"""
+- name: A builder of two engines, each building what it runs natively
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    nodes:
+      - name: amd1
+        endpoint: unix:///var/run/docker.sock
+        platforms: [linux/amd64]
+      - name: arm1
+        endpoint: ssh://builder@arm1.example.com
+        platforms: [linux/arm64]
+    platforms: [linux/amd64, linux/arm64]
+    use: true
+
+- name: Change the BuildKit image and its limits on a running builder, its cache kept
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    nodes:
+      - name: amd1
+        driver_opts:
+          image: registry.example.com/moby/buildkit:v0.16.0
+          memory: 8g
+          network: host
+        buildkitd_config: |
+          [registry."registry.example.com"]
+            ca = ["/etc/ssl/certs/example-ca.pem"]
+    purge_nodes: false
+
+- name: Append a node and leave the others alone
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    nodes:
+      - name: s390x
+        endpoint: mainframe   # a docker context
+        platforms: [linux/s390x]
+    purge_nodes: false
+
+- name: Keep the farm working while a node is away
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    nodes: "{{ farm_nodes }}"
+    on_unreachable: skip
+
+- name: A builder of BuildKit instances that run already
+  buildfarm.multiarch.buildx_builder:
+    name: shared
+    driver: remote
+    nodes:
+      - name: one
+        endpoint: tcp://buildkit.example.com:1234
+        driver_opts:
+          cacert: /etc/buildkit/tls/ca.pem
+          cert: /etc/buildkit/tls/cert.pem
+          key: /etc/buildkit/tls/key.pem
+
+- name: Remove the builder, and keep the caches for another time
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    state: absent
+    keep_state: true
+"""
+
+RETURN = r"""
+actions:
+  description:
+    - What was or would be done, in order. Commands as argument lists; C(write), C(copy) and C(remove) of files;
+      C(remove-container), C(remove-container-and-cache) and C(stop-container) with the endpoint and the container.
+  returned: success
+  type: list
+  elements: list
+  sample:
+    - [docker, buildx, inspect, --bootstrap, farm]
+    - [write, /root/.docker/buildx/instances/farm]
+builder:
+  description: The builder afterwards, V(none) where there is none.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+      sample: farm
+    driver:
+      description: Its driver.
+      type: str
+      sample: docker-container
+    nodes:
+      description: Its nodes, in order.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The node's name.
+          type: str
+          sample: arm1
+        endpoint:
+          description: How its engine is reached.
+          type: str
+          sample: ssh://builder@arm1.example.com
+        platforms:
+          description: The pins.
+          type: list
+          elements: str
+          sample: [linux/arm64]
+        detected:
+          description: What BuildKit reports, the pins first. V(none) where the node does not run.
+          type: list
+          elements: str
+          sample: [linux/arm64, linux/arm/v7]
+        native:
+          description: The platform of the engine's own processor, V(none) where the engine was not asked.
+          type: str
+          sample: linux/arm64
+        driver_opts:
+          description: The driver's options.
+          type: dict
+          sample: {network: host}
+        buildkitd_flags:
+          description: buildkitd's arguments.
+          type: list
+          elements: str
+          sample: ["--allow-insecure-entitlement=network.host"]
+        files:
+          description: Checksums of the configuration and its companions, by path below C(/etc/buildkit).
+          type: dict
+          sample: {buildkitd.toml: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+        status:
+          description: V(running), V(stopped), V(missing), V(unreachable) or V(unknown).
+          type: str
+          sample: running
+        version:
+          description: BuildKit's version, V(none) where the node does not run.
+          type: str
+          sample: v0.16.0
+        error:
+          description: Why the node cannot be reached, V(none) where it can.
+          type: str
+          sample: null
+    platforms:
+      description:
+        - Which node builds each of O(platforms) in one build for all of them; without O(platforms), each pinned or
+          detected platform in a build for itself.
+      type: list
+      elements: dict
+      contains:
+        platform:
+          description: The platform.
+          type: str
+          sample: linux/arm64
+        node:
+          description: The node that builds it.
+          type: str
+          sample: arm1
+        source:
+          description: V(pin) or V(detected).
+          type: str
+          sample: pin
+        native:
+          description: Whether the node's own processor runs it. V(none) where that is not known.
+          type: bool
+          sample: true
+"""
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_apply import run_module
+
+NODE = {
+    "name": {"type": "str", "required": True},
+    "endpoint": {"type": "str"},
+    "platforms": {"type": "list", "elements": "str"},
+    "driver_opts": {"type": "dict"},
+    "env": {"type": "dict"},
+    "buildkitd_flags": {"type": "raw"},
+    "buildkitd_config": {"type": "str"},
+    "buildkitd_config_file": {"type": "path"},
+}
+SPEC = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "stopped", "absent"], "default": "present"},
+    "driver": {"type": "str", "choices": ["docker-container", "remote", "kubernetes", "docker"]},
+    "nodes": {
+        "type": "list",
+        "elements": "dict",
+        "options": NODE,
+        "mutually_exclusive": [("buildkitd_config", "buildkitd_config_file")],
+    },
+    "purge_nodes": {"type": "bool", "default": True},
+    "bootstrap": {"type": "bool", "default": True},
+    "use": {"type": "bool", "default": False},
+    "use_scope": {"type": "str", "choices": ["default", "global"], "default": "default"},
+    "keep_state": {"type": "bool"},
+    "on_unreachable": {"type": "str", "choices": ["fail", "skip", "detach"], "default": "fail"},
+    "platforms": {"type": "list", "elements": "str"},
+    "emulation": {"type": "str", "choices": ["allow", "prefer_native", "forbid"], "default": "allow"},
+    "share_nodes": {"type": "bool", "default": False},
+    "probe": {"type": "bool", "default": True},
+    "timeout": {"type": "float", "default": 10},
+    "bootstrap_timeout": {"type": "float", "default": 600},
+    "docker_config": {"type": "path"},
+}
+
+if __name__ == "__main__":
+    main(SPEC, run_module)

@@ -1,0 +1,191 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: buildx_imagetools_info
+short_description: Read an image's index from its registry
+version_added: 1.0.0
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+description:
+  - Reads what an image's name stands for in its registry, through C(docker buildx imagetools inspect).
+  - Attestation manifests (C(unknown/unknown)) are listed apart, so that the platforms of RV(index.manifests) are
+    those that an engine can run.
+  - A single manifest is shown as an index of one, its platform read from its configuration.
+requirements:
+  - docker CLI with buildx 0.3 or later
+  - jmespath (Python library), for O(query)
+extends_documentation_fragment:
+  - buildfarm.multiarch.controller
+attributes:
+  check_mode:
+    support: full
+    description: Reads only; check mode makes no difference.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  name:
+    description:
+      - The image, as C([REGISTRY[:PORT]/]NAME[:TAG][@DIGEST]).
+      - Without tag and digest C(latest) is read; without a registry, C(docker.io).
+      - A digest may also be that of one platform's manifest.
+    type: str
+    required: true
+  builder:
+    description:
+      - The builder whose registry settings are used.
+      - A registry that speaks plain HTTP is reached only through a builder whose buildkitd configuration says so,
+        unless its address is a loopback one.
+      - If unset, buildx uses its current builder.
+    type: str
+  query:
+    description:
+      - A JMESPath expression, applied to RV(index); its value is RV(result).
+    type: str
+notes:
+  - Credentials for the registry are those of C(docker login) in O(docker_config).
+  - An image that is not in the registry is no failure; see RV(exists). A registry that cannot be reached or that
+    refuses the credentials is.
+seealso:
+  - module: buildfarm.multiarch.image_verify
+  - module: buildfarm.multiarch.buildx_build
+  - name: OCI image index specification
+    description: What an index holds.
+    link: https://github.com/opencontainers/image-spec/blob/main/image-index.md
+"""
+
+EXAMPLES = r"""
+- name: Read an image's platforms
+  buildfarm.multiarch.buildx_imagetools_info:
+    name: registry.example.com/team/app:1.4
+    query: manifests[].platform
+  register: app
+
+- name: Show them
+  ansible.builtin.debug:
+    msg: "{{ app.result | join(', ') if app.exists else 'not published yet' }}"
+
+- name: Read the digest of the arm64 image from a registry of the farm's own, which speaks plain HTTP
+  buildfarm.multiarch.buildx_imagetools_info:
+    name: registry.example.com:5000/team/app:1.4
+    builder: farm
+    query: manifests[?platform=='linux/arm64'].digest | [0]
+  register: arm64
+
+- name: Stop where an image has no provenance
+  buildfarm.multiarch.buildx_imagetools_info:
+    name: registry.example.com/team/app:1.4
+    query: attestations[].subject
+  register: attested
+  failed_when: not attested.result
+"""
+
+RETURN = r"""
+exists:
+  description: Whether the registry has an image of this name.
+  returned: success
+  type: bool
+  sample: true
+index:
+  description: What the name stands for; V(null) where there is no such image.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: The image's full name.
+      type: str
+      sample: registry.example.com/team/app:1.4
+    digest:
+      description: Digest of the index, or of the single manifest.
+      type: str
+      sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+    media_type:
+      description: Media type of the index, or of the single manifest.
+      type: str
+      sample: application/vnd.oci.image.index.v1+json
+    annotations:
+      description: Annotations of the index, or of the single manifest.
+      type: dict
+      sample: {"org.opencontainers.image.title": "app"}
+    manifests:
+      description: The platforms' images, in the index's order.
+      type: list
+      elements: dict
+      contains:
+        platform:
+          description: The platform, normalised.
+          type: str
+          sample: linux/arm64
+        digest:
+          description: Digest of the platform's manifest.
+          type: str
+          sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
+        size:
+          description: Size of the manifest itself in bytes, not of the image.
+          type: int
+          sample: 476
+        media_type:
+          description: Media type of the manifest.
+          type: str
+          sample: application/vnd.oci.image.manifest.v1+json
+        annotations:
+          description: Annotations of the entry in the index.
+          type: dict
+          sample: {}
+    attestations:
+      description: The entries that are no platform's image, such as provenance, SBOM and signatures.
+      type: list
+      elements: dict
+      contains:
+        type:
+          description: C(attestation-manifest) for what BuildKit attaches; V(null) where the entry does not say.
+          type: str
+          sample: attestation-manifest
+        subject:
+          description: Digest of the manifest that it is about; V(null) where the entry does not say.
+          type: str
+          sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
+        digest:
+          description: Digest of the entry's manifest.
+          type: str
+          sample: sha256:116bfee3270d981b0877ea2ac57fee440e6bfc0fcf4aab7dd1e50ac5ceba0512
+        size:
+          description: Size of that manifest in bytes.
+          type: int
+          sample: 566
+        media_type:
+          description: Media type of that manifest.
+          type: str
+          sample: application/vnd.oci.image.manifest.v1+json
+        annotations:
+          description: Annotations of the entry in the index.
+          type: dict
+          sample: {"vnd.docker.reference.type": "attestation-manifest"}
+result:
+  description: The value of O(query); V(null) where there is no such image.
+  returned: success and O(query) is set
+  type: raw
+  sample: ["linux/amd64", "linux/arm64"]
+"""
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._imagetools_info import info
+
+SPEC = {
+    "name": {"type": "str", "required": True},
+    "builder": {"type": "str"},
+    "query": {"type": "str"},
+    "docker_config": {"type": "path"},
+}
+
+if __name__ == "__main__":
+    main(SPEC, info)

@@ -1,0 +1,218 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_verify
+short_description: Assert what a multi-platform image is
+version_added: 1.0.0
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+description:
+  - Reads an image's index from its registry and fails unless it has the wanted platforms and digest. Attestation
+    manifests are no platforms.
+  - Can run each platform's image, by its digest, on an engine that serves the platform, and compare what it prints.
+    All platforms run at the same time.
+  - One message names everything that is wrong, with what was found and what was wanted.
+requirements:
+  - docker CLI with buildx 0.3 or later
+  - docker (Python library), for O(run)
+extends_documentation_fragment:
+  - buildfarm.multiarch.controller
+attributes:
+  check_mode:
+    support: full
+    description: Does the same in check mode, including O(run), as it never changes anything.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  name:
+    description:
+      - The image, as C([REGISTRY[:PORT]/]NAME[:TAG][@DIGEST]).
+    type: str
+    required: true
+  builder:
+    description:
+      - The builder whose registry settings are used, and whose nodes run the platforms that O(endpoints) does not name.
+      - The node for a platform is found as for a build, pinned platforms first. Drivers V(docker-container) and
+        V(docker) have nodes that can run an image.
+      - If unset, buildx uses its current builder's registry settings.
+    type: str
+  platforms:
+    description:
+      - The wanted platforms. They are normalised.
+      - If unset or empty, any will do, and O(run) runs all that the image has.
+    type: list
+    elements: str
+  exact:
+    description:
+      - Whether platforms beside O(platforms) are a failure.
+    type: bool
+    default: true
+  digest:
+    description:
+      - The wanted digest of what O(name) stands for.
+    type: str
+  run:
+    description:
+      - Run each platform's image once, without a network.
+      - It is pulled by its digest with the credentials of the controller. The container is removed afterwards, and the
+        image too if the engine did not have it before.
+      - An exit status other than 0 is a failure.
+    type: dict
+    suboptions:
+      command:
+        description:
+          - The command, in the place of the image's own C(CMD). An C(ENTRYPOINT) of the image stays.
+          - If unset or empty, the image's own.
+        type: list
+        elements: str
+      expected:
+        description:
+          - What the standard output has to be. White space at both ends is ignored.
+          - C({platform}) stands for the platform, such as C(linux/arm64), and C({arch}) for its architecture, such as
+            C(arm64).
+        type: str
+      expected_regex:
+        description:
+          - A Python regular expression that has to match somewhere in the standard output, with C({platform}) and
+            C({arch}) as in O(run.expected).
+        type: str
+      timeout:
+        description:
+          - Seconds that the program may take, and that an engine may be silent while it is asked or pulls.
+        type: float
+        default: 120
+  endpoints:
+    description:
+      - Engines to run platforms on, endpoints by platform. An endpoint is C(tcp://HOST:PORT), C(unix:///PATH),
+        C(ssh://[USER@]HOST) or the name of a docker context.
+    type: dict
+notes:
+  - Credentials for the registry are those of C(docker login) in O(docker_config).
+  - An engine pulls by itself. A registry with plain HTTP or a private CA has to be known to each engine.
+seealso:
+  - module: buildfarm.multiarch.buildx_build
+  - module: buildfarm.multiarch.buildx_imagetools_info
+"""
+
+EXAMPLES = r"""
+- name: The image has exactly these platforms
+  buildfarm.multiarch.image_verify:
+    name: registry.example.com/team/app:1.4
+    platforms: [linux/amd64, linux/arm64]
+
+- name: Each platform runs, on the builder's node for it, and says what it was built for
+  buildfarm.multiarch.image_verify:
+    name: registry.example.com/team/app:1.4
+    builder: farm
+    platforms: [linux/amd64, linux/arm64]
+    run:
+      command: [app, --platform]
+      expected: "{platform}"
+
+- name: What was tested is what is published
+  buildfarm.multiarch.image_verify:
+    name: registry.example.com/team/app:latest
+    digest: "{{ app.image.digest }}"
+
+- name: Run the arm64 image on one machine
+  buildfarm.multiarch.image_verify:
+    name: registry.example.com/team/app:1.4
+    platforms: [linux/arm64]
+    exact: false
+    endpoints:
+      linux/arm64: ssh://root@arm1.example.com
+    run:
+      command: [app, --version]
+      expected_regex: '^app 1\.4 on {arch}$'
+"""
+
+RETURN = r"""
+image:
+  description: The image.
+  returned: always, unless it could not be read
+  type: dict
+  contains:
+    name:
+      description: The image's full name.
+      type: str
+      sample: registry.example.com/team/app:1.4
+    digest:
+      description: Digest of the index, or of the manifest if there is only one.
+      type: str
+      sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+    platforms:
+      description: The platforms' images, in the index's order.
+      type: list
+      elements: dict
+      contains:
+        platform:
+          description: The platform, normalised.
+          type: str
+          sample: linux/arm64
+        digest:
+          description: Digest of the platform's manifest.
+          type: str
+          sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
+        size:
+          description: Bytes of the configuration and of the compressed layers.
+          type: int
+          sample: 1048997
+        node:
+          description:
+            - Name of the builder's node that ran it, or that the platform is pinned to. V(null) without O(builder), and
+              where O(endpoints) named the engine.
+          type: str
+          sample: arm1
+        endpoint:
+          description: The engine that ran it. V(null) where it was not run.
+          type: str
+          sample: tcp://arm1.example.com:2376
+        native:
+          description:
+            - Whether the own processor of the engine, or of the node's engine, runs it. V(null) where neither is known.
+          type: bool
+          sample: true
+        output:
+          description: Its standard output without white space at both ends. V(null) where it was not run.
+          type: str
+          sample: linux/arm64
+        rc:
+          description: Its exit status. V(null) where it was not run.
+          type: int
+          sample: 0
+"""
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._verify import verify
+
+SPEC = {
+    "name": {"type": "str", "required": True},
+    "builder": {"type": "str"},
+    "platforms": {"type": "list", "elements": "str"},
+    "exact": {"type": "bool", "default": True},
+    "digest": {"type": "str"},
+    "run": {
+        "type": "dict",
+        "options": {
+            "command": {"type": "list", "elements": "str"},
+            "expected": {"type": "str"},
+            "expected_regex": {"type": "str"},
+            "timeout": {"type": "float", "default": 120},
+        },
+    },
+    "endpoints": {"type": "dict"},
+    "docker_config": {"type": "path"},
+}
+
+if __name__ == "__main__":
+    main(SPEC, verify)

@@ -1,0 +1,112 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A builder with a node for each platform, for tests of images: engines that listen, emulation, builders."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import seed
+from ansible_runs import LiveFarm
+
+CONTROLLERS = ("ctl", "ctlnew")
+AMD, ARM = "mid1", "mid2"
+PLATFORMS = ["linux/amd64", "linux/arm64"]
+#: The builders on each controller: a node for each platform, and both on one node.
+BUILDER, ONE_NODE = "images", "images-one"
+_HANDLER = "/proc/sys/fs/binfmt_misc/qemu-aarch64"
+
+
+class BuildFarm:
+    """Shorthands for building and looking at what was built."""
+
+    def __init__(self, farm: LiveFarm) -> None:
+        self.farm = farm
+        self.registry = farm.registry
+        #: A repository that no earlier run of these tests has pushed to.
+        self.repository = f"{farm.registry}/images-{secrets.token_hex(4)}"
+
+    def context(self, host: str, name: str, dockerfile: str, **files: str) -> str:
+        """Write a build context; returns its path. `FROM busybox` is the farm's own."""
+        path = f"/srv/images/{name}"
+        self.farm.ssh(host, f"rm -rf {path}; mkdir -p {path}")
+        dockerfile = dockerfile.replace("FROM busybox", f"FROM {self.registry}/{seed.BUSYBOX}")
+        for file, text in {"Dockerfile": dockerfile, **files}.items():
+            self.farm.ssh(host, f"cat > {path}/{shlex.quote(file)}", stdin=text)
+        return path
+
+    def build(self, host: str, fails: bool = False, check: bool = False, **options: Any) -> dict[str, Any]:
+        """Run buildx_build."""
+        return self.farm.module(host, "buildx_build", fails=fails, check=check, **options)
+
+    def build_twice(self, host: str, **options: Any) -> dict[str, Any]:
+        """Predict a build, build, and build again: the first two agree, the third changes nothing."""
+        task = {"buildfarm.multiarch.buildx_build": options}
+        tasks = [{**task, "check_mode": check} for check in (True, False, False, True)]
+        run = self.farm.play([{"hosts": host, "gather_facts": False, "tasks": tasks}]).expect_success()
+        predicted, result, *again = (task.result for task in run.tasks)
+        assert (predicted["changed"], predicted["actions"]) == (result["changed"], result["actions"])
+        for later in again:
+            assert (later["changed"], later["actions"]) == (False, [])
+            assert later["diff"]["before"] == later["diff"]["after"] == result["diff"]["after"]
+        return result
+
+    def refusals(self, host: str, module: str, tasks: list[dict[str, Any]]) -> list[str]:
+        """Run a module with each set of options; all must fail. Returns the messages."""
+        play = [{f"buildfarm.multiarch.{module}": task, "ignore_errors": True} for task in tasks]
+        run = self.farm.play([{"hosts": host, "gather_facts": False, "tasks": play}])
+        assert [task.outcome for task in run.tasks] == ["ignored"] * len(tasks), run.stdout[-4000:]
+        return [task.result["msg"] for task in run.tasks]
+
+
+@contextlib.contextmanager
+def build_farm(farm: LiveFarm) -> Iterator[BuildFarm]:
+    """Give the controllers their builders; everything as it was at the end."""
+    had_handler = farm.ssh(ARM, f"cat {_HANDLER} 2>/dev/null || true")
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: _listen(farm, host), (AMD, ARM)))
+            if not had_handler:
+                image = f"{farm.registry}/{seed.EMULATOR}"
+                farm.module(ARM, "binfmt", platforms=["linux/arm64"], image=image, persistent=False)
+            list(pool.map(lambda host: _declare(farm, host), CONTROLLERS))
+        yield BuildFarm(farm)
+    finally:
+        if not had_handler:
+            farm.module(ARM, "binfmt", state="absent", platforms=["linux/arm64"])
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: _unlisten(farm, host), (AMD, ARM)))
+            list(pool.map(lambda host: farm.ssh(host, "rm -rf ~/.docker /srv/images"), CONTROLLERS))
+
+
+def _listen(farm: LiveFarm, host: str) -> None:
+    configuration = {"insecure-registries": [farm.registry]}
+    farm.module(host, "docker_listener", insecure=True, daemon_config=configuration)
+
+
+def _unlisten(farm: LiveFarm, host: str) -> None:
+    farm.module(host, "docker_listener", state="absent")
+    quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes"
+    farm.ssh(host, f"{quiet}; rm -rf /etc/docker/daemon.json /srv/images; systemctl restart docker")
+
+
+def _declare(farm: LiveFarm, controller: str) -> None:
+    def node(name: str, host: str, platforms: list[str]) -> dict[str, Any]:
+        return {
+            "name": name,
+            "endpoint": f"tcp://{host}:2375",
+            "platforms": platforms,
+            "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
+            "buildkitd_config": f'[registry."{farm.registry}"]\n  http = true\n',
+        }
+
+    nodes = [node(f"{controller}-amd", AMD, PLATFORMS[:1]), node(f"{controller}-arm", ARM, PLATFORMS[1:])]
+    farm.module(controller, "buildx_builder", name=BUILDER, nodes=nodes)
+    farm.module(controller, "buildx_builder", name=ONE_NODE, nodes=[node(f"{controller}-one", AMD, PLATFORMS)])

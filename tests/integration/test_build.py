@@ -1,0 +1,256 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""buildx_build with buildx 0.13 and 0.29, on two nodes, on one, and with the engines' own builder."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import registry
+from ansible_runs import LiveFarm
+from building import AMD, BUILDER, CONTROLLERS, ONE_NODE, PLATFORMS, BuildFarm, build_farm
+
+HELLO = """FROM busybox
+ARG WHO=world
+ARG TARGETPLATFORM
+RUN echo "hello $WHO on $TARGETPLATFORM" > /hello && cat /hello
+COPY note /note
+CMD ["cat", "/hello"]
+"""
+FAILING = """FROM busybox
+RUN echo fine
+RUN echo about to fail && exit 7
+"""
+FILES = """FROM scratch
+ARG TARGETARCH
+COPY note /note-$TARGETARCH
+"""
+
+
+@pytest.fixture(scope="module")
+def images(farm: LiveFarm) -> Iterator[BuildFarm]:
+    """Both controllers with their builders."""
+    with build_farm(farm) as made:
+        yield made
+
+
+def exists(images: BuildFarm, on: str, name: str) -> bool:
+    """Whether the registry has an image of this name."""
+    result = images.farm.module(on, "buildx_imagetools_info", name=name, builder=BUILDER)
+    return bool(result["exists"])
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_two_platforms_are_pushed_and_a_second_run_changes_nothing(images: BuildFarm, on: str) -> None:
+    context = images.context(on, "hello", HELLO, note="one")
+    names = [f"{images.repository}/{on}:1", f"{images.repository}/{on}:latest"]
+    options = {"builder": BUILDER, "context": context, "platforms": PLATFORMS, "tags": names, "push": True}
+    first = images.build_twice(on, **options)
+    assert first["changed"]
+    assert first["diff"]["before"] == {f"registry {name}": None for name in names}
+    assert {value["digest"] for value in first["diff"]["after"].values()} == {first["image"]["digest"]}
+    assert first["metadata"]["containerimage.digest"] == first["image"]["digest"]
+    found = [(item["platform"], item["node"], item["native"]) for item in first["image"]["platforms"]]
+    assert found == [("linux/amd64", f"{on}-amd", True), ("linux/arm64", f"{on}-arm", False)]
+    assert all(item["size"] > 1_000_000 for item in first["image"]["platforms"])
+
+    images.context(on, "hello", HELLO, note="two")
+    second = images.build(on, **options)
+    assert second["changed"] and second["image"]["digest"] != first["image"]["digest"]
+    images.context(on, "hello", HELLO, note="one")
+    # The steps' results come from the cache: other times of the files do not make another image.
+    assert images.build(on, **options)["image"]["digest"] == first["image"]["digest"]
+
+    other = {**options, "build_args": {"WHO": "a b=c"}, "labels": {"x.y": "z z"}}
+    assert not images.build(on, check=True, **other)["changed"], "only building tells"
+    assert [images.build(on, **other)["changed"] for _run in range(2)] == [True, False]
+    narrowed = images.build_twice(on, **{**options, "platforms": PLATFORMS[:1]})
+    assert narrowed["changed"]
+    assert [item["platform"] for item in narrowed["image"]["platforms"]] == PLATFORMS[:1]
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_files_of_two_nodes_end_in_one_directory(images: BuildFarm, on: str) -> None:
+    context = images.context(on, "files", FILES, note="text")
+    output = {"type": "local", "dest": "/srv/images/out"}
+    images.farm.ssh(on, "rm -rf /srv/images/out")
+    assert images.build_twice(on, builder=BUILDER, context=context, platforms=PLATFORMS, outputs=[output])["changed"]
+    listed = images.farm.ssh(on, "cd /srv/images/out && find . -type f | sort").split()
+    assert listed == ["./linux_amd64/note-amd64", "./linux_arm64/note-arm64"]
+    images.farm.ssh(on, "echo other > /srv/images/out/linux_amd64/note-amd64")
+    assert images.build(on, builder=BUILDER, context=context, platforms=PLATFORMS, outputs=[output])["changed"]
+    assert images.farm.ssh(on, "cat /srv/images/out/linux_amd64/note-amd64") == "text"
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+@pytest.mark.parametrize(
+    ("output", "platforms"),
+    [
+        ({"type": "oci", "dest": "/srv/images/i.oci"}, PLATFORMS),
+        ({"type": "oci", "dest": "/srv/images/layout", "options": {"tar": False}}, PLATFORMS),
+        ({"type": "docker", "dest": "/srv/images/i.tar"}, PLATFORMS[:1]),
+        ({"type": "tar", "dest": "/srv/images/f.tar"}, PLATFORMS),
+    ],
+)
+def test_archives_of_one_node(images: BuildFarm, on: str, output: dict[str, Any], platforms: list[str]) -> None:
+    context = images.context(on, "files", FILES, note="text")
+    dest = output["dest"]
+    images.farm.ssh(on, f"rm -rf {dest}")
+    options = {
+        "builder": ONE_NODE,
+        "context": context,
+        "platforms": platforms,
+        "tags": ["files:1"],
+        "outputs": [output],
+    }
+    assert images.build_twice(on, **options)["changed"]
+    listing = f"find {dest} -type f -printf '%p %i %T@\\n' | sort; ls -A /srv/images"
+    before = images.farm.ssh(on, listing)
+    images.context(on, "files", FILES + "RUN no such program\n", note="text")
+    failed = images.build(on, fails=True, **options)
+    assert "RUN no such program" in failed["msg"]
+    assert images.farm.ssh(on, listing) == before
+    images.context(on, "files", FILES, note="other text")
+    assert images.build(on, **options)["changed"]
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_bad_input_is_refused_and_changes_nothing(images: BuildFarm, on: str) -> None:
+    context = images.context(on, "hello", HELLO, note="one")
+    empty = images.context(on, "empty", "")
+    images.farm.ssh(on, f"rm {empty}/Dockerfile")
+    name = f"{images.repository}/refused:1"
+    base = {
+        "builder": BUILDER,
+        "context": context,
+        "platforms": PLATFORMS,
+        "tags": [name],
+        "push": True,
+    }
+    archive = {"push": False, "outputs": [{"type": "oci", "dest": "/srv/images/x"}]}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"context": "/srv/nothing"}, "context /srv/nothing: nothing there on this controller"),
+        ({"context": empty}, f"no Dockerfile at {empty}/Dockerfile"),
+        ({"file": "Dockerfile.other"}, f"no Dockerfile at {context}/Dockerfile.other"),
+        (
+            {"builder": "nobody"},
+            f'no builder "nobody" found in /root/.docker/buildx; builders there: {BUILDER}, {ONE_NODE}',
+        ),
+        ({"platforms": ["linux/amd46"]}, "platform 'linux/amd46': unknown architecture"),
+        (
+            {"platforms": ["linux/amd64", "linux/s390x"]},
+            f"no node serves linux/s390x; node '{on}-amd' serves linux/amd64",
+        ),
+        ({"platforms": ["linux/arm/v7"]}, "no node serves linux/arm/v7"),
+        ({"tags": []}, "push: tags are missing"),
+        ({"tags": ["Registry/App"]}, "image name 'Registry/App'"),
+        (archive, f"output oci: the platforms go to several nodes of builder '{BUILDER}' ({on}-amd, {on}-arm)"),
+        ({"push": False, "load": True}, "output docker: the platforms go to several nodes"),
+        ({"push": False, "outputs": [{"type": "tar", "dest": "/no/dir/x"}]}, "there is no directory /no/dir"),
+        ({"tags": [f"{AMD}:9/app"]}, f"registry {AMD}:9 could not be asked"),
+        ({"target": "nostage"}, 'target stage "nostage" could not be found'),
+    ]
+    definition = images.farm.ssh(on, f"cat ~/.docker/buildx/instances/{BUILDER}")
+    messages = images.refusals(on, "buildx_build", [{**base, **change} for change, _words in cases])
+    for message, (_change, words) in zip(messages, cases, strict=True):
+        assert words in message
+    assert not exists(images, on, name)
+    assert images.farm.ssh(on, "ls /srv/images/x 2>/dev/null || true") == ""
+    assert images.farm.ssh(on, f"cat ~/.docker/buildx/instances/{BUILDER}") == definition
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_a_failed_step_is_shown_and_not_the_whole_log(images: BuildFarm, on: str) -> None:
+    context = images.context(on, "failing", FAILING)
+    options = {"builder": BUILDER, "context": context, "platforms": PLATFORMS, "tags": [f"{images.repository}/failing"]}
+    failed = images.build(on, fails=True, push=True, **options)
+    message = failed["msg"]
+    assert "3 | >>> RUN echo about to fail && exit 7" in message
+    assert re.search(r"> \[linux/a\w+64 3/3\] RUN echo about to fail", message)
+    assert "exit code: 7" in message and "load build definition" not in message
+    assert "load build definition" in failed["stderr"] and failed["rc"] == 1
+    assert failed["cmd"][:3] == ["docker", "buildx", "build"]
+
+
+def test_a_platform_without_a_pin_goes_to_the_first_node_that_detected_it(images: BuildFarm) -> None:
+    context = images.context("ctl", "files", FILES, note="text")
+    options = {"builder": BUILDER, "context": context, "platforms": ["linux/arm64", "linux/386"], "push": True}
+    result = images.build_twice("ctl", tags=[f"{images.repository}/unpinned:1"], **options)
+    nodes = {item["platform"]: item["node"] for item in result["image"]["platforms"]}
+    assert nodes["linux/386"] == "ctl-amd"
+    assert nodes["linux/arm64"] == "ctl-amd", "with any platform unpinned, pins lose their priority"
+
+
+def test_a_build_that_takes_too_long_is_ended(images: BuildFarm) -> None:
+    context = images.context("ctl", "slow", "FROM busybox\nRUN sleep 600\n")
+    options = {"builder": BUILDER, "context": context, "platforms": PLATFORMS[:1], "timeout": 3}
+    failed = images.build("ctl", fails=True, **options)
+    assert f"building {context} took longer than 3 s and was ended" in failed["msg"]
+    assert "buildx build" not in images.farm.ssh("ctl", "ps -eo args")
+
+
+@pytest.fixture
+def trusted(images: BuildFarm) -> Iterator[str]:
+    """A controller that trusts the registry that wants a password; a docker configuration with the builders."""
+    ssh, certificate = images.farm.ssh, "/usr/local/share/ca-certificates/images.crt"
+    authority = images.farm.farm.directory / "registry/farm/certificate.pem"
+    ssh("ctl", f"cat > {certificate} && update-ca-certificates", stdin=authority.read_text())
+    ssh("ctl", "mkdir -p /srv/images/docker && cp -r ~/.docker/buildx /srv/images/docker/")
+    yield "/srv/images/docker"
+    ssh("ctl", f"rm -rf {certificate} /srv/images/docker && update-ca-certificates --fresh")
+
+
+@pytest.mark.parametrize("password", ["wrong-password", None])
+def test_a_registry_that_refuses_the_credentials_is_named(
+    images: BuildFarm, trusted: str, password: str | None
+) -> None:
+    context = images.context("ctl", "files", FILES, note="text")
+    login = base64.b64encode(f"{registry.USER}:{password}".encode()).decode()
+    auths = {images.farm.secure_registry: {"auth": login}} if password else {}
+    images.farm.ssh("ctl", f"cat > {trusted}/config.json", stdin=json.dumps({"auths": auths}))
+    options = {"builder": BUILDER, "context": context, "platforms": PLATFORMS, "docker_config": trusted}
+    failed = images.build("ctl", fails=True, tags=[f"{images.farm.secure_registry}/x:1"], push=True, **options)
+    assert failed["msg"].startswith(f"registry {images.farm.secure_registry} refused the credentials")
+    assert str(password) not in json.dumps(failed) and login not in json.dumps(failed)
+
+
+@pytest.mark.parametrize("host", [AMD, "new1"])
+def test_the_engines_own_builder(images: BuildFarm, host: str) -> None:
+    context = images.context(host, "files", FILES, note="text")
+    name = "images-test:1"
+    try:
+        result = images.build_twice(host, context=context, tags=[name], load=True)
+        inspected = images.farm.ssh(host, f"docker image inspect --format '{{{{.Id}}}}' {name}").strip()
+        assert result["changed"] and result["image"]["id"] == inspected
+        assert [(item["platform"], item["native"]) for item in result["image"]["platforms"]] == [("linux/amd64", True)]
+        assert not images.build(host, context=context, tags=[name])["changed"], "it is the driver's default as well"
+        failed = images.build(host, fails=True, context=context, tags=[name], platforms=PLATFORMS)
+        assert (
+            "an image of 2 platforms is more than the image store of the engine of the docker context in use"
+            in (failed["msg"])
+        )
+    finally:
+        images.farm.ssh(host, f"docker rmi {name}; docker builder prune -af; rm -rf /srv/images", check=False)
+
+
+def test_an_engine_with_the_containerd_store_keeps_several_platforms(images: BuildFarm) -> None:
+    context, host, name = images.context("new1", "files", FILES, note="text"), "new1", "images-test:1"
+    settings = {"features": {"containerd-snapshotter": True}}
+    images.farm.ssh(host, "cat > /etc/docker/daemon.json; systemctl restart docker", stdin=json.dumps(settings))
+    try:
+        options = {"context": context, "tags": [name], "platforms": PLATFORMS}
+        result = images.build_twice(host, **options, load=True)
+        assert result["changed"] and result["image"]["id"] == result["image"]["digest"]
+        shown = images.farm.ssh(host, f"docker image ls --tree {name}")
+        assert [platform for platform in PLATFORMS if platform not in shown] == []
+    finally:
+        images.farm.ssh(host, f"docker rmi {name}; docker builder prune -af; rm -rf /srv/images", check=False)
+        images.farm.ssh(host, "rm /etc/docker/daemon.json; systemctl restart docker")

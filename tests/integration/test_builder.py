@@ -1,0 +1,626 @@
+"""buildx_builder and buildx_builder_info against real engines, on controllers with buildx 0.13 and 0.29.
+
+`BUILDFARM_CASES` is the number of random declarations, `BUILDFARM_SEED` repeats those of an earlier run.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from ansible_runs import LiveFarm
+
+ENGINES = ("mid1", "mid2", "new1", "old1")
+CONTROLLERS = ("ctl", "ctlnew")
+_LISTEN = """
+mkdir -p /etc/docker /etc/systemd/system/docker.service.d
+echo '{"insecure-registries": ["%(registry)s"]}' > /etc/docker/daemon.json
+printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd -H fd:// -H tcp://0.0.0.0:2375 --tls=false\\n' \
+    > /etc/systemd/system/docker.service.d/builder-test.conf
+systemctl daemon-reload && systemctl restart docker
+"""
+_QUIET = """
+docker ps -aq --filter name=buildx_buildkit_ | xargs -r docker rm -f
+docker volume ls -q --filter name=buildx_buildkit_ | xargs -r docker volume rm
+"""
+_UNLISTEN = (
+    _QUIET
+    + """
+rm -f /etc/docker/daemon.json /etc/systemd/system/docker.service.d/builder-test.conf
+systemctl daemon-reload && systemctl restart docker
+"""
+)
+_FORGET = "rm -rf ~/.docker"
+
+
+class Builders:
+    """The farm with engines that listen, and shorthands for declaring builders on them."""
+
+    def __init__(self, farm: LiveFarm) -> None:
+        self.farm = farm
+        self.image = f"{farm.registry}/moby/buildkit:buildx-stable-1"
+
+    def node(self, host: str, **options: Any) -> dict[str, Any]:
+        """A node of the host's name on its engine."""
+        opts = {"image": self.image, "network": "host", **options.pop("opts", {})}
+        return {"name": host, "endpoint": f"tcp://{host}:2375", "driver_opts": opts, **options}
+
+    def run(self, *nodes: dict[str, Any], on: str = "ctl", fails: bool = False, **options: Any) -> dict[str, Any]:
+        """Declare the builder `farm`; check mode must have predicted what the run then does."""
+        arguments = {"name": "farm", **({"nodes": list(nodes)} if nodes else {}), **options}
+        if fails:
+            return self.farm.module(on, "buildx_builder", fails=True, **arguments)
+        task = {"buildfarm.multiarch.buildx_builder": arguments, "ignore_errors": True}
+        tasks = [{**task, "check_mode": True}, task, task]
+        run = self.farm.play([{"hosts": on, "gather_facts": False, "tasks": tasks}])
+        for outcome in run.tasks:
+            assert outcome.outcome == "ok", json.dumps(outcome.result, indent=1)[:8000]
+        predicted, result, again = (outcome.result for outcome in run.tasks)
+        for key in ("changed", "actions", "diff"):
+            assert predicted[key] == result[key], key
+        assert (again["changed"], again["actions"]) == (False, [])
+        assert again["diff"]["before"] == again["diff"]["after"]
+        return result
+
+    def instance(self, on: str = "ctl") -> str:
+        """The builder's definition as it is on disk."""
+        return self.farm.ssh(on, "cat ~/.docker/buildx/instances/farm")
+
+    def containers(self, host: str) -> dict[str, str]:
+        """Identifiers of the BuildKit containers on an engine, by name."""
+        lines = self.farm.ssh(host, "docker ps -a --no-trunc --format '{{.Names}} {{.ID}}'").split()
+        return dict(zip(lines[::2], lines[1::2]))
+
+    def volumes(self, host: str) -> list[str]:
+        """The caches on an engine, each with the time it was made."""
+        command = "docker volume ls -q | xargs -r docker volume inspect --format '{{.Name}} {{.CreatedAt}}'"
+        return sorted(self.farm.ssh(host, command).splitlines())
+
+
+@pytest.fixture(scope="module")
+def engines(farm: LiveFarm) -> Iterator[Builders]:
+    """Engines that listen without TLS for the time of these tests."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: farm.ssh(host, _LISTEN % {"registry": farm.registry}), ENGINES))
+        yield Builders(farm)
+        list(pool.map(lambda host: farm.ssh(host, _UNLISTEN), ENGINES))
+        list(pool.map(lambda host: farm.ssh(host, _FORGET), CONTROLLERS))
+
+
+@pytest.fixture
+def builders(engines: Builders) -> Iterator[Builders]:
+    """No builder and no BuildKit container anywhere at the start."""
+    for host in CONTROLLERS:
+        engines.farm.ssh(host, _FORGET)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: engines.farm.ssh(host, _QUIET), ENGINES))
+    return engines
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_create_append_bootstrap_and_remove(builders: Builders, on: str) -> None:
+    created = builders.run(builders.node("mid1", platforms=["linux/amd64"]), on=on)
+    assert created["actions"] == [
+        ["docker", "buildx", "inspect", "--bootstrap", "farm"],
+        ["write", "/root/.docker/buildx/instances/farm"],
+    ]
+    assert created["diff"]["before"] == {"state": "absent"}
+    (node,) = created["builder"]["nodes"]
+    assert (node["status"], node["native"]) == ("running", "linux/amd64")
+    assert "linux/amd64" in node["detected"]
+
+    appended = builders.run(builders.node("new1", platforms=["linux/arm64/v8"]), on=on, purge_nodes=False)
+    assert [node["name"] for node in appended["builder"]["nodes"]] == ["mid1", "new1"]
+    assert [node["platforms"] for node in appended["builder"]["nodes"]] == [["linux/amd64"], ["linux/arm64"]]
+    listed = builders.farm.ssh(on, "docker buildx inspect farm")
+    assert "linux/arm64*" in listed and listed.count("running") == 2
+
+    removed = builders.run(on=on, state="absent")
+    assert removed["builder"] is None
+    assert builders.containers("mid1") == builders.containers("new1") == {}
+    assert builders.volumes("mid1") == []
+    assert "farm" not in builders.farm.ssh(on, "docker buildx ls 2>/dev/null")
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_the_definition_is_what_buildx_writes(builders: Builders, on: str) -> None:
+    """Byte for byte, for options with quotes and angle brackets, flags, a configuration with certificates, and pins."""
+    builders.farm.ssh(on, "mkdir -p /srv/b && cd /srv/b && echo CA > ca.pem && echo K > k.pem && echo C > c.pem")
+    config = (
+        'debug = true\n[registry."reg.example.com:5000"]\n  http = true\n  ca = ["/srv/b/ca.pem"]\n'
+        '  [[registry."reg.example.com:5000".keypair]]\n    key = "/srv/b/k.pem"\n    cert = "/srv/b/c.pem"\n'
+        '[worker.oci]\n  gc = true\n  [[worker.oci.gcpolicy]]\n  filters = ["a", "b"]\n  keepBytes = 1000\n'
+    )
+    builders.farm.ssh(on, "cat > /srv/b/buildkitd.toml", stdin=config)
+    opts = f"image={builders.image},network=host"
+    builders.farm.ssh(
+        on,
+        f"""set -e; export DOCKER_CONFIG=/srv/b/docker; c='docker buildx create --name farm --driver docker-container'
+        $c --node Mid1 --platform linux/arm64/v8,linux/arm --driver-opt '{opts},"env.A=b<c&d, e"' tcp://mid1:2375
+        $c --append --node new1 --platform linux/amd64 --config /srv/b/buildkitd.toml --driver-opt {opts} \
+           --buildkitd-flags '--debug --oci-worker-gc=true' tcp://new1
+        $c --append --node old1 --driver-opt image={builders.image} \
+           --buildkitd-flags '--allow-insecure-entitlement=security.insecure' tcp://old1:2375""",
+    )
+    theirs = builders.farm.ssh(on, "cat /srv/b/docker/buildx/instances/farm; rm -rf /srv/b/docker")
+    builders.run(
+        builders.node("Mid1", platforms=["linux/arm64/v8", "linux/arm"], opts={"env.A": "b<c&d, e"}),
+        {
+            **builders.node("new1", platforms=["linux/amd64"], buildkitd_flags="--debug --oci-worker-gc=true"),
+            "buildkitd_config_file": "/srv/b/buildkitd.toml",
+            "endpoint": "tcp://new1",
+        },
+        {
+            **builders.node("old1", buildkitd_flags=["--allow-insecure-entitlement=security.insecure"]),
+            "driver_opts": {"image": builders.image},
+        },
+        on=on,
+        bootstrap=False,
+    )
+    assert builders.instance(on) == theirs
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_a_builder_made_by_buildx_is_taken_as_it_is(builders: Builders, on: str) -> None:
+    builders.farm.ssh(
+        on,
+        f"docker buildx create --name farm --driver docker-container --node mid1 --bootstrap --platform linux/amd64"
+        f" --driver-opt image={builders.image},network=host tcp://mid1:2375",
+    )
+    before = builders.containers("mid1")
+    result = builders.run(builders.node("mid1", platforms=["linux/amd64"]), on=on)
+    assert (result["changed"], builders.containers("mid1")) == (False, before)
+    # What is not declared is left as it is.
+    assert not builders.run({"name": "mid1"}, on=on)["changed"]
+    assert not builders.run(on=on)["changed"]
+
+
+def test_options_change_one_container_and_keep_its_cache(builders: Builders) -> None:
+    nodes = [builders.node("mid1"), builders.node("new1")]
+    builders.run(*nodes)
+    before, other, caches = builders.containers("mid1"), builders.containers("new1"), builders.volumes("mid1")
+    nodes[0] = builders.node("mid1", opts={"default-load": True})
+    # buildx 0.13 does not know the option yet, and the module says so before anything is done.
+    refused = builders.run(*nodes, fails=True)
+    assert "the driver option default-load needs buildx 0.14.0 or later, found 0.13.1" in refused["msg"]
+    assert builders.containers("mid1") == before
+    nodes[0] = builders.node(
+        "mid1",
+        opts={"cpu-shares": 512, "restart-policy": "on-failure:3"},
+        env={"HTTP_PROXY": "http://proxy.example.com"},
+    )
+    changed = builders.run(*nodes)
+    assert changed["actions"][0] == ["remove-container", "tcp://mid1:2375", "buildx_buildkit_mid1"]
+    after = builders.containers("mid1")
+    assert after.keys() == before.keys() and after != before
+    assert builders.volumes("mid1") == caches and builders.containers("new1") == other
+    assert "HTTP_PROXY" in builders.farm.ssh("mid1", "docker inspect -f '{{.Config.Env}}' buildx_buildkit_mid1")
+    policy = builders.farm.ssh("mid1", "docker inspect -f '{{json .HostConfig.RestartPolicy}}' buildx_buildkit_mid1")
+    assert json.loads(policy) == {"Name": "on-failure", "MaximumRetryCount": 3}
+    # Options that are taken away, which buildx itself never removes.
+    nodes[0] = builders.node("mid1", env={})
+    builders.run(*nodes)
+    assert "HTTP_PROXY" not in builders.instance()
+    assert "HTTP_PROXY" not in builders.farm.ssh("mid1", "docker inspect -f '{{.Config.Env}}' buildx_buildkit_mid1")
+
+
+def test_a_configuration_comes_changes_and_goes(builders: Builders) -> None:
+    """buildx panics when a configuration is added to a node that has none."""
+    read = "docker cp buildx_buildkit_mid1:/etc/buildkit/buildkitd.toml -"
+    builders.run(builders.node("mid1"))
+    builders.run(builders.node("mid1", buildkitd_config='[registry."a.example"]\nhttp = true\n'))
+    assert "a.example" in builders.farm.ssh("mid1", read)
+    # Another spelling of the same is no change.
+    same = builders.run(builders.node("mid1", buildkitd_config='[registry]\n  [registry."a.example"]\n    http=true'))
+    assert not same["changed"]
+    # Unset leaves it alone.
+    assert not builders.run(builders.node("mid1"))["changed"]
+    builders.run(builders.node("mid1", buildkitd_config='[registry."b.example"]\nhttp = true\n'))
+    assert "b.example" in builders.farm.ssh("mid1", read)
+    builders.run(builders.node("mid1", buildkitd_config=""))
+    assert '"Files":null' in builders.instance()
+
+
+def test_pins_move_between_nodes(builders: Builders) -> None:
+    """buildx takes a pin from whichever node had it, in the order of its commands."""
+    builders.run(builders.node("mid1", platforms=["linux/amd64"]), builders.node("new1", platforms=["linux/arm64"]))
+    before = {**builders.containers("mid1"), **builders.containers("new1")}
+    swapped = builders.run(
+        builders.node("mid1", platforms=["linux/arm64"]),
+        builders.node("new1", platforms=["linux/amd64", "linux/386"]),
+    )
+    assert swapped["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
+    pins = [node["platforms"] for node in swapped["builder"]["nodes"]]
+    assert pins == [["linux/arm64"], ["linux/amd64", "linux/386"]]
+    assert {**builders.containers("mid1"), **builders.containers("new1")} == before
+    cleared = builders.run({"name": "mid1", "platforms": []}, {"name": "new1"})
+    assert [node["platforms"] for node in cleared["builder"]["nodes"]] == [[], ["linux/amd64", "linux/386"]]
+
+
+def test_what_happened_to_containers_is_repaired(builders: Builders) -> None:
+    nodes = [builders.node("mid1"), builders.node("mid2"), builders.node("new1")]
+    builders.run(*nodes)
+    untouched = builders.containers("new1")
+    builders.farm.ssh("mid1", "docker rm -f buildx_buildkit_mid1; docker rmi -f $(docker images -q)")
+    builders.farm.ssh("mid2", "docker stop buildx_buildkit_mid2")
+    repaired = builders.run(*nodes)
+    statuses = [node["container"] for node in repaired["diff"]["before"]["nodes"]]
+    assert statuses == ["missing", "stopped", "running"]
+    assert repaired["actions"] == [["docker", "buildx", "inspect", "--bootstrap", "farm"]]
+    # Made anew by hand with other arguments.
+    builders.farm.ssh(
+        "mid1",
+        f"docker rm -f buildx_buildkit_mid1; docker run -d --privileged --name buildx_buildkit_mid1 {builders.image}",
+    )
+    repaired = builders.run(*nodes)
+    assert repaired["diff"]["before"]["nodes"][0]["container"] == "running, outdated (flags, network)"
+    assert builders.containers("new1") == untouched
+
+
+def test_nodes_leave_with_their_containers(builders: Builders) -> None:
+    builders.run(builders.node("mid1"), builders.node("mid2"), builders.node("new1"))
+    left = builders.run(builders.node("new1"), builders.node("mid1"))
+    assert left["actions"][0] == ["remove-container-and-cache", "tcp://mid2:2375", "buildx_buildkit_mid2"]
+    assert (builders.containers("mid2"), builders.volumes("mid2")) == ({}, [])
+    assert [node["name"] for node in left["builder"]["nodes"]] == ["new1", "mid1"]
+    builders.run(builders.node("mid1"), keep_state=True)
+    assert builders.containers("new1") == {} and len(builders.volumes("new1")) == 1
+
+
+def test_an_engine_that_is_reached_in_another_way_keeps_its_container(builders: Builders) -> None:
+    builders.run(builders.node("mid1"))
+    before = builders.containers("mid1")
+    builders.farm.ssh("ctl", "docker context create remote --docker host=tcp://mid1:2375")
+    moved = builders.run({**builders.node("mid1"), "endpoint": "remote"})
+    assert moved["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
+    assert builders.containers("mid1") == before
+
+
+def test_a_dead_node(builders: Builders) -> None:
+    """buildx would empty the settings of all nodes, and waits 20 seconds for a node whose packets are dropped."""
+    nodes = [builders.node("mid1", platforms=["linux/amd64"]), builders.node("mid2", platforms=["linux/arm64"])]
+    builders.run(*nodes)
+    before = builders.instance()
+    drop = "iptables -{} INPUT -p tcp --dport 2375 -j DROP"
+    builders.farm.ssh("mid2", drop.format("I"))
+    try:
+        started = time.monotonic()
+        failed = builders.run(*nodes, builders.node("new1"), fails=True, timeout=3)
+        assert time.monotonic() - started < 3 + 4
+        assert "node 'mid2': engine tcp://mid2:2375: no answer within 3 s" in failed["msg"]
+        assert builders.instance() == before and builders.containers("new1") == {}
+
+        skipped = builders.run(*nodes, builders.node("new1"), on_unreachable="skip", timeout=3)
+        assert [node["name"] for node in skipped["builder"]["nodes"]] == ["mid1", "mid2", "new1"]
+        assert [node["status"] for node in skipped["builder"]["nodes"]] == ["running", "unreachable", "running"]
+        assert skipped["builder"]["nodes"][1]["platforms"] == ["linux/arm64"]
+        assert any("'mid2' stays as it was" in warning for warning in skipped["warnings"])
+
+        detached = builders.run(*nodes, builders.node("new1"), on_unreachable="detach", timeout=3)
+        assert [node["name"] for node in detached["builder"]["nodes"]] == ["mid1", "new1"]
+    finally:
+        builders.farm.ssh("mid2", drop.format("D"))
+    attached = builders.run(*nodes, builders.node("new1"))
+    assert attached["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
+
+
+def test_a_node_that_does_not_start_leaves_all_as_it_was(builders: Builders) -> None:
+    nodes = [builders.node("mid1", platforms=["linux/amd64"], env={"A": "b"}), builders.node("mid2")]
+    builders.run(*nodes)
+    before, other, caches = builders.instance(), builders.containers("mid2"), builders.volumes("mid1")
+    nodes[0] = builders.node("mid1", opts={"image": f"{builders.farm.registry}/no/such:image"})
+    failed = builders.run(*nodes, builders.node("new1"), fails=True)
+    assert "buildx could not start" in failed["msg"] and "no/such" in failed["msg"]
+    assert "The builder was put back as it was" in failed["msg"]
+    assert builders.instance() == before and builders.containers("mid2") == other
+    assert builders.volumes("mid1") == caches
+    assert builders.containers("new1") == {} and builders.volumes("new1") == []
+    nodes[0] = builders.node("mid1", platforms=["linux/amd64"], env={"A": "b"})
+    assert not builders.run(*nodes)["changed"]
+
+
+def test_platforms_must_be_served(builders: Builders) -> None:
+    refused = builders.run(builders.node("mid1"), platforms=["linux/s390x"], fails=True)
+    assert "no node serves linux/s390x" in refused["msg"] and "put back" in refused["msg"]
+    assert builders.containers("mid1") == {}
+    served = builders.run(builders.node("mid1"), builders.node("new1"), platforms=["linux/amd64", "linux/386"])
+    assert [(way["platform"], way["node"], way["source"], way["native"]) for way in served["builder"]["platforms"]] == [
+        ("linux/amd64", "mid1", "detected", True),
+        ("linux/386", "mid1", "detected", True),
+    ]
+    emulated = builders.node("new1", platforms=["linux/arm64"])
+    forbidden = builders.run(builders.node("mid1"), emulated, emulation="forbid", fails=True)
+    assert "node 'new1' is pinned to linux/arm64, and its engine is linux/amd64" in forbidden["msg"]
+
+
+@pytest.mark.parametrize(
+    "requested", [["linux/amd64", "linux/arm64"], ["linux/amd64", "linux/386"], ["linux/386"], ["linux/arm64"]]
+)
+def test_builds_go_where_the_module_says(builders: Builders, requested: list[str]) -> None:
+    nodes = [builders.node("mid1", platforms=["linux/arm64"]), builders.node("mid2", platforms=["linux/amd64"])]
+    result = builders.run(*nodes, platforms=requested)
+    said = {(way["platform"], way["node"]) for way in result["builder"]["platforms"]}
+    builders.farm.ssh(
+        "ctl",
+        "mkdir -p /tmp/ctx && cd /tmp/ctx && printf 'FROM scratch\\nARG TARGETARCH\\nCOPY Dockerfile /$TARGETARCH\\n'"
+        f" > Dockerfile && docker buildx build --builder farm --platform {','.join(requested)} --no-cache"
+        " --provenance=false --progress plain --output type=cacheonly . 2>&1",
+    )
+    list_cache = "docker exec buildx_buildkit_{0} buildctl du --verbose"
+    caches = {node: builders.farm.ssh(node, list_cache.format(node)) for node in ("mid1", "mid2")}
+    built = {
+        (platform, node)
+        for platform in requested
+        for node, cache in caches.items()
+        if f"COPY Dockerfile /{platform.split('/')[1]}\n" in cache
+    }
+    assert built == said, caches
+
+
+def test_what_cannot_be_meant_is_refused(builders: Builders) -> None:
+    builders.farm.ssh("ctl", "docker context create taken --docker host=tcp://mid1:2375")
+    one = builders.node("mid1")
+    refusals = [
+        ({"name": "default", "nodes": [one]}, "reserves this name"),
+        ({"name": "taken", "nodes": [one]}, "a docker context has this name"),
+        ({"name": "1farm", "nodes": [one]}, "beginning with a letter"),
+        ({"name": "farm", "driver": "docker", "nodes": [one]}, "the docker driver is the engine itself"),
+        ({"name": "farm", "nodes": []}, "one node at least"),
+        ({"name": "farm"}, "does not exist; declare its nodes"),
+        ({"name": "farm", "nodes": [one, {**one, "endpoint": "tcp://mid2"}]}, "two nodes are named 'mid1'"),
+        ({"name": "farm", "nodes": [one, {**one, "name": "b"}]}, "have one endpoint, tcp://mid1:2375"),
+        ({"name": "farm", "nodes": [one, {"name": "b", "endpoint": "taken"}]}, "have one endpoint, tcp://mid1:2375"),
+        ({"name": "farm", "nodes": [{"name": "b", "endpoint": "nowhere"}]}, "no such docker context"),
+        ({"name": "farm", "nodes": [{"name": "b"}]}, "has no endpoint"),
+        ({"name": "farm", "nodes": [{**one, "platforms": ["linux/arm65"]}]}, "unknown architecture 'arm65'"),
+        ({"name": "farm", "nodes": [{**one, "driver_opts": {"memroy": "1g"}}]}, "driver option 'memroy'"),
+        ({"name": "farm", "nodes": [{**one, "buildkitd_config": "a = "}]}, "is not TOML"),
+        ({"name": "farm", "nodes": [{"name": "b", "endpoint": "tcp://mid1:1"}]}, "connection refused"),
+    ]
+    tasks = [
+        {"buildfarm.multiarch.buildx_builder": arguments, "check_mode": check, "ignore_errors": True}
+        for arguments, _message in refusals
+        for check in (True, False)
+    ]
+    run = builders.farm.play([{"hosts": "ctl", "gather_facts": False, "tasks": tasks}])
+    for place, (arguments, message) in enumerate(refusals):
+        for task in run.tasks[2 * place : 2 * place + 2]:
+            assert task.outcome == "ignored" and message in task.result["msg"], (arguments, task.result)
+    assert builders.farm.ssh("ctl", "ls ~/.docker/buildx/instances 2>/dev/null || true") == ""
+
+
+def test_builders_do_not_share_containers_by_accident(builders: Builders) -> None:
+    builders.run(builders.node("mid1"))
+    refused = builders.run(builders.node("mid1"), name="other", fails=True)
+    assert "belongs to builder 'farm'" in refused["msg"]
+    builders.run(builders.node("mid1"), name="other", share_nodes=True)
+    before = builders.containers("mid1")
+    builders.run(name="other", state="absent")
+    assert builders.containers("mid1") == before
+
+
+def test_a_new_controller_finds_the_containers_again(builders: Builders) -> None:
+    nodes = [builders.node("mid1"), builders.node("mid2")]
+    builders.run(*nodes)
+    before = {**builders.containers("mid1"), **builders.containers("mid2")}
+    builders.farm.ssh("ctl", _FORGET)
+    found = builders.run(*nodes)
+    assert found["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
+    found = builders.run(*nodes, on="ctlnew")
+    assert found["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
+    assert {**builders.containers("mid1"), **builders.containers("mid2")} == before
+    # Without a definition, the declared nodes say what there is to remove.
+    builders.farm.ssh("ctl", _FORGET)
+    builders.run(*nodes, state="absent")
+    assert builders.containers("mid1") == {} and builders.volumes("mid2") == []
+
+
+def test_stop_and_start(builders: Builders) -> None:
+    nodes = [builders.node("mid1"), builders.node("mid2")]
+    builders.run(*nodes)
+    stopped = builders.run(state="stopped")
+    assert [node["status"] for node in stopped["builder"]["nodes"]] == ["stopped", "stopped"]
+    assert [action[0] for action in stopped["actions"]] == ["stop-container", "stop-container"]
+    started = builders.run()
+    assert started["actions"] == [["docker", "buildx", "inspect", "--bootstrap", "farm"]]
+
+
+@pytest.mark.parametrize("broken", ["", '{"Name":"farm","Driver":"docker-con', "\\000\\001"])
+def test_a_truncated_definition_is_written_anew(builders: Builders, broken: str) -> None:
+    nodes = [builders.node("mid1")]
+    builders.run(*nodes)
+    before, path = builders.instance(), "~/.docker/buildx/instances/farm"
+    builders.farm.ssh("ctl", f"printf '{broken}' > {path}")
+    assert "not JSON" in builders.run(fails=True)["msg"]
+    repaired = builders.run(*nodes)
+    assert repaired["diff"]["before"] == {"state": "broken"} and builders.instance() == before
+    assert any("a copy is /root/.docker/buildx/farm.broken" in warning for warning in repaired["warnings"])
+    builders.farm.ssh("ctl", f"""echo '{{"Nodes": "many"}}' > {path}""")
+    assert "not a builder that buildx wrote" in builders.run(*nodes, fails=True)["msg"]
+
+
+def test_two_runs_at_once(builders: Builders) -> None:
+    nodes = [builders.node("mid1"), builders.node("mid2")]
+    arguments = [{"nodes": nodes}, {"nodes": [*nodes[:1], builders.node("mid2", env={"A": "b"})]}, {"nodes": nodes}]
+    with ThreadPoolExecutor() as pool:
+        results = list(
+            pool.map(lambda more: builders.farm.module("ctl", "buildx_builder", name="farm", **more), arguments)
+        )
+    assert all(result["builder"]["nodes"][1]["status"] == "running" for result in results)
+    builders.run(*nodes)
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_use(builders: Builders, on: str) -> None:
+    builders.run(builders.node("mid1"), on=on)
+    used = builders.run(use=True, on=on)
+    assert used["actions"] == [["docker", "buildx", "use", "--default", "farm"]]
+    assert "farm*" in builders.farm.ssh(on, "docker buildx ls 2>/dev/null")
+    builders.farm.ssh(on, "docker context create other --docker host=tcp://mid2:2375 && docker context use other")
+    used = builders.run(use=True, use_scope="global", on=on)
+    assert used["actions"] == [["docker", "buildx", "use", "--global", "farm"]]
+    assert "farm*" in builders.farm.ssh(on, "docker buildx ls 2>/dev/null")
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_remote_driver(builders: Builders, on: str) -> None:
+    builders.farm.ssh(
+        "mid1",
+        f"docker run -d --privileged --network host --name buildx_buildkit_remote {builders.image}"
+        " --addr tcp://0.0.0.0:1234 && sleep 1",
+    )
+    builders.farm.ssh(on, "mkdir -p ~/.docker/buildx && touch ~/.docker/buildx/buildkitd.default.toml")
+    node = {"name": "r", "endpoint": "tcp://mid1:1234", "platforms": ["linux/amd64"]}
+    created = builders.run(node, driver="remote", on=on)
+    assert created["builder"]["nodes"][0]["status"] == "running"
+    assert created["builder"]["nodes"][0]["version"].startswith("v0.")
+    refused = builders.run({**node, "endpoint": "tcp://mid1:1235"}, driver="remote", fails=True, on=on)
+    assert "Connection refused" in refused["msg"]
+    refused = builders.run(state="stopped", fails=True, on=on)
+    assert "the remote driver has nothing that buildx could stop" in refused["msg"]
+    builders.run(state="absent", on=on)
+    assert "buildx_buildkit_remote" in builders.containers("mid1")
+
+
+def test_killed_at_any_moment_the_next_run_ends_as_declared(builders: Builders) -> None:
+    nodes = [builders.node("mid1"), builders.node("mid2"), builders.node("new1")]
+    builders.run(*nodes)
+    other, caches = builders.containers("new1"), builders.volumes("new1")
+    declared = [builders.node("mid1", env={"A": "b"}), builders.node("new1")]
+    task = {"buildfarm.multiarch.buildx_builder": {"name": "farm", "nodes": declared}}
+    survived = 0
+    for seconds in ("0.2", "0.5", "0.8", "1.1", "1.5", "2"):
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(builders.farm.play, [{"hosts": "ctl", "gather_facts": False, "tasks": [task]}])
+            builders.farm.ssh(
+                "ctl",
+                # With pipelining nothing but the interpreter's name tells the module's process.
+                f"for i in $(seq 500); do pgrep -x python3 > /dev/null && break; sleep 0.02; done; sleep {seconds};"
+                " pkill -9 -x python3; pkill -9 -x docker; pkill -9 -f '[d]ocker-buildx'; true",
+            )
+            survived += run.result().rc == 0
+        builders.run(*declared)
+        assert builders.containers("mid2") == {} and builders.volumes("mid2") == []
+        assert (builders.containers("new1"), builders.volumes("new1")) == (other, caches)
+        builders.run(*nodes)
+    assert survived < 6
+
+
+CASES = int(os.environ.get("BUILDFARM_CASES", "20"))
+SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
+
+
+class Walk:
+    """Random declarations of one builder, one after the other, and what each has to lead to."""
+
+    def __init__(self, builders: Builders, on: str, dice: random.Random) -> None:
+        self.builders, self.on, self.dice = builders, on, dice
+        self.nodes: dict[str, dict[str, Any]] = {}
+
+    def declare(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return declared nodes and options; what they lead to is in `nodes` then."""
+        dice, declared, model = self.dice, [], {}
+        purge = dice.random() < 0.7
+        platforms = dice.sample(["linux/amd64", "linux/arm64", "linux/386", "linux/riscv64"], 4)
+        hosts = dice.sample(["mid1", "mid2", "new1"], dice.choice([1, 2, 2, 3, 3]))
+        for host in hosts:
+            node: dict[str, Any] = {"name": host, "endpoint": f"tcp://{host}:2375"}
+            kept = self.nodes.get(host, {"platforms": [], "opts": {}, "flags": [], "config": ""})
+            opts = {"image": self.builders.image, "network": "host"}
+            if host not in self.nodes or dice.random() < 0.5:
+                opts |= dice.choice([{}, {"env.A": "b"}, {"restart-policy": "always"}])
+                node["driver_opts"] = opts
+                kept = {**kept, "opts": opts}
+            if dice.random() < 0.6:
+                node["platforms"] = [platforms.pop() for _ in range(dice.choice([0, 1])) if platforms]
+                kept = {**kept, "platforms": node["platforms"]}
+            if dice.random() < 0.2:
+                node["buildkitd_config"] = dice.choice(["", "debug = true\n", '[registry."r"]\n  http = true\n'])
+                kept = {**kept, "config": node["buildkitd_config"]}
+            if host not in self.nodes or dice.random() < 0.2:
+                node["buildkitd_flags"] = dice.choice([[], ["--debug"]])
+                kept = {**kept, "flags": [*node["buildkitd_flags"], "--allow-insecure-entitlement=network.host"]}
+            model[host] = kept
+            declared.append(node)
+        if purge:
+            self.nodes = model
+        else:
+            self.nodes = {host: model.get(host, old) for host, old in self.nodes.items()} | model
+        return declared, {"purge_nodes": purge, "state": dice.choice(["present", "present", "present", "stopped"])}
+
+    def stored(self) -> dict[str, dict[str, Any]]:
+        """The definition on disk in the form of `nodes`."""
+        nodes = {}
+        for raw in json.loads(self.builders.instance(self.on))["Nodes"]:
+            config = base64.b64decode((raw["Files"] or {}).get("buildkitd.toml", "")).decode()
+            nodes[raw["Name"]] = {
+                "platforms": [f"{one['os']}/{one['architecture']}" for one in raw["Platforms"] or []],
+                "opts": raw["DriverOpts"] or {},
+                "flags": raw["Flags"] or [],
+                "config": config.removeprefix("\n").replace("[registry]\n\n  ", "").replace("    http", "  http"),
+            }
+        return nodes
+
+    def disturb(self) -> set[str]:
+        """Do something to some container behind the module's back; returns the names of those concerned."""
+        host = self.dice.choice(["mid1", "mid2", "new1"])
+        name = f"buildx_buildkit_{host}"
+        what = self.dice.choice(["stop", "rm -f", "kill", "", "", ""])
+        if what:
+            self.builders.farm.ssh(host, f"docker {what} {name} 2>/dev/null || true")
+        return {name} if what else set()
+
+    def containers(self) -> dict[str, str]:
+        """All containers on all engines."""
+        return {name: one for host in ENGINES for name, one in self.builders.containers(host).items()}
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_from_any_state_to_any_declaration(builders: Builders, on: str) -> None:
+    walk = Walk(builders, on, random.Random(f"{SEED} {on}"))
+    for case in range(CASES // 2):
+        old, disturbed, before = walk.nodes, walk.disturb(), walk.containers()
+        nodes, options = walk.declare()
+        trace = f"seed {SEED}, {on}, case {case}: {nodes} {options}"
+        print(trace)
+        builders.run(*nodes, on=on, **options)
+        assert walk.stored() == walk.nodes, trace
+        assert list(walk.stored()) == list(walk.nodes), trace
+        after = walk.containers()
+        # Only those run that are in the builder, and none was made anew that did not need it.
+        running = {f"buildx_buildkit_{host}" for host in walk.nodes}
+        assert after.keys() <= running and (options["state"] == "stopped" or after.keys() == running), trace
+        for host, node in walk.nodes.items():
+            name, kept = f"buildx_buildkit_{host}", old.get(host)
+            same = kept is not None and all(kept[part] == node[part] for part in ("opts", "flags", "config"))
+            if same and name in before and name not in disturbed:
+                assert after[name] == before[name], trace
+
+
+def test_info(builders: Builders) -> None:
+    nodes = [builders.node("mid1", platforms=["linux/amd64"]), builders.node("mid2", buildkitd_config="debug = true")]
+    builders.run(*nodes, use=True)
+    builders.farm.ssh("ctl", "echo broken > ~/.docker/buildx/instances/broken")
+    builders.farm.ssh("mid2", "docker stop buildx_buildkit_mid2")
+    found = builders.farm.module("ctl", "buildx_builder_info")
+    assert [(builder["name"], builder["current"]) for builder in found["builders"]] == [
+        ("broken", False),
+        ("farm", True),
+    ]
+    assert "not JSON" in found["builders"][0]["error"]
+    farm = found["builders"][1]
+    assert [node["status"] for node in farm["nodes"]] == ["running", "stopped"]
+    assert farm["nodes"][0]["detected"][0] == "linux/amd64" and farm["nodes"][1]["detected"] is None
+    assert list(farm["nodes"][1]["files"]) == ["buildkitd.toml"]
+    assert farm["platforms"][0] == {"platform": "linux/amd64", "node": "mid1", "source": "pin", "native": True}
+    one = builders.farm.module("ctl", "buildx_builder_info", name="Farm")
+    assert one["builders"] == [farm]
+    assert builders.farm.module("ctl", "buildx_builder_info", name="nothing")["builders"] == []

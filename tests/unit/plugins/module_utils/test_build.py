@@ -1,0 +1,346 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _build
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import build, failing_step
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_spec import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._index import RegistryRefused
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+BOTH = ["linux/amd64", "linux/arm64"]
+TAG, LATEST = "r.example.com/app:1", "r.example.com/app:latest"
+
+
+def manifest(size):
+    return json.dumps({"mediaType": "m", "config": {"size": size}, "layers": [{"size": 1}]})
+
+
+def index(*platforms, note=""):
+    entries = [
+        {"digest": f"sha256:{arch}", "size": 9, "mediaType": "m", "platform": {"os": "linux", "architecture": arch}}
+        for arch in platforms
+    ]
+    return json.dumps({"mediaType": "i", "manifests": entries, "annotations": {"note": note}})
+
+
+class World:
+    """A registry, an engine and a buildx that puts what it is told to into them."""
+
+    def __init__(self, version="0.13.1"):
+        self.version = version
+        self.registry = {f"r.example.com/app@sha256:{arch}": manifest(100) for arch in ("amd64", "arm64")}
+        self.engine = {}
+        self.containerd = False
+        self.made = index("amd64", "arm64")
+        self.after_build = lambda argv: None
+        self.failure = None
+        self.builds = []
+
+    def __call__(self, argv, env=None, stdin=None, timeout=None):
+        def done(out="", rc=0, err=""):
+            return Result(tuple(argv), rc, out, err)
+
+        if argv[:3] == ["docker", "buildx", "version"]:
+            return done(f"github.com/docker/buildx {self.version} abc")
+        if argv[:3] == ["docker", "buildx", "imagetools"]:
+            text = self.registry.get(argv[-1])
+            return done(text) if text else done(rc=1, err=f"ERROR: {argv[-1]}: not found")
+        if argv[:3] == ["docker", "image", "inspect"]:
+            image = self.engine.get(argv[-1])
+            return done(json.dumps(image)) if image else done(rc=1, err=f"Error: No such image: {argv[-1]}")
+        if argv[:2] == ["docker", "info"]:
+            return done('[["driver-type","io.containerd.snapshotter.v1"]]' if self.containerd else "[]")
+        assert argv[:3] == ["docker", "buildx", "build"], argv
+        self.builds.append(argv)
+        if self.failure:
+            return done(rc=1, err=self.failure)
+        outputs = self.values(argv, "--output")
+        if "type=registry" in outputs:
+            self.registry.update(dict.fromkeys(self.values(argv, "--tag"), self.made))
+        for output in outputs:
+            kind, _sep, dest = output.partition(",dest=")
+            if kind == "type=tar":
+                Path(dest).write_text("built")
+        self.after_build(argv)
+        return done()
+
+    @staticmethod
+    def values(argv, option):
+        return [value for name, value in zip(argv, argv[1:]) if name == option]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A context, and a builder `farm` with a node for amd64, one for arm64; `solo` with one for both."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    nodes = (Node("a", "tcp://a:2375", (AMD64,)), Node("b", "tcp://b:2375", (ARM64,)))
+    solo = (Node("s", "tcp://s:2375", (AMD64, ARM64)),)
+    (tmp_path / "buildx/instances").mkdir(parents=True)
+    for builder in (
+        Instance("farm", "docker-container", nodes),
+        Instance("solo", "docker-container", solo),
+        Instance("loads", "docker-container", (Node("l", "tcp://l:2375", (AMD64,), {"default-load": "true"}),)),
+    ):
+        (tmp_path / "buildx/instances" / builder.name).write_bytes(builder.to_json())
+    monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
+    monkeypatch.setattr(_build, "natives", lambda nodes, _contexts: {node.name: AMD64 for node in nodes})
+    return World()
+
+
+@pytest.fixture
+def params(tmp_path):
+    return {"context": str(tmp_path / "context"), "builder": "farm", "platforms": BOTH, "tags": [TAG], "push": True}
+
+
+def test_the_second_run_changes_nothing(world, params):
+    params["tags"] = [TAG, LATEST]
+    predicted = build(params, True, world).as_result()
+    assert not world.builds
+    first = build(params, False, world).as_result()
+    assert predicted["changed"] and first["changed"]
+    assert predicted["actions"] == first["actions"]
+    assert first["actions"][0][2:8] == ["build", "--builder", "farm", "--progress", "plain", "--platform"]
+    assert first["image"]["platforms"] == [
+        {"platform": "linux/amd64", "digest": "sha256:amd64", "size": 101, "node": "a", "native": True},
+        {"platform": "linux/arm64", "digest": "sha256:arm64", "size": 101, "node": "b", "native": False},
+    ]
+    for check_mode in (False, True):
+        again = build(params, check_mode, world).as_result()
+        assert (again["changed"], again["actions"]) == (False, [])
+    world.made = index("amd64", "arm64", note="other sources")
+    assert build(params, False, world).changed
+
+
+@pytest.mark.parametrize(
+    ("tags", "changed"),
+    [
+        ({TAG: index("amd64", "arm64"), LATEST: index("amd64", "arm64")}, False),
+        ({TAG: index("amd64", "arm64")}, True),
+        ({TAG: index("amd64", "arm64"), LATEST: index("amd64")}, True),
+        ({TAG: index("amd64", "arm64"), LATEST: index("amd64", "arm64", note="older")}, True),
+    ],
+)
+def test_check_mode_predicts_what_can_be_seen(world, params, tags, changed):
+    world.registry.update(tags)
+    assert build({**params, "tags": [TAG, LATEST]}, True, world).changed is changed
+    assert not world.builds
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({LATEST: index("amd64")}, f"registry {LATEST}: found linux/amd64, wanted linux/amd64, linux/arm64"),
+        ({LATEST: index("amd64", "arm64", note="x")}, "which is not what the other tags stand for"),
+        ({LATEST: None}, f"registry {LATEST}: nothing there"),
+    ],
+)
+def test_every_tag_is_read_back_after_a_push(world, params, made, words):
+    world.after_build = lambda argv: world.registry.update(made)
+    with pytest.raises(FarmError, match=words):
+        build({**params, "tags": [TAG, LATEST]}, False, world)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_failed_build_shows_its_step_and_what_it_left(world, params, version):
+    world.failure = (FIXTURES / version / "build-failed-step.txt").read_text()
+    world.registry[TAG] = index("amd64", "arm64")
+    with pytest.raises(FarmError) as caught:
+        build(params, False, world)
+    message = caught.value.message
+    assert message.startswith(f"building {params['context']} with builder 'farm' failed: ------\n > [linux/")
+    assert "3 | >>> RUN echo about to fail" in message and "left behind" not in message
+    assert "[internal] load build definition" not in message
+    assert "[internal] load build definition" in caught.value.details["stderr"]
+
+    def fail_after_one_platform(argv, **_options):
+        if argv[2] == "build":
+            world.registry[TAG] = index("amd64")
+        return World.__call__(world, argv)
+
+    with pytest.raises(FarmError, match=rf"left behind: registry {TAG} is now sha256:\w+ \(linux/amd64\)"):
+        build(params, False, fail_after_one_platform)
+
+
+def test_a_refused_push_names_the_registry(world, params):
+    world.failure = (FIXTURES / "buildx-0.13.1/build-push-refused.txt").read_text()
+    with pytest.raises(RegistryRefused, match=r"^registry registry\.farm\.test:5443 refused the credentials"):
+        build(params, False, world)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("build-failed-syntax.txt", ["Dockerfile:2", "--------------------"]),
+        ("build-failed-base.txt", ["------"]),
+    ],
+)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_failing_step(version, name, shown):
+    lines = failing_step((FIXTURES / version / name).read_text()).splitlines()
+    assert lines[: len(shown)] == shown
+    assert lines[-1].startswith("ERROR: failed to")
+
+
+def test_failing_step_without_a_summary():
+    assert failing_step("#1 x\nERROR: no such stage\n") == "ERROR: no such stage"
+    assert failing_step("") == "nothing said"
+    assert len(failing_step("------\n" + "line\n" * 100).splitlines()) == 31
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"file": "Other"}, "no Dockerfile at .*/context/Other"),
+        ({"builder": "nobody"}, 'no builder "nobody" found in .*builders there: farm, loads, solo'),
+        ({"builder": "--x"}, "builder '--x'"),
+        ({"platforms": ["linux/foo"]}, "unknown architecture 'foo'"),
+        ({"tags": ["App"]}, "image name 'App'"),
+        ({"tags": [f"{TAG}@sha256:{'0' * 64}"]}, "has a digest"),
+        ({"tags": []}, "push: tags are missing"),
+        ({"push": False, "load": True}, r"output docker: the platforms go to several nodes of builder 'farm' \(a, b\)"),
+        ({"push": False, "outputs": [{"type": "oci", "dest": "/tmp/x"}]}, "output oci: the platforms go to several"),
+        ({"push": False, "outputs": [{"type": "tar", "dest": "/tmp/x"}]}, "output tar: the platforms go to several"),
+        ({"builder": "solo", "push": False, "load": True}, "an image of 2 platforms is more than the image store"),
+        (
+            {"builder": "solo", "push": False, "load": True, "platforms": [], "provenance": "true"},
+            "an image with attestations is more than the image store",
+        ),
+        ({"build_args": {"A B": "x"}}, "build_args: 'A B' is not a name"),
+        ({"build_args": {"A": True}}, "build_args: A: wanted text, found bool True; quote it"),
+        ({"labels": {"a=b": "x"}}, "labels: 'a=b' is not a name"),
+        ({"target": "--push"}, "target '--push'"),
+        ({"sbom": "maybe"}, "sbom 'maybe'"),
+    ],
+)
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_bad_input_is_refused_before_anything_is_built(world, params, change, words, check_mode):
+    def runner(argv, **options):
+        if argv[2] == "inspect":
+            return Result(tuple(argv), 1, "", 'ERROR: no builder "nobody" found')
+        return world(argv, **options)
+
+    with pytest.raises(FarmError, match=words):
+        build({**params, **change}, check_mode, runner)
+    assert not world.builds
+
+
+def test_a_missing_context_is_refused_and_only_warned_of_in_check_mode(world, params):
+    params = {**params, "context": "/nonexistent"}
+    with pytest.raises(FarmError, match="context /nonexistent: nothing there on this controller"):
+        build(params, False, world)
+    outcome = build(params, True, world)
+    assert outcome.changed and "/nonexistent" in outcome.warnings[0]
+    assert not world.builds
+
+
+@pytest.mark.parametrize(
+    ("version", "change", "words"),
+    [
+        ("0.12.0", {"outputs": [{"type": "local", "dest": "/tmp/x"}]}, "more than one output needs buildx 0.13.0"),
+        ("0.9.1", {"provenance": "mode=max"}, "provenance or sbom needs buildx 0.10.0 or later, found 0.9.1"),
+    ],
+)
+def test_version_floors(world, params, version, change, words):
+    world.version = version
+    with pytest.raises(FarmError, match=words):
+        build({**params, **change}, False, world)
+    assert not world.builds
+
+
+@pytest.mark.parametrize(
+    ("version", "there", "missing"),
+    [
+        ("0.5.1", [], ["--metadata-file", "--provenance=false"]),
+        ("0.9.1", ["--metadata-file"], ["--provenance=false"]),
+        ("0.10.0", ["--metadata-file", "--provenance=false"], []),
+    ],
+)
+def test_old_versions_are_not_given_new_options(world, params, version, there, missing):
+    world.version = version
+    build(params, False, world)
+    (argv,) = world.builds
+    assert [option in argv for option in there + missing] == [True] * len(there) + [False] * len(missing)
+
+
+def test_a_failed_build_leaves_the_last_good_file(world, params, tmp_path):
+    dest = tmp_path / "out.tar"
+    params.update(builder="solo", push=False, outputs=[{"type": "tar", "dest": str(dest)}])
+    assert build(params, False, world).changed
+    assert dest.read_text() == "built"
+    inode = dest.stat().st_ino
+    assert not build(params, False, world).changed
+    assert dest.stat().st_ino == inode
+    world.failure = "ERROR: no"
+    with pytest.raises(FarmError):
+        build(params, False, world)
+    assert [path.name for path in tmp_path.glob("*out*")] == ["out.tar"]
+    assert dest.read_text() == "built"
+    assert f"type=tar,dest={dest}" not in world.builds[0], "buildx would empty it at once"
+
+
+def test_a_loaded_image_is_looked_for_in_the_engine(world, params):
+    params.update(builder="loads", push=False, platforms=["linux/amd64"])
+    world.after_build = lambda argv: world.engine.update(
+        {TAG: {"Id": "sha256:1", "Os": "linux", "Architecture": "amd64", "Size": 7}}
+    )
+    result = build(params, False, world).as_result()
+    assert result["diff"]["before"] == {f"engine {TAG}": None}
+    assert (result["image"]["id"], result["image"]["platforms"][0]["size"]) == ("sha256:1", 7)
+    assert not build(params, False, world).changed
+    assert build({**params, "builder": "solo", "load": True, "platforms": ["linux/arm64"]}, True, world).changed
+
+
+def test_without_any_output_nothing_changes(world, params):
+    assert not build({**params, "push": False}, False, world).changed
+    assert len(world.builds) == 1
+
+
+@pytest.mark.parametrize(
+    ("context", "file", "expected"),
+    [
+        ("https://github.com/example/tool.git#v2", None, ""),
+        ("https://github.com/example/tool.git#v2", "sub/Dockerfile", "sub/Dockerfile"),
+        ("git@example.com:tool.git", None, ""),
+        ("github.com/example/tool", None, ""),
+    ],
+)
+def test_remote_contexts_are_taken_as_they_are(context, file, expected):
+    declared = Declaration.from_params({"context": context, "file": file})
+    assert (declared.context, declared.is_remote, declared.file) == (context, True, expected)
+    declared.check_files()
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@example.com/x.git", "https://:secret@example.com/x.git"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(url):
+    with pytest.raises(FarmError) as caught:
+        Declaration.from_params({"context": url})
+    assert "secret" not in caught.value.message
+
+
+def test_values_are_normalised(world, params):
+    params.update(
+        platforms=["linux/arm64/v8", "linux/aarch64"],
+        tags=[TAG, TAG],
+        build_args={"B": 2, "A": "x y=z"},
+        provenance="True",
+    )
+    declared = Declaration.from_params(params)
+    assert declared.platforms == (ARM64,)
+    assert declared.tags == (TAG,)
+    assert declared.build_args == (("A", "x y=z"), ("B", "2"))
+    assert declared.provenance == "true"

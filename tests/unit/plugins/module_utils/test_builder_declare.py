@@ -1,0 +1,161 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import NodeSpec
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_declare import canonical, read_declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+
+DEFAULTS = {
+    "name": "farm",
+    "state": "present",
+    "driver": None,
+    "nodes": None,
+    "purge_nodes": True,
+    "bootstrap": True,
+    "use": False,
+    "use_scope": "default",
+    "keep_state": None,
+    "on_unreachable": "fail",
+    "platforms": None,
+    "emulation": "allow",
+}
+NODE = dict.fromkeys(
+    "endpoint platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
+)
+
+
+@pytest.fixture
+def contexts(tmp_path):
+    store = ContextStore(tmp_path)
+    for name, host in (("arm1", "tcp://arm1:2376"), ("local", "unix:///var/run/docker.sock")):
+        store.meta_dir(name).mkdir(parents=True)
+        meta = {"Name": name, "Metadata": {}, "Endpoints": {"docker": {"Host": host}}}
+        (store.meta_dir(name) / "meta.json").write_text(json.dumps(meta))
+    return store
+
+
+def declare(contexts, *nodes, stored_driver="", lenient=False, **params):
+    given = None if not nodes else [{**NODE, "name": "a", **node} for node in nodes]
+    return read_declaration({**DEFAULTS, "nodes": given, **params}, contexts, stored_driver, lenient)
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ({"name": "A1", "endpoint": "tcp://h"}, NodeSpec("a1", "tcp://h:2375")),
+        ({"endpoint": "unix://"}, NodeSpec("a", "unix:///var/run/docker.sock")),
+        ({"endpoint": "arm1"}, NodeSpec("a", "arm1")),
+        ({"endpoint": "ssh://me@h"}, NodeSpec("a", "ssh://me@h")),
+        ({}, NodeSpec("a")),
+        ({"platforms": []}, NodeSpec("a", platforms=())),
+        ({"platforms": ["linux/arm64/v8", "linux/arm64"]}, NodeSpec("a", platforms=(Platform("linux", "arm64"),))),
+        ({"driver_opts": {}}, NodeSpec("a", driver_opts={})),
+        (
+            {"driver_opts": {"cpu-shares": 5, "default-load": True}},
+            NodeSpec("a", driver_opts={"cpu-shares": "5", "default-load": "true"}),
+        ),
+        (
+            {"driver_opts": {"env.A": 1}, "env": {"B": "x=y"}},
+            NodeSpec("a", driver_opts={"env.A": "1"}, env={"B": "x=y"}),
+        ),
+        ({"buildkitd_flags": "--debug --x 'a b'"}, NodeSpec("a", flags=("--debug", "--x", "a b"))),
+        ({"buildkitd_flags": ["--x", 5]}, NodeSpec("a", flags=("--x", "5"))),
+        ({"buildkitd_flags": ""}, NodeSpec("a", flags=())),
+        ({"buildkitd_config": " \n"}, NodeSpec("a", files={})),
+        ({"buildkitd_config": "debug = true\n"}, NodeSpec("a", files={"buildkitd.toml": b"debug = true\n"})),
+    ],
+)
+def test_nodes_are_read(contexts, node, expected):
+    assert declare(contexts, node).nodes == (expected,)
+
+
+def test_the_default_endpoint_is_docker_s_own(contexts, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2376")
+    assert declare(contexts, {"endpoint": "default"}).nodes[0].endpoint == "tcp://elsewhere:2376"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "params", "message"),
+    [
+        ([], {"name": "default"}, "reserves this name"),
+        ([], {"name": "arm1"}, "a docker context has this name"),
+        ([], {"name": "a b"}, "builder 'a b': wanted letters"),
+        ([], {"driver": "docker"}, "the docker driver is the engine itself"),
+        ([], {"state": "stopped", "driver": "remote"}, "the remote driver has nothing that buildx could stop"),
+        ([], {"platforms": ["linux/z80"]}, "unknown architecture 'z80'"),
+        ([{"name": "1"}], {}, "builder 'farm', node '1': wanted letters"),
+        ([{}, {"name": "A"}], {}, "two nodes are named 'a'"),
+        ([{"endpoint": "tcp://h"}, {"name": "b", "endpoint": "tcp://H:2375"}], {}, "have one endpoint, tcp://h:2375"),
+        (
+            [{"endpoint": "arm1"}, {"name": "b", "endpoint": "tcp://arm1:2376"}],
+            {},
+            "have one endpoint, tcp://arm1:2376",
+        ),
+        ([{"endpoint": "nowhere"}], {}, "no such docker context in"),
+        ([{"endpoint": "http://h"}], {}, "node 'a': endpoint 'http://h'"),
+        ([{"platforms": ["arm64"]}], {}, "node 'a': platform 'arm64'"),
+        (
+            [{"driver_opts": {"memroy": "1g"}}],
+            {},
+            "driver option 'memroy': the docker-container driver has cgroup-parent",
+        ),
+        ([{"driver_opts": {"env.": "x"}}], {}, "driver option 'env.'"),
+        ([{"driver_opts": {"memory": "lots"}}], {}, "driver option memory='lots'"),
+        ([{"driver_opts": {"cpu-quota": "x"}}], {}, "driver option cpu-quota='x'"),
+        ([{"driver_opts": {"restart-policy": "never"}}], {}, "wanted no, always"),
+        ([{"driver_opts": {"default-load": "maybe"}}], {}, "wanted true or false"),
+        ([{"env": {"A=B": "c"}}], {}, "no name of a variable"),
+        ([{"buildkitd_flags": "'"}], {}, "buildkitd_flags"),
+        ([{"buildkitd_flags": 5}], {}, "wanted a list"),
+        ([{"buildkitd_config_file": "/no/such"}], {}, "/no/such: cannot be read: No such file"),
+        ([{"buildkitd_config": "a", "buildkitd_config_file": "/x"}], {}, "cannot be given together"),
+        ([{"endpoint": "arm1"}], {"driver": "remote"}, "the remote driver wants"),
+        ([{"endpoint": "tcp://h:1", "buildkitd_flags": "--debug"}], {"driver": "remote"}, "takes neither"),
+        (
+            [{"endpoint": "tcp://h:1", "driver_opts": {"cert": "/c", "key": "/k"}}],
+            {"driver": "remote"},
+            "needs the driver option cacert",
+        ),
+        (
+            [{"endpoint": "tcp://h:1", "driver_opts": {"cacert": "ca.pem"}}],
+            {"driver": "remote"},
+            "wanted an absolute path",
+        ),
+        ([{"endpoint": "tcp://h:1"}], {"driver": "kubernetes"}, "takes no endpoint"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(contexts, nodes, params, message):
+    with pytest.raises(FarmError) as caught:
+        declare(contexts, *nodes, **params)
+    assert message in caught.value.message
+
+
+def test_the_stored_driver_counts_where_none_is_declared(contexts):
+    with pytest.raises(FarmError, match="the remote driver wants"):
+        declare(contexts, {"endpoint": "arm1"}, stored_driver="remote")
+    assert declare(contexts, {"driver_opts": {"nodeselector": "a=b"}}, driver="kubernetes").nodes[0].driver_opts
+
+
+def test_a_context_may_be_created_later_in_check_mode(contexts):
+    assert declare(contexts, {"endpoint": "nowhere"}, lenient=True).nodes[0].endpoint == "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("arm1", "tcp://arm1:2376"),
+        ("tcp://ARM1:2376", "tcp://arm1:2376"),
+        ("nowhere", "nowhere"),
+        ("kubernetes:///x?y", "kubernetes:///x?y"),
+    ],
+)
+def test_one_engine_under_several_names(contexts, endpoint, expected):
+    assert canonical(endpoint, contexts) == expected

@@ -1,0 +1,495 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan for a builder: what is there, what is declared, which steps lead from one to the other.
+
+Nodes are written in short: `a` is a node whose container runs as defined. After the name, `.stopped`, `.missing`,
+`.looping`, `.dead` (unreachable) or `.old` (made with other settings) say how it is found otherwise, and `=` is
+followed by its pins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import (
+    Declaration,
+    Found,
+    NodeSpec,
+    Observation,
+    describe,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers import DEFAULT_IMAGE, Container
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform, parse_all
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
+
+PATH = "/b/instances/farm"
+FLAGS = ("--allow-insecure-entitlement=network.host",)
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+SHORT = {
+    "amd64": "linux/amd64",
+    "arm64": "linux/arm64",
+    "386": "linux/386",
+    "riscv64": "linux/riscv64",
+    "s390x": "linux/s390x",
+}
+
+
+def pins(text):
+    return parse_all(SHORT[item] for item in text.split("+") if item)
+
+
+def endpoint(name):
+    return f"tcp://{name}:2376"
+
+
+def stored(text):
+    """The node that a short text describes, as it is stored."""
+    name, _equals, platforms = text.partition("=")
+    name = name.partition(".")[0]
+    return Node(name, endpoint(name), pins(platforms) or None, None, FLAGS)
+
+
+def container(node, how):
+    if how == "missing":
+        return None
+    return Container(
+        running=how != "stopped",
+        restarting=how == "looping",
+        image=DEFAULT_IMAGE if how != "old" else "moby/buildkit:v0.9",
+        args=node.flags or (),
+        files=node.files or {},
+        identifier=f"id-{node.name}",
+    )
+
+
+def found(node, how="running", native=AMD64, detected=None):
+    if how == "dead":
+        return Found(known=True, error=f"engine {node.endpoint}: no answer")
+    at = container(node, how)
+    if detected is None and at is not None and how == "running":
+        detected = (native, Platform("linux", "386"))
+    return Found(known=True, native=native, container=at, detected=detected)
+
+
+def observe(before, declared=(), natives=None, **more):
+    """An observation of the nodes in `before` (None for no builder) and of those declared beside them."""
+    places, nodes = {}, []
+    natives = natives or {}
+    for text in (before or "").split():
+        node, how = stored(text), text.partition("=")[0].partition(".")[2] or "running"
+        nodes.append(node)
+        places[(node.name, node.endpoint)] = found(node, how, natives.get(node.name, AMD64))
+    for spec in declared:
+        place = (spec.name, spec.endpoint or endpoint(spec.name))
+        if place not in places:
+            node = Node(spec.name, place[1])
+            places[place] = found(node, "missing", natives.get(spec.name, AMD64))
+    instance = None if before is None else Instance("farm", "docker-container", tuple(nodes))
+    content = None if instance is None else instance.to_json()
+    return Observation(**{"path": PATH, "content": content, "instance": instance, "places": places, **more})
+
+
+def specs(text):
+    """Declared nodes: `a=amd64` pins, `a=` clears the pins, `a` leaves them."""
+    wanted = []
+    for item in text.split():
+        name, given, platforms = item.partition("=")
+        wanted.append(NodeSpec(name, endpoint(name), platforms=pins(platforms) if given else None))
+    return tuple(wanted)
+
+
+def steps(planned):
+    """Steps in short."""
+    shown = []
+    for step in planned.steps:
+        names = "+".join(node.name for node in step.nodes)
+        kind = "wipe" if step.volumes else step.kind
+        shown.append(f"{kind} {names}" if names else kind)
+    return shown
+
+
+def run(before, declared, natives=None, observation=None, **options):
+    nodes = specs(declared) if isinstance(declared, str) else declared
+    observed = observe(before, nodes or (), natives, **(observation or {}))
+    return plan(Declaration("farm", nodes=nodes, **options), observed)
+
+
+# Before, declared nodes, options of the declaration, steps.
+ROWS = [
+    # Nothing there.
+    (None, "a", {}, ["boot a", "write"]),
+    (None, "a b c", {}, ["boot a+b+c", "write"]),
+    (None, "a=amd64 b=arm64", {}, ["boot a+b", "write"]),
+    (None, "a", {"bootstrap": False}, ["write"]),
+    (None, "a", {"state": "stopped"}, ["write"]),
+    (None, "a", {"state": "absent"}, []),
+    (None, None, {"state": "absent"}, []),
+    (None, "a", {"use": "default"}, ["boot a", "write", "use"]),
+    (None, "a", {"use": "global"}, ["boot a", "write", "use"]),
+    (None, "a", {"keep_state": False}, ["boot a", "write"]),
+    (None, "a", {"keep_state": True}, ["boot a", "write"]),
+    (None, "a", {"driver": "docker-container"}, ["boot a", "write"]),
+    # All there.
+    ("a", "a", {}, []),
+    ("a", None, {}, []),
+    ("a b", "a b", {}, []),
+    ("a b", None, {}, []),
+    ("a=amd64 b=arm64", "a b", {}, []),
+    ("a=amd64 b=arm64", "a=amd64 b=arm64", {}, []),
+    ("a=amd64+386", "a=386+amd64", {}, ["write"]),
+    ("a", "a", {"driver": "docker-container"}, []),
+    ("a", "a", {"bootstrap": False}, []),
+    ("a", "a", {"keep_state": False}, []),
+    ("a", "a", {"keep_state": True}, []),
+    ("a", "a", {"use": "default"}, ["use"]),
+    ("a", None, {"use": "global"}, ["use"]),
+    ("a", "a", {"purge_nodes": False}, []),
+    ("a", "a", {"on_unreachable": "skip"}, []),
+    ("a", "a", {"on_unreachable": "detach"}, []),
+    # Pins: left alone, set, moved, exchanged, cleared. buildx takes them from other nodes and never clears them.
+    ("a", "a=amd64", {}, ["write"]),
+    ("a=amd64", "a=arm64", {}, ["write"]),
+    ("a=amd64", "a=amd64+arm64", {}, ["write"]),
+    ("a=amd64+arm64", "a=amd64", {}, ["write"]),
+    ("a=amd64", "a=", {}, ["write"]),
+    ("a", "a=", {}, []),
+    ("a=amd64 b=arm64", "a=arm64 b=amd64", {}, ["write"]),
+    ("a=amd64 b=arm64", "a= b=amd64+arm64", {}, ["write"]),
+    ("a=amd64 b=arm64", "a=amd64+arm64 b=", {}, ["write"]),
+    ("a=amd64 b=arm64", "a=amd64 b=amd64", {}, ["write"]),
+    ("a=amd64 b=arm64", "a=386 b", {}, ["write"]),
+    ("a=amd64 b", "a b=amd64", {}, ["write"]),
+    ("a=amd64 b", "b=386", {"purge_nodes": False}, ["write"]),
+    ("a.stopped=amd64", "a=arm64", {}, ["boot a", "write"]),
+    ("a=amd64", "a=arm64", {"state": "stopped"}, ["stop a", "write"]),
+    ("a=amd64", "a=arm64", {"bootstrap": False}, ["write"]),
+    # Order.
+    ("a b", "b a", {}, ["write"]),
+    ("a b c", "c a b", {}, ["write"]),
+    ("a b", "b a", {"purge_nodes": False}, []),
+    # Nodes come.
+    ("a", "a b", {}, ["boot b", "write"]),
+    ("a", "b a", {}, ["boot b", "write"]),
+    ("a", "a b", {"purge_nodes": False}, ["boot b", "write"]),
+    ("a", "b", {"purge_nodes": False}, ["boot b", "write"]),
+    ("a", "b c", {"purge_nodes": False}, ["boot b+c", "write"]),
+    ("a", "b", {"purge_nodes": False, "bootstrap": False}, ["write"]),
+    ("a.stopped", "a b", {}, ["boot a+b", "write"]),
+    ("a.stopped", "b", {"purge_nodes": False}, ["boot a+b", "write"]),
+    ("a.old", "a b", {}, ["drop a", "boot a+b", "write"]),
+    # Nodes leave, with their containers: `create --leave` leaves those where they are.
+    ("a b", "a", {}, ["wipe b", "write"]),
+    ("a b", "b", {}, ["wipe a", "write"]),
+    ("a b c", "b", {}, ["wipe a", "wipe c", "write"]),
+    ("a b", "a", {"keep_state": True}, ["drop b", "write"]),
+    ("a b", "a", {"keep_state": False}, ["wipe b", "write"]),
+    ("a b", "a", {"bootstrap": False}, ["wipe b", "write"]),
+    ("a b.missing", "a", {}, ["write"]),
+    ("a b.stopped", "a", {}, ["wipe b", "write"]),
+    ("a b.old", "a", {}, ["wipe b", "write"]),
+    ("a b", "a", {"purge_nodes": False}, []),
+    ("a b", "a c", {}, ["boot c", "wipe b", "write"]),
+    ("a", "b", {}, ["boot b", "wipe a", "write"]),
+    ("a b", "a", {"state": "stopped"}, ["stop a", "wipe b", "write"]),
+    # Containers that do not run, or not as defined. Bootstrap only starts an existing container.
+    ("a.stopped", "a", {}, ["boot a"]),
+    ("a.missing", "a", {}, ["boot a"]),
+    ("a.old", "a", {}, ["drop a", "boot a"]),
+    ("a.looping", "a", {}, ["drop a", "boot a"]),
+    ("a.stopped", None, {}, ["boot a"]),
+    ("a.old", None, {}, ["drop a", "boot a"]),
+    ("a.stopped b.missing c", "a b c", {}, ["boot a+b"]),
+    ("a.old b.old c", "a b c", {}, ["drop a", "drop b", "boot a+b"]),
+    ("a.old b.stopped", "a b", {}, ["drop a", "boot a+b"]),
+    ("a.old", "a", {"keep_state": True}, ["drop a", "boot a"]),
+    ("a.old", "a", {"keep_state": False}, ["wipe a", "boot a"]),
+    ("a.stopped", "a", {"bootstrap": False}, []),
+    ("a.missing", "a", {"bootstrap": False}, []),
+    ("a.old", "a", {"bootstrap": False}, ["drop a"]),
+    ("a.looping", "a", {"bootstrap": False}, ["drop a"]),
+    ("a.old", "a=amd64", {"bootstrap": False}, ["drop a", "write"]),
+    ("a.old b", "a b", {"purge_nodes": False}, ["drop a", "boot a"]),
+    # Undeclared nodes that stay are kept running too.
+    ("a b.stopped", "a", {"purge_nodes": False}, ["boot b"]),
+    ("a b.old", "a", {"purge_nodes": False}, ["drop b", "boot b"]),
+    # Stopped.
+    ("a b", None, {"state": "stopped"}, ["stop a", "stop b"]),
+    ("a b.stopped", None, {"state": "stopped"}, ["stop a"]),
+    ("a.stopped", None, {"state": "stopped"}, []),
+    ("a.missing", None, {"state": "stopped"}, []),
+    ("a.old", None, {"state": "stopped"}, ["drop a"]),
+    ("a.looping", None, {"state": "stopped"}, ["drop a"]),
+    ("a", "a b", {"state": "stopped"}, ["stop a", "write"]),
+    ("a", "a", {"state": "stopped", "use": "default"}, ["stop a", "use"]),
+    # Absent.
+    ("a", None, {"state": "absent"}, ["wipe a", "remove"]),
+    ("a b", None, {"state": "absent"}, ["wipe a", "wipe b", "remove"]),
+    ("a b.missing", None, {"state": "absent"}, ["wipe a", "remove"]),
+    ("a.missing", None, {"state": "absent"}, ["remove"]),
+    ("a.old b.stopped", None, {"state": "absent"}, ["wipe a", "wipe b", "remove"]),
+    ("a b", None, {"state": "absent", "keep_state": True}, ["drop a", "drop b", "remove"]),
+    ("a b", None, {"state": "absent", "keep_state": False}, ["wipe a", "wipe b", "remove"]),
+    ("a b", "a", {"state": "absent"}, ["wipe a", "wipe b", "remove"]),
+    ("a", None, {"state": "absent", "use": "global"}, ["wipe a", "remove"]),
+    # Unreachable nodes; with `fail`, see below.
+    ("a b.dead", "a b", {"on_unreachable": "skip"}, []),
+    ("a b.dead=arm64", "a b=amd64", {"on_unreachable": "skip"}, []),
+    ("a b.dead", "a=arm64 b", {"on_unreachable": "skip"}, ["write"]),
+    ("a b.dead", "a b c", {"on_unreachable": "skip"}, ["boot c", "write"]),
+    ("a.old b.dead", "a b", {"on_unreachable": "skip"}, ["drop a", "boot a"]),
+    ("a b.dead", "a", {"on_unreachable": "skip"}, []),
+    ("a b.dead", "a c", {"on_unreachable": "skip"}, ["boot c", "write"]),
+    ("a b.dead", None, {"on_unreachable": "skip"}, []),
+    ("a b.dead", "a", {"on_unreachable": "skip", "purge_nodes": False}, []),
+    ("a b.dead", "a b", {"on_unreachable": "skip", "state": "stopped"}, ["stop a"]),
+    ("a b.dead", "a b", {"on_unreachable": "detach"}, ["write"]),
+    ("a b.dead", "a", {"on_unreachable": "detach"}, ["write"]),
+    ("a b.dead", None, {"on_unreachable": "detach"}, ["write"]),
+    ("a b.dead", "a", {"on_unreachable": "detach", "purge_nodes": False}, ["write"]),
+    ("a b.dead", "b c", {"on_unreachable": "detach"}, ["boot c", "wipe a", "write"]),
+    ("a b.dead", None, {"on_unreachable": "detach", "state": "stopped"}, ["stop a", "write"]),
+    ("a b.dead", None, {"on_unreachable": "skip", "state": "absent"}, ["wipe a", "remove"]),
+    ("a b.dead", None, {"on_unreachable": "detach", "state": "absent"}, ["wipe a", "remove"]),
+    ("a.dead", None, {"on_unreachable": "detach", "state": "absent"}, ["remove"]),
+    # Another driver: the builder is made anew.
+    ("a", (NodeSpec("r", "tcp://r:1234"),), {"driver": "remote"}, ["boot r", "wipe a", "write"]),
+    ("a", (NodeSpec("r", "tcp://r:1234"),), {"driver": "remote", "keep_state": True}, ["boot r", "drop a", "write"]),
+    ("a", (NodeSpec("k"),), {"driver": "kubernetes"}, ["boot k", "wipe a", "write"]),
+    ("a b.missing", (NodeSpec("k"),), {"driver": "kubernetes"}, ["boot k", "wipe a", "write"]),
+]
+
+
+@pytest.mark.parametrize(("before", "declared", "options", "expected"), ROWS)
+def test_the_least_work(before, declared, options, expected):
+    assert steps(run(before, declared, **options)) == expected
+
+
+@pytest.mark.parametrize(("before", "declared", "options", "expected"), ROWS)
+def test_before_and_after_differ_where_something_is_done(before, declared, options, expected):
+    planned = run(before, declared, **options)
+    assert (planned.before != planned.after) == bool(expected)
+
+
+def apply(planned, observed):
+    """The observation after a plan was carried out, as far as a model of the engines can say."""
+    if planned.target is None:
+        return replace(observed, content=None, instance=None, places={})
+    places = dict(observed.places)
+    definitions = {node.name: node for node in planned.target.nodes}
+    for step in planned.steps:
+        for node in step.nodes:
+            place = (node.name, node.endpoint)
+            if step.kind == "drop":
+                places[place] = replace(places[place], container=None, detected=None)
+            elif step.kind == "boot":
+                places[place] = found(definitions[node.name])
+            elif step.kind == "stop":
+                places[place] = replace(places[place], container=replace(places[place].container, running=False))
+    used = observed.current or any(step.kind == "use" for step in planned.steps)
+    return replace(observed, content=b"{}", instance=planned.target, places=places, current=used)
+
+
+@pytest.mark.parametrize(("before", "declared", "options", "expected"), ROWS)
+def test_a_second_run_does_nothing(before, declared, options, expected):
+    nodes = specs(declared) if isinstance(declared, str) else declared
+    observed = observe(before, nodes or ())
+    declaration = Declaration("farm", nodes=nodes, **options)
+    after = apply(plan(declaration, observed), observed)
+    again = plan(declaration, after)
+    assert steps(again) == []
+    assert again.before == again.after == plan(declaration, observed).after
+
+
+# What is stored, what is declared of the node, what is stored then. Values of None are left as they are.
+CONFIG = {"buildkitd.toml": b"debug = true\n"}
+SETTINGS = [
+    ({"driver_opts": {"image": "x"}}, {}, {"driver_opts": {"image": "x"}}),
+    ({"driver_opts": {"image": "x"}}, {"driver_opts": {}}, {"driver_opts": None}),
+    # buildx replaces all options if one is given, and removes none otherwise.
+    ({"driver_opts": {"image": "x", "memory": "1g"}}, {"driver_opts": {"image": "x"}}, {"driver_opts": {"image": "x"}}),
+    ({"driver_opts": {"image": "x"}}, {"env": {"A": "b"}}, {"driver_opts": {"image": "x", "env.A": "b"}}),
+    ({"driver_opts": {"env.A": "b", "image": "x"}}, {"env": {}}, {"driver_opts": {"image": "x"}}),
+    ({"driver_opts": {"env.A": "b"}}, {"driver_opts": {"memory": "1g"}}, {"driver_opts": {"memory": "1g"}}),
+    (
+        {"driver_opts": {"env.A": "b"}},
+        {"driver_opts": {"image": "x"}, "env": {"C": "d"}},
+        {"driver_opts": {"image": "x", "env.C": "d"}},
+    ),
+    # buildx resets flags that are not repeated.
+    ({"flags": ("--debug",)}, {}, {"flags": ("--debug",)}),
+    ({"flags": ("--debug",)}, {"driver_opts": {"image": "x"}}, {"flags": ("--debug",), "driver_opts": {"image": "x"}}),
+    ({"flags": ("--debug",)}, {"flags": ()}, {"flags": FLAGS}),
+    ({"flags": FLAGS}, {"flags": ("--debug",)}, {"flags": ("--debug", *FLAGS)}),
+    ({"flags": None}, {}, {"flags": None}),
+    # buildx panics when a node without files gets a configuration, and merges them otherwise.
+    ({"files": None}, {"files": CONFIG}, {"files": CONFIG}),
+    ({"files": CONFIG}, {}, {"files": CONFIG}),
+    ({"files": CONFIG}, {"files": {}}, {"files": None}),
+    ({"files": {**CONFIG, "certs/x/ca.pem": b"x"}}, {"files": CONFIG}, {"files": CONFIG}),
+    ({"files": {"buildkitd.toml": b"debug=true"}}, {"files": CONFIG}, {"files": {"buildkitd.toml": b"debug=true"}}),
+    # Nulls and empty values that others wrote are no difference.
+    ({"platforms": ()}, {"platforms": ()}, {"platforms": ()}),
+    ({"driver_opts": {}}, {"driver_opts": {}}, {"driver_opts": {}}),
+    ({"files": {}}, {"files": {}}, {"files": {}}),
+    ({"endpoint": "tcp://A:2376"}, {"endpoint": "tcp://a:2376"}, {"endpoint": "tcp://A:2376"}),
+    ({"extra": {"Future": 1}}, {"platforms": (ARM64,)}, {"extra": {"Future": 1}, "platforms": (ARM64,)}),
+]
+
+
+@pytest.mark.parametrize(("before", "declared", "expected"), SETTINGS)
+def test_settings_of_a_node(before, declared, expected):
+    node = replace(stored("a"), **before)
+    instance = Instance("farm", "docker-container", (node,))
+    place = (node.name, node.endpoint)
+    observed = Observation(PATH, b"{}", instance, places={place: Found(known=True)})
+    planned = plan(Declaration("farm", nodes=(NodeSpec("a", **declared),)), observed)
+    assert planned.target.nodes == (replace(node, **expected),)
+    assert ("write" in steps(planned)) == (node != replace(node, **expected))
+
+
+def test_a_new_node_gets_what_buildx_would_give_it():
+    planned = run(None, (NodeSpec("a", endpoint("a"), driver_opts={"network": "host"}),))
+    assert planned.target.nodes == (Node("a", endpoint("a"), None, {"network": "host"}, FLAGS, None),)
+    planned = run(None, "a", observation={"default_files": CONFIG})
+    assert planned.target.nodes[0].files == CONFIG
+    remote = (NodeSpec("a", "tcp://a:1234"),)
+    planned = run(None, remote, observation={"default_files": CONFIG}, driver="remote")
+    assert (planned.target.nodes[0].flags, planned.target.nodes[0].files) == (None, None)
+    planned = run(None, (NodeSpec("k"),), driver="kubernetes", kubeconfig="/k")
+    assert planned.target.nodes[0].endpoint == "kubernetes:///farm?deployment=k&kubeconfig=%2Fk"
+
+
+# Before, declared nodes, options, part of the message.
+REFUSALS = [
+    (None, None, {}, "does not exist; declare its nodes"),
+    (None, "", {}, "one node at least"),
+    ("a", "", {}, "one node at least"),
+    ("a", (NodeSpec("b"),), {}, "node 'b' is new and has no endpoint"),
+    ("a b.dead", "a b", {}, "node 'b': engine tcp://b:2376: no answer"),
+    ("a b.dead", "a", {}, "Nothing was changed"),
+    ("a b.dead", "a", {"purge_nodes": False}, "on_unreachable"),
+    ("a b.dead", None, {}, "on_unreachable"),
+    ("a b.dead", None, {"state": "stopped"}, "on_unreachable"),
+    ("a b.dead", None, {"state": "absent"}, "on_unreachable"),
+    ("a.dead", "a", {"on_unreachable": "detach"}, "none of its nodes can be reached"),
+    ("a", "a", {"platforms": (ARM64,)}, "no node serves linux/arm64 (found a: linux/386, linux/amd64)"),
+    ("a b=arm64", "a b", {"platforms": (AMD64, Platform("linux", "s390x"))}, "no node serves linux/s390x"),
+    ("a=arm64", "a", {"emulation": "forbid"}, "node 'a' is pinned to linux/arm64, and its engine is linux/amd64"),
+    (None, "a=arm64", {"emulation": "forbid"}, "node 'a' is pinned to linux/arm64"),
+    (None, "a", {"emulation": "forbid", "platforms": (ARM64,)}, "node 'a' is pinned to linux/arm64"),
+]
+
+
+@pytest.mark.parametrize(("before", "declared", "options", "message"), REFUSALS)
+def test_refused_before_anything_is_done(before, declared, options, message):
+    with pytest.raises(FarmError) as caught:
+        run(before, declared, **options)
+    assert message in caught.value.message
+
+
+def test_all_dead_nodes_are_named_at_once():
+    with pytest.raises(FarmError) as caught:
+        run("a.dead b c.dead", "a b c")
+    assert caught.value.details["unreachable"] == ["a", "c"]
+
+
+# Native platforms, declared nodes, requested platforms, pins that come of prefer_native.
+PREFERENCES = [
+    ({"a": AMD64, "b": ARM64}, "a b", "amd64+arm64", {"a": "amd64", "b": "arm64"}),
+    ({"a": ARM64, "b": AMD64}, "a b", "amd64+arm64", {"a": "arm64", "b": "amd64"}),
+    # A platform that nobody runs natively is pinned too: else buildx would ignore all pins.
+    ({"a": AMD64, "b": ARM64}, "a b", "amd64+arm64+riscv64", {"a": "amd64+riscv64", "b": "arm64"}),
+    ({"a": AMD64, "b": ARM64}, "a= b", "amd64+arm64", {"a": "", "b": "arm64+amd64"}),
+    ({"a": AMD64}, "a", "amd64+386", {"a": "amd64+386"}),
+    ({"a": AMD64, "b": AMD64}, "a b", "amd64", {"a": "amd64", "b": ""}),
+]
+
+
+@pytest.mark.parametrize(("natives", "declared", "requested", "expected"), PREFERENCES)
+def test_native_nodes_are_preferred(natives, declared, requested, expected):
+    options = {"emulation": "prefer_native", "platforms": pins(requested)}
+    planned = run(None, declared, natives, **options)
+    shown = {node.name: set(node.platforms or ()) for node in planned.target.nodes}
+    assert shown == {name: set(pins(text)) for name, text in expected.items()}
+
+
+def test_pins_that_do_not_do_what_they_seem_to_are_warned_of():
+    planned = run("a b", "a=amd64 b=amd64+arm64", {"a": AMD64, "b": ARM64})
+    assert [warning.partition(": ")[2] for warning in planned.warnings] == [
+        "linux/amd64 is pinned on a and b; buildx builds it on 'a' only",
+        "node 'b' is pinned to linux/amd64, and its engine is linux/arm64: it would emulate what 'a' runs natively",
+    ]
+    assert run("a=arm64", "a").warnings == ()
+
+
+def test_a_container_that_another_builder_uses_is_neither_taken_nor_removed():
+    shared = {("a", endpoint("a")): "other"}
+    with pytest.raises(FarmError, match="belongs to builder 'other'"):
+        run(None, "a", observation={"shared": shared})
+    assert steps(run("a b", "b", observation={"shared": shared})) == ["write"]
+    assert steps(run("a", None, state="absent", observation={"shared": shared})) == ["remove"]
+
+
+def test_a_node_that_is_reached_in_another_way_keeps_its_container():
+    node = stored("a")
+    observed = observe("a", ())
+    same = {**observed.places, ("a", "context"): found(node)}
+    declared = Declaration("farm", nodes=(NodeSpec("a", "context"),))
+    assert steps(plan(declared, replace(observed, places=same))) == ["write"]
+    other = {**observed.places, ("a", "context"): found(node, "missing")}
+    assert steps(plan(declared, replace(observed, places=other))) == ["boot a", "wipe a", "write"]
+    moved = replace(found(node), container=replace(container(node, "running"), identifier="another"))
+    assert steps(plan(declared, replace(observed, places={**observed.places, ("a", "context"): moved}))) == [
+        "wipe a",
+        "write",
+    ]
+
+
+def test_a_new_controller_writes_the_definition_and_starts_nothing():
+    observed = observe("a b", ())
+    lost = replace(observed, content=None, instance=None)
+    declared = Declaration("farm", nodes=specs("a b"))
+    assert steps(plan(declared, lost)) == ["write"]
+    assert plan(declared, lost).target == observed.instance
+    assert steps(plan(replace(declared, state="absent"), lost)) == ["wipe a", "wipe b"]
+
+
+def test_a_broken_definition_is_kept_and_written_anew():
+    observed = observe("a", ())
+    broken = replace(observed, content=b"", instance=None, broken_copy="/b/farm.broken")
+    planned = plan(Declaration("farm", nodes=specs("a")), broken)
+    assert [step.action for step in planned.steps] == [("copy", PATH, "/b/farm.broken"), ("write", PATH)]
+    assert planned.before == {"state": "broken"} and "/b/farm.broken" in planned.warnings[0]
+    assert steps(plan(Declaration("farm", state="absent"), broken)) == ["remove"]
+
+
+def test_without_a_look_at_the_nodes_the_first_run_is_predicted():
+    blind = {"places": {}}
+    assert steps(run(None, "a b", observation=blind)) == ["boot a+b", "write"]
+    assert steps(run("a b", "a b", observation=blind)) == []
+    assert steps(run("a b", "a=arm64 b c", observation=blind)) == ["boot a+c", "write"]
+    assert steps(run("a", None, state="absent", observation=blind)) == ["remove"]
+
+
+def test_kubernetes_nodes_are_made_anew_by_removing_them_first():
+    """Its bootstrap leaves an existing deployment as it is."""
+    node = Node("k", "kubernetes:///farm?deployment=k&kubeconfig=", None, {"replicas": "1"}, FLAGS)
+    instance = Instance("farm", "kubernetes", (node, replace(node, name="l")))
+    observed = Observation(PATH, b"{}", instance)
+    declared = Declaration("farm", nodes=(NodeSpec("k", driver_opts={"replicas": "2"}), NodeSpec("l")))
+    planned = plan(declared, observed)
+    assert steps(planned) == ["uninstall k", "boot k", "write"]
+    assert planned.steps[0].action == ("docker", "buildx", "rm", "--keep-state", "farm")
+    assert steps(plan(Declaration("farm", state="absent"), observed)) == ["uninstall k+l", "remove"]
+    assert steps(plan(Declaration("farm"), observed)) == []
+
+
+def test_private_keys_are_described_by_their_checksum():
+    node = replace(stored("a"), files={"certs/r/key.pem": b"KEY"})
+    shown = str(describe(Instance("farm", "docker-container", (node,)), {}))
+    assert "KEY" not in shown and "sha256:" in shown

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import (
+    Buildx,
+    parse_boot_errors,
+    parse_inspect,
+    parse_version,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+VERSIONS = ("0.13.1", "0.29.1")
+
+
+def recorded(version, name):
+    return (FIXTURES / f"buildx-{version}" / name).read_text()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_inspect_is_read(version):
+    found = parse_inspect(recorded(version, "inspect-three-nodes.txt"))
+    assert [(node.name, node.endpoint, node.status, node.version) for node in found.nodes] == [
+        (name, f"tcp://{name}:2375", "running", "v0.25.2") for name in ("mid1", "mid2", "new1")
+    ]
+    # Pins come first, and the star is no part of a platform.
+    assert [node.platforms[0] for node in found.nodes][:2] == [Platform("linux", "amd64"), Platform("linux", "arm64")]
+    assert Platform("linux", "386") in found.nodes[2].platforms
+    assert found.error == "" and found.node("nothing") is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_node_that_failed_is_found_though_buildx_exits_with_0(version):
+    found = parse_inspect(recorded(version, "boot-unreachable.out.txt"))
+    assert [node.status for node in found.nodes] == ["running", "error", "running"]
+    assert "Cannot connect to the Docker daemon at tcp://mid2:1" in found.nodes[1].error
+
+
+def test_errors_of_several_lines_and_of_the_whole_builder():
+    found = parse_inspect("Name:   b\nDriver: x\nError:  first\nsecond: line\n\n")
+    assert (found.error, found.nodes) == ("first second: line", ())
+    assert parse_inspect("").nodes == ()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_reasons_are_read_from_the_progress(version):
+    two = parse_boot_errors(recorded(version, "boot-two-fail.err.txt"))
+    assert sorted(two) == ["x1", "x2"] and "no/such:image not found" in two["x1"] and "no/such:other" in two["x2"]
+    assert list(parse_boot_errors(recorded(version, "boot-one-fails.err.txt"))) == [""]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3\n", (0, 13, 1)),
+        ("github.com/docker/buildx v0.29.1 a1b2c3", (0, 29, 1)),
+        ("github.com/docker/buildx v0.5.1-docker 11057da37336192bfc57d81e02359ba7ba848e4a", (0, 5, 1)),
+        ("github.com/docker/buildx v0.9 x", (0, 9, 0)),
+        ("github.com/docker/buildx a-branch x", (9999, 0, 0)),
+        ("", (9999, 0, 0)),
+    ],
+)
+def test_versions(text, expected):
+    assert parse_version(text) == expected
+
+
+def test_floors_and_what_is_handed_on():
+    calls = []
+
+    def runner(argv, **options):
+        calls.append((argv, options["env"]))
+        return Result(tuple(argv), 0, "github.com/docker/buildx 0.13.1 x", "")
+
+    buildx = Buildx(runner, "/cfg")
+    buildx.require("this", (0, 13, 0))
+    with pytest.raises(FarmError, match=r"that needs buildx 0\.14\.0 or later, found 0\.13\.1"):
+        buildx.require("that", (0, 14, 0))
+    buildx.run(["ls"], env={"A": "b"})
+    # The version is asked for once.
+    assert calls == [
+        (["docker", "buildx", "version"], {"DOCKER_CONFIG": "/cfg"}),
+        (["docker", "buildx", "ls"], {"DOCKER_CONFIG": "/cfg", "A": "b"}),
+    ]
+    assert Buildx(runner).env == {}
+
+
+def test_a_missing_buildx_is_named():
+    buildx = Buildx(lambda argv, **_options: Result(tuple(argv), 1, "", "docker: 'buildx' is not a docker command."))
+    with pytest.raises(CommandError, match="install the package docker-buildx"):
+        buildx.version()

@@ -1,0 +1,218 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _containers
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers import (
+    DEFAULT_IMAGE,
+    Container,
+    drift,
+    parse_size,
+    read_container,
+    remove_container,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import Endpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Node
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+ENGINES = ("20.10.24", "26.1.5", "28.5.2")
+NETWORK = "--allow-insecure-entitlement=network.host"
+IMAGE = "registry.farm.test:5000/moby/buildkit:buildx-stable-1"
+HERE = Endpoint.parse("tcp://mid1:2375")
+
+
+class Engine:
+    """An engine that answers with what was recorded."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, []
+
+    def ask(self, method, path):
+        self.asked.append(f"{method} {path}")
+        status, body = self.answers.get(path.partition("?")[0], (404, b'{"message":"no such thing"}'))
+        return status, body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Give the module an engine with these answers."""
+
+    def make(answers):
+        at = Engine(answers)
+
+        @contextmanager
+        def conversation(_endpoint, _contexts, _timeout=60, timeout=60):
+            yield at
+
+        monkeypatch.setattr(_containers, "conversation", conversation)
+        return at
+
+    return make
+
+
+def recorded(version):
+    return json.loads((FIXTURES / f"docker-{version}/buildkit-container.json").read_text())
+
+
+def node(**settings):
+    return Node("n", "tcp://mid1:2375", None, {"image": IMAGE, "network": "host", **settings}, (NETWORK,))
+
+
+@pytest.mark.parametrize("version", ENGINES)
+def test_a_container_that_buildx_made_is_as_defined(engine, version):
+    raw = recorded(version)
+    (path,) = (item for item in raw["Config"]["Env"] if item.startswith("PATH="))
+    image = f"/images/{quote(raw['Image'])}/json"
+    at = engine(
+        {
+            "/containers/buildx_buildkit_n/json": (200, raw),
+            image: (200, {"Config": {"Env": [path, "GODEBUG=1"]}}),
+        }
+    )
+    policy = {"restart-policy": "on-failure:3"} if version == "28.5.2" else {}
+    definition = node(**{"env.A": "b", **policy})
+    container = read_container(HERE, None, [definition], 5)
+    assert drift(definition, container) == ()
+    assert container.identifier == raw["Id"]
+    # What the image sets is asked for only where the environment has more than what is declared.
+    assert len(at.asked) == 1
+    without = node(**policy)
+    assert drift(without, read_container(HERE, None, [without], 5)) == ("env.A",)
+    assert len(at.asked) == 3
+    # An image that was removed under its container is no reason to make that anew.
+    del at.answers[image]
+    assert drift(without, read_container(HERE, None, [without], 5)) == ()
+
+
+def test_no_container(engine):
+    engine({})
+    assert read_container(HERE, None, [node()], 5) is None
+
+
+def test_files_are_read_where_there_are_any(engine):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in (("buildkit/buildkitd.toml", b"debug = true"), ("buildkit/certs/r/ca.pem", b"CA")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    at = engine(
+        {
+            "/containers/buildx_buildkit_n/json": (200, recorded("26.1.5")),
+            "/containers/buildx_buildkit_n/archive": (200, packed.getvalue()),
+        }
+    )
+    assert read_container(HERE, None, [node()], 5).files == {}
+    with_files = replace(node(), files={"buildkitd.toml": b""})
+    found = read_container(HERE, None, [node(), with_files], 5)
+    assert found.files == {"buildkitd.toml": b"debug = true", "certs/r/ca.pem": b"CA"}
+    assert at.asked[-1] == "GET /containers/buildx_buildkit_n/archive?path=/etc/buildkit"
+
+
+GOOD = Container(
+    running=True,
+    image=DEFAULT_IMAGE,
+    args=(NETWORK,),
+    limits={"NetworkMode": "default", "RestartPolicy": {"Name": "unless-stopped"}, "CgroupParent": "/docker/buildx"},
+)
+
+
+def limits(**changed):
+    return replace(GOOD, limits={**GOOD.limits, **changed})
+
+
+@pytest.mark.parametrize(
+    ("options", "container", "expected"),
+    [
+        ({}, GOOD, ()),
+        ({"default-load": "true"}, GOOD, ()),
+        ({}, replace(GOOD, restarting=True), ("restarting",)),
+        ({"image": "docker.io/moby/buildkit:buildx-stable-1"}, GOOD, ()),
+        ({"image": "x"}, replace(GOOD, image="docker.io/library/x:latest"), ()),
+        ({"image": "r:5000/x"}, replace(GOOD, image="r:5000/x:latest"), ()),
+        ({"image": "x@sha256:a"}, replace(GOOD, image="x@sha256:b"), ("image",)),
+        ({"image": "x:2"}, replace(GOOD, image="x:1"), ("image",)),
+        ({}, replace(GOOD, image="x:1"), ("image",)),
+        ({}, replace(GOOD, args=()), ("flags",)),
+        ({}, replace(GOOD, args=("--debug", NETWORK)), ("flags",)),
+        # buildx before 0.13 gives the flag a second time.
+        ({"network": "host"}, replace(limits(NetworkMode="host"), args=(NETWORK, NETWORK)), ()),
+        ({"network": "host"}, GOOD, ("network",)),
+        ({}, limits(NetworkMode="host"), ("network",)),
+        ({}, limits(NetworkMode="bridge"), ()),
+        ({"memory": "1g"}, limits(Memory=1 << 30, MemorySwap=2 << 30), ()),
+        ({"memory": "1g"}, limits(Memory=1 << 30, MemorySwap=-1), ()),
+        ({"memory": "1g"}, GOOD, ("memory",)),
+        ({"memory": "1g", "memory-swap": "3g"}, limits(Memory=1 << 30, MemorySwap=2 << 30), ("memory-swap",)),
+        ({"memory": "1g", "memory-swap": "-1"}, limits(Memory=1 << 30, MemorySwap=-1), ()),
+        ({}, limits(Memory=5), ("memory",)),
+        ({"memory": "1g"}, replace(GOOD, unsupported=frozenset(["memory"])), ()),
+        ({"cpu-quota": "5", "cpu-period": "6", "cpu-shares": "7"}, limits(CpuQuota=5, CpuPeriod=6, CpuShares=7), ()),
+        ({"cpu-quota": "5"}, limits(CpuQuota=6), ("cpu-quota",)),
+        ({"cpuset-cpus": "0-3"}, limits(CpusetCpus="0-3"), ()),
+        ({"cpuset-mems": "0"}, GOOD, ("cpuset-mems",)),
+        ({"cgroup-parent": "/x"}, limits(CgroupParent="/x"), ()),
+        ({"cgroup-parent": "/x"}, limits(CgroupParent=""), ()),
+        ({"cgroup-parent": "/x"}, GOOD, ("cgroup-parent",)),
+        ({}, limits(RestartPolicy={"Name": "no"}), ()),
+        ({}, limits(RestartPolicy={"Name": "always"}), ("restart-policy",)),
+        ({"restart-policy": "always"}, limits(RestartPolicy={"Name": "always"}), ()),
+        (
+            {"restart-policy": "on-failure:2"},
+            limits(RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 3}),
+            ("restart-policy",),
+        ),
+        ({"restart-policy": "no"}, limits(RestartPolicy={"Name": ""}), ()),
+        ({"env.A": "b"}, replace(GOOD, env={"A": "b"}), ()),
+        ({"env.A": "b"}, replace(GOOD, env={"A": "c", "D": "e"}), ("env.A", "env.D")),
+        ({"image": "x:2", "memory": "1g", "env.A": "b"}, GOOD, ("image", "memory", "env.A")),
+    ],
+)
+def test_every_setting_is_compared(options, container, expected):
+    assert drift(Node("n", "e", None, options, (NETWORK,)), container) == expected
+
+
+def test_files_are_compared_and_those_of_others_left_alone():
+    files = {"buildkitd.toml": b"debug = true"}
+    configured = Node("n", "e", None, None, (NETWORK,), files)
+    with_config = replace(GOOD, args=("--config", "/etc/buildkit/buildkitd.toml", NETWORK))
+    assert drift(configured, replace(with_config, files={**files, "provenance.d/x.json": b"{}"})) == ()
+    assert drift(configured, replace(with_config, files={"buildkitd.toml": b"debug = false"})) == ("files",)
+    assert drift(configured, GOOD) == ("flags", "files")
+    assert drift(replace(configured, files=None), with_config) == ("flags",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", 0), ("512m", 512 << 20), ("1.5g", 3 << 29), ("2GiB", 2 << 30), ("10b", 10), ("-1", -1)]
+)
+def test_sizes(text, expected):
+    assert parse_size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "m", "1x", "-2", "1 000"])
+def test_what_is_no_size(text):
+    with pytest.raises(FarmError, match="is no size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("status", "fine"), [(204, True), (404, True), (409, False), (500, False)])
+def test_removal(engine, status, fine):
+    at = engine({"/containers/buildx_buildkit_n": (status, {"message": "because"})})
+    if fine:
+        remove_container(HERE, None, "buildx_buildkit_n")
+    else:
+        with pytest.raises(FarmError, match=r"tcp://mid1:2375: could not remove buildx_buildkit_n: because \(HTTP"):
+            remove_container(HERE, None, "buildx_buildkit_n")
+    assert at.asked == ["DELETE /containers/buildx_buildkit_n?force=1&v=1"]

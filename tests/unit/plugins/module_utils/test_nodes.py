@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import Buildx
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._nodes import find_builder, place
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform, parse_all
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node, Store
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")
+# As `docker buildx inspect` describes it: both nodes run amd64 and 386 too, a also arm64.
+FARM = Instance(
+    "farm",
+    "docker-container",
+    (
+        Node("a", "tcp://mid1:2375", (Platform("linux", "amd64"),)),
+        Node("b", "tcp://mid2:2375", (Platform("linux", "arm64"),)),
+    ),
+)
+
+
+def inspecting(text, rc=0, stderr=""):
+    calls = []
+
+    def runner(argv, **_options):
+        calls.append(argv[2:])
+        return Result(tuple(argv), rc, text, stderr)
+
+    return Buildx(runner), calls
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "asks"),
+    [
+        ("linux/amd64 linux/arm64", ["a", "b"], False),
+        ("linux/arm64", ["b"], False),
+        # One platform without a pin, and pins lose their priority.
+        ("linux/amd64 linux/386", ["a", "a"], True),
+        ("linux/arm64 linux/386", ["a", "a"], True),
+        ("linux/amd64/v2", ["a"], True),
+        ("", [], False),
+    ],
+)
+def test_platforms_go_where_buildx_sends_them(version, wanted, nodes, asks):
+    buildx, calls = inspecting((FIXTURES / version / "inspect-two-nodes.txt").read_text())
+    placement = place(buildx, FARM, parse_all(wanted.split()), start=True)
+    assert [node.name for node in placement.nodes.values()] == nodes
+    assert calls == ([["inspect", "--bootstrap", "farm"]] if asks else [])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("missing", ["linux/riscv64", "linux/arm/v7"])
+def test_a_platform_that_no_node_serves_is_refused(version, missing):
+    buildx, _calls = inspecting((FIXTURES / version / "inspect-two-nodes.txt").read_text())
+    with pytest.raises(FarmError, match=f"no node serves {missing}; node 'a' serves linux/amd64, .*node 'b' serves"):
+        place(buildx, FARM, parse_all(["linux/amd64", missing]), start=True)
+
+
+def test_without_starting_nodes_a_platform_may_stay_open():
+    text = "Name: farm\nDriver: docker-container\n\nNodes:\nName: a\nEndpoint: tcp://mid1:2375\nStatus: inactive\n"
+    buildx, calls = inspecting(text)
+    riscv = Platform("linux", "riscv64")
+    assert place(buildx, FARM, [riscv], start=False).nodes == {riscv: None}
+    assert calls == [["inspect", "farm"]]
+
+
+def test_a_node_out_of_reach_is_named():
+    text = (
+        "Name: farm\n\nNodes:\nName: a\nEndpoint: tcp://mid1:2375\nStatus: running\nPlatforms: linux/amd64*\n\n"
+        "Name: b\nEndpoint: tcp://mid2:2375\nError: Cannot connect to the Docker daemon at tcp://mid2:2375\n"
+    )
+    buildx, _calls = inspecting(text)
+    with pytest.raises(FarmError, match="needs every node, and not all can be used: node 'b': Cannot connect"):
+        place(buildx, FARM, [Platform("linux", "386")], start=True)
+
+
+def test_builders_come_from_the_store_first(tmp_path):
+    (tmp_path / "instances").mkdir()
+    (tmp_path / "instances/farm").write_bytes(FARM.to_json())
+    buildx, calls = inspecting("Name:   farm\nDriver: docker-container\n")
+    assert find_builder(buildx, Store(tmp_path), "farm") == FARM
+    assert calls == []
+    assert find_builder(buildx, Store(tmp_path), None) == FARM
+    assert calls == [["inspect"]]
+
+
+def test_a_context_is_a_builder_of_the_docker_driver(tmp_path):
+    text = "Name:   ctx\nDriver: docker\n\nNodes:\nName:             ctx\nEndpoint:         ctx\nStatus: running\n"
+    found = find_builder(inspecting(text)[0], Store(tmp_path), "ctx")
+    assert found == Instance("ctx", "docker", (Node("ctx", "ctx"),))
+
+
+def test_an_unknown_builder_is_named(tmp_path):
+    buildx, _calls = inspecting("", 1, 'ERROR: no builder "nobody" found\n')
+    with pytest.raises(FarmError, match=r'no builder "nobody" found in .*; builders there: none; declare it'):
+        find_builder(buildx, Store(tmp_path), "nobody")

@@ -1,0 +1,38 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, checked, run
+
+
+def test_streams_environment_and_status():
+    script = "import os, sys; print(sys.stdin.read() + os.environ['WORD']); print('e', file=sys.stderr); sys.exit(3)"
+    result = run([sys.executable, "-c", script], env={"WORD": "b"}, stdin="a")
+    assert (result.rc, result.stdout, result.stderr) == (3, "ab\n", "e\n")
+
+
+def test_failures_keep_the_programs_words():
+    with pytest.raises(CommandError, match="wanted x: oops") as caught:
+        checked(run, ["sh", "-c", "echo oops >&2; exit 2"], "wanted x")
+    assert (caught.value.details["rc"], caught.value.details["cmd"][0]) == (2, "sh")
+    with pytest.raises(CommandError, match="could not be started: No such file") as caught:
+        run(["/nonexistent/program"])
+    assert caught.value.result.rc == 127
+
+
+def test_a_timeout_ends_the_programs_children_too(tmp_path):
+    """As `docker` before version 25 leaves its plugins running."""
+    mark = tmp_path / "mark"
+    began = time.monotonic()
+    with pytest.raises(CommandError, match=r"ended after 0\.5 seconds") as caught:
+        run(["sh", "-c", f"echo begun; (sleep 1; touch {mark}) & wait"], timeout=0.5)
+    assert time.monotonic() - began < 0.95
+    assert (caught.value.result.rc, caught.value.result.stdout) == (124, "begun\n")
+    time.sleep(0.8)
+    assert not mark.exists()

@@ -1,0 +1,148 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine_run import Ran
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._index import digest_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._verify import verify
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+BOTH = ["linux/amd64", "linux/arm64"]
+NAME = "r.example.com/app:1"
+INDEX = json.dumps(
+    {
+        "manifests": [
+            {"digest": f"sha256:{arch * 8}", "size": 9, "platform": {"os": "linux", "architecture": arch}}
+            for arch in ("amd64", "arm64")
+        ]
+    }
+)
+MANIFEST = json.dumps({"config": {"size": 40}, "layers": [{"size": 1}, {"size": 1}]})
+
+
+def registry(argv, **_options):
+    assert argv[:4] == ["docker", "buildx", "imagetools", "inspect"]
+    if argv[-1] == NAME:
+        return Result(tuple(argv), 0, INDEX, "")
+    if "@sha256:" in argv[-1]:
+        return Result(tuple(argv), 0, MANIFEST, "")
+    return Result(tuple(argv), 1, "", f"ERROR: {argv[-1]}: not found")
+
+
+@pytest.fixture
+def ran(monkeypatch, tmp_path):
+    """What each platform prints; a builder `farm` with a node for each; notes where each was run."""
+    nodes = (Node("a", "tcp://a:2375", (AMD64,)), Node("b", "tcp://b:2375", (ARM64,)))
+    (tmp_path / "instances").mkdir()
+    (tmp_path / "instances/farm").write_bytes(Instance("farm", "docker-container", nodes).to_json())
+    (tmp_path / "instances/pods").write_bytes(Instance("pods", "kubernetes", nodes).to_json())
+    monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path))
+    monkeypatch.setattr(_verify, "natives", lambda nodes, _contexts: {"a": AMD64, "b": AMD64})
+    results = {"linux/amd64": Ran("amd64", "", 0, True), "linux/arm64": Ran("arm64", "", 0, False), "where": {}}
+    together = threading.Barrier(2, timeout=10)
+
+    def run_once(endpoint, _contexts, reference, platform, command, timeout):
+        results["where"][str(platform)] = (str(endpoint), str(reference), tuple(command), timeout)
+        if results.get("together"):
+            together.wait()
+        result = results[str(platform)]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(_verify, "run_once", run_once)
+    return results
+
+
+def program(**options):
+    return {"command": ["uname"], "timeout": 5, **options}
+
+
+def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
+    ran["together"] = True
+    params = {"name": NAME, "builder": "farm", "platforms": BOTH, "run": program(expected="{arch}\n")}
+    image = verify(params, False, registry)["image"]
+    assert image["digest"] == digest_of(INDEX.encode())
+    assert image["platforms"][1] == {
+        "platform": "linux/arm64",
+        "digest": "sha256:" + "arm64" * 8,
+        "size": 42,
+        "node": "b",
+        "endpoint": "tcp://b:2375",
+        "native": False,
+        "output": "arm64",
+        "rc": 0,
+    }
+    name = "r.example.com/app@sha256:" + "amd64" * 8
+    assert ran["where"]["linux/amd64"] == ("tcp://a:2375", name, ("uname",), 5.0)
+
+
+def test_without_run_the_node_is_the_pinned_one(ran):
+    (first, _second) = verify({"name": NAME, "builder": "farm"}, False, registry)["image"]["platforms"]
+    assert (first["node"], first["native"], first["endpoint"], first["rc"]) == ("a", True, None, None)
+    assert ran["where"] == {}
+    (first, _second) = verify({"name": NAME}, False, registry)["image"]["platforms"]
+    assert (first["node"], first["native"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"platforms": [*BOTH, "linux/s390x"]}, "missing linux/s390x .*found: linux/amd64, linux/arm64; wanted"),
+        ({"platforms": ["linux/amd64"]}, "unexpected linux/arm64"),
+        ({"platforms": ["linux/amd64", "linux/386"]}, "missing linux/386, unexpected linux/arm64"),
+        ({"digest": "sha256:" + "0" * 64}, f"its digest is {digest_of(INDEX.encode())}, wanted sha256:0000"),
+        ({"digest": "latest"}, "digest 'latest': wanted sha256:"),
+        ({"name": "r.example.com/app:2"}, "has none of this name"),
+        ({"run": program(expected="x86")}, r"linux/amd64 on node 'a' \(tcp://a:2375\): printed 'amd64', wanted 'x86'"),
+        ({"run": program(expected_regex="^ar")}, "printed 'amd64', wanted a match of '\\^ar'"),
+        ({"run": program(expected_regex="^{platform} ")}, "printed 'amd64', wanted a match of '\\^linux/amd64 '"),
+        ({"run": program(expected_regex="(")}, "is not a regular expression"),
+        ({"run": program(), "builder": None}, "no engine is known for linux/amd64, linux/arm64"),
+        ({"run": program(), "builder": "pods"}, r"builder 'pods' \(driver kubernetes\) are no engines"),
+        ({"endpoints": {"linux/foo": "tcp://a"}}, "unknown architecture"),
+        ({"endpoints": {"linux/amd64": "http://a"}}, "endpoint 'http://a'"),
+    ],
+)
+def test_what_is_wrong_is_said(ran, change, words):
+    with pytest.raises(FarmError, match=words):
+        verify({"name": NAME, "builder": "farm", **change}, False, registry)
+
+
+def test_all_that_is_wrong_is_said_at_once(ran):
+    ran["linux/amd64"] = Ran("", "exec /bin/app: exec format error", 1, True)
+    ran["linux/arm64"] = FarmError("connection refused")
+    params = {"name": NAME, "builder": "farm", "platforms": [*BOTH, "linux/s390x"], "run": program()}
+    with pytest.raises(FarmError) as caught:
+        verify(params, False, registry)
+    for words in (
+        "missing linux/s390x",
+        "no QEMU handler runs it there",
+        "linux/arm64 on node 'b' (tcp://b:2375): conn",
+    ):
+        assert words in caught.value.message
+    assert [item["rc"] for item in caught.value.details["image"]["platforms"]] == [1, None]
+
+
+def test_exact_and_endpoints(ran):
+    params = {
+        "name": NAME,
+        "platforms": ["linux/arm64/v8"],
+        "exact": False,
+        "endpoints": {"linux/aarch64": "unix:///run/x.sock"},
+        "run": program(expected="arm64"),
+    }
+    verify(params, True, registry)
+    assert list(ran["where"]) == ["linux/arm64"]
+    assert ran["where"]["linux/arm64"][0] == "unix:///run/x.sock"
