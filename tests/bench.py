@@ -53,7 +53,14 @@ def main() -> int:
             inventory.write_text(json.dumps(live.inventory()))
             extra.write_text(json.dumps(variables(live)))
             tools = Path(sys.executable).parent
-            site = [str(tools / "ansible-playbook"), "-i", str(inventory), "-e", f"@{extra}", "buildfarm.multiarch.site"]
+            site = [
+                str(tools / "ansible-playbook"),
+                "-i",
+                str(inventory),
+                "-e",
+                f"@{extra}",
+                "buildfarm.multiarch.site",
+            ]
             ping = [str(tools / "ansible"), "-i", str(inventory), "all", "-m", "ansible.builtin.ping"]
             times = [(seconds(site, live), seconds(ping, live)) for _round in range(ROUNDS)]
     finally:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main job on a farm of real hosts on this machine: `make demo`, or with the real arm64 machine `make demo ARM64=1`.
+"""The main job on a farm of real hosts on this machine: `make demo`, with the real arm64 machine `make demo ARM64=1`.
 
 From bare hosts to a verified image for two platforms, twice, with the collection as its users install it. The exit
 status is 0 only if everything held, the second run's "0 changed" included.
@@ -21,10 +21,10 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT / "tests/integration"), str(CHECKOUT / "tests/farm")]
 
-import cache  # noqa: E402
-import seed  # noqa: E402
-from ansible_runs import LiveFarm, Run  # noqa: E402
-from hosts import Host  # noqa: E402
+import cache
+import seed
+from ansible_runs import LiveFarm, Run
+from hosts import Host
 
 PLATFORMS = ["linux/amd64", "linux/arm64"]
 WORK = CHECKOUT / ".build/demo"
@@ -109,7 +109,9 @@ def main() -> int:
     started = time.monotonic()
     step("Building the collection's tarball and installing it")
     collections = install_collection()
-    step(f"Booting a farm: a controller, an amd64 node, {'a real arm64 machine' if arm64 else 'a node for linux/arm64'}")
+    step(
+        f"Booting a farm: a controller, an amd64 node, {'a real arm64 machine' if arm64 else 'a node for linux/arm64'}"
+    )
     live = LiveFarm.start("demo", hosts(arm64), collections)
     step("First run: from bare hosts to a verified image")
     first = run_all(live)

@@ -16,7 +16,7 @@ import os
 import socket
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
@@ -46,6 +46,7 @@ class Site:
     :ivar timeout: seconds that a node may take to answer.
     :ivar boot_timeout: seconds that starting nodes may take, pulling the image included.
     :ivar share_nodes: whether containers of other builders may be used.
+    :ivar unreachable: endpoints that did not answer in this run, with the reason: none is waited for twice.
     """
 
     store: Store
@@ -54,6 +55,7 @@ class Site:
     timeout: float = 10
     boot_timeout: float = 600
     share_nodes: bool = False
+    unreachable: Dict[str, str] = field(default_factory=dict)
 
 
 def site_of(params: Mapping[str, Any], runner: Runner) -> Site:
@@ -231,17 +233,18 @@ def _look_at_engines(places: Mapping[Place, Sequence[Node]], site: Site) -> Dict
             endpoints.setdefault(place[1], Endpoint.parse(place[1]))
         except FarmError as exc:
             found[place] = Found(known=True, error=exc.message)
-    engines = dict(zip(endpoints, probe_all(list(endpoints.values()), site.contexts, site.timeout)))
+    fresh = [text for text in endpoints if text not in site.unreachable]
+    engines = dict(zip(fresh, probe_all([endpoints[text] for text in fresh], site.contexts, site.timeout)))
+    site.unreachable.update({text: engine.error for text, engine in engines.items() if engine.error})
 
     def see(place: Place) -> Found:
-        engine = engines[place[1]]
-        if engine.error:
-            return Found(known=True, error=engine.error)
+        if place[1] in site.unreachable:
+            return Found(known=True, error=site.unreachable[place[1]])
         try:
             container = read_container(endpoints[place[1]], site.contexts, places[place], site.timeout)
         except FarmError as exc:
             return Found(known=True, error=exc.message)
-        return Found(known=True, native=engine.platform, container=container)
+        return Found(known=True, native=engines[place[1]].platform, container=container)
 
     open_places = [place for place in places if place not in found]
     return {**found, **dict(zip(open_places, in_parallel(open_places, see)))}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ._errors import FarmError
@@ -16,6 +17,13 @@ from ._runner import CommandError, Result, Runner, checked
 
 Version = Tuple[int, int, int]
 
+PLUGIN = "docker-buildx"
+_SYSTEM_DIRECTORIES = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
 _BOOT_STEP = re.compile(r"#(\d+) \[(?:(\S+) )?internal\] booting buildkit")
 _BOOT_ERROR = re.compile(r"#(\d+) ERROR: (.*)")
@@ -86,6 +94,16 @@ class Buildx:
                 f"{feature} needs buildx {format_version(floor)} or later, found {format_version(self.version())};"
                 " upgrade it, with the module buildfarm.multiarch.buildx_plugin for example"
             )
+
+
+def plugin_directories(docker_config: Path) -> Tuple[Path, ...]:
+    """Return where the docker CLI looks for plugins, in its order.
+
+    Source: docker/cli ``cli-plugins/manager``.
+
+    :param docker_config: its configuration directory.
+    """
+    return (docker_config / "cli-plugins", *map(Path, _SYSTEM_DIRECTORIES))
 
 
 def parse_version(text: str) -> Version:
@@ -165,6 +183,17 @@ def parse_inspect(text: str) -> Inspection:
             )
         )
     return Inspection(tuple(nodes), _fields(head).get("Error", ""))
+
+
+def without_secrets(text: str) -> str:
+    """Return what ``docker buildx inspect`` prints without options (environments) and files (keys of registries)."""
+    kept = []
+    in_file = False
+    for line in text.splitlines(keepends=True):
+        in_file = line.startswith("File#") or (in_file and line.startswith((" ", "\t", ">")))
+        if not in_file and not line.startswith("Driver Options:"):
+            kept.append(line)
+    return "".join(kept)
 
 
 def parse_boot_errors(text: str) -> Dict[str, str]:

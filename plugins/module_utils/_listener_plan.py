@@ -133,7 +133,8 @@ def _check_tls(declared: Declared, found: Found, predicting: bool) -> None:
         if problem:
             raise FarmError(
                 f"{declared.host}: {path} is not the private key of the certificate given ({problem}), and the option "
-                "key is not set; give the key once, it may be left out while it stays the same"
+                "key is not set; give the key once, it may be left out while it stays the same",
+                key_needed=True,
             )
 
 

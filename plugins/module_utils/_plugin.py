@@ -22,20 +22,13 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
-from ._buildx import Version, format_version
+from ._buildx import PLUGIN as NAME
+from ._buildx import Version, format_version, plugin_directories
 from ._contexts import config_dir
 from ._errors import FarmError
 from ._plan import Outcome
 from ._runner import CommandError, Runner
 
-NAME = "docker-buildx"
-#: Where the docker CLI looks, in this order, after the directory ``cli-plugins`` of its configuration.
-SYSTEM_DIRECTORIES = (
-    "/usr/local/lib/docker/cli-plugins",
-    "/usr/local/libexec/docker/cli-plugins",
-    "/usr/lib/docker/cli-plugins",
-    "/usr/libexec/docker/cli-plugins",
-)
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 _CHUNK = 1 << 20
@@ -113,7 +106,7 @@ def find(params: Mapping[str, Any], runner: Runner) -> Optional[Plugin]:
 
     :param params: a module's parameters; ``docker_config`` counts.
     """
-    directories = (config_dir(params) / "cli-plugins", *map(Path, SYSTEM_DIRECTORIES))
+    directories = plugin_directories(config_dir(params))
     plugins = (inspect(directory / NAME, runner) for directory in directories)
     return next((plugin for plugin in plugins if plugin is not None), None)
 

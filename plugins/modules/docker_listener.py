@@ -76,7 +76,8 @@ options:
   key:
     description:
       - PEM text of the private key of O(certificate), without a passphrase.
-      - It may be left out while the node holds the key that belongs to O(certificate).
+      - It may be left out while the node holds the key that belongs to O(certificate). Where it does not, the task
+        fails with RV(key_needed) and has changed nothing, so that a play can send keys only where they are needed.
     type: str
   tls_directory:
     description:
@@ -186,6 +187,11 @@ listener:
         ca: /etc/docker/tls/ca.pem
         certificate: /etc/docker/tls/cert.pem
         key: /etc/docker/tls/key.pem
+key_needed:
+  description: Set where the only thing that is wrong is that O(key) is missing.
+  returned: failure
+  type: bool
+  sample: true
 restarted:
   description: Whether the engine was, or in check mode would be, started or restarted.
   returned: success

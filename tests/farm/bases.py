@@ -15,7 +15,7 @@ from pathlib import Path
 import cache
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
-HOST_PACKAGES = [
+HOST_PACKAGES = (
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -26,7 +26,7 @@ HOST_PACKAGES = [
     "iptables",
     "ca-certificates",
     "procps",
-]
+)
 # bookworm's docker.io holds the CLI too and has no packaged buildx.
 ENGINE_PACKAGES = {
     "bookworm": ["docker.io"],

@@ -128,7 +128,7 @@ def _image_config(platform: str, image: Image) -> dict[str, Any]:
         "created": created,
         "config": dict(image.config),
         "rootfs": {"type": "layers", "diff_ids": [_unpacked_digest(p) for p in image.layers]},
-        "history": [{"created": created, "created_by": "buildfarm"} for _ in image.layers],
+        "history": [{"created": created, "created_by": "buildfarm"} for _layer in image.layers],
     }
 
 

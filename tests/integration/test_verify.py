@@ -47,10 +47,10 @@ def name(images: BuildFarm) -> str:
     return name
 
 
-def leftovers(images: BuildFarm) -> dict[str, str]:
+def leftovers(images: BuildFarm) -> dict[str, list[str]]:
     """The containers and images on each engine."""
     command = "docker ps -a --format '{{.Names}}'; docker images -a --digests --format '{{.ID}} {{.Digest}} {{.Tag}}'"
-    return {host: images.farm.ssh(host, command) for host in ENGINES}
+    return {host: sorted(images.farm.ssh(host, command).splitlines()) for host in ENGINES}
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)

@@ -1,0 +1,32 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The few facts that the roles decide by, of a node or a controller."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from typing import Any, Dict
+
+from ._buildx import PLUGIN, plugin_directories
+from ._contexts import config_dir
+from ._runner import Runner
+from ._systemd import UnitFiles
+
+#: The Python libraries that the modules of controllers use between them, by the names they are imported by.
+LIBRARIES = ("cryptography", "docker", "jmespath", "paramiko")
+
+
+def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
+    """The logic of the module ``farm_facts``."""
+    plugins = [directory / PLUGIN for directory in plugin_directories(config_dir({}))]
+    found = {
+        "engine": UnitFiles.find("docker.service").fragment is not None,
+        "docker": shutil.which("docker"),
+        "buildx": next((str(path) for path in plugins if os.access(path, os.X_OK)), None),
+        "missing_libraries": [name for name in LIBRARIES if importlib.util.find_spec(name) is None],
+    }
+    return {"ansible_facts": {"architecture": os.uname().machine, "buildfarm": found}}

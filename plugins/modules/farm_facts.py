@@ -1,0 +1,86 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: farm_facts
+short_description: Gather the few facts that the roles of a build farm decide by
+version_added: 1.0.0
+author:
+  - The buildfarm.multiarch authors (@buildfarm)
+description:
+  - Says of a node whether Docker's engine is installed, of a controller what it lacks, and of either its architecture.
+  - Takes a fraction of the time of M(ansible.builtin.setup), so that a farm with nothing to do is checked quickly.
+requirements:
+  - A Unix host with Python's standard library
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options: {}
+seealso:
+  - module: ansible.builtin.setup
+  - plugin: buildfarm.multiarch.farm_nodes
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Look at every host of the farm
+  buildfarm.multiarch.farm_facts:
+
+- name: Refuse a node without an engine
+  ansible.builtin.assert:
+    that: ansible_facts.buildfarm.engine
+
+- name: Show what a controller lacks
+  ansible.builtin.debug:
+    var: ansible_facts.buildfarm.missing_libraries
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: The facts.
+  returned: success
+  type: dict
+  contains:
+    architecture:
+      description: The machine's name of its architecture, as M(ansible.builtin.setup) has it.
+      type: str
+      sample: x86_64
+    buildfarm:
+      description: What else there is.
+      type: dict
+      contains:
+        engine:
+          description: Whether a systemd unit C(docker.service) is installed.
+          type: bool
+          sample: true
+        docker:
+          description: Path of the docker CLI. V(null) where there is none.
+          type: str
+          sample: /usr/bin/docker
+        buildx:
+          description: Path of the buildx plugin that the docker CLI takes. V(null) where there is none.
+          type: str
+          sample: /usr/libexec/docker/cli-plugins/docker-buildx
+        missing_libraries:
+          description: Those of the collection's Python libraries that the interpreter of this task lacks.
+          type: list
+          elements: str
+          sample: []
+"""
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._farm_facts import farm_facts
+
+if __name__ == "__main__":
+    main({}, farm_facts)

@@ -1,0 +1,128 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the ecosystem's tools run: a copy of the collection at the only place they accept, and a home of their own."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "tests"))
+
+import bootstrap
+
+#: Runs a tool (venv's name, argv, working directory) and returns what it printed; fails the test where the tool fails.
+Tool = Callable[..., str]
+
+
+def copy_collection(parent: Path) -> Path:
+    """Copy all that git tracks or would track to ``parent/ansible_collections/NAMESPACE/NAME``, and return that."""
+    copy = parent / "ansible_collections" / "buildfarm" / "multiarch"
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        source, target = CHECKOUT / name, copy / name
+        if source.is_symlink() or source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the collection, to be left as it is."""
+    return copy_collection(tmp_path_factory.mktemp("quality"))
+
+
+@pytest.fixture
+def own_tree(tmp_path: Path) -> Path:
+    """Return a copy of the collection for a tool that writes into it."""
+    return copy_collection(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    """Return a home directory for the tools, kept between runs because ansible-test fills it with environments."""
+    path = CHECKOUT / ".build" / "home"
+    (path / ".config" / "pip").mkdir(parents=True, exist_ok=True)
+    (path / ".config" / "pip" / "pip.conf").write_text(_pip_configuration())
+    get_pip = path / ".ansible" / "test" / "cache" / f"get_pip_{_ansible_test_pip().replace('.', '_')}.py"
+    get_pip.parent.mkdir(parents=True, exist_ok=True)
+    get_pip.write_text("import ensurepip\nensurepip.bootstrap(default_pip=True)\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tool(tree: Path, home: Path) -> Tool:
+    """Return the function that runs a tool of a virtual environment."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTEST_"))}
+    environment.update(
+        HOME=str(home),
+        LC_ALL="C.UTF-8",
+        NO_COLOR="1",
+        ANSIBLE_NOCOLOR="1",
+        ANSIBLE_COLLECTIONS_PATH=str(tree.parents[2]),
+        XDG_CACHE_HOME=str(home / ".cache"),
+    )
+    # ansible-test takes every pythonX.Y on the path for one that works; pyenv's wrappers do not, unless selected.
+    pythons = [str(path) for path in sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin"))]
+
+    def run(venv: str, *argv: str | Path, cwd: Path = tree, **extra: str) -> str:
+        tools = bootstrap.ensure_venv(venv)
+        done = subprocess.run(
+            [tools / argv[0], *argv[1:]],
+            cwd=cwd,
+            env={**environment, "PATH": os.pathsep.join([str(tools), *pythons, environment["PATH"]]), **extra},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            pytest.fail(f"{argv[0]} ended with {done.returncode}:\n{done.stdout}", pytrace=False)
+        return done.stdout
+
+    return run
+
+
+def _ansible_test_pip() -> str:
+    """Return the version of pip that ansible-test wants in its environments.
+
+    It would download get-pip.py of that version from a site of its own, where Python has a pip aboard: a file of that
+    name in its cache is taken instead.
+    """
+    (source,) = bootstrap.ensure_venv("quality").parent.glob(
+        "lib/python*/site-packages/ansible_test/_internal/python_requirements.py"
+    )
+    (version,) = re.findall(r"\bpip='([0-9.]+)'", source.read_text())
+    return str(version)
+
+
+def _pip_configuration() -> str:
+    """Return this machine's pip settings as one pip.conf.
+
+    ansible-test takes all PIP_* variables away, and the user's own pip.conf is out of sight in another home.
+    """
+    listing = [bootstrap.ensure_venv() / "pip", "config", "list"]
+    output = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+    sections: dict[str, dict[str, str]] = {}
+    # A line is section.option='value'; variables come last, in a section named :env:, and win.
+    for section, option, value in re.findall(r"^([^.]+)\.([^=]+)=('.*'|\".*\")$", output, re.MULTILINE):
+        name = "global" if section == ":env:" else section
+        sections.setdefault(name, {})[option] = ast.literal_eval(value).strip().replace("\n", "\n    ")
+    return "".join(
+        f"[{section}]\n" + "".join(f"{option} = {value}\n" for option, value in options.items())
+        for section, options in sections.items()
+    )

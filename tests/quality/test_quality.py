@@ -1,0 +1,189 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the Ansible ecosystem's tools say about the collection, and what its own parts say about each other."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Tool = Callable[..., str]
+
+#: Top-level names that the tarball may hold: what users of the collection need, and nothing that only its authors need.
+SHIPPED = set(
+    "CHANGELOG.md CONTRIBUTING.md COPYING FILES.json LICENSES MANIFEST.json README.md bindep.txt changelogs docs meta"
+    " playbooks plugins requirements.txt roles".split()
+)
+
+
+def modules(tree: Path) -> set[str]:
+    return {path.stem for path in (tree / "plugins" / "modules").glob("[!_]*.py")}
+
+
+def roles(tree: Path) -> set[str]:
+    return {path.parent.parent.name for path in (tree / "roles").glob("*/tasks/main.yml")}
+
+
+def load_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text()) if path.exists() else None
+
+
+def check_playbooks(venv: str, tree: Path, tool: Tool, **extra: Any) -> None:
+    listed = json.loads(tool(venv, "ansible-doc", "--list", "--json", "buildfarm.multiarch", **extra))
+    assert set(listed) == {f"buildfarm.multiarch.{name}" for name in modules(tree)}
+    names = [f"buildfarm.multiarch.{path.stem}" for path in sorted((tree / "playbooks").glob("*.yml"))]
+    tool(venv, "ansible-playbook", "--syntax-check", "--inventory=localhost,", *names, **extra)
+
+
+@pytest.fixture(scope="session")
+def tarball(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the collection as ansible-galaxy packs it."""
+    directory = tmp_path_factory.mktemp("tarball")
+    tool("quality", "ansible-galaxy", "collection", "build", "--output-path", directory)
+    (path,) = directory.glob("*.tar.gz")
+    return path
+
+
+def test_ruff(tool: Tool) -> None:
+    tool("", "ruff", "check", "--no-cache")
+    tool("", "ruff", "format", "--check", "--no-cache")
+
+
+def test_mypy(tree: Path, tool: Tool) -> None:
+    package = "ansible_collections.buildfarm.multiarch.plugins"
+    tool("", "mypy", "--config-file", tree / "pyproject.toml", "--package", package, cwd=tree.parents[2])
+
+
+def test_python38_syntax(tree: Path, tool: Tool) -> None:
+    """What a node or ansible-test runs with Python 3.8 keeps to its grammar and its standard library."""
+    files = [*(tree / "plugins").rglob("*.py"), *(tree / "tests" / "unit" / "plugins").rglob("*.py")]
+    for path in files:
+        ast.parse(path.read_text(), str(path.relative_to(tree)), feature_version=(3, 8))
+    # Imported where Python has it, and done without where it does not; ansible-test's import test sees to that.
+    optional = ["--exclude", "tomllib"]
+    tool("quality", "vermin", "--target=3.8-", "--violations", "--no-tips", "--quiet", *optional, *files)
+
+
+def test_ansible_test_sanity(own_tree: Path, tool: Tool) -> None:
+    """All of its tests, none of them left out for want of a program."""
+    output = tool("quality", "ansible-test", "sanity", "--color", "no", cwd=own_tree)
+    assert "Skipping" not in output, output
+
+
+@pytest.mark.parametrize("python", [f"{sys.version_info.major}.{sys.version_info.minor}", "3.8"])
+def test_ansible_test_units(own_tree: Path, tool: Tool, python: str) -> None:
+    """The unit tests as ansible-test runs them, with the tests' own Python and with the oldest that a node may have."""
+    if not tool("", "python", "-c", f"import shutil; print(shutil.which('python{python}') or '')").strip():
+        pytest.skip(f"no Python {python} on this machine")
+    tool("quality", "ansible-test", "units", "--color", "no", "--venv", "--python", python, cwd=own_tree)
+
+
+def test_no_sanity_ignores(tree: Path) -> None:
+    assert not list((tree / "tests" / "sanity").glob("ignore-*"))
+
+
+def test_ansible_lint(tool: Tool) -> None:
+    tool("quality", "ansible-lint", "--offline", "--strict")
+
+
+def test_antsibull_docs(tool: Tool) -> None:
+    references = ["--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs"]
+    tool("quality", "antsibull-docs", "lint-collection-docs", "--plugin-docs", *references, ".")
+
+
+def test_antsibull_changelog(own_tree: Path, tool: Tool) -> None:
+    """The changelog is valid, and lists all modules, filters and roles as they describe themselves."""
+    tool("quality", "antsibull-changelog", "lint", cwd=own_tree)
+    before = (own_tree / "CHANGELOG.md").read_text()
+    update = ["antsibull-changelog", "release", "--reload-plugins", "--refresh-plugins"]
+    tool("quality", *update, cwd=own_tree)
+    assert (own_tree / "CHANGELOG.md").read_text() == before, f"please run: {' '.join(update)}"
+
+
+def test_galaxy_importer_without_warnings(tarball: Path, tool: Tool, tmp_path: Path) -> None:
+    """Galaxy takes the tarball as it is."""
+    output = tool("importer", "python", "-m", "galaxy_importer.main", tarball, cwd=tmp_path)
+    assert "...ansible-lint run complete" in output, output
+    complaints = re.findall(r"^(?:WARNING|ERROR|CRITICAL): .*", output, re.MULTILINE)
+    assert not complaints, "\n".join(complaints)
+
+
+def test_collection_builds_and_installs(tree: Path, tarball: Path, tool: Tool, tmp_path: Path) -> None:
+    """The tarball holds what it should, and what is installed from it is whole without the checkout."""
+    with tarfile.open(tarball) as archive:
+        names = archive.getnames()
+    assert {name.split("/")[0] for name in names} <= SHIPPED
+    assert not [name for name in names if name.endswith(".pyc") or "/tests/" in name]
+
+    installed = {"cwd": tmp_path, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path)}
+    tool("quality", "ansible-galaxy", "collection", "install", "--offline", "-p", tmp_path, tarball, **installed)
+    check_playbooks("quality", tree, tool, **installed)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest ansible-core does not run on this Python")
+def test_oldest_ansible_core(tree: Path, tool: Tool) -> None:
+    """What meta/runtime.yml promises: that ansible-core finds all modules, and reads all roles and playbooks."""
+    oldest = tool("oldest", "ansible", "--version").splitlines()[0]
+    promised = load_yaml(tree / "meta" / "runtime.yml")["requires_ansible"]
+    assert re.findall(r"\d+\.\d+", oldest)[0] == re.findall(r"\d+\.\d+", promised)[0]
+    check_playbooks("oldest", tree, tool)
+
+
+def test_roles_defaults_match_argument_specs(tree: Path) -> None:
+    """Each default is documented as what it is, and each documented default is set.
+
+    A default that is a template has no value to document: its option's description says what it is.
+    """
+    wrong = []
+    for role in sorted(roles(tree)):
+        defaults = load_yaml(tree / "roles" / role / "defaults" / "main.yml") or {}
+        specs = load_yaml(tree / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
+        options: dict[str, Any] = {}
+        for spec in specs.values():
+            options.update(spec.get("options") or {})
+        for name in sorted({*defaults, *options}):
+            if name not in options:
+                wrong.append(f"{role}: {name} has a default and is not documented")
+            elif name not in defaults and "default" in options[name]:
+                wrong.append(f"{role}: {name} is documented with a default and has none")
+            elif name in defaults and options[name].get("required"):
+                wrong.append(f"{role}: {name} is required and has a default")
+            elif name in defaults and "{{" not in str(defaults[name]):
+                if options[name].get("default") != defaults[name]:
+                    wrong.append(f"{role}: {name} defaults to {defaults[name]!r}, which is not what is documented")
+            elif "default" in options[name]:
+                wrong.append(f"{role}: {name} defaults to a template; describe it instead of documenting a default")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_names_do_not_collide(tree: Path) -> None:
+    """ansible-test runs a role in place of a test target of the same name, and takes modules for targets."""
+    targets = {path.name for path in (tree / "tests" / "integration" / "targets").glob("*")}
+    assert not roles(tree) & modules(tree)
+    assert not roles(tree) & targets
+
+
+def test_action_group_is_complete(tree: Path) -> None:
+    """Every module that takes the controller's options can be given them once, with module_defaults."""
+    group = load_yaml(tree / "meta" / "runtime.yml")["action_groups"]["controller"]
+    sources = {name: (tree / "plugins" / "modules" / f"{name}.py").read_text() for name in modules(tree)}
+    fragment = re.compile(r"^ *- buildfarm\.multiarch\.controller$", re.MULTILINE)
+    assert group == sorted(name for name, source in sources.items() if fragment.search(source))
+
+
+def test_local_links(tree: Path) -> None:
+    """Links from one page to another file of the checkout lead somewhere."""
+    link = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+    links = [(page, target) for page in tree.rglob("*.md") for target in link.findall(page.read_text())]
+    assert not [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists()]

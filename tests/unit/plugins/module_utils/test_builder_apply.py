@@ -1,0 +1,269 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Carrying a plan out, in a world of engines that live in memory and a buildx that starts containers on them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _builder_apply, _builder_look
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_look import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildkitd import container_args
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers import (
+    DEFAULT_IMAGE,
+    Container,
+    declared_env,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine import EngineInfo
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Store, StoreConflict
+
+DEFAULTS = {
+    "name": "farm",
+    "state": "present",
+    "driver": None,
+    "nodes": None,
+    "purge_nodes": True,
+    "bootstrap": True,
+    "use": False,
+    "use_scope": "default",
+    "keep_state": None,
+    "on_unreachable": "fail",
+    "platforms": None,
+    "emulation": "allow",
+    "share_nodes": False,
+    "probe": True,
+    "timeout": 5,
+    "bootstrap_timeout": 60,
+}
+NODE = dict.fromkeys(
+    "endpoint platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
+)
+
+
+class World:
+    """Engines by endpoint, what they hold, and what was run."""
+
+    def __init__(self, config):
+        self.config, self.store = config, Store(config / "buildx")
+        self.containers, self.volumes, self.dead = {}, set(), set()
+        self.ran, self.made, self.meanwhile = [], 0, None
+        self.docker = True
+
+    def run(self, argv, env=None, timeout=None, stdin=None):
+        if not self.docker:
+            raise CommandError("docker could not be started", Result(tuple(argv), 127, "", "No such file"))
+        self.ran.append(argv[2])
+        if argv[2] == "version":
+            return Result(tuple(argv), 0, "github.com/docker/buildx v0.29.1 x", "")
+        if argv[2] == "use":
+            self.store.path("x").parent.parent.joinpath("current").write_text(
+                json.dumps({"Key": "", "Name": argv[-1], "Global": True})
+            )
+            return Result(tuple(argv), 0, "", "")
+        assert argv[2] == "inspect"
+        if "--bootstrap" in argv and self.meanwhile:
+            self.meanwhile()
+        builder = Store(Path(env["BUILDX_CONFIG"])).get(argv[-1])
+        return Result(tuple(argv), 0, self.inspect(builder, "--bootstrap" in argv), "")
+
+    def inspect(self, builder, boot):
+        lines = ["Name: farm", "Driver: docker-container", "", "Nodes:"]
+        for node in builder.nodes:
+            place = (node.endpoint, node.container)
+            image = (node.driver_opts or {}).get("image", DEFAULT_IMAGE)
+            lines += [f"Name: {node.name}", f"Endpoint: {node.endpoint}"]
+            if boot and place not in self.containers:
+                self.volumes.add((node.endpoint, node.volume))
+                if image != "bad":
+                    self.made += 1
+                    self.containers[place] = Container(
+                        running=True,
+                        image=image,
+                        args=container_args(node.flags, node.files or {}),
+                        env=declared_env(node),
+                        files=node.files or {},
+                        identifier=str(self.made),
+                    )
+            elif boot:
+                self.containers[place] = replace(self.containers[place], running=True)
+            running = place in self.containers and self.containers[place].running
+            lines += ["Status: running", "Platforms: linux/amd64, linux/386"] if running else ["Status: inactive"]
+            lines.append("")
+        return "\n".join(lines)
+
+    def probe_all(self, endpoints, _contexts, _timeout):
+        return tuple(
+            EngineInfo(endpoint, error=f"engine {endpoint}: no answer")
+            if endpoint.text in self.dead
+            else EngineInfo(endpoint, reachable=True, platform=Platform("linux", "amd64"))
+            for endpoint in endpoints
+        )
+
+    def call(self, *nodes, check=False, **params):
+        given = [{**NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
+        params = {**DEFAULTS, "nodes": given, "docker_config": str(self.config), **params}
+        return run_module(params, check, self.run).as_result()
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.delenv("BUILDX_CONFIG", raising=False)
+    at = World(tmp_path)
+    monkeypatch.setattr(_builder_look, "probe_all", at.probe_all)
+    monkeypatch.setattr(
+        _builder_look, "read_container", lambda end, _c, nodes, _t: at.containers.get((end.text, nodes[0].container))
+    )
+    monkeypatch.setattr(
+        _builder_apply, "remove_container", lambda end, _c, name: at.containers.pop((end.text, name), None)
+    )
+    monkeypatch.setattr(_builder_apply, "remove_volume", lambda end, _c, name: at.volumes.discard((end.text, name)))
+    monkeypatch.setattr(_builder_apply, "volume_exists", lambda end, _c, name: (end.text, name) in at.volumes)
+
+    def stop(end, _contexts, name):
+        at.containers[(end.text, name)] = replace(at.containers[(end.text, name)], running=False)
+
+    monkeypatch.setattr(_builder_apply, "stop_container", stop)
+    return at
+
+
+B = {"name": "b", "endpoint": "tcp://b:2375"}
+
+
+def test_create_change_stop_and_remove(world):
+    for nodes, params in [
+        ([{}, B], {}),
+        ([{"platforms": ["linux/arm64"]}, B], {}),
+        ([{"env": {"A": "b"}}, B], {}),
+        ([B, {}], {"use": True, "use_scope": "global"}),
+        ([{}], {}),
+        ([], {"state": "stopped"}),
+        ([], {"state": "absent"}),
+    ]:
+        predicted, result, again = (world.call(*nodes, check=check, **params) for check in (True, False, False))
+        assert [predicted[key] for key in ("changed", "actions", "diff")] == [
+            result[key] for key in ("changed", "actions", "diff")
+        ]
+        assert (result["changed"], again["changed"]) == (True, False)
+    assert (world.containers, world.volumes, world.store.names()) == ({}, set(), ())
+
+
+def test_a_run_that_changes_nothing_asks_buildx_once_and_takes_no_lock(world):
+    world.call({}, B)
+    os.unlink(world.config / "buildx/.multiarch.farm.lock")
+    world.ran.clear()
+    world.call({}, B)
+    assert world.ran == ["inspect"]
+    assert not (world.config / "buildx/.multiarch.farm.lock").exists()
+
+
+def test_the_first_run_is_predicted_without_docker_and_without_engines(world):
+    world.docker = False
+    world.dead = {"tcp://a:2375"}
+    predicted = world.call({"endpoint": "to-be-made"}, check=True, probe=False)
+    assert [action[0] for action in predicted["actions"]] == ["docker", "write"]
+    assert predicted["builder"]["nodes"][0]["status"] == "unknown"
+    with pytest.raises(FarmError, match="no answer"):
+        world.call({}, check=True)
+    world.dead.clear()
+    with pytest.raises(CommandError, match="could not be started"):
+        world.call({})
+    assert world.store.names() == () and world.containers == {}
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_node_that_does_not_start_leaves_all_as_it_was(world, existing):
+    if existing:
+        world.call({}, B)
+        before = world.store.read("farm")
+    else:
+        before = None
+    volumes, other = set(world.volumes), world.containers.get(("tcp://b:2375", "buildx_buildkit_b"))
+    with pytest.raises(FarmError) as caught:
+        world.call({"driver_opts": {"image": "bad"}}, B, {"name": "c", "endpoint": "tcp://c:2375"})
+    assert "could not start node 'a' (no reason given). The builder was put back as it was" in caught.value.message
+    assert caught.value.details["cmd"][:3] == ["docker", "buildx", "inspect"]
+    assert world.store.read("farm") == before and world.volumes == volumes
+    assert world.containers.get(("tcp://b:2375", "buildx_buildkit_b")) == other
+    assert {name for _endpoint, name in world.containers} == (
+        {"buildx_buildkit_a", "buildx_buildkit_b"} if existing else set()
+    )
+    if existing:
+        assert not world.call({}, B)["changed"]
+
+
+def test_a_cache_that_was_there_before_outlives_a_failure(world):
+    world.volumes.add(("tcp://a:2375", "buildx_buildkit_a_state"))
+    with pytest.raises(FarmError, match="no node serves linux/s390x"):
+        world.call({}, platforms=["linux/s390x"])
+    assert world.volumes == {("tcp://a:2375", "buildx_buildkit_a_state")} and world.containers == {}
+
+
+def test_what_cannot_be_put_back_is_said(world, monkeypatch):
+    world.call({})
+
+    def refuse(_endpoint, _contexts, name):
+        raise FarmError(f"engine tcp://a:2375: could not remove {name}: busy")
+
+    monkeypatch.setattr(_builder_apply, "remove_container", refuse)
+    with pytest.raises(FarmError) as caught:
+        world.call({"env": {"A": "b"}})
+    assert "The builder's definition was left as it was, but node 'a' could not be put back" in caught.value.message
+
+
+def test_a_definition_that_buildx_changed_meanwhile_is_planned_anew(world):
+    def change():
+        world.meanwhile = None
+        node = Instance.from_json(b'{"Nodes": [{"Name": "z", "Endpoint": "tcp://z:2375"}]}', "").nodes
+        world.store.write(Instance("farm", "docker-container", node), world.store.read("farm"))
+
+    world.meanwhile = change
+    world.call({})
+    assert [node.name for node in world.store.get("farm").nodes] == ["a"]
+
+
+def test_a_definition_that_keeps_changing_is_given_up(world, monkeypatch):
+    tries = []
+
+    def write(_store, instance, _expected):
+        tries.append(instance)
+        raise StoreConflict("farm: changed by another process meanwhile; run again")
+
+    monkeypatch.setattr(Store, "write", write)
+    with pytest.raises(StoreConflict):
+        world.call({})
+    assert len(tries) == 3
+
+
+def test_what_is_not_reached_in_the_end_is_an_error(world, monkeypatch):
+    monkeypatch.setattr(_builder_apply, "stop_container", lambda *_arguments: None)
+    world.call({})
+    with pytest.raises(FarmError, match="still stop-container tcp://a:2375 buildx_buildkit_a would be needed"):
+        world.call(state="stopped")
+
+
+def test_an_option_below_its_floor_is_refused_first(world):
+    with pytest.raises(FarmError, match=r"the driver option gpus needs buildx 0\.30\.0 or later, found 0\.29\.1"):
+        world.call({"driver_opts": {"gpus": "all"}}, check=True)
+
+
+def test_info(world):
+    world.call({"platforms": ["linux/arm64"]}, B, use=True, use_scope="global")
+    world.store.path("broken").write_text("{")
+    world.dead = {"tcp://b:2375"}
+    builders = info({"name": None, "timeout": 5, "docker_config": str(world.config)}, False, world.run)["builders"]
+    assert [(builder["name"], builder["current"]) for builder in builders] == [("broken", False), ("farm", True)]
+    assert [(node["status"], node["error"]) for node in builders[1]["nodes"]] == [
+        ("running", None),
+        ("unreachable", "engine tcp://b:2375: no answer"),
+    ]
+    assert builders[1]["platforms"][0] == {"platform": "linux/arm64", "node": "a", "source": "pin", "native": False}
