@@ -5,6 +5,9 @@ PYTHON ?= python3
 BOOTSTRAP = $(PYTHON) tests/bootstrap.py
 PYTEST = .venv/bin/python -m pytest
 
+# What the hosts of the tests boot from.
+BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller
+
 .DEFAULT_GOAL := help
 .PHONY: help python venv lint unit quality sanity farm demo test bench clean
 
@@ -44,7 +47,8 @@ demo: farm ## the main job on a farm of real hosts here; ARM64=1: with a real ar
 
 test: farm ## every test, on a farm of real hosts here
 	@$(BOOTSTRAP) packages quality
-	@$(PYTEST) -q
+	@.venv/bin/python tests/farm prepare $(BASES)
+	@$(PYTEST) -q --numprocesses 2 --dist loadgroup
 
 bench: farm ## how quickly a converged farm is checked
 	@.venv/bin/python tests/bench.py

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -229,18 +230,23 @@ def status_of(found: Found) -> str:
 
 
 def _shown_node(node: Node) -> Dict[str, Any]:
-    """Return a node without the contents of its files, among which are private keys."""
+    """Return a node without the contents of its files, among which are private keys, and without passwords in URLs."""
     return {
         "name": node.name,
         "endpoint": node.endpoint,
         "platforms": [str(platform) for platform in node.platforms or ()],
-        "driver_opts": dict(sorted((node.driver_opts or {}).items())),
+        "driver_opts": {key: _masked(value) for key, value in sorted((node.driver_opts or {}).items())},
         "buildkitd_flags": list(node.flags or ()),
         "files": {
             path: f"sha256:{hashlib.sha256(content).hexdigest()}"
             for path, content in sorted((node.files or {}).items())
         },
     }
+
+
+def _masked(value: str) -> str:
+    # A proxy with its password is what environments of build nodes are used for.
+    return re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1:***@", value)
 
 
 def names_of(platforms: Any) -> str:

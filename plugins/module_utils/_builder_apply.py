@@ -18,7 +18,7 @@ from ._builder import Declaration, Found, Observation, Place, Plan, Step, descri
 from ._builder_declare import OPTION_FLOORS, read_declaration
 from ._builder_look import Site, in_parallel, observe, runs, scratch, site_of, stored_driver, with_status
 from ._builder_plan import check_platforms, plan
-from ._buildx import Inspection, parse_boot_errors, parse_inspect
+from ._buildx import Inspection, parse_boot_errors, parse_inspect, without_secrets
 from ._containers import remove_container, remove_volume, stop_container, volume_exists
 from ._endpoints import Endpoint
 from ._errors import FarmError
@@ -155,7 +155,13 @@ class _Application:
         site = self._site
         with scratch(replace(builder, nodes=tuple(nodes))) as env:
             for _attempt in range(_BOOT_ATTEMPTS):
-                result = site.buildx.run(["inspect", "--bootstrap", builder.name], env=env, timeout=site.boot_timeout)
+                try:
+                    result = site.buildx.run(
+                        ["inspect", "--bootstrap", builder.name], env=env, timeout=site.boot_timeout
+                    )
+                except CommandError as exc:
+                    exc.details["stdout"] = without_secrets(exc.result.stdout)
+                    raise
                 inspection = parse_inspect(result.stdout)
                 # buildx exits with 0 although nodes failed, and names none where it does not.
                 failed = [node.name for node in nodes if not _is_running(inspection, node.name)]
@@ -166,7 +172,7 @@ class _Application:
                 f"builder {builder.name!r}: buildx could not start {_why(failed, inspection, result)}",
                 cmd=list(result.argv),
                 rc=result.rc,
-                stdout=result.stdout,
+                stdout=without_secrets(result.stdout),
                 stderr=result.stderr,
             )
         return inspection

@@ -85,7 +85,11 @@ def check_platforms(declared: Declaration, target: Instance, places: Mapping[Pla
     :raises FarmError: a platform is not served as declared.
     """
     workers = workers_of(target, places)
-    open_questions = not final and any(worker.detected is None for worker in workers)
+    # Of a node that cannot be reached nothing more will be known later.
+    open_questions = not final and any(
+        worker.detected is None and not places.get((node.name, node.endpoint), Found()).error
+        for node, worker in zip(target.nodes, workers)
+    )
     served, missing = routes(declared.platforms, workers)
     if missing and not open_questions:
         offers = "; ".join(f"{worker.name}: {names_of({*worker.pins, *(worker.detected or ())})}" for worker in workers)

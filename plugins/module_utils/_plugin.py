@@ -179,7 +179,7 @@ def _require(at: Path, params: Mapping[str, Any], runner: Runner) -> Outcome:
     """Find a plugin that the distribution or someone else installed."""
     plugin = find(params, runner) if params["path"] is None else inspect(at, runner)
     if plugin is None:
-        where = str(at) if params["path"] else ", ".join((str(at.parent), *SYSTEM_DIRECTORIES))
+        where = str(at) if params["path"] else ", ".join(map(str, plugin_directories(config_dir(params))))
         raise FarmError(
             f"buildx is not installed here: no {NAME} that runs in {where}; install the package docker-buildx"
             " (docker-buildx-plugin from Docker's own repository), or give url and checksum, or src"

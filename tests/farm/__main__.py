@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -31,6 +32,8 @@ def main() -> int:
     up = commands.add_parser("up", help="start a farm, over whatever one of this name left")
     up.add_argument("hosts", nargs="+", metavar="NAME=BASE[@GROUP]", type=declared, help="amd1=trixie+engine, say")
     up.add_argument("--empty", action="store_true", help="with nothing in the registry")
+    prepare = commands.add_parser("prepare", help="build what farms are made of, which may take long, and start nothing")
+    prepare.add_argument("bases", nargs="*", metavar="BASE", help="trixie+engine, say")
     commands.add_parser("down", help="end it and remove what it made; `--name all` means every farm")
     commands.add_parser("status", help="list hosts and addresses")
     commands.add_parser("inventory", help="print its Ansible inventory")
@@ -42,6 +45,12 @@ def main() -> int:
     try:
         if options.command == "up":
             this.up(options.hosts, None if options.empty else seed.store())
+        elif options.command == "prepare":
+            with ThreadPoolExecutor() as pool:
+                waiting = [pool.submit(Host("", base).prepare) for base in options.bases]
+                seed.store()
+                for each in waiting:
+                    each.result()
         elif options.command == "down":
             for name in farm.names() if options.name == "all" else [options.name]:
                 farm.Farm(name).down()

@@ -78,7 +78,7 @@ class Farm:
         """
         self.down()
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda host: host.root() if not host.emulated else None, hosts))
+            list(pool.map(Host.prepare, hosts))
         with _lock():
             machine.prepare(_farms() / "machine.json")
             used = {Farm(name).declaration().get("number") for name in names()}

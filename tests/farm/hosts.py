@@ -46,6 +46,13 @@ class Host:
         """Whether it is a whole machine under QEMU rather than a container."""
         return self.base == "arm64"
 
+    def prepare(self) -> None:
+        """Make what it boots from, where that is missing."""
+        if self.emulated:
+            arm64.machine()
+        else:
+            self.root()
+
     def root(self) -> Path:
         """The base root file system that it boots from, made if it is missing."""
         suite, _plus, variant = self.base.partition("+")

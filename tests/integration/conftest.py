@@ -1,7 +1,8 @@
 """The farm that the integration tests share.
 
 `BUILDFARM_FARM=NAME` uses a farm that is up already, and leaves it; otherwise one
-called "test" is started for the session and ended after it.
+called "test" is started for the session and ended after it, or one for each of
+pytest-xdist's workers.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def farm(collections: Path) -> Iterator[LiveFarm]:
     if name := os.environ.get("BUILDFARM_FARM"):
         yield LiveFarm(name, collections)
         return
-    live = LiveFarm.start("test", HOSTS, collections)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    live = LiveFarm.start(f"test-{worker}" if worker else "test", HOSTS, collections)
     yield live
     live.farm.down()

@@ -380,6 +380,7 @@ REFUSALS = [
     ("a", "a", {"platforms": (ARM64,)}, "no node serves linux/arm64 (found a: linux/386, linux/amd64)"),
     ("a b=arm64", "a b", {"platforms": (AMD64, Platform("linux", "s390x"))}, "no node serves linux/s390x"),
     ("a=arm64", "a", {"emulation": "forbid"}, "node 'a' is pinned to linux/arm64, and its engine is linux/amd64"),
+    ("a b.dead", "a b", {"platforms": (ARM64,), "on_unreachable": "skip"}, "no node serves linux/arm64"),
     (None, "a=arm64", {"emulation": "forbid"}, "node 'a' is pinned to linux/arm64"),
     (None, "a", {"emulation": "forbid", "platforms": (ARM64,)}, "node 'a' is pinned to linux/arm64"),
 ]
@@ -489,7 +490,9 @@ def test_kubernetes_nodes_are_made_anew_by_removing_them_first():
     assert steps(plan(Declaration("farm"), observed)) == []
 
 
-def test_private_keys_are_described_by_their_checksum():
-    node = replace(stored("a"), files={"certs/r/key.pem": b"KEY"})
+def test_keys_and_passwords_are_not_shown():
+    opts = {"env.HTTP_PROXY": "http://me:secret@proxy:3128/"}
+    node = replace(stored("a"), files={"certs/r/key.pem": b"KEY"}, driver_opts=opts)
     shown = str(describe(Instance("farm", "docker-container", (node,)), {}))
     assert "KEY" not in shown and "sha256:" in shown
+    assert "secret" not in shown and "http://me:***@proxy:3128/" in shown

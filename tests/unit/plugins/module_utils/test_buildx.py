@@ -12,6 +12,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import
     parse_boot_errors,
     parse_inspect,
     parse_version,
+    without_secrets,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
@@ -55,6 +56,14 @@ def test_reasons_are_read_from_the_progress(version):
     two = parse_boot_errors(recorded(version, "boot-two-fail.err.txt"))
     assert sorted(two) == ["x1", "x2"] and "no/such:image not found" in two["x1"] and "no/such:other" in two["x2"]
     assert list(parse_boot_errors(recorded(version, "boot-one-fails.err.txt"))) == [""]
+
+
+def test_options_and_files_are_left_out_of_what_is_shown():
+    files = "File#certs/r/key.pem:\n > KEY\n > \n"
+    printed = f'Name: a\nDriver Options: env.A="secret"\nStatus: running\n{files}Name: b\nLabels:\n x: y\n'
+    assert without_secrets(printed) == "Name: a\nStatus: running\nName: b\nLabels:\n x: y\n"
+    shown = without_secrets(recorded("0.29.1", "inspect-three-nodes.txt"))
+    assert "env.A" not in shown and "debug" not in shown and shown.count("BuildKit version") == 3
 
 
 @pytest.mark.parametrize(

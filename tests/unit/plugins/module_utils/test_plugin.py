@@ -29,7 +29,7 @@ def checksum(text):
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     """The module on a host with nothing but what the test installs."""
-    monkeypatch.setattr(_plugin, "SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
+    monkeypatch.setattr(_plugin, "plugin_directories", lambda config: (config / "cli-plugins", tmp_path / "system"))
     (tmp_path / "system").mkdir()
 
     def make(check=False, **params):
