@@ -15,9 +15,10 @@ import pytest
 _OF_HANDLERS = {"articles", "arm64", "binfmt", "build", "builder", "imagetools_info", "site", "verify"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test file its group; groups are what pytest-xdist keeps together."""
     for item in items:
-        kind, file = item.path.parent.name, item.path.stem.removeprefix("test_")
+        kind, file = item.path.parent.name, item.path.stem[len("test_") :]
         group = "handlers" if kind == "integration" and file in _OF_HANDLERS else kind
         item.add_marker(pytest.mark.xdist_group(group if group in ("handlers", "integration") else "no-farm"))

@@ -32,7 +32,7 @@ def main() -> int:
     up = commands.add_parser("up", help="start a farm, over whatever one of this name left")
     up.add_argument("hosts", nargs="+", metavar="NAME=BASE[@GROUP]", type=declared, help="amd1=trixie+engine, say")
     up.add_argument("--empty", action="store_true", help="with nothing in the registry")
-    prepare = commands.add_parser("prepare", help="build what farms are made of, which may take long, and start nothing")
+    prepare = commands.add_parser("prepare", help="build what farms are made of (may take long), start nothing")
     prepare.add_argument("bases", nargs="*", metavar="BASE", help="trixie+engine, say")
     commands.add_parser("down", help="end it and remove what it made; `--name all` means every farm")
     commands.add_parser("status", help="list hosts and addresses")

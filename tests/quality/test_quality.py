@@ -67,7 +67,8 @@ def test_mypy(tree: Path, tool: Tool) -> None:
 
 def test_python38_syntax(tree: Path, tool: Tool) -> None:
     """What a node or ansible-test runs with Python 3.8 keeps to its grammar and its standard library."""
-    files = [*(tree / "plugins").rglob("*.py"), *(tree / "tests" / "unit" / "plugins").rglob("*.py")]
+    tests = tree / "tests"
+    files = [*(tree / "plugins").rglob("*.py"), *(tests / "unit").rglob("*.py"), tests / "conftest.py"]
     for path in files:
         ast.parse(path.read_text(), str(path.relative_to(tree)), feature_version=(3, 8))
     # Imported where Python has it, and done without where it does not; ansible-test's import test sees to that.
