@@ -9,7 +9,7 @@ PYTEST = .venv/bin/python -m pytest
 BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller
 
 .DEFAULT_GOAL := help
-.PHONY: help python venv lint unit quality sanity farm demo test bench clean
+.PHONY: help python venv lint unit quality sanity changelog farm demo test bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,10 @@ quality: venv ## all checks of the Ansible ecosystem
 sanity: venv ## ansible-test sanity alone
 	@$(BOOTSTRAP) packages quality
 	@$(PYTEST) -q tests/quality -k ansible_test_sanity
+
+changelog: venv ## CHANGELOG.md from the fragments, and from what modules and roles say of themselves
+	@$(BOOTSTRAP) venv quality
+	@PATH="$(CURDIR)/.venv-quality/bin:$$PATH" antsibull-changelog release --reload-plugins --refresh-plugins
 
 farm: venv
 	@$(BOOTSTRAP) packages farm $(if $(filter-out 0,$(ARM64)),arm64)

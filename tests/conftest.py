@@ -15,10 +15,8 @@ import pytest
 _OF_HANDLERS = {"articles", "arm64", "binfmt", "build", "builder", "imagetools_info", "site", "verify"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test file its group; groups are what pytest-xdist keeps together."""
-    for item in items:
-        kind, file = item.path.parent.name, item.path.stem[len("test_") :]
-        group = "handlers" if kind == "integration" and file in _OF_HANDLERS else kind
-        item.add_marker(pytest.mark.xdist_group(group if group in ("handlers", "integration") else "no-farm"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test its group, before pytest-xdist reads it; groups are what that keeps together."""
+    kind, file = item.path.parent.name, item.path.stem[len("test_") :]
+    group = "handlers" if kind == "integration" and file in _OF_HANDLERS else kind
+    item.add_marker(pytest.mark.xdist_group(group if group in ("handlers", "integration") else "no-farm"))
