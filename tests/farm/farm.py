@@ -46,7 +46,12 @@ class Farm:
 
     @property
     def network(self) -> Network:
-        """Its network."""
+        """Its network.
+
+        :raises OSError: there is no such farm.
+        """
+        if not self.declaration():
+            raise OSError(f"there is no farm {self.name!r}; start it with `up`")
         return Network(self.declaration()["number"])
 
     @property

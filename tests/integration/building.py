@@ -94,7 +94,10 @@ def _listen(farm: LiveFarm, host: str) -> None:
 def _unlisten(farm: LiveFarm, host: str) -> None:
     farm.module(host, "docker_listener", state="absent")
     quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes"
-    farm.ssh(host, f"{quiet}; rm -rf /etc/docker/daemon.json /srv/images; systemctl restart docker")
+    farm.ssh(
+        host,
+        f"{quiet}; rm -rf /etc/docker/daemon.json /srv/images; systemctl reset-failed docker; systemctl restart docker",
+    )
 
 
 def _declare(farm: LiveFarm, controller: str) -> None:

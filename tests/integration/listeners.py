@@ -31,7 +31,10 @@ def listening(farm: LiveFarm, controller: str, directory: str, nodes: dict[str, 
         yield
     finally:
         for node in nodes:
-            farm.ssh(node, f"rm -rf {_DROP_IN} {_FILES}; systemctl daemon-reload; systemctl restart docker")
+            farm.ssh(
+                node,
+                f"rm -rf {_DROP_IN} {_FILES}; systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker",
+            )
 
 
 def _configure(farm: LiveFarm, controller: str, directory: str, node: str, flags: str) -> None:
@@ -43,4 +46,4 @@ def _configure(farm: LiveFarm, controller: str, directory: str, node: str, flags
         flags += f" --tlscacert {_FILES}/ca.pem --tlscert {_FILES}/cert.pem --tlskey {_FILES}/key.pem"
     command = f"/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock {flags}"
     farm.ssh(node, f"cat > {_DROP_IN}", stdin=f"[Service]\nExecStart=\nExecStart={command}\n")
-    farm.ssh(node, "systemctl daemon-reload; systemctl restart docker")
+    farm.ssh(node, "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker")

@@ -36,7 +36,7 @@ def traces(farm: LiveFarm) -> Iterator[None]:
     )
     local = farm.ssh(CONTROLLER, "cat /etc/docker/daemon.json 2>/dev/null || true")
     farm.module(CONTROLLER, "ansible.builtin.copy", dest="/etc/docker/daemon.json", content=json.dumps(configuration))
-    farm.ssh(CONTROLLER, "systemctl restart docker")
+    farm.ssh(CONTROLLER, "systemctl reset-failed docker; systemctl restart docker")
     yield
     farm.ssh(
         CONTROLLER,
@@ -46,7 +46,10 @@ def traces(farm: LiveFarm) -> Iterator[None]:
     farm.module(CONTROLLER, "ansible.builtin.copy", dest="/etc/docker/daemon.json", content=local or "{}")
     for host in (AMD, ARM):
         farm.module(host, "docker_listener", state="absent")
-        farm.ssh(host, "rm -f /etc/docker/daemon.json; systemctl restart docker; docker system prune -af --volumes")
+        farm.ssh(
+            host,
+            "rm -f /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker; docker system prune -af --volumes",
+        )
     farm.module(ARM, "binfmt", state="absent", platforms=["linux/arm64"])
 
 

@@ -44,7 +44,9 @@ def node(farm: LiveFarm, image: str) -> Iterator[None]:
     farm.ssh(
         NODE, "mkdir -p /etc/docker; test ! -e /etc/docker/daemon.json || mv /etc/docker/daemon.json /root/kept.json"
     )
-    farm.ssh(NODE, "cat > /etc/docker/daemon.json; systemctl restart docker", stdin=settings)
+    farm.ssh(
+        NODE, "cat > /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker", stdin=settings
+    )
     farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
     print(f"emulator image: {image}")
     yield
@@ -94,7 +96,7 @@ def test_a_second_run_needs_no_engine(farm: LiveFarm, registered: None, options:
     failed = farm.module(NODE, "binfmt", fails=True, **options)
     assert "the engine on mid1 has to run" in failed["msg"]
     assert "Cannot connect to the Docker daemon" in failed["msg"]
-    farm.ssh(NODE, "systemctl start docker")
+    farm.ssh(NODE, "systemctl reset-failed docker; systemctl start docker")
     assert farm.module(NODE, "binfmt", **options)["changed"]
 
 

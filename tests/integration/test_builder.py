@@ -26,7 +26,7 @@ mkdir -p /etc/docker /etc/systemd/system/docker.service.d
 echo '{"insecure-registries": ["%(registry)s"]}' > /etc/docker/daemon.json
 printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd -H fd:// -H tcp://0.0.0.0:2375 --tls=false\\n' \
     > /etc/systemd/system/docker.service.d/builder-test.conf
-systemctl daemon-reload && systemctl restart docker
+systemctl daemon-reload && systemctl reset-failed docker; systemctl restart docker
 """
 _QUIET = """
 docker ps -aq --filter name=buildx_buildkit_ | xargs -r docker rm -f
@@ -36,7 +36,7 @@ _UNLISTEN = (
     _QUIET
     + """
 rm -f /etc/docker/daemon.json /etc/systemd/system/docker.service.d/builder-test.conf
-systemctl daemon-reload && systemctl restart docker
+systemctl daemon-reload && systemctl reset-failed docker; systemctl restart docker
 """
 )
 _FORGET = "rm -rf ~/.docker"

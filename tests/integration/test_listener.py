@@ -141,7 +141,7 @@ def test_a_bare_engine_listens_over_mutual_tls(farm: LiveFarm, tls: dict[str, st
 def test_settings_of_daemon_json_are_merged_and_take_effect(farm: LiveFarm, tls: dict[str, str]) -> None:
     farm.ssh(
         NODE,
-        f"mkdir -p /etc/docker; cat > {CONFIG}; systemctl restart docker",
+        f"mkdir -p /etc/docker; cat > {CONFIG}; systemctl reset-failed docker; systemctl restart docker",
         stdin='{"log-opts": {"max-size": "1m"}, "debug": true}',
     )
     config = {"log-opts": {"max-file": "3"}, "labels": ["farm=yes"], "debug": None}
@@ -154,7 +154,7 @@ def test_settings_of_daemon_json_are_merged_and_take_effect(farm: LiveFarm, tls:
     assert not farm.module(NODE, "docker_listener", daemon_config=config, **tls)["changed"]
     # What is not mentioned stays.
     assert not farm.module(NODE, "docker_listener", **tls)["changed"]
-    farm.ssh(NODE, f"rm {CONFIG}; systemctl restart docker")
+    farm.ssh(NODE, f"rm {CONFIG}; systemctl reset-failed docker; systemctl restart docker")
 
 
 @pytest.mark.parametrize("host", ENGINES)
@@ -216,7 +216,7 @@ def test_a_run_that_was_killed_before_the_restart_is_finished(
     # Exactly what such a run leaves: new files, an engine that has not read them.
     farm.ssh(
         NODE,
-        f"sed -i 's/:2376/:2399/' {DROP_IN}; systemctl daemon-reload; systemctl restart docker; "
+        f"sed -i 's/:2376/:2399/' {DROP_IN}; systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker; "
         f"sed -i 's/:2399/:2376/' {DROP_IN}",
     )
     predicted = farm.module(NODE, "docker_listener", check=True, **tls)
@@ -234,7 +234,7 @@ def test_a_changed_daemon_json_is_brought_into_effect(farm: LiveFarm, tls: dict[
     assert changed["restarted"]
     assert f"before {CONFIG} was changed" in changed["diff"]["before"]["engine"]
     assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip() == "[hand=made]"
-    farm.ssh(NODE, f"rm {CONFIG}; systemctl restart docker")
+    farm.ssh(NODE, f"rm {CONFIG}; systemctl reset-failed docker; systemctl restart docker")
 
 
 def test_an_engine_that_does_not_run_is_started(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
@@ -277,7 +277,7 @@ def test_hosts_in_daemon_json(farm: LiveFarm, tls: dict[str, str], listening: st
     farm.module(NODE, "docker_listener", daemon_config={"hosts": None}, **tls)
     assert json.loads(farm.ssh(NODE, f"cat {CONFIG}")) == {"labels": ["kept=yes"]}
     assert client(farm, NODE).startswith("26")
-    farm.ssh(NODE, f"rm {CONFIG}; systemctl restart docker")
+    farm.ssh(NODE, f"rm {CONFIG}; systemctl reset-failed docker; systemctl restart docker")
 
 
 def test_a_broken_daemon_json_is_not_overwritten(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
@@ -297,7 +297,9 @@ def test_plain_tcp_only_where_asked_for(farm: LiveFarm, host: str) -> None:
     assert real["listener"]["url"] == "tcp://127.0.0.1:2375"
     assert client(farm, host, 2375, certificate=False)[:2] in ("20", "26", "28")
     # Without --tls=false, 26 and later wait for 16 seconds.
-    took = farm.ssh(host, "s=$(date +%s); systemctl restart docker; echo $(($(date +%s) - s))")
+    took = farm.ssh(
+        host, "s=$(date +%s); systemctl reset-failed docker; systemctl restart docker; echo $(($(date +%s) - s))"
+    )
     assert int(took) < 10
     again = farm.module(host, "docker_listener", insecure=True, address="127.0.0.1")
     assert not again["changed"]

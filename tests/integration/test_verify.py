@@ -35,7 +35,7 @@ def images(farm: LiveFarm) -> Iterator[BuildFarm]:
         yield made
         for host in ("old1", "new1"):
             farm.module(host, "docker_listener", state="absent")
-            farm.ssh(host, "rm -f /etc/docker/daemon.json; systemctl restart docker")
+            farm.ssh(host, "rm -f /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker")
 
 
 @pytest.fixture(scope="module")
