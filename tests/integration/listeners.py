@@ -33,7 +33,8 @@ def listening(farm: LiveFarm, controller: str, directory: str, nodes: dict[str, 
         for node in nodes:
             farm.ssh(
                 node,
-                f"rm -rf {_DROP_IN} {_FILES}; systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker",
+                f"rm -rf {_DROP_IN} {_FILES}; systemctl daemon-reload; "
+                "systemctl reset-failed docker; systemctl restart docker",
             )
 
 

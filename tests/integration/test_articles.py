@@ -48,7 +48,8 @@ def traces(farm: LiveFarm) -> Iterator[None]:
         farm.module(host, "docker_listener", state="absent")
         farm.ssh(
             host,
-            "rm -f /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker; docker system prune -af --volumes",
+            "rm -f /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker; "
+            "docker system prune -af --volumes",
         )
     farm.module(ARM, "binfmt", state="absent", platforms=["linux/arm64"])
 

@@ -216,7 +216,8 @@ def test_a_run_that_was_killed_before_the_restart_is_finished(
     # Exactly what such a run leaves: new files, an engine that has not read them.
     farm.ssh(
         NODE,
-        f"sed -i 's/:2376/:2399/' {DROP_IN}; systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker; "
+        f"sed -i 's/:2376/:2399/' {DROP_IN}; systemctl daemon-reload; "
+        "systemctl reset-failed docker; systemctl restart docker; "
         f"sed -i 's/:2399/:2376/' {DROP_IN}",
     )
     predicted = farm.module(NODE, "docker_listener", check=True, **tls)
