@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from demo import hosts, install_collection, step, variables
+from demo import IMAGE, hosts, install_collection, step
 
 from ansible_runs import LiveFarm  # isort: skip  (demo has set the path to it)
 
@@ -43,15 +43,15 @@ def main() -> int:
     step("Booting and provisioning a farm of a controller and two nodes")
     live = LiveFarm.start("bench", hosts(arm64=False), install_collection())
     try:
-        live.playbook("buildfarm.multiarch.site", variables=variables(live)).expect_success()
-        again = live.playbook("buildfarm.multiarch.site", variables=variables(live)).expect_success()
+        live.playbook("buildfarm.multiarch.site", variables=live.variables(IMAGE)).expect_success()
+        again = live.playbook("buildfarm.multiarch.site", variables=live.variables(IMAGE)).expect_success()
         if again.changed:
             raise OSError(f"the second run is not idle: {again.changed}")
         step(f"site.yml with nothing to do against ansible -m ping, {ROUNDS} times in turn")
         with tempfile.TemporaryDirectory() as folder:
             inventory, extra = Path(folder) / "inventory.json", Path(folder) / "variables.json"
             inventory.write_text(json.dumps(live.inventory()))
-            extra.write_text(json.dumps(variables(live)))
+            extra.write_text(json.dumps(live.variables(IMAGE)))
             tools = Path(sys.executable).parent
             site = [
                 str(tools / "ansible-playbook"),

@@ -16,17 +16,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT / "tests/integration"), str(CHECKOUT / "tests/farm")]
 
 import cache
-import seed
 from ansible_runs import LiveFarm, Run
 from hosts import Host
 
-PLATFORMS = ["linux/amd64", "linux/arm64"]
+IMAGE = "demo/hello:latest"
 WORK = CHECKOUT / ".build/demo"
 
 
@@ -50,26 +48,6 @@ def install_collection() -> Path:
     return WORK / "collections"
 
 
-def variables(live: LiveFarm) -> dict[str, Any]:
-    """What a user of this farm writes into group_vars: a registry of one's own instead of Docker Hub."""
-    return {
-        "farm_platforms": PLATFORMS,
-        "farm_driver_opts": {"image": f"{live.registry}/{seed.BUILDKIT}", "network": "host"},
-        "farm_buildkitd_config": f'[registry."{live.registry}"]\n  http = true\n',
-        "listener_daemon_config": {"insecure-registries": [live.registry]},
-        "emulators_image": f"{live.registry}/{seed.EMULATOR}",
-        "images_list": [
-            {
-                "name": f"{live.registry}/demo/hello:latest",
-                "source": str(CHECKOUT / "examples/hello"),
-                "context": "/srv/hello",
-                "build_args": {"REGISTRY": f"{live.registry}/library"},
-                "run": {"command": ["/hello"], "expected_regex": "^hello from {platform} on "},
-            }
-        ],
-    }
-
-
 def step(message: str) -> None:
     """Say what begins."""
     print(f"\n\033[1m==> {message}\033[0m" if sys.stdout.isatty() else f"\n==> {message}", flush=True)
@@ -78,7 +56,7 @@ def step(message: str) -> None:
 def run_all(live: LiveFarm) -> tuple[Run, Run]:
     """Provision, then build and verify; the playbooks' own output is shown as they run."""
     names = ("buildfarm.multiarch.site", "buildfarm.multiarch.build")
-    site, build = (live.playbook(name, variables=variables(live), show=True) for name in names)
+    site, build = (live.playbook(name, variables=live.variables(IMAGE), show=True) for name in names)
     return site, build
 
 

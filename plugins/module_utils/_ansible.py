@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from typing import Any, Callable, Dict, Mapping, Union
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ._errors import FarmError
 from ._plan import Outcome
@@ -17,16 +17,6 @@ from ._runner import Runner, run
 
 #: The logic of a module: (parameters, check mode, runner) to its outcome, or to the values of an info module.
 Logic = Callable[[Dict[str, Any], bool, Runner], Union[Outcome, Mapping[str, Any]]]
-
-
-class MissingLibrary(FarmError):
-    """A Python library of the controller is not installed.
-
-    :param library: its name on PyPI.
-    """
-
-    def __init__(self, library: str, exc: ImportError) -> None:
-        super().__init__(missing_required_lib(library), exception=str(exc))
 
 
 def main(argument_spec: Dict[str, Any], logic: Logic, **module_options: Any) -> None:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(CHECKOUT / "tests/farm"))
+import farm as farms
+import seed
+from hosts import Host
 
-import farm as farms  # noqa: E402  (the farm is a program of its own, not an installed package)
-import seed  # noqa: E402
-from hosts import Host  # noqa: E402
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,28 @@ class LiveFarm:
             for group, hosts in groups.items()
         }
         return whole
+
+    def variables(self, image: str) -> dict[str, Any]:
+        """What a user of this farm writes into group_vars: a registry of one's own instead of Docker Hub.
+
+        :param image: repository and tag of the hello image.
+        """
+        return {
+            "farm_platforms": ["linux/amd64", "linux/arm64"],
+            "farm_driver_opts": {"image": f"{self.registry}/{seed.BUILDKIT}", "network": "host"},
+            "farm_buildkitd_config": f'[registry."{self.registry}"]\n  http = true\n',
+            "listener_daemon_config": {"insecure-registries": [self.registry]},
+            "emulators_image": f"{self.registry}/{seed.EMULATOR}",
+            "images_list": [
+                {
+                    "name": f"{self.registry}/{image}",
+                    "source": str(CHECKOUT / "examples/hello"),
+                    "context": "/srv/hello",
+                    "build_args": {"REGISTRY": f"{self.registry}/library"},
+                    "run": {"command": ["/hello"], "expected_regex": "^hello from {platform} on .*"},
+                }
+            ],
+        }
 
     def environment(self) -> dict[str, str]:
         """Ansible's settings for these runs."""

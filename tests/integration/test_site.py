@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-import seed
-from ansible_runs import CHECKOUT, LiveFarm, Run
+from ansible_runs import LiveFarm, Run
 
 GROUPS = {"buildx_controllers": {"barectl": None}, "buildx_nodes": {"bare1": None, "bare2": None}}
 #: What a run may write without changing the host: its own logs, caches and temporary files.
@@ -21,22 +20,7 @@ PASSING = "/var/log|/var/cache|/var/lib/systemd|/root/.ansible|/var/lib/apt/peri
 @pytest.fixture(scope="module")
 def variables(farm: LiveFarm) -> dict[str, Any]:
     """What the user of this farm declares."""
-    return {
-        "farm_platforms": ["linux/amd64", "linux/arm64"],
-        "farm_driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
-        "farm_buildkitd_config": f'[registry."{farm.registry}"]\n  http = true\n',
-        "listener_daemon_config": {"insecure-registries": [farm.registry]},
-        "emulators_image": f"{farm.registry}/{seed.EMULATOR}",
-        "images_list": [
-            {
-                "name": f"{farm.registry}/site/hello:latest",
-                "source": str(CHECKOUT / "examples/hello"),
-                "context": "/srv/hello",
-                "build_args": {"REGISTRY": f"{farm.registry}/library"},
-                "run": {"command": ["/hello"], "expected_regex": "hello from {platform} on .*"},
-            }
-        ],
-    }
+    return farm.variables("site/hello:latest")
 
 
 def play(farm: LiveFarm, name: str, variables: dict[str, Any], check: bool = False) -> Run:
