@@ -27,7 +27,7 @@ from ._buildx import Buildx, Inspection, parse_inspect
 from ._containers import read_container
 from ._contexts import ContextStore, config_dir
 from ._endpoints import Endpoint
-from ._engine import probe_all
+from ._engine import conversation, each_within, platform_of, unanswered
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
 from ._runner import CommandError, Runner
@@ -226,28 +226,39 @@ def _nodes_to_see(declared: Declaration, instance: Optional[Instance]) -> Tuple[
 
 
 def _look_at_engines(places: Mapping[Place, Sequence[Node]], site: Site) -> Dict[Place, Found]:
+    """Look at the engines of places, each over one connection: a handshake costs more than all that is asked."""
     endpoints: Dict[str, Endpoint] = {}
+    for _name, text in places:
+        try:
+            endpoints.setdefault(text, Endpoint.parse(text))
+        except FarmError as exc:
+            site.unreachable[text] = exc.message
+    open_ones = [text for text in endpoints if text not in site.unreachable]
+
+    def visit(text: str) -> Dict[Place, Found]:
+        endpoint, seen = endpoints[text], {}
+        try:
+            with conversation(endpoint, site.contexts, site.timeout) as engine:
+                native = platform_of(engine.version())
+                for place in (place for place in places if place[1] == text):
+                    try:
+                        container = read_container(engine, endpoint, places[place])
+                        seen[place] = Found(known=True, native=native, container=container)
+                    except FarmError as exc:
+                        seen[place] = Found(known=True, native=native, error=exc.message)
+        except FarmError as exc:
+            site.unreachable[text] = exc.message
+        return seen
+
     found: Dict[Place, Found] = {}
+    for text, seen in zip(open_ones, each_within(site.timeout, open_ones, visit)):
+        if seen is None:
+            site.unreachable[text] = unanswered(endpoints[text], site.timeout)
+        found.update(seen or {})
     for place in places:
-        try:
-            endpoints.setdefault(place[1], Endpoint.parse(place[1]))
-        except FarmError as exc:
-            found[place] = Found(known=True, error=exc.message)
-    fresh = [text for text in endpoints if text not in site.unreachable]
-    engines = dict(zip(fresh, probe_all([endpoints[text] for text in fresh], site.contexts, site.timeout)))
-    site.unreachable.update({text: engine.error for text, engine in engines.items() if engine.error})
-
-    def see(place: Place) -> Found:
         if place[1] in site.unreachable:
-            return Found(known=True, error=site.unreachable[place[1]])
-        try:
-            container = read_container(endpoints[place[1]], site.contexts, places[place], site.timeout)
-        except FarmError as exc:
-            return Found(known=True, error=exc.message)
-        return Found(known=True, native=engines[place[1]].platform, container=container)
-
-    open_places = [place for place in places if place not in found]
-    return {**found, **dict(zip(open_places, in_parallel(open_places, see)))}
+            found[place] = Found(known=True, error=site.unreachable[place[1]])
+    return found
 
 
 def _look_at_sockets(places: Mapping[Place, Sequence[Node]], site: Site) -> Dict[Place, Found]:

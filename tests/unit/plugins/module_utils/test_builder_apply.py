@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers im
     Container,
     declared_env,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine import EngineInfo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Store, StoreConflict
 
@@ -101,13 +100,14 @@ class World:
             lines.append("")
         return "\n".join(lines)
 
-    def probe_all(self, endpoints, _contexts, _timeout):
-        return tuple(
-            EngineInfo(endpoint, error=f"engine {endpoint}: no answer")
-            if endpoint.text in self.dead
-            else EngineInfo(endpoint, reachable=True, platform=Platform("linux", "amd64"))
-            for endpoint in endpoints
-        )
+    @contextmanager
+    def conversation(self, endpoint, _contexts, _timeout):
+        if endpoint.text in self.dead:
+            raise FarmError(f"engine {endpoint}: no answer")
+        yield self
+
+    def version(self):
+        return {"Os": "linux", "Arch": "amd64"}
 
     def call(self, *nodes, check=False, **params):
         given = [{**NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
@@ -119,9 +119,9 @@ class World:
 def world(tmp_path, monkeypatch):
     monkeypatch.delenv("BUILDX_CONFIG", raising=False)
     at = World(tmp_path)
-    monkeypatch.setattr(_builder_look, "probe_all", at.probe_all)
+    monkeypatch.setattr(_builder_look, "conversation", at.conversation)
     monkeypatch.setattr(
-        _builder_look, "read_container", lambda end, _c, nodes, _t: at.containers.get((end.text, nodes[0].container))
+        _builder_look, "read_container", lambda _engine, end, nodes: at.containers.get((end.text, nodes[0].container))
     )
     monkeypatch.setattr(
         _builder_apply, "remove_container", lambda end, _c, name: at.containers.pop((end.text, name), None)
