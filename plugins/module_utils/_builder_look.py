@@ -89,9 +89,10 @@ def _report(name: str, site: Site) -> Dict[str, Any]:
     return {**describe(instance, look(instance.name, instance.driver, instance.nodes, site)), "error": None}
 
 
-def observe(declared: Declaration, site: Site, probe: bool = True) -> Observation:
+def observe(declared: Declaration, site: Site, probe: bool = True, ask: bool = True) -> Observation:
     """Look at a builder's definition and, unless told not to, at all nodes that it has or shall have, in parallel.
 
+    :param ask: whether the BuildKits that run are asked as well, see ``look``.
     :raises FarmError: the definition cannot be read.
     """
     store = site.store
@@ -106,9 +107,9 @@ def observe(declared: Declaration, site: Site, probe: bool = True) -> Observatio
     driver = declared.driver or (instance.driver if instance else "docker-container")
     places: Mapping[Place, Found] = {}
     if probe:
-        places = look(declared.name, driver, nodes, site)
+        places = look(declared.name, driver, nodes, site, ask)
         if instance is not None and instance.driver != driver:
-            places = {**look(declared.name, instance.driver, instance.nodes, site), **places}
+            places = {**look(declared.name, instance.driver, instance.nodes, site, ask), **places}
     return Observation(
         path=str(store.path(declared.name)),
         content=content,
@@ -121,23 +122,25 @@ def observe(declared: Declaration, site: Site, probe: bool = True) -> Observatio
     )
 
 
-def look(builder: str, driver: str, nodes: Sequence[Node], site: Site) -> Dict[Place, Found]:
+def look(builder: str, driver: str, nodes: Sequence[Node], site: Site, ask: bool = True) -> Dict[Place, Found]:
     """Look at nodes in parallel, never longer than the time limits of the site.
 
     :param nodes: several with one name and endpoint are definitions of the same node.
+    :param ask: False leaves BuildKit in containers alone. It is asked by starting a program in each container, which
+        takes engines more work than all the rest.
     """
     places: Dict[Place, List[Node]] = {}
     for node in nodes:
         places.setdefault((node.name, node.endpoint), []).append(node)
     if driver == "docker-container":
         found = _look_at_engines(places, site)
-        ask = [nodes[-1] for place, nodes in places.items() if found[place].container and not found[place].error]
-        ask = [replace(node, driver_opts=None) for node in ask if runs(found[(node.name, node.endpoint)])]
+        running = [place for place in places if ask and runs(found[place])]
+        asked = [replace(places[place][-1], driver_opts=None) for place in running]
     else:
         found = _look_at_sockets(places, site) if driver == "remote" else {place: Found() for place in places}
-        ask = [nodes[-1] for place, nodes in places.items() if not found[place].error]
-    inspection = inspect(builder, driver, ask, site)
-    for node in ask:
+        asked = [nodes[-1] for place, nodes in places.items() if not found[place].error]
+    inspection = inspect(builder, driver, asked, site)
+    for node in asked:
         found[(node.name, node.endpoint)] = with_status(found[(node.name, node.endpoint)], node, driver, inspection)
     return found
 

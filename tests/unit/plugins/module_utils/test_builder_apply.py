@@ -157,12 +157,16 @@ def test_create_change_stop_and_remove(world):
     assert (world.containers, world.volumes, world.store.names()) == ({}, set(), ())
 
 
-def test_a_run_that_changes_nothing_asks_buildx_once_and_takes_no_lock(world):
-    world.call({}, B)
+@pytest.mark.parametrize(
+    "pins, platforms, ran", [([], None, []), (["linux/arm64"], ["linux/arm64"], []), ([], ["linux/386"], ["inspect"])]
+)
+def test_a_run_that_changes_nothing_asks_buildkit_where_no_pin_tells_and_takes_no_lock(world, pins, platforms, ran):
+    nodes = [{"platforms": pins}, B]
+    world.call(*nodes, platforms=platforms)
     os.unlink(world.config / "buildx/.multiarch.farm.lock")
     world.ran.clear()
-    world.call({}, B)
-    assert world.ran == ["inspect"]
+    assert not world.call(*nodes, platforms=platforms)["changed"]
+    assert world.ran == ran
     assert not (world.config / "buildx/.multiarch.farm.lock").exists()
 
 
