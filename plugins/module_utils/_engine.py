@@ -36,6 +36,15 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 _MAXIMUM_ANSWER = 1 << 20
+#: RFC 4514's abbreviations of what subjects consist of.
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
 #: Seconds that finding the reason of a failure may take.
 _PATIENCE = 10.0
 
@@ -48,10 +57,15 @@ class EngineInfo:
     :ivar os: ``linux`` or ``windows``.
     :ivar architecture: as platforms name it, ``arm64`` for example.
     :ivar tls: ``none``; ``server`` where the engine takes clients without a certificate; ``mutual``.
-    :ivar certificate_expires: of the engine's certificate, ISO 8601 in UTC; None without TLS or without verification.
+    :ivar tls_verified: whether the engine's certificate was verified; None without TLS.
+    :ivar certificate_subject: of the engine's certificate, ``CN=arm1`` for example; None as the following two without
+        TLS or without verification.
+    :ivar certificate_expires: ISO 8601 in UTC.
+    :ivar certificate_days_left: whole days until then.
     :ivar error: one sentence naming the endpoint, None where it was reached.
-    :ivar error_kind: ``answer``, ``context``, ``files``, ``name``, ``refused``, ``socket``, ``ssh``, ``timeout``,
-        ``tls``, ``unreachable`` or ``unresolved``.
+    :ivar error_kind: ``answer``, ``client_certificate``, ``context``, ``expired``, ``files``, ``name``,
+        ``not_yet_valid``, ``refused``, ``socket``, ``ssh``, ``timeout``, ``tls``, ``unreachable``, ``unresolved`` or
+        ``untrusted``.
     """
 
     endpoint: Endpoint
@@ -62,7 +76,10 @@ class EngineInfo:
     architecture: Optional[str] = None
     platform: Optional[Platform] = None
     tls: Optional[str] = None
+    tls_verified: Optional[bool] = None
+    certificate_subject: Optional[str] = None
     certificate_expires: Optional[str] = None
+    certificate_days_left: Optional[int] = None
     error: Optional[str] = None
     error_kind: Optional[str] = None
 
@@ -228,7 +245,9 @@ def _probe(
         route = resolve(endpoint, store, tls)
         with contextlib.ExitStack() as cleanup:
             connection = open_connection(route, deadline, cleanup)
-            info = replace(info, tls="none" if route.tls is None else "mutual", certificate_expires=_expiry(connection))
+            info = replace(info, tls="none" if route.tls is None else "mutual")
+            if route.tls is not None:
+                info = replace(info, tls_verified=route.verify, **_certificate(connection))
             info = replace(info, **_facts(Conversation(connection).version()))
         if route.tls is not None and _takes_anyone(route, deadline):
             info = replace(info, tls="server")
@@ -237,7 +256,8 @@ def _probe(
         return _failure(endpoint, Unreachable("context", exc.message))
     except (OSError, http.client.HTTPException, Unreachable) as exc:
         reason = reason_of(exc, route, timeout, trusted=info.tls is not None)
-        return replace(_failure(endpoint, reason, route.url), certificate_expires=info.certificate_expires)
+        failure = _failure(endpoint, reason, route.url)
+        return replace(info, tls=None, error=failure.error, error_kind=failure.error_kind)
 
 
 def _failure(endpoint: Endpoint, reason: Unreachable, url: Optional[Endpoint] = None) -> EngineInfo:
@@ -259,12 +279,18 @@ def _facts(version: Mapping[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _expiry(connection: http.client.HTTPConnection) -> Optional[str]:
+def _certificate(connection: http.client.HTTPConnection) -> Dict[str, Any]:
+    """Return what the engine's certificate says, nothing where it was not verified: Python does not parse it then."""
     certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
     if not certificate:
-        return None
+        return {}
     seconds = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    names = [pair for part in certificate.get("subject", ()) for pair in part]
+    return {
+        "certificate_subject": ", ".join(f"{_SHORT.get(name, name)}={value}" for name, value in names),
+        "certificate_expires": datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "certificate_days_left": int((seconds - time.time()) // 86400),
+    }
 
 
 def _takes_anyone(route: Route, deadline: float) -> bool:
