@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ._contexts import read_config
 from ._errors import FarmError
 from ._platforms import Platform
 from ._runner import CommandError, Result, Runner, checked
@@ -99,11 +100,13 @@ class Buildx:
 def plugin_directories(docker_config: Path) -> Tuple[Path, ...]:
     """Return where the docker CLI looks for plugins, in its order.
 
-    Source: docker/cli ``cli-plugins/manager``.
+    Source: docker/cli ``cli-plugins/manager``, the same from Docker 19.03 to 29.
 
-    :param docker_config: its configuration directory.
+    :param docker_config: its configuration directory, whose ``config.json`` may name further ones.
+    :raises FarmError: that file cannot be read.
     """
-    return (docker_config / "cli-plugins", *map(Path, _SYSTEM_DIRECTORIES))
+    extra = read_config(docker_config).get("cliPluginsExtraDirs") or ()
+    return (*map(Path, extra), docker_config / "cli-plugins", *map(Path, _SYSTEM_DIRECTORIES))
 
 
 def parse_version(text: str) -> Version:

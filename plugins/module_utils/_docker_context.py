@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ._contexts import TLS_NAMES, ContextStore, TlsFiles, config_dir
+from ._contexts import TLS_NAMES, ContextStore, TlsFiles, config_dir, read_config
 from ._endpoints import PLAIN_PORT, TLS_PORT, Endpoint, context_name
 from ._errors import FarmError
 from ._files import read_bytes, write_together
@@ -221,12 +221,8 @@ def _refuse_builders(names: List[str], builders: Store) -> None:
 
 def _refuse_current(store: ContextStore, name: str) -> None:
     """Refuse to remove the context that the docker CLI uses by default: without it every docker command fails."""
-    path = store.config_dir / "config.json"
-    try:
-        current = json.loads(_content(path) or b"{}").get("currentContext")
-    except (ValueError, AttributeError) as exc:
-        raise FarmError(f"{path}: not docker's configuration ({exc}); repair it") from exc
-    if current == name:
+    if read_config(store.config_dir).get("currentContext") == name:
+        path = store.config_dir / "config.json"
         raise FarmError(f"context {name!r} is docker's current one ({path}); run 'docker context use default' first")
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""buildx itself, a plugin of the docker CLI: found, installed from a file or a URL, removed.
+"""buildx itself, a plugin of the docker CLI: found, installed, kept at a version, removed.
 
 Source of the directories and of the metadata command: docker/cli ``cli-plugins/manager``.
 """
@@ -10,28 +10,30 @@ Source of the directories and of the metadata command: docker/cli ``cli-plugins/
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import tempfile
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
-from urllib.parse import urlsplit
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ._buildx import PLUGIN as NAME
 from ._buildx import Version, format_version, plugin_directories
-from ._contexts import config_dir
+from ._contexts import config_dir, read_config
 from ._errors import FarmError
+from ._files import write_atomically
 from ._plan import Outcome
+from ._plugin_source import Source, checksum_of, declared, described, fetch, with_checksum
 from ._runner import CommandError, Runner
 
-_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
-_CHUNK = 1 << 20
+_CLI_VERSION = re.compile(r"Docker version (\d+)\.(\d+)")
+#: The first docker CLI that takes plugins marked experimental without being told to: its release notes, "CLI
+#: experimental features are now enabled by default".
+_CLI_WITHOUT_SWITCH = (20, 10)
+
+Action = Tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,13 @@ class Plugin:
     :ivar path: of the file, links not followed.
     :ivar version: as it says itself, ``v0.13.1`` or ``0.13.1+ds1`` for example.
     :ivar revision: of its sources, or its packager's own version; empty where it does not say one.
+    :ivar experimental: whether it asks the CLI to be run only with experimental features.
     """
 
     path: str
     version: str
     revision: str
+    experimental: bool = False
 
     def as_dict(self, source: Optional[str] = None) -> Dict[str, Any]:
         """Return the values as JSON types.
@@ -60,55 +64,37 @@ class Plugin:
             "source": source,
         }
 
+    def is_release(self, release: str) -> bool:
+        """Say whether it is a release; a packager's suffix (``+ds1``) makes no difference."""
+        return self.version.lstrip("v").partition("+")[0] == release
 
-@dataclass(frozen=True)
-class Source:
-    """Where a plugin is to be installed from.
-
-    :ivar location: a URL, or a path on this host.
-    :ivar checksum: what its content has to be.
-    :ivar timeout: seconds that a server may let pass without sending anything.
-    """
-
-    location: str
-    checksum: str
-    timeout: float
-
-    @property
-    def is_url(self) -> bool:
-        """Whether it has to be downloaded."""
-        return "://" in self.location
-
-    def __str__(self) -> str:
-        """Return the location without a URL's password and query, either of which may be a secret."""
-        if not self.is_url:
-            return self.location
-        parts = urlsplit(self.location)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    def is_at_least(self, minimum: Version) -> bool:
+        """Say whether it is as new as that; a build without a version counts as the newest."""
+        found = parse_version(self.version)
+        return found is None or found >= minimum
 
 
 def run_module(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     """The logic of the module ``buildx_plugin``."""
-    version = params["version"]
-    if version is not None and parse_version(version) is None:
-        raise FarmError(f"version {version!r}: wanted a form like 0.13 or 0.13.1")
-    at = _destination(params)
+    at, minimum = _destination(params), _minimum(params)
     if params["state"] == "absent":
         return _remove(at, check_mode)
-    source = _source(params)
+    source = declared(params)
     if source is None:
-        return _require(at, params, runner)
-    return _install(at, source, version, check_mode, runner)
+        return _kept(_required(minimum, params, runner), params, check_mode, runner)
+    sufficient = _sufficient(source, minimum, params, runner)
+    if sufficient is not None:
+        return _kept(sufficient, params, check_mode, runner)
+    return _install(at, with_checksum(source, params), minimum, params, check_mode, runner)
 
 
 def find(params: Mapping[str, Any], runner: Runner) -> Optional[Plugin]:
-    """Return the plugin that the docker CLI uses: the first one that runs, in the order of its directories.
+    """Return the plugin at option ``path``, or else the one that the docker CLI uses; None if there is none that runs.
 
-    :param params: a module's parameters; ``docker_config`` counts.
+    :param params: a module's parameters; ``path`` and ``docker_config`` count.
     """
-    directories = plugin_directories(config_dir(params))
-    plugins = (inspect(directory / NAME, runner) for directory in directories)
-    return next((plugin for plugin in plugins if plugin is not None), None)
+    path = _first(params)
+    return inspect(path, runner) if path else None
 
 
 def inspect(path: Path, runner: Runner) -> Optional[Plugin]:
@@ -116,34 +102,18 @@ def inspect(path: Path, runner: Runner) -> Optional[Plugin]:
     if not os.access(path, os.X_OK):
         return None
     try:
-        version = str(json.loads(runner([str(path), "docker-cli-plugin-metadata"], timeout=30).stdout)["Version"])
+        metadata = json.loads(runner([str(path), "docker-cli-plugin-metadata"], timeout=30).stdout)
         said = runner([str(path), "version"], timeout=30).stdout.split()
-    except (CommandError, ValueError, KeyError, TypeError):
+        revision = said[2] if len(said) > 2 else ""
+        return Plugin(str(path), str(metadata["Version"]), revision, bool(metadata.get("Experimental")))
+    except (CommandError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Plugin(str(path), version, said[2] if len(said) > 2 else "")
 
 
 def parse_version(text: str) -> Optional[Version]:
     """Read a version such as ``v0.13.1`` or ``0.13.1+ds1``; None for a build that has none."""
     match = _VERSION.match(text)
     return (int(match.group(1)), int(match.group(2)), int(match.group(3) or 0)) if match else None
-
-
-def checksum_of(path: Path) -> Optional[str]:
-    """Return a file's checksum, ``sha256:`` and hexadecimal digits; None where there is no file.
-
-    :raises FarmError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                digest.update(chunk)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as exc:
-        raise FarmError(f"{path}: cannot be read: {exc.strerror}") from exc
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _destination(params: Mapping[str, Any]) -> Path:
@@ -155,84 +125,108 @@ def _destination(params: Mapping[str, Any]) -> Path:
     return path
 
 
-def _source(params: Mapping[str, Any]) -> Optional[Source]:
-    """Return what is declared to be installed; None where any plugin will do."""
-    url, src, wanted = params["url"], params["src"], params["checksum"]
-    if wanted is not None and not _CHECKSUM.match(wanted):
-        raise FarmError(f"checksum {wanted!r}: wanted sha256: and 64 hexadecimal digits in lower case")
-    if url is not None:
-        source = Source(url, wanted or "", params["timeout"])
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise FarmError(f"url {source}: wanted http or https; a file on this host is given as src")
-        if wanted is None:
-            raise FarmError(f"url {source}: a download needs the checksum of what is wanted; give it as sha256:HEX")
-        return source
-    if src is None:
-        return None
-    found = checksum_of(Path(src))
-    if found is None:
-        raise FarmError(f"src {src!r}: there is no such file on this host; copy it there first")
-    return Source(src, wanted or found, params["timeout"])
+def _minimum(params: Mapping[str, Any]) -> Optional[Version]:
+    text = params["minimum_version"]
+    minimum = parse_version(text) if text is not None else None
+    if text is not None and minimum is None:
+        raise FarmError(f"minimum_version {text!r}: wanted a form like 0.13 or 0.13.1")
+    return minimum
 
 
-def _require(at: Path, params: Mapping[str, Any], runner: Runner) -> Outcome:
+def _candidates(params: Mapping[str, Any]) -> List[Path]:
+    """Return where the plugin may be, in the order in which the docker CLI looks."""
+    if params["path"] is not None:
+        return [_destination(params)]
+    return [directory / NAME for directory in plugin_directories(config_dir(params))]
+
+
+def _first(params: Mapping[str, Any]) -> Optional[Path]:
+    """Return the file that decides: the docker CLI takes the first one there is, and no other if that does not run."""
+    return next((path for path in _candidates(params) if path.exists()), None)
+
+
+def _required(minimum: Optional[Version], params: Mapping[str, Any], runner: Runner) -> Plugin:
     """Find a plugin that the distribution or someone else installed."""
-    plugin = find(params, runner) if params["path"] is None else inspect(at, runner)
-    if plugin is None:
-        where = str(at) if params["path"] else ", ".join(map(str, plugin_directories(config_dir(params))))
+    path, plugin = _first(params), find(params, runner)
+    if path is not None and plugin is None:
         raise FarmError(
-            f"buildx is not installed here: no {NAME} that runs in {where}; install the package docker-buildx"
-            " (docker-buildx-plugin from Docker's own repository), or give url and checksum, or src"
+            f"{path}: {described(path)}, and no docker CLI plugin that runs on this host; docker looks no further;"
+            " remove it, or install another in its place"
         )
-    _require_version(plugin.path, plugin, params["version"])
-    found = plugin.as_dict()
-    state = {"path": plugin.path, "checksum": found["checksum"]}
-    return Outcome(state, state, values={"plugin": found})
+    if plugin is None:
+        raise FarmError(
+            f"buildx is not installed here: no {NAME} in {', '.join(str(at.parent) for at in _candidates(params))};"
+            " install the package docker-buildx (docker-buildx-plugin from Docker's own repository), or give release,"
+            " url, src or build"
+        )
+    _require_version(plugin.path, plugin, minimum)
+    return plugin
 
 
-def _install(at: Path, source: Source, version: Optional[str], check_mode: bool, runner: Runner) -> Outcome:
+def _sufficient(
+    source: Source, minimum: Optional[Version], params: Mapping[str, Any], runner: Runner
+) -> Optional[Plugin]:
+    """Return the plugin that makes the source needless; None as well where the source's checksum is to decide."""
+    if minimum is None and source.checksum:
+        return None
+    plugin = find(params, runner)
+    if plugin is None:
+        return None
+    if minimum is not None:
+        return plugin if plugin.is_at_least(minimum) else None
+    return plugin if not source.release or plugin.is_release(source.release) else None
+
+
+def _kept(plugin: Plugin, params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
+    state = {"path": plugin.path, "checksum": checksum_of(Path(plugin.path))}
+    return _finished(Outcome(state, state), plugin, None, params, check_mode, runner)
+
+
+def _install(
+    at: Path,
+    source: Source,
+    minimum: Optional[Version],
+    params: Mapping[str, Any],
+    check_mode: bool,
+    runner: Runner,
+) -> Outcome:
     before = _state(at)
-    after = {"path": str(at), "checksum": source.checksum, "mode": "0755"}
-    actions: List[Tuple[str, ...]] = []
-    if before.get("checksum") != source.checksum:
-        actions = [("download", str(source))] if source.is_url else []
-        actions.append(("write", str(at)))
+    content = {"checksum": source.checksum} if source.checksum else {"source": str(source)}
+    after = {"path": str(at), "mode": "0755", **content}
+    actions: List[Action] = []
+    if "source" in content or before.get("checksum") != source.checksum:
+        actions = [*source.actions, ("write", str(at))]
     elif before != after:
         actions = [("chmod", "0755", str(at))]
+    planned = Outcome(before, after, actions, warnings=_clashes(at, bool(actions), params))
     if actions and check_mode:
-        plugin = {"path": str(at), "version": None, "revision": None, "checksum": source.checksum}
-        return Outcome(before, after, actions, {"plugin": {**plugin, "source": str(source)}})
+        plugin = {"path": str(at), "version": None, "revision": None, "checksum": source.checksum or None}
+        return replace(planned, values={"plugin": {**plugin, "source": str(source)}})
     try:
         if actions and actions[0][0] == "chmod":
             at.chmod(0o755)
         elif actions:
-            _write(at, source, version, runner)
+            _write(at, source, minimum, params, runner)
     except OSError as exc:
         raise FarmError(f"{at}: cannot be written: {exc.strerror}") from exc
-    installed = _checked(str(at), at, version, runner)
-    return Outcome(before, after, actions, {"plugin": installed.as_dict(str(source) if actions else None)})
+    installed = _checked(str(at), at, source, minimum, runner)
+    return _finished(planned, installed, str(source) if actions else None, params, check_mode, runner)
 
 
-def _write(at: Path, source: Source, version: Optional[str], runner: Runner) -> None:
-    """Put a plugin into its place in one step, once it has the checksum and has run here.
+def _write(at: Path, source: Source, minimum: Optional[Version], params: Mapping[str, Any], runner: Runner) -> None:
+    """Put a plugin into its place in one step, once it is what is wanted and has run here.
 
     :raises FarmError: it could not be had, is another file, or does not run; what was there stays.
     """
     at.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=at.parent, prefix=f".{NAME}.")
     try:
-        digest = hashlib.sha256()
-        with os.fdopen(handle, "wb") as stream:
-            for chunk in _content(source):
-                digest.update(chunk)
-                stream.write(chunk)
+        with os.fdopen(handle, "w+b") as stream:
+            fetch(source, stream, params, runner)
             os.fchmod(stream.fileno(), 0o755)
             stream.flush()
             os.fsync(stream.fileno())
-        found = f"sha256:{digest.hexdigest()}"
-        if found != source.checksum:
-            raise FarmError(f"{source}: its checksum is {found}, wanted {source.checksum}; nothing was changed")
-        _checked(str(source), Path(temporary), version, runner)
+        _checked(str(source), Path(temporary), source, minimum, runner)
         os.replace(temporary, at)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -240,38 +234,102 @@ def _write(at: Path, source: Source, version: Optional[str], runner: Runner) -> 
         raise
 
 
-def _content(source: Source) -> Iterator[bytes]:
-    """Read a source piece by piece; proxies are those of the environment."""
-    try:
-        opener = urllib.request.build_opener()
-        opened = opener.open(source.location, timeout=source.timeout) if source.is_url else None
-        with opened or open(source.location, "rb") as stream:
-            yield from iter(lambda: stream.read(_CHUNK), b"")
-    except urllib.error.HTTPError as exc:
-        raise FarmError(f"{source}: the server answered {exc.code} {exc.reason}; nothing was changed") from exc
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "reason", None) or exc
-        raise FarmError(f"{source}: cannot be read: {reason}; nothing was changed") from exc
-
-
-def _checked(subject: str, path: Path, version: Optional[str], runner: Runner) -> Plugin:
+def _checked(subject: str, path: Path, source: Source, minimum: Optional[Version], runner: Runner) -> Plugin:
     plugin = inspect(path, runner)
     if plugin is None:
         raise FarmError(
-            f"{subject}: this is no docker CLI plugin that runs on this host; is it made for another architecture than"
-            f" {os.uname().machine}? What was there was left"
+            f"{subject}: {described(path)}, and no docker CLI plugin that runs on this host; what was there was left"
         )
-    _require_version(subject, plugin, version)
+    if source.release and not plugin.is_release(source.release):
+        raise FarmError(
+            f"{subject}: says that it is buildx {plugin.version}, wanted release {source.release}; what was there was"
+            " left"
+        )
+    _require_version(subject, plugin, minimum)
     return plugin
 
 
-def _require_version(subject: str, plugin: Plugin, minimum: Optional[str]) -> None:
-    wanted, found = parse_version(minimum or "0.0"), parse_version(plugin.version)
-    if wanted is not None and found is not None and found < wanted:
+def _require_version(subject: str, plugin: Plugin, minimum: Optional[Version]) -> None:
+    if minimum is not None and not plugin.is_at_least(minimum):
         raise FarmError(
-            f"{subject}: buildx {plugin.version} is older than the wanted {format_version(wanted)};"
-            " upgrade its package, or give url and checksum of a newer release"
+            f"{subject}: buildx {plugin.version} is older than the wanted {format_version(minimum)};"
+            " upgrade its package, or give a newer release, url, src or build"
         )
+
+
+def _clashes(at: Path, written: bool, params: Mapping[str, Any]) -> Tuple[str, ...]:
+    """Say which other plugins stand in the way of one that is installed, or are hidden by it from now on."""
+    folders = list(plugin_directories(config_dir(params)))
+    if at.parent not in folders:
+        # For another user, whose docker looks there.
+        return ()
+    own = folders.index(at.parent)
+    others = [(place, folder / NAME) for place, folder in enumerate(folders) if (folder / NAME).exists()]
+    others = [(place, path) for place, path in others if not (at.exists() and path.samefile(at))]
+    first = [
+        f"{path}: docker finds this plugin first and does not use {at}; remove it"
+        for place, path in others
+        if place < own
+    ]
+    hidden = [f"{at} hides {path} from now on" for place, path in others if place > own and written]
+    return (*first, *hidden)
+
+
+def _finished(
+    outcome: Outcome,
+    plugin: Plugin,
+    source: Optional[str],
+    params: Mapping[str, Any],
+    check_mode: bool,
+    runner: Runner,
+) -> Outcome:
+    """Return the outcome with the plugin, and with the CLI's switch for it where an old CLI needs that."""
+    outcome = replace(outcome, values={"plugin": plugin.as_dict(source)})
+    directory = config_dir(params)
+    config = read_config(directory)
+    if not plugin.experimental or _is_switched_on(config, runner):
+        return outcome
+    path = directory / "config.json"
+    if not check_mode:
+        _switch_on(path, config)
+    return replace(
+        outcome,
+        before={**outcome.before, "experimental": config.get("experimental")},
+        after={**outcome.after, "experimental": "enabled"},
+        actions=[*outcome.actions, ("write", str(path))],
+    )
+
+
+def _is_switched_on(config: Mapping[str, Any], runner: Runner) -> bool:
+    """Say whether the docker CLI runs experimental plugins.
+
+    Source: docker/cli 19.03 ``cli/command/cli.go``; the environment wins over the configuration.
+
+    :raises FarmError: the environment says that it does not.
+    """
+    try:
+        version = _CLI_VERSION.match(runner(["docker", "--version"], timeout=30).stdout)
+    except CommandError:
+        version = None
+    if version is None or (int(version.group(1)), int(version.group(2))) >= _CLI_WITHOUT_SWITCH:
+        return True
+    chosen = os.environ.get("DOCKER_CLI_EXPERIMENTAL")
+    if chosen and chosen != "enabled":
+        raise FarmError(
+            f"{version.group()} runs this buildx only with experimental features, and DOCKER_CLI_EXPERIMENTAL in the"
+            f" environment is {chosen!r}; unset it, or set it to 'enabled'"
+        )
+    return "enabled" in (chosen, config.get("experimental"))
+
+
+def _switch_on(path: Path, config: Mapping[str, Any]) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        content = json.dumps({**config, "experimental": "enabled"}, indent="\t", ensure_ascii=False)
+        write_atomically(path, content.encode(), mode)
+    except OSError as exc:
+        raise FarmError(f"{path}: cannot be written: {exc.strerror}; buildx is installed, a new run continues") from exc
 
 
 def _remove(at: Path, check_mode: bool) -> Outcome:

@@ -88,6 +88,19 @@ def program(arch: str) -> bytes:
     return identity + header + segment + code
 
 
+def arch_of(head: bytes) -> Optional[str]:
+    """Return the architecture that an ELF file is made for, None for any other file (elf(5)).
+
+    :param head: how the file begins, 20 bytes at least.
+    """
+    if len(head) < 20 or not head.startswith(b"\x7fELF"):
+        return None
+    bits, order = 64 if head[4] == 2 else 32, ">" if head[5] == 2 else "<"
+    number = struct.unpack_from(f"{order}H", head, 18)[0]
+    known = (name for name, of in _MACHINES.items() if (of.bits, of.order, of.number) == (bits, order, number))
+    return next(known, f"an unknown architecture ({number})")
+
+
 def _directory() -> str:
     """Return a directory from which programs may be run.
 

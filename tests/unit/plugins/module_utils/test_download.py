@@ -1,0 +1,165 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _download
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._download import describe, download, shown
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._smoke_test import program
+
+CONTENT = bytes(range(256)) * 4096
+
+
+class Server(HTTPServer):
+    """Serves CONTENT as badly as it is told: one entry of ``answers`` for each request, the last for all others.
+
+    An entry is a status to refuse with, or how many bytes are sent of what was asked for.
+    """
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers = [len(CONTENT)]
+        self.requests = []
+        self.ranges = True
+        self.tag = '"1"'
+        self.url = f"http://127.0.0.1:{self.server_port}/file"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(dict(self.headers))
+        answers = self.server.answers
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if self.server.ranges else 0
+        if "If-Range" in self.headers and self.headers["If-Range"] != self.server.tag:
+            start = 0
+        if answer in (302, 404, 416, 503):
+            self.send_response(answer)
+            if answer == 302:
+                self.send_header("Location", f"http://localhost:{self.server.server_port}/other")
+            self.end_headers()
+            self.wfile.write(b"<html><title>No such thing</title>")
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("ETag", self.server.tag)
+        self.end_headers()
+        self.wfile.write(CONTENT[start : start + answer])
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(_download.time, "sleep", lambda seconds: None)
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def get(url, retries=2):
+    target = io.BytesIO()
+    download(url, target, 5, retries)
+    return target.getvalue()
+
+
+def test_what_breaks_is_taken_up_where_it_broke(server):
+    server.answers = [300_000, 503, 200_000, len(CONTENT)]
+    assert get(server.url) == CONTENT
+    assert [request.get("Range") for request in server.requests] == [
+        None,
+        "bytes=300000-",
+        "bytes=300000-",
+        "bytes=500000-",
+    ]
+    assert server.requests[-1]["If-Range"] == '"1"'
+
+
+def test_a_server_without_ranges_is_asked_for_all_of_it(server):
+    server.ranges = False
+    server.answers = [300_000, len(CONTENT)]
+    assert get(server.url) == CONTENT
+
+
+def test_another_file_meanwhile_is_begun_again(server):
+    server.answers = [300_000, len(CONTENT)]
+
+    class Changing(io.BytesIO):
+        def write(self, chunk):
+            server.tag = '"2"'
+            return super().write(chunk)
+
+    target = Changing()
+    download(server.url, target, 5, 2)
+    assert target.getvalue() == CONTENT
+
+
+def test_a_shorter_file_meanwhile_is_begun_again(server):
+    server.answers = [300_000, 416, len(CONTENT)]
+    assert get(server.url) == CONTENT
+    assert "Range" not in server.requests[2]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "answers", "requests", "message"),
+    [
+        (True, [512, 0], 4, f"512 of {len(CONTENT)} bytes came, then the connection was cut, 3 times in a row"),
+        (False, [300_000], 4, f"300000 of {len(CONTENT)} bytes came, then the connection was cut, 3 times"),
+        (True, [404], 1, "the server answered 404 Not Found with an HTML page, 'No such thing'; nothing was changed"),
+        (True, [503], 3, "the server answered 503 Service Unavailable with an HTML page, 'No such thing', 3 times"),
+    ],
+)
+def test_in_the_end_it_is_given_up(server, ranges, answers, requests, message):
+    server.ranges, server.answers = ranges, answers
+    with pytest.raises(FarmError) as caught:
+        get(server.url)
+    assert message in caught.value.message
+    assert len(server.requests) == requests
+
+
+def test_credentials_of_the_url_are_for_its_server_alone(server):
+    server.answers = [302, len(CONTENT)]
+    assert get(server.url.replace("//", "//user:p%40ss@") + "?token=x") == CONTENT
+    expected = "Basic " + base64.b64encode(b"user:p@ss").decode()
+    assert [request.get("Authorization") for request in server.requests] == [expected, None]
+
+
+def test_secrets_are_not_shown():
+    assert shown("https://user:pw@h:8/p?token=x#f") == "https://h:8/p"
+    with pytest.raises(FarmError) as caught:
+        get("http://user:pw@127.0.0.1:1/x?token=y", retries=0)
+    assert caught.value.message == "http://127.0.0.1:1/x: Connection refused; nothing was changed"
+    with pytest.raises(FarmError, match="not an address"):
+        get("http://127.0.0.1:port/x")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "an empty file"),
+        (program("arm64"), f"an executable for arm64 of {len(program('arm64'))} bytes"),
+        (program("s390x"), f"an executable for s390x of {len(program('s390x'))} bytes"),
+        (program("amd64")[:18] + b"\xff\x00", "an executable for an unknown architecture (255) of 20 bytes"),
+        (b"\n <!DOCTYPE html><head><TITLE>Sign\nin</TITLE>", "an HTML page, 'Sign\\nin'"),
+        (b"<html>", "an HTML page"),
+        (b"\x1f\x8b\x08\x00", "an archive of 4 bytes"),
+        (b"#!/bin/sh\n", "a script of 10 bytes"),
+        (b"Moved", "5 bytes that are no executable"),
+    ],
+)
+def test_what_came_is_described(content, expected):
+    assert describe(content, len(content)) == expected
