@@ -42,7 +42,7 @@ def download(url: str, target: BinaryIO, timeout: float, retries: int) -> None:
 
     :param target: open for writing; can be sought in.
     :param timeout: seconds that the server may let pass without sending anything.
-    :param retries: how often in a row it may be asked again without getting further than before.
+    :param retries: how often in a row it may be asked again without getting further than before; 0 is to ask once.
     :raises FarmError: the file could not be had as a whole.
     """
     transfer = _Transfer(url, target, timeout)
@@ -55,7 +55,7 @@ def download(url: str, target: BinaryIO, timeout: float, retries: int) -> None:
             got = target.tell()
             fruitless = 0 if got > furthest else fruitless + 1
             furthest = max(furthest, got)
-            if fruitless > retries:
+            if fruitless > retries or not retries:
                 often = f", {fruitless} times in a row" if fruitless > 1 else ""
                 raise FarmError(f"{shown(url)}: {exc}{often}; nothing was changed") from exc
         time.sleep(_PAUSE * (1 + fruitless))

@@ -178,8 +178,10 @@ def _sufficient(
 
 
 def _kept(plugin: Plugin, params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
-    state = {"path": plugin.path, "checksum": checksum_of(Path(plugin.path))}
-    return _finished(Outcome(state, state), plugin, None, params, check_mode, runner)
+    path = Path(plugin.path)
+    state = {"path": plugin.path, "checksum": checksum_of(path)}
+    found = Outcome(state, state, warnings=_clashes(path, False, params))
+    return _finished(found, plugin, None, params, check_mode, runner)
 
 
 def _install(

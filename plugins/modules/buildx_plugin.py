@@ -96,7 +96,8 @@ options:
   retries:
     description:
       - How often in a row a server is asked again that did not answer, broke off or had an error of its own, without
-        sending more than before. A download goes on where it broke off if the server can do that.
+        sending more than before. A download goes on where it broke off if the server can do that. With V(0) it is asked
+        once.
     type: int
     default: 3
 notes:

@@ -1,112 +1,245 @@
-"""buildx_plugin on a host without buildx, from the distribution's package, a file and a real web server."""
+"""buildx_plugin on hosts of three suites: packages, releases from a server that is good and bad, files, sources."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ansible_runs import LiveFarm
+import bases
+from ansible_runs import CHECKOUT, LiveFarm
 
-# An engine of bookworm, which packages no buildx, takes trixie's.
+#: bookworm has engine and CLI 20.10 and packages no buildx.
 HOST = "old1"
-PATH = "/usr/local/lib/docker/cli-plugins/docker-buildx"
+#: CLIs 26.1 and 28.5, with a packaged buildx.
+TRIXIE, FORKY = "ctl", "new1"
+SYSTEM = "/usr/local/lib/docker/cli-plugins/docker-buildx"
+PACKAGED = "/usr/libexec/docker/cli-plugins/docker-buildx"
+USER = "/root/.docker/cli-plugins/docker-buildx"
 FOLDER = "/srv/plugin-test"
+OLD, NEW = "0.13.1", "0.29.1"
 
 
 class Plugins:
-    """A host without buildx, a buildx to install there, and a web server that has it."""
+    """Releases of buildx, made of Debian's packages, and the host that serves them."""
 
-    def __init__(self, farm: LiveFarm, checksum: str) -> None:
+    def __init__(self, farm: LiveFarm, checksums: dict[str, str]) -> None:
         self.farm = farm
-        self.checksum = checksum
-        self.url = "http://127.0.0.1:8123/docker-buildx"
+        self.checksums = checksums
+        self.server = f"http://{farm.address(HOST)}:8123"
 
-    def hits(self) -> int:
-        """How often the web server was asked for the plugin."""
-        return int(self.farm.ssh(HOST, f"grep -c 'GET /docker-buildx' {FOLDER}/log || true"))
+    def url(self, fault: str, version: str = OLD, arch: str = "amd64") -> str:
+        return f"{self.server}/{fault}/v{version}/buildx-v{version}.linux-{arch}"
+
+    def checksum(self, version: str = OLD, arch: str = "amd64") -> str:
+        return self.checksums[f"v{version}/buildx-v{version}.linux-{arch}"]
+
+    def requests(self) -> list[str]:
+        """Take what the server was asked for since the last time."""
+        return self.farm.ssh(HOST, f"cat {FOLDER}/log; : > {FOLDER}/log").splitlines()
+
+    def run(self, host: str = HOST, **arguments: Any) -> dict[str, Any]:
+        return self.farm.module(host, "buildx_plugin", **arguments)
+
+    def sources(self, host: str) -> None:
+        """Put sources on a host that have no more to build than a program to hand on."""
+        get = f"from urllib.request import urlretrieve; urlretrieve('{self.url('whole')}', 'program')"
+        self.farm.ssh(
+            host,
+            f'mkdir -p {FOLDER}/sources && cd {FOLDER}/sources && python3 -c "{get}" && chmod 755 program'
+            " && echo FROM scratch > Dockerfile && echo COPY program /buildx >> Dockerfile",
+        )
+
+    def used(self, host: str = HOST) -> str:
+        """The version of the buildx that docker itself finds, nothing where it finds none."""
+        said = self.farm.ssh(host, "docker buildx version 2>/dev/null || true").split()
+        return said[1].lstrip("v").partition("+")[0] if said else ""
 
 
 @pytest.fixture(scope="module")
 def plugins(farm: LiveFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugins]:
-    """The plugin copied from a host that has the package, served on another that has none."""
-    copy: Path = tmp_path_factory.mktemp("plugin") / "docker-buildx"
-    with copy.open("wb") as stream:
-        command = farm.farm.ssh("ctl", "cat /usr/libexec/docker/cli-plugins/docker-buildx")
-        subprocess.run(command, stdout=stream, check=True)
-    farm.ssh(HOST, f"rm -rf {FOLDER} ~/.docker; mkdir -p {FOLDER}")
-    with copy.open("rb") as stream:
-        subprocess.run(farm.farm.ssh(HOST, f"cat > {FOLDER}/docker-buildx"), stdin=stream, check=True)
+    """Serve the plugins of Debian's packages as if they were releases."""
+    folder: Path = tmp_path_factory.mktemp("plugin")
+    checksums = {}
+    clean(farm)
+    farm.ssh(HOST, f"mkdir -p {FOLDER}/v{OLD} {FOLDER}/v{NEW}")
+    for suite, arch, version in [("trixie", "amd64", OLD), ("trixie", "arm64", OLD), ("forky", "amd64", NEW)]:
+        bases.unpack(suite, [f"docker-buildx:{arch}"], folder / f"{suite}-{arch}")
+        content = (folder / f"{suite}-{arch}" / PACKAGED.lstrip("/")).read_bytes()
+        name = f"v{version}/buildx-v{version}.linux-{arch}"
+        checksums[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        line = f"{checksums[name][7:]} *{Path(name).name}"
+        script = f"cat > {FOLDER}/{name}; echo '{line}' >> {FOLDER}/v{version}/checksums.txt"
+        subprocess.run(farm.farm.ssh(HOST, script), input=content, check=True)
+    server = (CHECKOUT / "tests/integration/file_server.py").read_text()
+    farm.ssh(HOST, f"cat > {FOLDER}/file_server.py", stdin=server)
     farm.ssh(
         HOST,
-        f"cd {FOLDER} && echo '#!/bin/sh' > script && (setsid python3 -u -m http.server 8123 --bind 127.0.0.1"
-        " > log 2>&1 < /dev/null & echo $! > pid) && sleep 1",
+        f"cd {FOLDER} && (setsid python3 file_server.py . 8123 >> log 2>&1 < /dev/null & echo $! > pid) && sleep 1",
     )
-    yield Plugins(farm, f"sha256:{hashlib.sha256(copy.read_bytes()).hexdigest()}")
-    farm.ssh(HOST, f"kill $(cat {FOLDER}/pid); rm -rf {FOLDER} ~/.docker {PATH}")
-    shutil.rmtree(copy.parent)
+    yield Plugins(farm, checksums)
+    farm.ssh(HOST, f"kill $(cat {FOLDER}/pid)")
+    clean(farm)
 
 
-def test_a_download_is_installed_once(plugins: Plugins) -> None:
-    arguments = {"url": f"{plugins.url}?token=secret", "checksum": plugins.checksum, "path": PATH}
-    predicted = plugins.farm.module(HOST, "buildx_plugin", check=True, **arguments)
-    assert plugins.hits() == 0
-    installed = plugins.farm.module(HOST, "buildx_plugin", **arguments)
-    for key in ("changed", "actions", "diff"):
-        assert predicted[key] == installed[key]
-    assert installed["actions"] == [["download", plugins.url], ["write", PATH]]
-    assert installed["plugin"]["version"].startswith("0.13.1") and installed["plugin"]["source"] == plugins.url
-    assert plugins.hits() == 1
-    again = plugins.farm.module(HOST, "buildx_plugin", **arguments)
-    assert (again["changed"], plugins.hits()) == (False, 1)
-    assert again["diff"]["before"] == again["diff"]["after"]
-    assert "0.13.1" in plugins.farm.ssh(HOST, "docker buildx version")
-    # The mode is part of it.
-    plugins.farm.ssh(HOST, f"chmod 600 {PATH}")
-    assert plugins.farm.module(HOST, "buildx_plugin", **arguments)["actions"] == [["chmod", "0755", PATH]]
+def clean(farm: LiveFarm) -> None:
+    for host in (HOST, TRIXIE, FORKY):
+        farm.ssh(host, f"rm -rf {FOLDER} {SYSTEM} {USER}")
+    # Where it is all there may be.
+    farm.ssh(HOST, "rm -rf ~/.docker")
 
 
-def test_a_file_is_installed_for_one_user_and_removed(plugins: Plugins) -> None:
-    arguments = {"src": f"{FOLDER}/docker-buildx", "docker_config": f"{FOLDER}/config"}
-    predicted = plugins.farm.module(HOST, "buildx_plugin", check=True, **arguments)
-    installed = plugins.farm.module(HOST, "buildx_plugin", **arguments)
-    assert predicted["diff"] == installed["diff"]
-    assert installed["plugin"]["path"] == f"{FOLDER}/config/cli-plugins/docker-buildx"
-    removed = plugins.farm.module(HOST, "buildx_plugin", state="absent", docker_config=f"{FOLDER}/config")
-    assert removed["actions"] == [["remove", f"{FOLDER}/config/cli-plugins/docker-buildx"]]
-    again = plugins.farm.module(HOST, "buildx_plugin", state="absent", docker_config=f"{FOLDER}/config")
-    assert not again["changed"]
+def test_a_release_goes_up_and_down(plugins: Plugins) -> None:
+    """On an engine's host of 20.10, which gets no experimental setting for it."""
+    mirror = f"{plugins.server}/whole"
+    plugins.requests()
+    predicted = plugins.run(check=True, release=OLD, mirror=mirror)
+    assert plugins.requests() == [f"whole v{OLD}/checksums.txt 0"]
+    results = []
+    for version in (OLD, NEW, OLD):
+        results.append(plugins.run(release=version, mirror=mirror))
+        assert results[-1]["actions"] == [["download", plugins.url("whole", version)], ["write", USER]]
+        assert results[-1]["plugin"]["checksum"] == plugins.checksum(version)
+        assert plugins.used() == version
+    assert [predicted[key] for key in ("actions", "diff")] == [results[0][key] for key in ("actions", "diff")]
+    plugins.requests()
+    again = plugins.run(release=OLD, mirror=mirror)
+    assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
+    assert plugins.requests() == []
+    assert plugins.farm.ssh(HOST, "cd ~/.docker && find . -type f").split() == ["./cli-plugins/docker-buildx"]
+    removed = plugins.run(state="absent")
+    assert removed["actions"] == [["remove", USER]] and plugins.used() == ""
+    assert not plugins.run(state="absent")["changed"]
+
+
+def test_a_bad_line_is_survived(plugins: Plugins) -> None:
+    size = int(plugins.farm.ssh(HOST, f"stat -c %s {FOLDER}/v{NEW}/buildx-v{NEW}.linux-amd64"))
+    plugins.requests()
+    plugins.run(url=plugins.url("cut", NEW), checksum=plugins.checksum(NEW), retries=1)
+    starts = [int(line.split()[-1]) for line in plugins.requests()]
+    assert starts == list(range(0, size, 20_000_000)) and len(starts) > 1
+    assert plugins.used() == NEW
+    slow = {"url": plugins.url("slow"), "checksum": plugins.checksum(), "retries": 0}
+    failed = plugins.run(fails=True, timeout=1, **slow)
+    assert "bytes came, then nothing for 1 s" in failed["msg"] and plugins.used() == NEW
+    plugins.run(timeout=10, **slow)
+    assert plugins.used() == OLD
 
 
 def test_what_does_not_fit_changes_nothing(plugins: Plugins) -> None:
-    good = {"src": f"{FOLDER}/docker-buildx", "path": PATH}
-    plugins.farm.module(HOST, "buildx_plugin", **good)
+    release = {"release": OLD, "mirror": f"{plugins.server}/whole"}
+    plugins.run(**release)
     wrong = "sha256:" + "0" * 64
     for arguments, message in [
-        ({"url": plugins.url, "path": PATH}, "needs the checksum"),
-        ({"url": plugins.url, "path": PATH, "checksum": wrong}, f"its checksum is {plugins.checksum}, wanted {wrong}"),
-        ({"url": f"{plugins.url}x", "path": PATH, "checksum": wrong}, "the server answered 404"),
-        ({"url": "http://127.0.0.1:1/x", "path": PATH, "checksum": wrong}, "Connection refused"),
-        ({"src": f"{FOLDER}/script", "path": PATH}, "no docker CLI plugin that runs on this host"),
-        ({"src": f"{FOLDER}/nothing", "path": PATH}, "there is no such file"),
-        ({**good, "version": "0.99"}, "is older than the wanted 0.99.0"),
-        ({"src": f"{FOLDER}/docker-buildx", "path": "/srv/buildx"}, "must end in /docker-buildx"),
+        (
+            {"url": plugins.url("wrong", NEW), "checksum": plugins.checksum(NEW)},
+            "what came is an executable for amd64 of ",
+        ),
+        ({"url": plugins.url("stump", NEW), "checksum": plugins.checksum(NEW), "retries": 0}, "20000000 of "),
+        ({"url": plugins.url("page"), "checksum": wrong}, "what came is an HTML page, '404 Not Found' with the check"),
+        ({"url": plugins.url("whole", "1"), "checksum": wrong}, "the server answered 404 Not Found with an HTML page"),
+        ({"url": "http://127.0.0.1:1/x", "checksum": wrong, "retries": 0}, "Connection refused"),
+        (
+            {"url": plugins.url("whole", OLD, "arm64"), "checksum": plugins.checksum(OLD, "arm64")},
+            "what came is an executable for arm64 of ",
+        ),
+        ({**release, "release": NEW, "mirror": f"{plugins.server}/page"}, "no checksum of buildx-v0.29.1.linux-amd64"),
+        ({"src": f"{FOLDER}/file_server.py"}, "and no docker CLI plugin that runs on this host"),
+        ({**release, "minimum_version": "0.99"}, "is older than the wanted 0.99.0"),
     ]:
-        failed = plugins.farm.module(HOST, "buildx_plugin", fails=True, **arguments)
+        failed = plugins.run(fails=True, **arguments)
         assert message in failed["msg"], failed["msg"]
-        assert "0.13.1" in plugins.farm.ssh(HOST, "docker buildx version")
+        assert plugins.used() == OLD
+    assert plugins.farm.ssh(HOST, "ls -A ~/.docker/cli-plugins").split() == ["docker-buildx"]
 
 
-def test_the_distributions_package_is_found(plugins: Plugins) -> None:
-    found = plugins.farm.module("ctl", "buildx_plugin", version="0.13")
-    assert (found["changed"], found["plugin"]["source"]) == (False, None)
-    assert found["plugin"]["path"] == "/usr/libexec/docker/cli-plugins/docker-buildx"
-    refused = plugins.farm.module("ctl", "buildx_plugin", version="0.14", fails=True)
-    assert "is older than the wanted 0.14.0" in refused["msg"]
-    plugins.farm.ssh(HOST, f"rm -f {PATH}")
-    missing = plugins.farm.module(HOST, "buildx_plugin", fails=True)
-    assert "install the package docker-buildx" in missing["msg"]
+def test_a_file_is_installed_for_one_user_and_removed(plugins: Plugins) -> None:
+    arguments = {"src": f"{FOLDER}/v{OLD}/buildx-v{OLD}.linux-amd64", "docker_config": f"{FOLDER}/config"}
+    at = f"{FOLDER}/config/cli-plugins/docker-buildx"
+    predicted = plugins.run(check=True, **arguments)
+    installed = plugins.run(**arguments)
+    assert predicted["diff"] == installed["diff"]
+    assert installed["plugin"]["path"] == at
+    plugins.farm.ssh(HOST, f"chmod 600 {at}")
+    assert plugins.run(**arguments)["actions"] == [["chmod", "0755", at]]
+    removed = plugins.run(state="absent", docker_config=f"{FOLDER}/config")
+    assert removed["actions"] == [["remove", at]]
+
+
+def test_sources_are_built_by_the_engine(plugins: Plugins) -> None:
+    """By engine and CLI 20.10 without any buildx, from a directory and over git; with a packaged one by 28.5.
+
+    What buildx's own Dockerfile is made from cannot be had here: this one puts out a program that is built already.
+    """
+    at = f"{FOLDER}/built/docker-buildx"
+    plugins.farm.ssh(HOST, f"rm -f {USER}")
+    for host in (HOST, FORKY):
+        plugins.sources(host)
+        arguments = {"build": f"{FOLDER}/sources", "path": at}
+        predicted = plugins.run(host, check=True, **arguments)
+        built = plugins.run(host, **arguments)
+        assert predicted["actions"] == built["actions"] == [["build", f"{FOLDER}/sources"], ["write", at]]
+        assert predicted["diff"] == built["diff"] and built["plugin"]["checksum"] == plugins.checksum()
+        assert not plugins.run(host, **arguments, minimum_version="0.13")["changed"]
+    plugins.farm.ssh(FORKY, f"rm -rf {FOLDER}")
+    plugins.farm.ssh(
+        HOST,
+        "apt-get -q update && apt-get -q -y install --no-install-recommends git && "
+        f"cd {FOLDER}/sources && git init -q . && git add . && "
+        "git -c user.name=x -c user.email=x commit -qm x && git tag v1 && "
+        f"rm {at} && git daemon --base-path={FOLDER} --export-all --detach --pid-file={FOLDER}/git",
+    )
+    try:
+        built = plugins.run(build="git://127.0.0.1/sources/.git#v1", path=at)
+        assert built["plugin"]["checksum"] == plugins.checksum()
+        failed = plugins.run(build="git://127.0.0.1/sources/.git#v2", path=at, minimum_version="0.99", fails=True)
+        assert "the engine could not build it" in failed["msg"] and "v2" in failed["stderr"]
+    finally:
+        plugins.farm.ssh(HOST, f"kill $(cat {FOLDER}/git)")
+
+
+def test_plugins_in_two_places(plugins: Plugins) -> None:
+    """What docker finds first counts, even where it does not run; the module says so."""
+    found = plugins.run(FORKY, minimum_version="0.29")
+    assert (found["changed"], found["plugin"]["path"]) == (False, PACKAGED)
+    refused = plugins.run(FORKY, minimum_version="0.99", fails=True)
+    assert "is older than the wanted 0.99.0" in refused["msg"]
+    release = {"release": OLD, "mirror": f"{plugins.server}/whole", "path": SYSTEM}
+    installed = plugins.run(FORKY, **release)
+    assert installed["warnings"] == [f"{SYSTEM} hides {PACKAGED} from now on"] and plugins.used(FORKY) == OLD
+    assert "warnings" not in plugins.run(FORKY, **release)
+    plugins.farm.ssh(FORKY, f"mkdir -p $(dirname {USER}) && echo broken > {USER} && chmod 755 {USER}")
+    try:
+        assert plugins.used(FORKY) == ""
+        assert "docker looks no further" in plugins.run(FORKY, fails=True)["msg"]
+        warned = plugins.run(FORKY, **release)["warnings"]
+        assert warned == [f"{USER}: docker finds this plugin first and does not use {SYSTEM}; remove it"]
+    finally:
+        plugins.farm.ssh(FORKY, f"rm {USER}")
+    assert plugins.run(FORKY, path=SYSTEM, state="absent")["changed"] and plugins.used(FORKY) == NEW
+    plugins.farm.ssh(HOST, f"rm -f {USER}")
+    assert "install the package docker-buildx" in plugins.run(fails=True)["msg"]
+
+
+def test_the_role_installs_where_the_package_is_too_old(plugins: Plugins) -> None:
+    variables = {
+        "buildx_minimum_version": "0.14",
+        "buildx_release": NEW,
+        "buildx_mirror": f"{plugins.server}/whole",
+        "buildx_path": SYSTEM,
+    }
+
+    def role(**more: str) -> list[str]:
+        task = {"name": "role", "ansible.builtin.import_role": {"name": "buildfarm.multiarch.buildx"}}
+        play = {"hosts": TRIXIE, "gather_facts": False, "vars": {**variables, **more}, "tasks": [task]}
+        return plugins.farm.play([play]).expect_success().changed
+
+    assert plugins.used(TRIXIE) == OLD
+    changed = [f"{TRIXIE}: buildfarm.multiarch.buildx : Provide the buildx plugin"]
+    assert role() == changed and plugins.used(TRIXIE) == NEW
+    assert role() == []
+    assert role(buildx_state="absent") == changed and plugins.used(TRIXIE) == OLD

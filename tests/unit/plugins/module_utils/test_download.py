@@ -131,6 +131,15 @@ def test_in_the_end_it_is_given_up(server, ranges, answers, requests, message):
     assert len(server.requests) == requests
 
 
+def test_without_retries_it_is_asked_once(server):
+    server.answers = [512]
+    with pytest.raises(
+        FarmError, match=f"/file: 512 of {len(CONTENT)} bytes came, then the connection was cut; nothing"
+    ):
+        get(server.url, retries=0)
+    assert len(server.requests) == 1
+
+
 def test_credentials_of_the_url_are_for_its_server_alone(server):
     server.answers = [302, len(CONTENT)]
     assert get(server.url.replace("//", "//user:p%40ss@") + "?token=x") == CONTENT

@@ -250,6 +250,7 @@ def test_clashes_are_told(call, monkeypatch):
     write(call.at, plugin("v0.28.0"))
     first = (f"{call.at}: docker finds this plugin first and does not use {call.local}; remove it",)
     assert [warnings(check, **arguments) for check in (True, False)] == [first, first]
+    assert warnings(False, path=str(call.local), minimum_version="0.29") == first
     # One and the same file under two names is no clash.
     call.at.unlink()
     call.at.symlink_to(call.local)
