@@ -19,7 +19,7 @@ CONTENT = bytes(range(256)) * 4096
 
 
 class Server(HTTPServer):
-    """Serves CONTENT as badly as it is told: one entry of ``answers`` for each request, the last for all others.
+    """Serves its content as badly as it is told: one entry of ``answers`` for each request, the last for all others.
 
     An entry is a status to refuse with, or how many bytes are sent of what was asked for.
     """
@@ -28,6 +28,7 @@ class Server(HTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers = [len(CONTENT)]
         self.requests = []
+        self.content = CONTENT
         self.ranges = True
         self.tag = '"1"'
         self.url = f"http://127.0.0.1:{self.server_port}/file"
@@ -48,13 +49,14 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"<html><title>No such thing</title>")
             return
+        content = self.server.content
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
         self.send_header("ETag", self.server.tag)
         self.end_headers()
-        self.wfile.write(CONTENT[start : start + answer])
+        self.wfile.write(content[start : start + answer])
 
     def log_message(self, *_arguments):
         pass
@@ -100,12 +102,12 @@ def test_another_file_meanwhile_is_begun_again(server):
 
     class Changing(io.BytesIO):
         def write(self, chunk):
-            server.tag = '"2"'
+            server.content, server.tag = CONTENT[:1000], '"2"'
             return super().write(chunk)
 
     target = Changing()
     download(server.url, target, 5, 2)
-    assert target.getvalue() == CONTENT
+    assert target.getvalue() == CONTENT[:1000]
 
 
 def test_a_shorter_file_meanwhile_is_begun_again(server):

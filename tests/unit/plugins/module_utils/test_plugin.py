@@ -159,7 +159,7 @@ def test_sources_are_built_where_nothing_will_do(call, tmp_path):
     assert predicted["actions"] == result["actions"] == [["build", str(tmp_path)], ["write", str(call.at)]]
     assert predicted["diff"] == result["diff"]
     argv, env = call.builds[0]
-    assert argv[-1] == str(tmp_path) and env == {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(tmp_path / "config")}
+    assert argv[6:] == [str(tmp_path)] and env == {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(tmp_path / "config")}
     assert not call(build=str(tmp_path), minimum_version="0.29")["changed"] and len(call.builds) == 1
     call.built = "v0.30.0"
     assert call(build="https://host/buildx.git#v0.30.0", minimum_version="0.30")["changed"]
