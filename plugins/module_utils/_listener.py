@@ -33,12 +33,13 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 class Declared:
     """What the user wants, checked and complete.
 
+    :ivar state: ``present``, ``kept`` or ``absent``.
     :ivar ca, certificate, key: PEM; None where they were not given.
     :ivar probe_timeout: seconds.
     """
 
     host: str
-    present: bool
+    state: str
     unit: str
     address: str
     port: int
@@ -49,6 +50,16 @@ class Declared:
     key: Optional[bytes]
     daemon_config: Optional[Mapping[str, Any]]
     probe_timeout: float
+
+    @property
+    def present(self) -> bool:
+        """Whether the engine has to listen."""
+        return self.state == "present"
+
+    @property
+    def runs(self) -> bool:
+        """Whether the engine has to run, with all of its settings in effect."""
+        return self.state != "absent"
 
     @property
     def url(self) -> str:
@@ -84,7 +95,7 @@ class Declared:
 
         :raises FarmError: one of them is malformed or excludes another.
         """
-        present, insecure = params["state"] == "present", params["insecure"]
+        insecure = params["insecure"]
         tls = {name: _pem(params[name]) for name in ("ca", "certificate", "key")}
         given = [name for name, value in tls.items() if value]
         if insecure and given:
@@ -102,14 +113,14 @@ class Declared:
         if not _PLAIN_PATH.match(directory):
             raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
         config = params["daemon_config"]
-        if present and config and config.get("hosts") is not None:
+        if params["state"] != "absent" and config and config.get("hosts") is not None:
             raise FarmError(
                 "daemon_config: 'hosts' cannot stand in daemon.json beside the -H flags that the unit's command and "
-                "this listener use, the engine would not start; use address and port instead"
+                "the listener use, the engine would not start; use address and port instead"
             )
         return cls(
             host=socket.gethostname(),
-            present=present,
+            state=params["state"],
             unit=service_name(params["service"]),
             address=address,
             port=port,

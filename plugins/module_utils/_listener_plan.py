@@ -67,13 +67,15 @@ def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]
         raise FarmError(
             f"{declared.host}: {declared.unit} is masked; unmask it (systemctl unmask {declared.unit}) first"
         )
-    if not declared.present:
+    if not declared.runs:
         return ()
     if found.command is None:
         missing = f"{declared.unit} is not installed on {declared.host}"
         if not predicting:
             raise FarmError(f"{missing}; apply the role buildfarm.multiarch.engine first")
         warnings.append(f"{missing} yet: the drop-in's command and the state of daemon.json are predicted without it")
+    if not declared.present:
+        return tuple(warnings)
     if found.overriding:
         raise FarmError(
             f"{declared.host}: {found.overriding} replaces the command of {declared.unit} after {declared.drop_in}; "
@@ -152,11 +154,11 @@ def plan(declared: Declared, found: Found) -> Plan:
     commands: Tuple[Tuple[str, ...], ...] = ()
     if concern or stale:
         commands = (("systemctl", "daemon-reload"),)
-        if declared.present or found.service.active:
+        if declared.runs or found.service.active:
             commands += restart(declared.unit)
-    elif declared.present and not found.service.active:
+    elif declared.runs and not found.service.active:
         commands = (("systemctl", "start", declared.unit),)
-    elif declared.present and found.service.needs_reload:
+    elif declared.runs and found.service.needs_reload:
         commands = (("systemctl", "daemon-reload"),)
     return Plan(directories, tuple(changes), commands, stale)
 
@@ -180,11 +182,12 @@ def _changes(declared: Declared, found: Found) -> List[Change]:
     """
     # The order keeps an engine able to start if a run is ended half-way: the certificates come first and go last.
     wanted = _wanted_tls(declared, found) if _uses_tls(declared) else []
-    wanted.append(Change(declared.drop_in, drop_in_text(declared, found) if declared.present else None, 0o644))
+    if declared.state != "kept":
+        wanted.append(Change(declared.drop_in, drop_in_text(declared, found) if declared.present else None, 0o644))
     config = _config(declared, found)
     if config is not None:
         wanted.append(Change(found.config_path, config, found.file(found.config_path).mode))
-    if not declared.present:
+    if declared.state == "absent":
         wanted += [Change(declared.tls_path(name), None, 0) for name in TLS_NAMES]
     return [change for change in wanted if _differs(change, found.file(change.path))]
 
@@ -214,11 +217,11 @@ def _config(declared: Declared, found: Found) -> Optional[bytes]:
     :raises FarmError: it is not JSON, or holds ``hosts``.
     """
     held = found.file(found.config_path).content
-    if not declared.present and not declared.daemon_config:
+    if not declared.runs and not declared.daemon_config:
         return held
     current = _daemon_config.parse(held, found.config_path)
     merged = _daemon_config.merge(current, declared.daemon_config or {})
-    if declared.present and "hosts" in merged:
+    if declared.runs and "hosts" in merged:
         raise FarmError(
             f"{declared.host}, {found.config_path}: 'hosts' ({', '.join(map(str, merged['hosts'] or []))}) cannot "
             "stand beside the -H flags of the unit's command, the engine would not start; remove it with "
@@ -244,13 +247,13 @@ def _stale(declared: Declared, found: Found) -> str:
     service = found.service
     if not service.active:
         return ""
-    if not declared.present:
+    if not declared.runs:
         extra = set(hosts(service.arguments)) - set(hosts(found.words))
         left = sorted(host for host in extra if host.startswith("tcp://")) if found.command else []
         return f"still listens on {', '.join(left)}" if left else ""
-    if service.arguments[-len(declared.flags) :] != declared.flags:
+    if declared.present and service.arguments[-len(declared.flags) :] != declared.flags:
         return "was started with another command line"
-    paths = [declared.drop_in, found.config_path]
+    paths = [declared.drop_in, found.config_path] if declared.present else [found.config_path]
     paths += [declared.tls_path(name) for name in TLS_NAMES] if _uses_tls(declared) else []
     # A time in the future says that the clock was changed, not that the file is newer.
     newer = [path for path in paths if service.started < found.file(path).modified <= found.now]
@@ -266,7 +269,7 @@ def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, A
         held = found.file(path).content
         before[path] = _daemon_config.shown(held)
         after[path] = _daemon_config.shown(changes[path].after if path in changes else held)
-    if _uses_tls(declared) or not declared.present:
+    if _uses_tls(declared) or not declared.runs:
         for name in TLS_NAMES:
             path = declared.tls_path(name)
             before[path] = _shown_tls(name, found.file(path).content, False)
@@ -275,7 +278,7 @@ def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, A
     before["engine"] = "running" if found.service.active else "not running"
     if steps.stale and not steps.changes:
         before["engine"] = f"running, {steps.stale}"
-    after["engine"] = "running" if declared.present or found.service.active else "not running"
+    after["engine"] = "running" if declared.runs or found.service.active else "not running"
     return before, after
 
 

@@ -25,11 +25,13 @@ UNIT_DIRECTORIES = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
+#: There where systemd is the init, sd_booted(3).
+BOOTED = "/run/systemd/system"
 _UNIT_NAME = re.compile(r"[A-Za-z0-9@._:-]+\Z")
 _COMMAND_PREFIXES = "@-:+!"
 
 
-def require_systemd(host: str, marker: str = "/run/systemd/system") -> None:
+def require_systemd(host: str, marker: str = BOOTED) -> None:
     """Make sure that systemd is this host's init, by the test of sd_booted(3).
 
     :raises FarmError: it is not.

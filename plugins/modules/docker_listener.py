@@ -48,10 +48,12 @@ options:
   state:
     description:
       - V(present) makes the engine listen.
+      - V(kept) leaves the listener as it is, there or not. The task then sees to O(daemon_config) alone, and that the
+        engine runs with it.
       - V(absent) removes the drop-in and the three files in O(tls_directory), and restarts the engine if it runs. It
         does not undo O(daemon_config), and does not start an engine.
     type: str
-    choices: [present, absent]
+    choices: [present, kept, absent]
     default: present
   address:
     description:
@@ -147,6 +149,12 @@ EXAMPLES = r"""
     address: 10.0.0.5
     insecure: true
 
+- name: Settings in daemon.json only
+  buildfarm.multiarch.docker_listener:
+    state: kept
+    daemon_config:
+      registry-mirrors: [https://mirror.example.com]
+
 - name: No TCP listener any more
   buildfarm.multiarch.docker_listener:
     state: absent
@@ -154,7 +162,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 listener:
-  description: The listener as declared, the same in check mode; V(null) with O(state=absent).
+  description: The listener as declared, the same in check mode; V(null) unless O(state=present).
   returned: success
   type: dict
   contains:
@@ -223,7 +231,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible impor
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_apply import logic
 
 SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "kept", "absent"], "default": "present"},
     "address": {"type": "str", "default": "0.0.0.0"},
     "port": {"type": "int"},
     "ca": {"type": "str"},

@@ -160,7 +160,7 @@ class LiveFarm:
             "farm_platforms": ["linux/amd64", "linux/arm64"],
             "farm_driver_opts": {"image": f"{self.registry}/{seed.BUILDKIT}", "network": "host"},
             "farm_buildkitd_config": f'[registry."{self.registry}"]\n  http = true\n',
-            "listener_daemon_config": {"insecure-registries": [self.registry]},
+            "engine_daemon_config": {"insecure-registries": [self.registry]},
             "emulators_image": f"{self.registry}/{seed.EMULATOR}",
             "images_list": [
                 {

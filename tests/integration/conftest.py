@@ -27,6 +27,8 @@ HOSTS = [
     Host("barectl", "trixie"),
     Host("bare1", "trixie"),
     Host("bare2", "trixie"),
+    Host("bare3", "trixie"),
+    Host("bare4", "trixie"),
 ]
 
 

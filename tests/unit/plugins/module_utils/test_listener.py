@@ -77,6 +77,7 @@ def converged(want, **service):
 TLS = declared()
 PLAIN = declared(insecure=True)
 ABSENT = declared(state="absent", ca=None, certificate=None, key=None)
+KEPT = declared(state="kept", ca=None, certificate=None, key=None)
 
 
 def with_files(found, **contents):
@@ -119,6 +120,17 @@ def with_files(found, **contents):
             [["write", CONFIG], RELOAD, *RESTART],
         ),
         (ABSENT, fresh(files={CONFIG: Content(b"not JSON, and not asked for")}), []),
+        # Whatever listener there is stays.
+        (KEPT, fresh(), []),
+        (KEPT, converged(TLS), []),
+        (KEPT, converged(PLAIN), []),
+        (
+            dataclasses.replace(KEPT, daemon_config={"debug": True}),
+            converged(TLS),
+            [["write", CONFIG], RELOAD, *RESTART],
+        ),
+        (KEPT, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
+        (KEPT, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
     ],
 )
 def test_steps(want, found, actions):
@@ -170,6 +182,7 @@ def test_hosts_in_any_form_of_the_flag(words):
         ({"port": 70000}, "wanted 1 to 65535"),
         ({"tls_directory": "/etc/my tls"}, "wanted an absolute path"),
         ({"daemon_config": {"hosts": ["fd://"]}}, "use address and port instead"),
+        ({"state": "kept", "daemon_config": {"hosts": ["fd://"]}}, "use address and port instead"),
         ({"service": "a b"}, "wanted the name of a systemd service"),
     ],
 )
@@ -182,6 +195,7 @@ def test_options_that_cannot_be(options, said):
     ("want", "found", "said"),
     [
         (TLS, fresh(command=None), "not installed on node1; apply the role"),
+        (KEPT, fresh(command=None), "not installed on node1; apply the role"),
         (TLS, fresh(service=Service("masked", False)), "is masked"),
         (TLS, fresh(overriding="/etc/x/90.conf"), "90.conf replaces the command .* sorts before 50-"),
         (
