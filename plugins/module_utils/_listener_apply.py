@@ -117,9 +117,10 @@ def _validate(declared: Declared, found: Found, runner: Runner) -> None:
 
     :raises CommandError: it refuses.
     """
-    program, *words = split_command(found.command or "", found.service.environment)
+    command, flags = (found.local_command, declared.flags) if declared.present else (found.command or "", ())
+    program, *words = split_command(command, found.service.environment)
     try:
-        result = runner([program, *words, *(declared.flags if declared.present else ()), "--validate"], timeout=60)
+        result = runner([program, *words, *flags, "--validate"], timeout=60)
     except CommandError as exc:
         raise CommandError(f"{declared.host}: the engine's configuration could not be validated", exc.result) from exc
     if result.rc != 0 and "unknown flag: --validate" not in result.stderr:

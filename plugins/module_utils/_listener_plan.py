@@ -71,6 +71,12 @@ def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]
         return ()
     if found.command is None:
         missing = f"{declared.unit} is not installed on {declared.host}"
+        if found.others:
+            raise FarmError(
+                f"{missing}; found {' and '.join(found.others)}, and wanted an engine that systemd runs for the whole"
+                " system, as the packages of distributions and of Docker have it; remove it, then apply the role"
+                " buildfarm.multiarch.engine"
+            )
         if not predicting:
             raise FarmError(f"{missing}; apply the role buildfarm.multiarch.engine first")
         warnings.append(f"{missing} yet: the drop-in's command and the state of daemon.json are predicted without it")
@@ -82,6 +88,11 @@ def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]
             f"rename it so that it sorts before {DROP_IN}"
         )
     _check_command(declared, found)
+    if found.replaced:
+        warnings.append(
+            f"{declared.host}: {' '.join(found.replaced)} in {found.source} is left out of the engine's command, in"
+            " favour of this listener; remove it there, or it is back when this listener is removed"
+        )
     if not declared.insecure:
         _check_tls(declared, found, predicting)
     else:
@@ -93,13 +104,13 @@ def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]
 
 
 def _check_command(declared: Declared, found: Found) -> None:
-    """Refuse a command that listens on the same port, or brings its own TLS settings.
+    """Refuse a TCP listener that a variable of the command brings, and that therefore cannot be left out.
 
     :raises FarmError: it does.
     """
-    remedy = f"remove it from {found.source}: this task's options replace it"
+    remedy = f"remove it from the variables of {found.source}: this task's options replace it"
     for host in hosts(found.words):
-        if host.startswith("tcp://") and host.rsplit(":", 1)[-1].rstrip("/") == str(declared.port):
+        if host.startswith("tcp://"):
             raise FarmError(f"{declared.host}: the command of {declared.unit} already has -H {host}; {remedy}")
     for word in found.words:
         if word.startswith("--tls"):
@@ -221,18 +232,29 @@ def _config(declared: Declared, found: Found) -> Optional[bytes]:
         return held
     current = _daemon_config.parse(held, found.config_path)
     merged = _daemon_config.merge(current, declared.daemon_config or {})
-    if declared.runs and "hosts" in merged:
-        raise FarmError(
-            f"{declared.host}, {found.config_path}: 'hosts' ({', '.join(map(str, merged['hosts'] or []))}) cannot "
-            "stand beside the -H flags of the unit's command, the engine would not start; remove it with "
-            "daemon_config: {hosts: null}, the unit's own socket stays"
-        )
+    if declared.present and "hosts" in merged:
+        _check_hosts(declared, found, merged.pop("hosts"))
     return held if merged == current else _daemon_config.render(merged)
+
+
+def _check_hosts(declared: Declared, found: Found, listed: Any) -> None:
+    """Refuse to take ``hosts``, which cannot stand beside ``-H`` flags, out of daemon.json where a socket would go.
+
+    :raises FarmError: it lists a socket that neither the unit's command nor the declared listener opens.
+    """
+    usual = {"fd://", "unix://", "unix://" + DEFAULT_SOCKET, "unix:///run/docker.sock", *hosts(found.words)}
+    lost = [str(host) for host in listed or () if not str(host).startswith("tcp://") and host not in usual]
+    if lost:
+        raise FarmError(
+            f"{declared.host}, {found.config_path}: 'hosts' cannot stand beside the -H flags of the unit's command, the"
+            f" engine would not start, and {', '.join(lost)} would be lost without it; move that to the unit's command"
+            " (-H in a drop-in), or give it up with daemon_config: {hosts: null}"
+        )
 
 
 def drop_in_text(declared: Declared, found: Found) -> bytes:
     """Return the drop-in: the unit's own command with the listener's flags after it."""
-    command = found.command or _UNKNOWN_COMMAND.format(unit=declared.unit)
+    command = found.local_command or _UNKNOWN_COMMAND.format(unit=declared.unit)
     # dockerd opens its usual socket only where it is told of no other (Red Hat and SUSE units name none).
     usual = () if found.command is None or hosts(found.words) else ("-H", "unix://" + DEFAULT_SOCKET)
     line = " ".join((command, *usual, *declared.flags))
