@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How quickly a converged farm is checked: `make bench`.
+"""How quickly a farm is checked and made: `make bench`.
 
-`site.yml` with nothing to do against `ansible -m ping` on the same hosts, in turns, so that what else the machine does
-falls on both. The ratio of the medians is the figure; the seconds depend on the machine.
+All figures are ratios, each of two things measured in one run and in turns, so that what else the machine does falls on
+both; the seconds depend on the machine.
 """
 
 from __future__ import annotations
@@ -17,29 +17,57 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from demo import IMAGE, hosts, install_collection, step
+from demo import CHECKOUT, IMAGE, Host, hosts, install_collection, step
 
-from ansible_runs import LiveFarm  # isort: skip  (demo has set the path to it)
+import seed  # isort: skip  (demo has set the path to it)
+from ansible_runs import LiveFarm  # isort: skip
 
 ROUNDS = 7
-
-
-def seconds(argv: list[str], live: LiveFarm) -> float:
-    """Run a command with the farm's settings; returns its duration."""
-    started = time.monotonic()
-    subprocess.run(argv, env={**os.environ, **settings(live)}, stdout=subprocess.DEVNULL, check=True)
-    return time.monotonic() - started
-
-
-def settings(live: LiveFarm) -> dict[str, str]:
-    """Ansible's settings, pipelining on, without the tests' own callback."""
-    return {key: value for key, value in live.environment().items() if "CALLBACK" not in key}
+#: Nodes of the large builder.
+NODES = 16
+_LISTEN = """
+echo '{"insecure-registries": ["%(registry)s"]}' > /etc/docker/daemon.json
+mkdir -p /etc/systemd/system/docker.service.d
+printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd -H fd:// -H tcp://0.0.0.0:2375 --tls=false\\n' \
+    > /etc/systemd/system/docker.service.d/bench.conf
+systemctl daemon-reload && systemctl restart docker
+"""
+#: Runs the module's logic as the module does, its imports included, and prints the seconds, what it did, and how often
+#: it started a tool.
+_DRIVER = """
+import json, sys, time
+started = time.monotonic()
+sys.path.insert(0, "/srv/bench")
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import run
+calls = []
+def runner(argv, **options):
+    calls.append([list(argv), run(argv, **options)])
+    return calls[-1][1]
+outcome = run_module(json.load(sys.stdin), False, runner)
+seconds = time.monotonic() - started
+print(json.dumps({
+    "seconds": seconds,
+    "actions": outcome.as_result()["actions"],
+    "calls": [[argv, result.stderr] for argv, result in calls],
+}))
+"""
 
 
 def main() -> int:
     """Measure and print; returns the exit status."""
+    check_of_a_farm()
+    builders()
+    return 0
+
+
+def check_of_a_farm() -> None:
+    """`site.yml` with nothing to do against `ansible -m ping` on the same hosts."""
     step("Booting and provisioning a farm of a controller and two nodes")
     live = LiveFarm.start("bench", hosts(arm64=False), install_collection())
     try:
@@ -53,23 +81,119 @@ def main() -> int:
             inventory.write_text(json.dumps(live.inventory()))
             extra.write_text(json.dumps(live.variables(IMAGE)))
             tools = Path(sys.executable).parent
-            site = [
-                str(tools / "ansible-playbook"),
-                "-i",
-                str(inventory),
-                "-e",
-                f"@{extra}",
-                "buildfarm.multiarch.site",
-            ]
-            ping = [str(tools / "ansible"), "-i", str(inventory), "all", "-m", "ansible.builtin.ping"]
-            times = [(seconds(site, live), seconds(ping, live)) for _round in range(ROUNDS)]
+            on = ["-i", str(inventory)]
+            site = [str(tools / "ansible-playbook"), *on, "-e", f"@{extra}", "buildfarm.multiarch.site"]
+            ping = [str(tools / "ansible"), *on, "all", "-m", "ansible.builtin.ping"]
+            settings = {key: value for key, value in live.environment().items() if "CALLBACK" not in key}
+
+            def run(argv: list[str]) -> None:
+                subprocess.run(argv, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, check=True)
+
+            medians = in_turns({"site.yml": lambda: timed(run, site), "ping": lambda: timed(run, ping)})
     finally:
         live.farm.down()
-    medians = [statistics.median(column) for column in zip(*times)]
-    for name, column in zip(("site.yml", "ping"), zip(*times)):
-        print(f"{name:<9} median {statistics.median(column):.2f} s, from {min(column):.2f} to {max(column):.2f}")
-    print(f"site.yml / ping = {medians[0] / medians[1]:.2f}")
-    return 0
+    print(f"site.yml / ping = {medians['site.yml'] / medians['ping']:.2f}")
+
+
+def builders() -> None:
+    """`buildx_builder`: nothing to do, on two nodes and on many, and creating a large builder."""
+    step(f"Booting {NODES} nodes")
+    names = [f"node{number:02}" for number in range(NODES)]
+    farm = [Host("controller", "forky+controller"), *(Host(name, "trixie+engine") for name in names)]
+    live = LiveFarm.start("bench", farm, Path())
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: live.ssh(name, _LISTEN % {"registry": live.registry}), names))
+            # The base's layers are there, so that what is measured is not this machine's registry.
+            list(pool.map(lambda name: live.ssh(name, f"docker pull -q {live.registry}/{seed.BUILDKIT}"), names))
+        copy = f"cd {CHECKOUT} && tar -c plugins/module_utils"
+        there = "/srv/bench/ansible_collections/buildfarm/multiarch"
+        packed = subprocess.run(["sh", "-c", copy], capture_output=True, check=True).stdout
+        unpack = f"mkdir -p {there} && tar -x -C {there} && cat > /srv/bench/driver.py <<'END'\n{_DRIVER}\nEND"
+        subprocess.run(live.farm.ssh("controller", unpack), input=packed, check=True)
+
+        step(f"Creating a builder of {NODES} nodes")
+        created = module(live, names)
+        said = next(stderr for argv, stderr in created["calls"] if "--bootstrap" in argv)
+        slowest = max(float(line.split()[2].rstrip("s")) for line in said.splitlines() if " DONE " in line)
+        print(f"creating {created['seconds']:.2f} s, of which the slowest node's start {slowest:.2f} s")
+        print(f"creating {NODES} nodes / the slowest node's start = {created['seconds'] / slowest:.2f}")
+
+        step(f"A builder with nothing to do, {ROUNDS} times in turn")
+        module(live, names[:2], name="small", share_nodes=True)
+        idle: dict[str, Callable[[], float]] = {}
+        for label, name, nodes in (("2 nodes", "small", names[:2]), (f"{NODES} nodes", "large", names)):
+            idle[f"{label}, module"] = lambda name=name, nodes=nodes: idle_module(live, nodes, name)
+            idle[f"{label}, inspect"] = lambda name=name: inspect(live, name)
+        medians = in_turns(idle)
+    finally:
+        live.farm.down()
+    few, many = "2 nodes", f"{NODES} nodes"
+    for label in (few, many):
+        ratio = medians[f"{label}, module"] / medians[f"{label}, inspect"]
+        print(f"{label}: module with nothing to do / docker buildx inspect = {ratio:.2f}")
+    print(f"module with nothing to do, {many} / {few} = {medians[f'{many}, module'] / medians[f'{few}, module']:.2f}")
+    print(f"docker buildx inspect, {many} / {few} = {medians[f'{many}, inspect'] / medians[f'{few}, inspect']:.2f}")
+
+
+def module(live: LiveFarm, nodes: Sequence[str], name: str = "large", share_nodes: bool = True) -> dict[str, Any]:
+    """Run buildx_builder's logic on the controller; returns what the driver printed."""
+    opts = {"image": f"{live.registry}/{seed.BUILDKIT}", "network": "host"}
+    unset = dict.fromkeys(("env", "buildkitd_flags", "buildkitd_config", "buildkitd_config_file", "platforms"))
+    declared = [{**unset, "name": node, "endpoint": f"tcp://{node}:2375", "driver_opts": opts} for node in nodes]
+    params = {
+        **dict.fromkeys(("driver", "keep_state", "platforms", "docker_config")),
+        "name": name,
+        "nodes": declared,
+        "share_nodes": share_nodes,
+        "state": "present",
+        "bootstrap": True,
+        "purge_nodes": True,
+        "use": False,
+        "use_scope": "default",
+        "on_unreachable": "fail",
+        "probe": True,
+        "emulation": "allow",
+        "timeout": 10,
+        "bootstrap_timeout": 600,
+    }
+    told: dict[str, Any] = json.loads(
+        live.ssh("controller", "python3 /srv/bench/driver.py", stdin=json.dumps(params)).splitlines()[-1]
+    )
+    return told
+
+
+def idle_module(live: LiveFarm, nodes: Sequence[str], name: str) -> float:
+    """The seconds of a run that finds nothing to do."""
+    told = module(live, nodes, name)
+    if told["actions"] or len(told["calls"]) > 2:
+        raise OSError(f"builder {name} is not idle, or costs more than two starts of a tool: {told}")
+    return float(told["seconds"])
+
+
+def inspect(live: LiveFarm, name: str) -> float:
+    """The seconds of `docker buildx inspect` of a builder."""
+    timer = "import subprocess, sys, time; s = time.monotonic(); subprocess.run(sys.argv[1:], capture_output=True)"
+    command = f"python3 -c '{timer}; print(time.monotonic() - s)' docker buildx inspect {name}"
+    return float(live.ssh("controller", command))
+
+
+def timed(work: Callable[[list[str]], None], argv: list[str]) -> float:
+    """The seconds that something takes."""
+    started = time.monotonic()
+    work(argv)
+    return time.monotonic() - started
+
+
+def in_turns(works: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """Measure several things in turns, print what was measured, and return the median seconds of each."""
+    rounds = [{name: work() for name, work in works.items()} for _round in range(ROUNDS)]
+    medians = {}
+    for name in works:
+        column = [times[name] for times in rounds]
+        medians[name] = statistics.median(column)
+        print(f"{name:<18} median {medians[name]:.2f} s, from {min(column):.2f} to {max(column):.2f}")
+    return medians
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 from ._builder import Declaration, Found, Observation, Place, Plan, Step, describe
 from ._builder_declare import OPTION_FLOORS, read_declaration
 from ._builder_look import Site, in_parallel, observe, runs, scratch, site_of, stored_driver, with_status
-from ._builder_plan import check_platforms, plan
+from ._builder_plan import check_platforms, is_open, plan
 from ._buildx import Inspection, parse_boot_errors, parse_inspect, without_secrets
 from ._containers import remove_container, remove_volume, stop_container, volume_exists
 from ._endpoints import Endpoint
@@ -48,8 +48,11 @@ def reconcile(declared: Declaration, site: Site, check_mode: bool, probe: bool =
     :param probe: False predicts without contacting any node, as if none had a container.
     :raises FarmError: it cannot be met, or a step failed; the message says what was left.
     """
-    observed = observe(declared, site, probe)
+    observed = observe(declared, site, probe, ask=False)
     planned = plan(declared, observed)
+    if is_open(declared, planned, observed) or (check_mode and planned.steps):
+        observed = observe(declared, site, probe)
+        planned = plan(declared, observed)
     if not planned.steps or check_mode:
         if planned.steps:
             _require_buildx(site, planned, must_exist=False)

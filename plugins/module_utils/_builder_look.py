@@ -27,7 +27,7 @@ from ._buildx import Buildx, Inspection, parse_inspect
 from ._containers import read_container
 from ._contexts import ContextStore, config_dir
 from ._endpoints import Endpoint
-from ._engine import probe_all
+from ._engine import conversation, each_within, platform_of, unanswered
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
 from ._runner import CommandError, Runner
@@ -89,9 +89,10 @@ def _report(name: str, site: Site) -> Dict[str, Any]:
     return {**describe(instance, look(instance.name, instance.driver, instance.nodes, site)), "error": None}
 
 
-def observe(declared: Declaration, site: Site, probe: bool = True) -> Observation:
+def observe(declared: Declaration, site: Site, probe: bool = True, ask: bool = True) -> Observation:
     """Look at a builder's definition and, unless told not to, at all nodes that it has or shall have, in parallel.
 
+    :param ask: whether the BuildKits that run are asked as well, see ``look``.
     :raises FarmError: the definition cannot be read.
     """
     store = site.store
@@ -106,9 +107,9 @@ def observe(declared: Declaration, site: Site, probe: bool = True) -> Observatio
     driver = declared.driver or (instance.driver if instance else "docker-container")
     places: Mapping[Place, Found] = {}
     if probe:
-        places = look(declared.name, driver, nodes, site)
+        places = look(declared.name, driver, nodes, site, ask)
         if instance is not None and instance.driver != driver:
-            places = {**look(declared.name, instance.driver, instance.nodes, site), **places}
+            places = {**look(declared.name, instance.driver, instance.nodes, site, ask), **places}
     return Observation(
         path=str(store.path(declared.name)),
         content=content,
@@ -121,23 +122,25 @@ def observe(declared: Declaration, site: Site, probe: bool = True) -> Observatio
     )
 
 
-def look(builder: str, driver: str, nodes: Sequence[Node], site: Site) -> Dict[Place, Found]:
+def look(builder: str, driver: str, nodes: Sequence[Node], site: Site, ask: bool = True) -> Dict[Place, Found]:
     """Look at nodes in parallel, never longer than the time limits of the site.
 
     :param nodes: several with one name and endpoint are definitions of the same node.
+    :param ask: False leaves BuildKit in containers alone. It is asked by starting a program in each container, which
+        takes engines more work than all the rest.
     """
     places: Dict[Place, List[Node]] = {}
     for node in nodes:
         places.setdefault((node.name, node.endpoint), []).append(node)
     if driver == "docker-container":
         found = _look_at_engines(places, site)
-        ask = [nodes[-1] for place, nodes in places.items() if found[place].container and not found[place].error]
-        ask = [replace(node, driver_opts=None) for node in ask if runs(found[(node.name, node.endpoint)])]
+        running = [place for place in places if ask and runs(found[place])]
+        asked = [replace(places[place][-1], driver_opts=None) for place in running]
     else:
         found = _look_at_sockets(places, site) if driver == "remote" else {place: Found() for place in places}
-        ask = [nodes[-1] for place, nodes in places.items() if not found[place].error]
-    inspection = inspect(builder, driver, ask, site)
-    for node in ask:
+        asked = [nodes[-1] for place, nodes in places.items() if not found[place].error]
+    inspection = inspect(builder, driver, asked, site)
+    for node in asked:
         found[(node.name, node.endpoint)] = with_status(found[(node.name, node.endpoint)], node, driver, inspection)
     return found
 
@@ -226,28 +229,39 @@ def _nodes_to_see(declared: Declaration, instance: Optional[Instance]) -> Tuple[
 
 
 def _look_at_engines(places: Mapping[Place, Sequence[Node]], site: Site) -> Dict[Place, Found]:
+    """Look at the engines of places, each over one connection: a handshake costs more than all that is asked."""
     endpoints: Dict[str, Endpoint] = {}
+    for _name, text in places:
+        try:
+            endpoints.setdefault(text, Endpoint.parse(text))
+        except FarmError as exc:
+            site.unreachable[text] = exc.message
+    open_ones = [text for text in endpoints if text not in site.unreachable]
+
+    def visit(text: str) -> Dict[Place, Found]:
+        endpoint, seen = endpoints[text], {}
+        try:
+            with conversation(endpoint, site.contexts, site.timeout) as engine:
+                native = platform_of(engine.version())
+                for place in (place for place in places if place[1] == text):
+                    try:
+                        container = read_container(engine, endpoint, places[place])
+                        seen[place] = Found(known=True, native=native, container=container)
+                    except FarmError as exc:
+                        seen[place] = Found(known=True, native=native, error=exc.message)
+        except FarmError as exc:
+            site.unreachable[text] = exc.message
+        return seen
+
     found: Dict[Place, Found] = {}
+    for text, seen in zip(open_ones, each_within(site.timeout, open_ones, visit)):
+        if seen is None:
+            site.unreachable[text] = unanswered(endpoints[text], site.timeout)
+        found.update(seen or {})
     for place in places:
-        try:
-            endpoints.setdefault(place[1], Endpoint.parse(place[1]))
-        except FarmError as exc:
-            found[place] = Found(known=True, error=exc.message)
-    fresh = [text for text in endpoints if text not in site.unreachable]
-    engines = dict(zip(fresh, probe_all([endpoints[text] for text in fresh], site.contexts, site.timeout)))
-    site.unreachable.update({text: engine.error for text, engine in engines.items() if engine.error})
-
-    def see(place: Place) -> Found:
         if place[1] in site.unreachable:
-            return Found(known=True, error=site.unreachable[place[1]])
-        try:
-            container = read_container(endpoints[place[1]], site.contexts, places[place], site.timeout)
-        except FarmError as exc:
-            return Found(known=True, error=exc.message)
-        return Found(known=True, native=engines[place[1]].platform, container=container)
-
-    open_places = [place for place in places if place not in found]
-    return {**found, **dict(zip(open_places, in_parallel(open_places, see)))}
+            found[place] = Found(known=True, error=site.unreachable[place[1]])
+    return found
 
 
 def _look_at_sockets(places: Mapping[Place, Sequence[Node]], site: Site) -> Dict[Place, Found]:

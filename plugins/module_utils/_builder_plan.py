@@ -78,6 +78,13 @@ def plan(declared: Declaration, observed: Observation) -> Plan:
     )
 
 
+def is_open(declared: Declaration, planned: Plan, observed: Observation) -> bool:
+    """Say whether a requested platform has no pin, so that only BuildKit can tell who serves it."""
+    return planned.target is not None and bool(
+        routes(declared.platforms, workers_of(planned.target, observed.places))[1]
+    )
+
+
 def check_platforms(declared: Declaration, target: Instance, places: Mapping[Place, Found], final: bool = True) -> None:
     """Refuse a builder that does not serve a requested platform, or only by emulation where that is forbidden.
 

@@ -69,40 +69,37 @@ class Container:
     unsupported: FrozenSet[str] = frozenset()
 
 
-def read_container(
-    endpoint: Endpoint, contexts: ContextStore, nodes: Sequence[Node], timeout: float
-) -> Optional[Container]:
+def read_container(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Node]) -> Optional[Container]:
     """Return the container of a node, None if there is none.
 
+    :param endpoint: the engine's, for errors.
     :param nodes: the node's definitions, as stored and as declared: what they say decides what has to be read.
-    :param timeout: seconds that each step may take.
-    :raises FarmError: the engine cannot be reached, or does not answer as an engine does.
+    :raises FarmError: the engine does not answer as an engine does.
     """
     name = nodes[0].container
-    with conversation(endpoint, contexts, timeout) as engine:
-        raw = _get(engine, endpoint, f"/containers/{quote(name)}/json")
-        if raw is None:
-            return None
-        env = dict(_pair(item) for item in raw["Config"].get("Env") or ())
-        declared = set().union(*(declared_env(node) for node in nodes))
-        preset = {"PATH": env.get("PATH", "")}
-        if set(env) - {"PATH"} - declared:
-            image = _get(engine, endpoint, f"/images/{quote(raw['Image'])}/json")
-            # Of an image that was removed under its container nobody knows what it set.
-            preset = {name: value for name, value in env.items() if name not in declared}
-            if image is not None:
-                preset = dict(_pair(item) for item in image["Config"].get("Env") or ())
-        return Container(
-            running=bool(raw["State"].get("Running")),
-            image=raw["Config"].get("Image") or "",
-            restarting=bool(raw["State"].get("Restarting")),
-            args=tuple(raw["Config"].get("Cmd") or ()),
-            env={name: value for name, value in env.items() if preset.get(name) != value},
-            limits=raw.get("HostConfig") or {},
-            files=_read_files(engine, name) if any(node.files for node in nodes) else {},
-            identifier=raw["Id"],
-            unsupported=_unsupported(engine, endpoint, nodes),
-        )
+    raw = _get(engine, endpoint, f"/containers/{quote(name)}/json")
+    if raw is None:
+        return None
+    env = dict(_pair(item) for item in raw["Config"].get("Env") or ())
+    declared = set().union(*(declared_env(node) for node in nodes))
+    preset = {"PATH": env.get("PATH", "")}
+    if set(env) - {"PATH"} - declared:
+        image = _get(engine, endpoint, f"/images/{quote(raw['Image'])}/json")
+        # Of an image that was removed under its container nobody knows what it set.
+        preset = {name: value for name, value in env.items() if name not in declared}
+        if image is not None:
+            preset = dict(_pair(item) for item in image["Config"].get("Env") or ())
+    return Container(
+        running=bool(raw["State"].get("Running")),
+        image=raw["Config"].get("Image") or "",
+        restarting=bool(raw["State"].get("Restarting")),
+        args=tuple(raw["Config"].get("Cmd") or ()),
+        env={name: value for name, value in env.items() if preset.get(name) != value},
+        limits=raw.get("HostConfig") or {},
+        files=_read_files(engine, name) if any(node.files for node in nodes) else {},
+        identifier=raw["Id"],
+        unsupported=_unsupported(engine, endpoint, nodes),
+    )
 
 
 def remove_container(endpoint: Endpoint, contexts: ContextStore, container: str) -> None:

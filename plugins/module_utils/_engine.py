@@ -21,7 +21,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from ._contexts import ContextStore, TlsFiles
 from ._endpoints import Endpoint
@@ -32,7 +32,19 @@ from ._transport import Route, Unreachable, late, open_connection, reason_of, re
 if TYPE_CHECKING:
     import docker
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
 _MAXIMUM_ANSWER = 1 << 20
+#: RFC 4514's abbreviations of what subjects consist of.
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
 #: Seconds that finding the reason of a failure may take.
 _PATIENCE = 10.0
 
@@ -45,10 +57,15 @@ class EngineInfo:
     :ivar os: ``linux`` or ``windows``.
     :ivar architecture: as platforms name it, ``arm64`` for example.
     :ivar tls: ``none``; ``server`` where the engine takes clients without a certificate; ``mutual``.
-    :ivar certificate_expires: of the engine's certificate, ISO 8601 in UTC; None without TLS or without verification.
+    :ivar tls_verified: whether the engine's certificate was verified; None without TLS.
+    :ivar certificate_subject: of the engine's certificate, ``CN=arm1`` for example; None as the following two without
+        TLS or without verification.
+    :ivar certificate_expires: ISO 8601 in UTC.
+    :ivar certificate_days_left: whole days until then.
     :ivar error: one sentence naming the endpoint, None where it was reached.
-    :ivar error_kind: ``answer``, ``context``, ``files``, ``name``, ``refused``, ``socket``, ``ssh``, ``timeout``,
-        ``tls``, ``unreachable`` or ``unresolved``.
+    :ivar error_kind: ``answer``, ``client_certificate``, ``context``, ``expired``, ``files``, ``name``,
+        ``not_yet_valid``, ``refused``, ``socket``, ``ssh``, ``timeout``, ``tls``, ``unreachable``, ``unresolved`` or
+        ``untrusted``.
     """
 
     endpoint: Endpoint
@@ -59,7 +76,10 @@ class EngineInfo:
     architecture: Optional[str] = None
     platform: Optional[Platform] = None
     tls: Optional[str] = None
+    tls_verified: Optional[bool] = None
+    certificate_subject: Optional[str] = None
     certificate_expires: Optional[str] = None
+    certificate_days_left: Optional[int] = None
     error: Optional[str] = None
     error_kind: Optional[str] = None
 
@@ -111,14 +131,33 @@ class Conversation:
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
 
-    def ask(self, method: str, path: str) -> Tuple[int, bytes]:
+    def ask(self, method: str, path: str, limit: Optional[int] = None) -> Tuple[int, bytes]:
         """Send a request of the Engine API and return the status and the body of the answer.
 
         :param path: with its query, escaped.
+        :param limit: bytes of the body that are read at most, for an answer that may be anybody's.
         """
         self._connection.request(method, path, headers={"Host": "docker"})
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.read(limit)
+
+    def version(self) -> Mapping[str, Any]:
+        """Return what the engine says of itself, ``Os`` and ``Arch`` among it.
+
+        :raises Unreachable: the answer is not an engine's.
+        """
+        status, body = self.ask("GET", "/version", _MAXIMUM_ANSWER)
+        if status == 400 and b"HTTPS server" in body:
+            raise Unreachable(
+                "tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them"
+            )
+        try:
+            document = json.loads(body)
+            if status == 200 and document["Os"] and document["Arch"]:
+                return document  # type: ignore[no-any-return]
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise Unreachable("answer", f"the answer (HTTP {status}) is not a Docker engine's; what listens there?")
 
 
 @contextlib.contextmanager
@@ -151,19 +190,46 @@ def probe_all(
     :return: what was found, in the order asked.
     """
     deadline = time.monotonic() + timeout
-    silence = Unreachable("timeout", late(timeout))
-    found: List[EngineInfo] = [_failure(endpoint, silence) for endpoint in endpoints]
+    found = each_within(timeout, endpoints, lambda endpoint: _probe(endpoint, store, deadline, timeout, tls))
+    return tuple(
+        info or EngineInfo(endpoint, error=unanswered(endpoint, timeout), error_kind="timeout")
+        for endpoint, info in zip(endpoints, found)
+    )
 
-    def work(place: int, endpoint: Endpoint) -> None:
-        found[place] = _probe(endpoint, store, deadline, timeout, tls)
+
+def each_within(timeout: float, items: Sequence[Item], work: Callable[[Item], Made]) -> List[Optional[Made]]:
+    """Do the same to each of many at the same time, and go on without those that take too long.
+
+    :param timeout: seconds that the whole call takes, a little more at most.
+    :param work: must not raise.
+    :return: the results in order, None for each that was not there in time.
+    """
+    deadline = time.monotonic() + timeout
+    found: List[Optional[Made]] = [None] * len(items)
+
+    def enter(place: int, item: Item) -> None:
+        found[place] = work(item)
 
     # Daemons, as a name server that does not answer blocks a thread for longer than any timeout of ours.
-    threads = [threading.Thread(target=work, args=item, daemon=True) for item in enumerate(endpoints)]
+    threads = [threading.Thread(target=enter, args=pair, daemon=True) for pair in enumerate(items)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline + 0.2 - time.monotonic()))
-    return tuple(found)
+    return list(found)
+
+
+def unanswered(endpoint: Endpoint, timeout: float) -> str:
+    """Say that an engine has not answered in time."""
+    return f"engine {endpoint}: {late(timeout)}"
+
+
+def platform_of(version: Mapping[str, Any]) -> Optional[Platform]:
+    """Return the platform that an engine runs natively, None where that is none that images are made for."""
+    try:
+        return Platform.make(str(version["Os"]).lower(), str(version["Arch"]).lower())
+    except FarmError:
+        return None
 
 
 def probe(endpoint: Endpoint, store: ContextStore, timeout: float = 5, tls: Optional[TlsFiles] = None) -> EngineInfo:
@@ -179,8 +245,10 @@ def _probe(
         route = resolve(endpoint, store, tls)
         with contextlib.ExitStack() as cleanup:
             connection = open_connection(route, deadline, cleanup)
-            info = replace(info, tls="none" if route.tls is None else "mutual", certificate_expires=_expiry(connection))
-            info = replace(info, **_facts(_ask(connection, "/version")))
+            info = replace(info, tls="none" if route.tls is None else "mutual")
+            if route.tls is not None:
+                info = replace(info, tls_verified=route.verify, **_certificate(connection))
+            info = replace(info, **_facts(Conversation(connection).version()))
         if route.tls is not None and _takes_anyone(route, deadline):
             info = replace(info, tls="server")
         return info
@@ -188,7 +256,8 @@ def _probe(
         return _failure(endpoint, Unreachable("context", exc.message))
     except (OSError, http.client.HTTPException, Unreachable) as exc:
         reason = reason_of(exc, route, timeout, trusted=info.tls is not None)
-        return replace(_failure(endpoint, reason, route.url), certificate_expires=info.certificate_expires)
+        failure = _failure(endpoint, reason, route.url)
+        return replace(info, tls=None, error=failure.error, error_kind=failure.error_kind)
 
 
 def _failure(endpoint: Endpoint, reason: Unreachable, url: Optional[Endpoint] = None) -> EngineInfo:
@@ -199,27 +268,29 @@ def _failure(endpoint: Endpoint, reason: Unreachable, url: Optional[Endpoint] = 
 
 
 def _facts(version: Mapping[str, Any]) -> Dict[str, Any]:
-    system, arch = str(version["Os"]).lower(), str(version["Arch"]).lower()
-    try:
-        platform: Optional[Platform] = Platform.make(system, arch)
-    except FarmError:
-        platform = None
+    platform = platform_of(version)
     return {
         "reachable": True,
         "version": str(version.get("Version", "")),
         "api_version": str(version.get("ApiVersion", "")),
-        "os": system,
-        "architecture": platform.arch if platform else arch,
+        "os": str(version["Os"]).lower(),
+        "architecture": platform.arch if platform else str(version["Arch"]).lower(),
         "platform": platform,
     }
 
 
-def _expiry(connection: http.client.HTTPConnection) -> Optional[str]:
+def _certificate(connection: http.client.HTTPConnection) -> Dict[str, Any]:
+    """Return what the engine's certificate says, nothing where it was not verified: Python does not parse it then."""
     certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
     if not certificate:
-        return None
+        return {}
     seconds = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    names = [pair for part in certificate.get("subject", ()) for pair in part]
+    return {
+        "certificate_subject": ", ".join(f"{_SHORT.get(name, name)}={value}" for name, value in names),
+        "certificate_expires": datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "certificate_days_left": int((seconds - time.time()) // 86400),
+    }
 
 
 def _takes_anyone(route: Route, deadline: float) -> bool:
@@ -229,28 +300,7 @@ def _takes_anyone(route: Route, deadline: float) -> bool:
     try:
         with contextlib.ExitStack() as cleanup:
             anonymous = replace(route, tls=replace(route.tls, cert=None, key=None))
-            _ask(open_connection(anonymous, deadline, cleanup), "/_ping")
-    except Unreachable:
-        return True  # An HTTP answer all the same, though not to our liking.
+            Conversation(open_connection(anonymous, deadline, cleanup)).ask("GET", "/_ping", _MAXIMUM_ANSWER)
     except (OSError, http.client.HTTPException):
         return False
     return True
-
-
-def _ask(connection: http.client.HTTPConnection, path: str) -> Mapping[str, Any]:
-    """Send a request and return its JSON object.
-
-    :raises Unreachable: the answer is not an engine's.
-    """
-    connection.request("GET", path, headers={"Host": "docker", "Connection": "close"})
-    answer = connection.getresponse()
-    body = answer.read(_MAXIMUM_ANSWER)
-    if answer.status == 400 and b"HTTPS server" in body:
-        raise Unreachable("tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them")
-    try:
-        document = json.loads(body)
-        if answer.status == 200 and document["Os"] and document["Arch"]:
-            return document  # type: ignore[no-any-return]
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise Unreachable("answer", f"the answer (HTTP {answer.status}) is not a Docker engine's; what listens there?")

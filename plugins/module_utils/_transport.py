@@ -216,10 +216,10 @@ def _mistrust(exc: ssl.SSLCertVerificationError, host: str) -> Unreachable:
     if exc.verify_code in _WRONG_NAMES:
         return Unreachable("name", f"its certificate is not valid for {host!r}; issue one that names it")
     if exc.verify_code == _EXPIRED:
-        return Unreachable("tls", "its certificate, or its CA's, has expired; renew it")
+        return Unreachable("expired", "its certificate, or its CA's, has expired; renew it")
     if exc.verify_code == _NOT_YET_VALID:
-        return Unreachable("tls", "its certificate is not valid yet; do the clocks agree?")
-    return Unreachable("tls", f"its certificate is not signed by the given CA ({exc.verify_message})")
+        return Unreachable("not_yet_valid", "its certificate is not valid yet; do the clocks agree?")
+    return Unreachable("untrusted", f"its certificate is not signed by the given CA ({exc.verify_message})")
 
 
 def _tls_trouble(exc: ssl.SSLError, route: Route) -> Unreachable:
@@ -231,5 +231,6 @@ def _tls_trouble(exc: ssl.SSLError, route: Route) -> Unreachable:
 
 def _refused(route: Route, reason: str) -> Unreachable:
     if route.tls is not None and route.tls.cert is None:
-        return Unreachable("tls", f"it wants a client certificate and none is given ({reason})")
-    return Unreachable("tls", f"it refused this client's certificate ({reason}); is it signed by the engine's CA?")
+        return Unreachable("client_certificate", f"it wants a client certificate and none is given ({reason})")
+    refused = f"it refused this client's certificate ({reason}); is it signed by the engine's CA?"
+    return Unreachable("client_certificate", refused)

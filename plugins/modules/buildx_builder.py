@@ -211,6 +211,8 @@ notes:
   - The definition is written directly, in the form and under the lock of buildx itself, and not with
     C(docker buildx create), which resets settings that are not repeated and, when a node does not answer, loses those
     of all nodes.
+  - A run that finds nothing to do asks the engines only. BuildKit itself is asked where something is to do, or where
+    one of O(platforms) is not pinned; module M(buildfarm.multiarch.buildx_builder_info) asks it each time.
   - Runs of this module for one builder wait for each other.
   - A broken (truncated) definition is replaced where O(nodes) are declared; a copy is kept beside the directory
     C(instances), and a warning names it.
@@ -329,7 +331,7 @@ builder:
           elements: str
           sample: [linux/arm64]
         detected:
-          description: What BuildKit reports, the pins first. V(none) where the node does not run.
+          description: What BuildKit reports, the pins first. V(none) where the node does not run or was not asked.
           type: list
           elements: str
           sample: [linux/arm64, linux/arm/v7]
@@ -355,7 +357,7 @@ builder:
           type: str
           sample: running
         version:
-          description: BuildKit's version, V(none) where the node does not run.
+          description: BuildKit's version, V(none) where the node does not run or was not asked.
           type: str
           sample: v0.16.0
         error:

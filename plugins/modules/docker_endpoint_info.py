@@ -83,8 +83,8 @@ EXAMPLES = r"""
     require_reachable: true
   register: engines
   failed_when: >-
-    engines is failed or engines.endpoints | map(attribute='certificate_expires') | select | min
-    < '%Y-%m-%dT%H:%M:%SZ' | strftime(ansible_date_time.epoch | int + 7 * 86400, utc=true)
+    engines is failed
+    or engines.endpoints | map(attribute='certificate_days_left') | select('number') | select('lt', 7) | length > 0
 
 - name: Check that an engine lets nobody in without a certificate
   buildfarm.multiarch.docker_endpoint_info:
@@ -139,11 +139,26 @@ endpoints:
         - V(none) without TLS, so with C(unix) and C(ssh) too.
       type: str
       sample: mutual
+    tls_verified:
+      description:
+        - Whether the engine's certificate was verified, which only a context can turn off. V(none) without TLS.
+      type: bool
+      sample: true
+    certificate_subject:
+      description:
+        - Whom the engine's certificate names. V(none) without TLS, and if the certificate is not verified.
+      type: str
+      sample: CN=amd1
     certificate_expires:
       description:
-        - When the engine's certificate ends, in UTC. V(none) without TLS, and if the certificate is not verified.
+        - When the engine's certificate ends, in UTC. V(none) as RV(endpoints[].certificate_subject).
       type: str
       sample: "2027-01-30T12:00:00Z"
+    certificate_days_left:
+      description:
+        - Whole days until then. V(none) as RV(endpoints[].certificate_subject).
+      type: int
+      sample: 364
     error:
       description: Why the engine was not reached, and what to do. V(none) if it was.
       type: str
@@ -151,7 +166,9 @@ endpoints:
     error_kind:
       description:
         - V(refused), V(timeout), V(unreachable) and V(unresolved) for the network.
-        - V(tls) for certificates and TLS, V(name) for a certificate of another name, V(files) for unusable local files.
+        - V(untrusted), V(expired), V(not_yet_valid) and V(name) for what is wrong with the engine's certificate,
+          V(client_certificate) if the engine wants one and got none or another, V(tls) for all else of TLS.
+        - V(files) for unusable local files.
         - V(context) for a missing or damaged context, V(socket) for a missing or forbidden socket, V(ssh) for ssh.
         - V(answer) for something that answers and is no engine.
       type: str

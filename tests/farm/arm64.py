@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -150,25 +151,34 @@ def emulation() -> Iterator[None]:
     By a handler with a name of its own and the farm's own QEMU: others that
     are registered are neither used nor changed. The kernel holds the program
     open (flag F), so that it serves inside any root.
+
+    A process of its own holds the handler: with the last mount of binfmt_misc
+    the kernel forgets all of them, and this machine may have no other. It ends
+    with ours, however that ends, and takes the handler with it.
     """
     qemu = emulator.image_root("amd64") / "root/usr/bin/qemu-aarch64"
     magic = r"\x7fELF\x02\x01\x01" + r"\x00" * 9 + r"\x02\x00\xb7\x00"
     mask = r"\xff" * 7 + r"\x00" + r"\xff" * 8 + r"\xfe\xff\xff\xff"
-    _tell(_HANDLER, "-1", required=False)  # a killed run's
-    _tell("register", f":{_HANDLER}:M:0:{magic}:{mask}:{qemu}:CFP")
-    try:
-        yield
-    finally:
-        _tell(_HANDLER, "-1")
-
-
-def _tell(entry: str, text: str, required: bool = True) -> None:
-    """Write to a file of binfmt_misc, mounted for just that if it is not mounted."""
     script = """
+        trap '' INT TERM HUP
         at=/proc/sys/fs/binfmt_misc
         [ -e $at/register ] || mount -t binfmt_misc binfmt_misc $at
-        [ -e "$at/$1" ] || exit "$3"
-        printf %s "$2" > "$at/$1"
+        [ ! -e "$at/$1" ] || printf %s -1 > "$at/$1"
+        printf %s "$2" > $at/register
+        echo registered
+        cat > /dev/null
+        printf %s -1 > "$at/$1"
     """
-    missing = "1" if required else "0"
-    cache.run(["unshare", "--mount", "sh", "-ec", script, "sh", entry, text, missing])
+    line = f":{_HANDLER}:M:0:{magic}:{mask}:{qemu}:CFP"
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-ec", script, "sh", _HANDLER, line],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with holder:
+        said = holder.stdout.readline()
+        if said != "registered\n":
+            raise cache.ToolError(f"arm64 programs cannot be run here: {said}{holder.stdout.read()}")
+        yield

@@ -212,12 +212,18 @@ class Farm:
 
     def _wait(self, host: Host) -> None:
         """Wait until a host has started and lets us in."""
-        address = self.address(host.name)
-        until(lambda: _listens(address, 22), BOOT_SECONDS * (4 if host.emulated else 1), f"{host.name}: no ssh")
+        address, cgroup = self.address(host.name), self._cgroup(host.name)
+        log = self.directory / "hosts" / host.name / "console.log"
+
+        def answers() -> bool:
+            if not cgroup.running():
+                raise OSError(f"{host.name} ended while it started: {log.read_text()[-500:].strip()}")
+            return _listens(address, 22)
+
+        until(answers, BOOT_SECONDS * (4 if host.emulated else 1), f"{host.name}: no ssh")
         command = self.ssh(host.name, _SETTLE)
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode:
-            log = self.directory / "hosts" / host.name / "console.log"
             raise OSError(f"{host.name} does not let us in: {done.stderr.strip()}; its console: {log}")
 
     def _machine(self, host: Host) -> Container | Machine:

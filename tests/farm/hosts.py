@@ -91,6 +91,8 @@ class Cgroup:
                 start_new_session=True,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"},
             )
+        while not self.running() and process.poll() is None:
+            time.sleep(0.001)
         return process.pid
 
     def running(self) -> bool:
@@ -169,6 +171,8 @@ class Container:
                 f"--network-namespace-path=/run/netns/{network.namespace(index)}",
                 "--resolv-conf=off",
                 "--timezone=off",
+                # Links to journals want a machine id, which a machine that is a container itself may lack.
+                "--link-journal=no",
                 "--capability=all",
                 "--system-call-filter=add_key keyctl bpf @keyring",
                 f"--bind={self.directory / 'docker'}:/var/lib/docker",

@@ -68,6 +68,8 @@ def test_versions_platforms_and_tls(farm: LiveFarm) -> None:
     )
     assert found[0]["certificate_expires"] == certificates["servers"]["old1"]["not_after"]
     assert found[3]["certificate_expires"] is None
+    assert (found[0]["tls_verified"], found[0]["certificate_subject"]) == (True, "CN=old1")
+    assert 363 <= found[0]["certificate_days_left"] <= 365
 
 
 def test_direct_tcp_unix_and_ssh(farm: LiveFarm, ssh_to_mid1: None) -> None:
@@ -113,13 +115,14 @@ def test_every_failure_is_told_in_bounded_time(farm: LiveFarm) -> None:
 
 def test_certificates_of_others_are_refused(farm: LiveFarm) -> None:
     (foreign_ca,) = info(farm, "tcp://mid1:2376", **{**TLS, "ca": "/etc/ssl/certs/ca-certificates.crt"})
-    assert (foreign_ca["error_kind"], "not signed by the given CA" in foreign_ca["error"]) == ("tls", True)
+    assert (foreign_ca["error_kind"], "not signed by the given CA" in foreign_ca["error"]) == ("untrusted", True)
     (nobody,) = info(farm, "tcp://mid1:2376", ca=TLS["ca"])
-    assert (nobody["error_kind"], "wants a client certificate" in nobody["error"]) == ("tls", True)
+    assert (nobody["error_kind"], "wants a client certificate" in nobody["error"]) == ("client_certificate", True)
     farm.module("ctl", "docker_certificates", directory=f"{DIRECTORY}/other")
     foreign = {kind: path.replace(DIRECTORY, f"{DIRECTORY}/other") for kind, path in TLS.items()}
     (stranger,) = info(farm, "tcp://old1:2376", **{**foreign, "ca": TLS["ca"]})
-    assert (stranger["error_kind"], "refused this client's certificate" in stranger["error"]) == ("tls", True)
+    assert stranger["error_kind"] == "client_certificate"
+    assert "refused this client's certificate" in stranger["error"]
 
 
 def test_all_must_be_reachable(farm: LiveFarm) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers im
     Container,
     declared_env,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine import EngineInfo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Store, StoreConflict
 
@@ -101,13 +100,14 @@ class World:
             lines.append("")
         return "\n".join(lines)
 
-    def probe_all(self, endpoints, _contexts, _timeout):
-        return tuple(
-            EngineInfo(endpoint, error=f"engine {endpoint}: no answer")
-            if endpoint.text in self.dead
-            else EngineInfo(endpoint, reachable=True, platform=Platform("linux", "amd64"))
-            for endpoint in endpoints
-        )
+    @contextmanager
+    def conversation(self, endpoint, _contexts, _timeout):
+        if endpoint.text in self.dead:
+            raise FarmError(f"engine {endpoint}: no answer")
+        yield self
+
+    def version(self):
+        return {"Os": "linux", "Arch": "amd64"}
 
     def call(self, *nodes, check=False, **params):
         given = [{**NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
@@ -119,9 +119,9 @@ class World:
 def world(tmp_path, monkeypatch):
     monkeypatch.delenv("BUILDX_CONFIG", raising=False)
     at = World(tmp_path)
-    monkeypatch.setattr(_builder_look, "probe_all", at.probe_all)
+    monkeypatch.setattr(_builder_look, "conversation", at.conversation)
     monkeypatch.setattr(
-        _builder_look, "read_container", lambda end, _c, nodes, _t: at.containers.get((end.text, nodes[0].container))
+        _builder_look, "read_container", lambda _engine, end, nodes: at.containers.get((end.text, nodes[0].container))
     )
     monkeypatch.setattr(
         _builder_apply, "remove_container", lambda end, _c, name: at.containers.pop((end.text, name), None)
@@ -157,12 +157,16 @@ def test_create_change_stop_and_remove(world):
     assert (world.containers, world.volumes, world.store.names()) == ({}, set(), ())
 
 
-def test_a_run_that_changes_nothing_asks_buildx_once_and_takes_no_lock(world):
-    world.call({}, B)
+@pytest.mark.parametrize(
+    "pins, platforms, ran", [([], None, []), (["linux/arm64"], ["linux/arm64"], []), ([], ["linux/386"], ["inspect"])]
+)
+def test_a_run_that_changes_nothing_asks_buildkit_where_no_pin_tells_and_takes_no_lock(world, pins, platforms, ran):
+    nodes = [{"platforms": pins}, B]
+    world.call(*nodes, platforms=platforms)
     os.unlink(world.config / "buildx/.multiarch.farm.lock")
     world.ran.clear()
-    world.call({}, B)
-    assert world.ran == ["inspect"]
+    assert not world.call(*nodes, platforms=platforms)["changed"]
+    assert world.ran == ran
     assert not (world.config / "buildx/.multiarch.farm.lock").exists()
 
 

@@ -45,23 +45,6 @@ class Engine:
         return status, body if isinstance(body, bytes) else json.dumps(body).encode()
 
 
-@pytest.fixture
-def engine(monkeypatch):
-    """Give the module an engine with these answers."""
-
-    def make(answers):
-        at = Engine(answers)
-
-        @contextmanager
-        def conversation(_endpoint, _contexts, _timeout=60, timeout=60):
-            yield at
-
-        monkeypatch.setattr(_containers, "conversation", conversation)
-        return at
-
-    return make
-
-
 def recorded(version):
     return json.loads((FIXTURES / f"docker-{version}/buildkit-container.json").read_text())
 
@@ -71,11 +54,11 @@ def node(**settings):
 
 
 @pytest.mark.parametrize("version", ENGINES)
-def test_a_container_that_buildx_made_is_as_defined(engine, version):
+def test_a_container_that_buildx_made_is_as_defined(version):
     raw = recorded(version)
     (path,) = (item for item in raw["Config"]["Env"] if item.startswith("PATH="))
     image = f"/images/{quote(raw['Image'])}/json"
-    at = engine(
+    at = Engine(
         {
             "/containers/buildx_buildkit_n/json": (200, raw),
             image: (200, {"Config": {"Env": [path, "GODEBUG=1"]}}),
@@ -83,40 +66,39 @@ def test_a_container_that_buildx_made_is_as_defined(engine, version):
     )
     policy = {"restart-policy": "on-failure:3"} if version == "28.5.2" else {}
     definition = node(**{"env.A": "b", **policy})
-    container = read_container(HERE, None, [definition], 5)
+    container = read_container(at, HERE, [definition])
     assert drift(definition, container) == ()
     assert container.identifier == raw["Id"]
     # What the image sets is asked for only where the environment has more than what is declared.
     assert len(at.asked) == 1
     without = node(**policy)
-    assert drift(without, read_container(HERE, None, [without], 5)) == ("env.A",)
+    assert drift(without, read_container(at, HERE, [without])) == ("env.A",)
     assert len(at.asked) == 3
     # An image that was removed under its container is no reason to make that anew.
     del at.answers[image]
-    assert drift(without, read_container(HERE, None, [without], 5)) == ()
+    assert drift(without, read_container(at, HERE, [without])) == ()
 
 
-def test_no_container(engine):
-    engine({})
-    assert read_container(HERE, None, [node()], 5) is None
+def test_no_container():
+    assert read_container(Engine({}), HERE, [node()]) is None
 
 
-def test_files_are_read_where_there_are_any(engine):
+def test_files_are_read_where_there_are_any():
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in (("buildkit/buildkitd.toml", b"debug = true"), ("buildkit/certs/r/ca.pem", b"CA")):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    at = engine(
+    at = Engine(
         {
             "/containers/buildx_buildkit_n/json": (200, recorded("26.1.5")),
             "/containers/buildx_buildkit_n/archive": (200, packed.getvalue()),
         }
     )
-    assert read_container(HERE, None, [node()], 5).files == {}
+    assert read_container(at, HERE, [node()]).files == {}
     with_files = replace(node(), files={"buildkitd.toml": b""})
-    found = read_container(HERE, None, [node(), with_files], 5)
+    found = read_container(at, HERE, [node(), with_files])
     assert found.files == {"buildkitd.toml": b"debug = true", "certs/r/ca.pem": b"CA"}
     assert at.asked[-1] == "GET /containers/buildx_buildkit_n/archive?path=/etc/buildkit"
 
@@ -205,6 +187,23 @@ def test_sizes(text, expected):
 def test_what_is_no_size(text):
     with pytest.raises(FarmError, match="is no size"):
         parse_size(text)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Give the module an engine with these answers."""
+
+    def make(answers):
+        at = Engine(answers)
+
+        @contextmanager
+        def conversation(_endpoint, _contexts, _timeout=60, timeout=60):
+            yield at
+
+        monkeypatch.setattr(_containers, "conversation", conversation)
+        return at
+
+    return make
 
 
 @pytest.mark.parametrize(("status", "fine"), [(204, True), (404, True), (409, False), (500, False)])

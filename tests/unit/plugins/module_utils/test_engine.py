@@ -161,6 +161,7 @@ def test_tls_tells_who_is_let_in(store: ContextStore, authority: Authority, mutu
     assert (found.reachable, found.tls) == (True, "mutual" if mutual else "server")
     expires = datetime.strptime(str(found.certificate_expires), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     assert abs(expires - datetime.now(timezone.utc) - timedelta(days=1)) < timedelta(minutes=1)
+    assert (found.tls_verified, found.certificate_subject, found.certificate_days_left) == (True, "CN=127.0.0.1", 0)
 
 
 def test_context_brings_its_certificates(store: ContextStore, authority: Authority) -> None:
@@ -186,7 +187,8 @@ def test_unverified_context(store: ContextStore, stranger: Authority) -> None:
         }
         _docker_context.contexts(params, False, None)  # type: ignore[arg-type]
         found = probe("arm1", store)
-    assert (found.reachable, found.tls, found.certificate_expires) == (True, "server", None)
+    assert (found.reachable, found.tls, found.tls_verified) == (True, "server", False)
+    assert (found.certificate_subject, found.certificate_expires, found.certificate_days_left) == (None, None, None)
 
 
 def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Authority) -> None:
@@ -204,13 +206,14 @@ def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Autho
         expired = probe(url, store, client)
     with engine() as url:
         no_tls = probe(url, store, client)
-    assert (wrong_ca.error_kind, "not signed by the given CA" in str(wrong_ca.error)) == ("tls", True)
-    assert (wrong_client.error_kind, "refused this client's certificate" in str(wrong_client.error)) == ("tls", True)
-    assert (no_client.error_kind, "wants a client certificate" in str(no_client.error)) == ("tls", True)
+    assert (wrong_ca.error_kind, "not signed by the given CA" in str(wrong_ca.error)) == ("untrusted", True)
+    assert (wrong_client.error_kind, no_client.error_kind) == ("client_certificate", "client_certificate")
+    assert "refused this client's certificate" in str(wrong_client.error)
+    assert "wants a client certificate" in str(no_client.error)
     assert (no_file.error_kind, "/nowhere/key.pem: no such file" in str(no_file.error)) == ("files", True)
     assert (wrong_key.error_kind, "matching key" in str(wrong_key.error)) == ("files", True)
     assert (wrong_name.error_kind, "not valid for '127.0.0.1'" in str(wrong_name.error)) == ("name", True)
-    assert (expired.error_kind, "expired" in str(expired.error)) == ("tls", True)
+    assert (expired.error_kind, "expired" in str(expired.error)) == ("expired", True)
     assert (no_tls.error_kind, "does not speak TLS" in str(no_tls.error)) == ("tls", True)
 
 
