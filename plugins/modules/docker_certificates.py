@@ -230,7 +230,9 @@ actions:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._authority import ROTATIONS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificates import certificates
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._x509 import KEY_TYPES
 
 ARGUMENT_SPEC = {
     "directory": {"type": "path", "default": "~/.config/buildfarm/certificates"},
@@ -248,8 +250,13 @@ ARGUMENT_SPEC = {
     "renew_before_days": {"type": "int", "default": 30},
     "ca_common_name": {"type": "str", "default": "Docker build farm CA"},
     "ca_validity_days": {"type": "int", "default": 3650},
-    "rotate": {"type": "str", "choices": ["none", "certificates", "all"], "default": "none"},
+    "ca_cert": {"type": "path"},
+    "ca_key": {"type": "path", "no_log": False},
+    "ca_passphrase": {"type": "str", "no_log": True},
+    "ca_previous_passphrase": {"type": "str", "no_log": True},
+    "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": KEY_TYPES[0], "no_log": False},
+    "rotate": {"type": "str", "choices": list(ROTATIONS), "default": ROTATIONS[0]},
 }
 
 if __name__ == "__main__":
-    main(ARGUMENT_SPEC, certificates)
+    main(ARGUMENT_SPEC, certificates, required_together=[("ca_cert", "ca_key")])
