@@ -15,6 +15,7 @@ author:
 description:
   - Returns, for each node, what O(buildfarm.multiarch.docker_certificates#module:servers) expects. A certificate
     holds the node's name in the inventory, its C(ansible_host), its C(farm_address) and its C(farm_names).
+  - Leaves out nodes whose certificate was issued elsewhere, those with a C(listener_certificate).
 positional: _input
 options:
   _input:
@@ -49,6 +50,8 @@ def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
     servers = []
     for name in names:
         variables = hostvars[name]
+        if variables.get("listener_certificate"):
+            continue
         known = [variables.get("ansible_host"), variables.get("farm_address"), *(variables.get("farm_names") or [])]
         servers.append({"name": name, "sans": list(dict.fromkeys(other for other in known if other and other != name))})
     return servers
