@@ -12,7 +12,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 from . import _x509
 from ._authority import MISSING, ROTATION, Authority, age, judge
-from ._certificate_state import KINDS, Declaration, Leaf, Pair, State
+from ._certificate_state import KINDS, Declaration, Leaf, Pair, State, sans
 from ._errors import FarmError
 
 
@@ -75,6 +75,19 @@ def bundle(state: State, ca: Authority) -> Optional[bytes]:
     return None if ca.issuer is None else _x509.bundle((ca.issuer, *ca.others))
 
 
+def wanted_names(leaf: Leaf, pair: Pair) -> Tuple[str, ...]:
+    """Return what a certificate is to name: as declared, or as it is where that is left open."""
+    return sans([leaf.name, *found_names(pair)]) if leaf.sans is None else leaf.sans
+
+
+def found_names(pair: Pair) -> Tuple[str, ...]:
+    """Return what a certificate names, nothing where it cannot be read."""
+    try:
+        return () if pair.cert is None else _x509.read_certificate(pair.cert).sans
+    except ValueError:
+        return ()
+
+
 def _check_key(state: State, ca: Authority, issue: Mapping[Leaf, str]) -> None:
     """Check that what is to be issued can be signed.
 
@@ -111,7 +124,7 @@ def _judge_leaf(leaf: Leaf, pair: Pair, ca: Authority, declared: Declaration, no
         return "it is not signed by the CA" if ca.issuer else "the CA is issued anew"
     if not (found.servers if leaf.kind == "servers" else found.clients):
         return f"it is not for a {KINDS[leaf.kind]}"
-    if found.sans != leaf.sans:
+    if found.sans != wanted_names(leaf, pair):
         return f"it names {', '.join(found.sans) or 'nothing'}"
     if found.key_type != declared.key_type:
         return f"its key is {found.key_type}"

@@ -33,12 +33,12 @@ class Leaf:
     """A declared certificate.
 
     :ivar kind: ``servers`` or ``clients``.
-    :ivar sans: normalised and sorted; none for a client.
+    :ivar sans: normalised and sorted; none for a client, None for whatever the certificate names beside ``name``.
     """
 
     kind: str
     name: str
-    sans: Tuple[str, ...] = ()
+    sans: Optional[Tuple[str, ...]] = ()
 
     def __str__(self) -> str:
         return f"{KINDS[self.kind]} {self.name!r}"
@@ -118,10 +118,7 @@ def declare(params: Mapping[str, Any]) -> Declaration:
 
     :raises FarmError: a name cannot stand in a certificate or is declared twice, or options contradict each other.
     """
-    leaves = [
-        Leaf("servers", _checked(server["name"]), _sans([server["name"], *(server.get("sans") or [])]))
-        for server in params["servers"] or []
-    ]
+    leaves = [_server(server["name"], server.get("sans")) for server in params["servers"] or []]
     leaves += [Leaf("clients", _checked(name)) for name in params["clients"] or []]
     repeated = [name for name, times in Counter(map(str, leaves)).items() if times > 1]
     if repeated:
@@ -151,6 +148,10 @@ def declare(params: Mapping[str, Any]) -> Declaration:
         passphrase=params["ca_passphrase"],
         previous_passphrase=params["ca_previous_passphrase"] or "",
     )
+
+
+def _server(name: str, further: Optional[Sequence[str]]) -> Leaf:
+    return Leaf("servers", _checked(name), None if further is None else sans([name, *further]))
 
 
 def _path(text: str) -> Path:
@@ -189,17 +190,22 @@ def _read_pair(cert_path: Path, key_path: Path, ca_path: Optional[Path] = None) 
     )
 
 
+def is_name(text: str) -> bool:
+    """Say whether a text can stand in a certificate as a host name."""
+    return bool(_LABELS.match(text))
+
+
 def _checked(name: str) -> str:
     """Return a name that can be a directory's and a certificate's.
 
     :raises FarmError: it cannot.
     """
-    if _address(name) is None and not _LABELS.match(name):
+    if _address(name) is None and not is_name(name):
         raise FarmError(f"name {name!r}: wanted a host name (letters, digits, - . _) or an IP address")
     return name
 
 
-def _sans(names: Sequence[str]) -> Tuple[str, ...]:
+def sans(names: Sequence[str]) -> Tuple[str, ...]:
     """Normalise alternative names as they are read back from a certificate.
 
     :raises FarmError: one is neither a DNS name nor an IP address.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from . import _x509
-from ._certificate_plan import Plan, bundle, plan
+from ._certificate_plan import Plan, bundle, found_names, plan, wanted_names
 from ._certificate_state import Declaration, Leaf, Pair, State, declare, iso, read
 from ._errors import FarmError
 from ._files import write_together
@@ -86,7 +86,8 @@ def _apply(state: State, steps: Plan, declared: Declaration) -> None:
     ca_pem, ca_key, passphrase = _apply_authority(state, steps, declared, now)
     ca = _x509.read_certificate(ca_pem)
     for leaf in (*steps.leaves, *steps.copies):
-        directory = state.leaves[leaf].cert_path.parent
+        pair = state.leaves[leaf]
+        directory = pair.cert_path.parent
         for made in (directory.parent, directory):
             made.mkdir(mode=0o700, exist_ok=True)
         files = [(directory / "ca.pem", ca_pem, _PUBLIC)]
@@ -94,7 +95,7 @@ def _apply(state: State, steps: Plan, declared: Declaration) -> None:
             key = _x509.new_key(declared.key_type)
             server = leaf.kind == "servers"
             end = now + declared.validity
-            cert = _x509.issue(ca, ca_key, key, leaf.name, leaf.sans, server, end, passphrase)
+            cert = _x509.issue(ca, ca_key, key, leaf.name, wanted_names(leaf, pair), server, end, passphrase)
             files += [(directory / "key.pem", key, _PRIVATE), (directory / "cert.pem", cert + steps.ca.chain, _PUBLIC)]
         write_together(files)
 
@@ -167,7 +168,7 @@ def _shown_leaf(
     shown = _shown_pair(pair, reason, reason is not None, after)
     if shown is not None:
         if leaf.kind == "servers":
-            shown["sans"] = list(leaf.sans if after or reason is None else _found_sans(pair))
+            shown["sans"] = list(wanted_names(leaf, pair) if after else found_names(pair))
         shown["ca"] = "current" if after or pair.ca == state.ca.cert else "other"
     return shown
 
@@ -178,13 +179,6 @@ def _shown_pair(pair: Pair, reason: Optional[str], new_key: bool, after: bool) -
         return None if pair.missing else {"certificate": reason or _VALID, "key_mode": mode}
     narrowed = new_key or pair.exposed or pair.key_mode is None
     return {"certificate": _VALID, "key_mode": f"{_PRIVATE if narrowed else pair.key_mode:04o}"}
-
-
-def _found_sans(pair: Pair) -> Tuple[str, ...]:
-    try:
-        return _x509.read_certificate(pair.cert or b"").sans
-    except ValueError:
-        return ()
 
 
 def _values(state: State, steps: Plan) -> Dict[str, Any]:
@@ -208,7 +202,7 @@ def _values(state: State, steps: Plan) -> Dict[str, Any]:
             **_public(None if leaf in steps.leaves else pair.cert),
         }
         if leaf.kind == "servers":
-            entry["sans"] = list(leaf.sans)
+            entry["sans"] = list(wanted_names(leaf, pair))
         values[leaf.kind][leaf.name] = entry
     return values
 

@@ -9,6 +9,7 @@ What is issued satisfies Go's verifier of every Docker since 19.03, and OpenSSL'
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass, field
@@ -122,6 +123,7 @@ def read_certificate(pem: bytes) -> Certificate:
     return _read(found.group() + b"\n")
 
 
+@functools.lru_cache(maxsize=None)  # A certificate is asked for by each step of a task.
 def _read(pem: bytes) -> Certificate:
     parsed = x509.load_pem_x509_certificate(pem)
     usage = _extension(parsed, x509.ExtendedKeyUsage) or ()

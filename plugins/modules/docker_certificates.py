@@ -65,9 +65,9 @@ options:
         description:
           - Further names that clients may reach the engine by. Host names, also with C(*) as the first label, and IP
             addresses are told apart by their form.
+          - If unset, the names that the certificate has stay.
         type: list
         elements: str
-        default: []
   clients:
     description:
       - Those who need a certificate to use the engines.
@@ -316,7 +316,7 @@ ARGUMENT_SPEC = {
         "default": [],
         "options": {
             "name": {"type": "str", "required": True},
-            "sans": {"type": "list", "elements": "str", "default": []},
+            "sans": {"type": "list", "elements": "str"},
         },
     },
     "clients": {"type": "list", "elements": "str", "default": ["client"]},

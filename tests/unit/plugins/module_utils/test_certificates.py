@@ -18,7 +18,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import
 pytest.importorskip("cryptography")
 
 DEFAULTS: Dict[str, Any] = {
-    "servers": [{"name": "arm1", "sans": ["192.0.2.7", "*.Example.com"]}, {"name": "2001:db8::0007", "sans": None}],
+    "servers": [{"name": "arm1", "sans": ["192.0.2.7", "*.Example.com"]}, {"name": "2001:db8::0007", "sans": []}],
     "clients": ["client"],
     "validity_days": 365,
     "renew_before_days": 30,
@@ -128,6 +128,19 @@ def test_changed_names(directory: Path) -> None:
     assert actions(done) == [ISSUE + "it names *.example.com, 192.0.2.7, arm1"]
     assert done["diff"]["before"]["servers"]["arm1"]["sans"] == ["*.example.com", "192.0.2.7", "arm1"]
     assert done["diff"]["after"]["servers"]["arm1"]["sans"] == ["arm1", "arm1.example.com"]
+
+
+def test_names_that_are_left_open_stay(directory: Path) -> None:
+    run(directory)
+    left_open = [{"name": "arm1", "sans": None}]
+    kept = run(directory, servers=left_open)
+    assert kept["changed"] is False
+    assert kept["servers"]["arm1"]["sans"] == ["*.example.com", "192.0.2.7", "arm1"]
+    renewed = run(directory, servers=left_open, rotate="certificates")
+    assert first(renewed, "servers", "arm1").sans == ("*.example.com", "192.0.2.7", "arm1")
+    new = run(directory, servers=[{"name": "arm2", "sans": None}])
+    assert first(new, "servers", "arm2").sans == ("arm2",)
+    assert run(directory, servers=[{"name": "arm2", "sans": []}])["changed"] is False
 
 
 def test_leaves_are_renewed_in_time(directory: Path) -> None:
