@@ -129,7 +129,7 @@ def _judge_given(text: bytes, pair: Pair, declared: Declaration, now: datetime) 
             reason = "another CA is given"
             # The same CA with a new certificate needs no transition, and so does not end one.
             same = (current.public_key, current.parsed.subject) == (given.public_key, given.parsed.subject)
-            others = tuple(old) if same else (current,) if declared.rotate == "ca_begin" else ()
+            others = tuple(old) if same else (current, *old) if declared.rotate == "ca_begin" else ()
     chain = [] if given.self_signed else [given, *(one for one in rest if not one.self_signed)]
     return Authority(
         reason=reason,

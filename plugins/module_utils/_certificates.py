@@ -116,11 +116,12 @@ def _apply_authority(state: State, steps: Plan, declared: Declaration, now: date
         issued = _x509.issue_authority(key, declared.ca_name, end, ca.previous, passphrase)
         pem = issued + _x509.bundle(ca.others)
     files = [(pair.cert_path, pem, _PUBLIC)] if ca.reason is not None else []
-    if ca.new_key:
-        # Wherever a run is ended, the next one must not take the key for that of another CA.
-        if not ca.others:
-            pair.cert_path.unlink(missing_ok=True)
-        files.insert(len(ca.others), (pair.key_path, key, _PRIVATE))
+    # Wherever a run is ended, the next one must be able to tell which key belongs to which CA.
+    if ca.new_key and ca.others:
+        files.append((pair.key_path, key, _PRIVATE))
+    elif ca.new_key:
+        pair.cert_path.unlink(missing_ok=True)
+        files.insert(0, (pair.key_path, key, _PRIVATE))
     for file in files:
         write_together([file])
     return pem, key, passphrase
@@ -183,12 +184,12 @@ def _shown_pair(pair: Pair, reason: Optional[str], new_key: bool, after: bool) -
 
 def _values(state: State, steps: Plan) -> Dict[str, Any]:
     """Return the module's values; what is yet to be issued is None."""
-    known = steps.ca.reason is None
+    trusted = _x509.read_certificates(state.ca.cert) if state.ca.cert and steps.ca.reason is None else ()
     values: Dict[str, Any] = {
         "ca": {
             "path": str(state.ca.cert_path),
-            "pem": state.ca.cert.decode() if known and state.ca.cert else None,
-            **_public(_x509.read_certificate(state.ca.cert).pem if known and state.ca.cert else None),
+            "pem": _x509.bundle(trusted).decode() or None,
+            **_public(trusted[0].pem if trusted else None),
             "replaces": [other.fingerprint for other in steps.ca.others],
         },
         "servers": {},
