@@ -53,7 +53,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate_s
 
 def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
     """Return the servers to issue certificates for; see DOCUMENTATION."""
-    servers = []
+    servers: List[Dict[str, Any]] = []
     for name in names:
         variables = hostvars[name]
         if variables.get("listener_certificate"):
