@@ -35,4 +35,5 @@ def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict
         "buildx": next((str(path) for path in plugins if os.access(path, os.X_OK)), None),
         "missing_libraries": [name for name in LIBRARIES if importlib.util.find_spec(name) is None],
     }
-    return {"ansible_facts": {"architecture": os.uname().machine, "buildfarm": found}}
+    host = os.uname()
+    return {"ansible_facts": {"architecture": host.machine, "nodename": host.nodename, "buildfarm": found}}

@@ -13,7 +13,7 @@ author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
   - Says of a node whether Docker's engine is installed and from which packages, of a controller what it lacks, and of
-    either its architecture and distribution.
+    either its architecture, its distribution and its own name.
   - Takes a fraction of the time of M(ansible.builtin.setup), so that a farm with nothing to do is checked quickly.
 requirements:
   - A Unix host with Python's standard library
@@ -57,6 +57,10 @@ ansible_facts:
       description: The machine's name of its architecture, as M(ansible.builtin.setup) has it.
       type: str
       sample: x86_64
+    nodename:
+      description: The host's own name, as M(ansible.builtin.setup) has it.
+      type: str
+      sample: arm1
     buildfarm:
       description: What else there is.
       type: dict
