@@ -341,8 +341,9 @@ def test_a_node_that_does_not_start_leaves_all_as_it_was(builders: Builders) -> 
 
 
 def test_platforms_must_be_served(builders: Builders) -> None:
-    refused = builders.run(builders.node("mid1"), platforms=["linux/s390x"], fails=True)
-    assert "no node serves linux/s390x" in refused["msg"] and "put back" in refused["msg"]
+    # For which the farm's emulator image has no handler: tests that run beside this one install the others.
+    refused = builders.run(builders.node("mid1"), platforms=["linux/mips"], fails=True)
+    assert "no node serves linux/mips (" in refused["msg"] and "put back" in refused["msg"]
     assert builders.containers("mid1") == {}
     served = builders.run(builders.node("mid1"), builders.node("new1"), platforms=["linux/amd64", "linux/386"])
     assert [(way["platform"], way["node"], way["source"], way["native"]) for way in served["builder"]["platforms"]] == [
@@ -635,5 +636,8 @@ def test_info(builders: Builders) -> None:
     assert list(farm["nodes"][1]["files"]) == ["buildkitd.toml"]
     assert farm["platforms"][0] == {"platform": "linux/amd64", "node": "mid1", "source": "pin", "native": True}
     one = builders.farm.module("ctl", "buildx_builder_info", name="Farm")
+    for builder in (farm, *one["builders"]):
+        # Tests that run beside this one install handlers, which BuildKit notices.
+        del builder["platforms"], builder["nodes"][0]["detected"]
     assert one["builders"] == [farm]
     assert builders.farm.module("ctl", "buildx_builder_info", name="nothing")["builders"] == []
