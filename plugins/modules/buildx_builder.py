@@ -212,6 +212,10 @@ notes:
     C(docker buildx create), which resets settings that are not repeated and, when a node does not answer, loses those
     of all nodes.
   - Runs of this module for one builder wait for each other.
+  - Starting nodes may take minutes where they pull the BuildKit image over a slow line. Each step of each node goes to
+    the system log of the host where the module runs as it begins, as Ansible's own line on the module does. Follow it
+    there with C(journalctl -f -t ansible-buildfarm.multiarch.buildx_builder).
+  - With C(async) (longer than O(bootstrap_timeout)) and C(poll), no connection to that host has to stay open meanwhile.
   - A broken (truncated) definition is replaced where O(nodes) are declared; a copy is kept beside the directory
     C(instances), and a warning names it.
   - The C(kubernetes) driver is not covered by the integration tests of this collection.
