@@ -218,7 +218,8 @@ notes:
   - With C(async) (longer than O(bootstrap_timeout)) and C(poll), no connection to that host has to stay open meanwhile.
   - A broken (truncated) definition is replaced where O(nodes) are declared; a copy is kept beside the directory
     C(instances), and a warning names it.
-  - The C(kubernetes) driver is not covered by the integration tests of this collection.
+  - The integration tests of this collection have no Kubernetes cluster. Of the C(kubernetes) driver they compare the
+    definition with what C(docker buildx create) writes, and see that a missing cluster is told.
 seealso:
   - module: buildfarm.multiarch.buildx_builder_info
   - module: buildfarm.multiarch.docker_context

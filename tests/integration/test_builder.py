@@ -425,6 +425,11 @@ def test_platforms_must_be_served(builders: Builders) -> None:
     emulated = builders.node("new1", platforms=["linux/arm64"])
     forbidden = builders.run(builders.node("mid1"), emulated, emulation="forbid", fails=True)
     assert "node 'new1' is pinned to linux/arm64, and its engine is linux/amd64" in forbidden["msg"]
+    if builders.arm64:
+        nodes = [builders.node("mid1"), builders.node(builders.arm64)]
+        served = builders.run(*nodes, platforms=["linux/arm64", "linux/amd64"], emulation="forbid")
+        ways = [(way["platform"], way["node"], way["native"]) for way in served["builder"]["platforms"]]
+        assert ways == [("linux/arm64", builders.arm64, True), ("linux/amd64", "mid1", True)]
 
 
 def test_builds_go_where_the_module_says(builders: Builders) -> None:
@@ -752,8 +757,9 @@ def test_from_any_state_to_any_declaration(
     record_property("BUILDFARM_CASES", CASES)
     record_property("BUILDFARM_SEED", SEED)
     walk = Walk(builders, on, random.Random(f"{SEED} {on}"))
+    after: dict[str, str] = {}
     for case in range(CASES // 2):
-        old, disturbed, before = walk.nodes, walk.disturb(), walk.containers()
+        old, disturbed, before = walk.nodes, walk.disturb(), after
         nodes, options = walk.declare()
         trace = f"seed {SEED}, {on}, case {case}: {nodes} {options}"
         print(trace)
