@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pytest
 
-_OF_HANDLERS = {"articles", "arm64", "binfmt", "build", "builder", "imagetools_info", "site", "verify"}
+_OF_HANDLERS = {"articles", "arm64", "binfmt", "build", "imagetools_info", "site", "verify"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
