@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +34,7 @@ ENGINE_PACKAGES = {
     "forky": ["docker.io", "docker-cli", "docker-buildx"],
 }
 # What an engine's host has besides its packages, by its path there. This machine may lack capabilities.
-_ENGINE_FILES = {"bookworm": {"usr/local/sbin/runc": Path(__file__).with_name("sources") / "runc/runc.py"}}
+_ENGINE_PROGRAMS = {"bookworm": {"usr/local/sbin/runc": Path(__file__).with_name("sources") / "runc/runc.py"}}
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
@@ -112,14 +111,14 @@ def base(suite: str, arch: str = "amd64", packages: Sequence[str] = HOST_PACKAGE
 def grown(
     name: str, lower: Path, packages: Sequence[str], about: str, programs: Mapping[str, Path] | None = None
 ) -> Path:
-    """A copy of the root file system `lower` with `packages` installed too, and `programs` (path inside → file)."""
+    """A copy of the root file system `lower` with `packages` installed too, and `programs` (path inside → script)."""
     programs = programs or {}
 
     def build(root: Path) -> None:
         copy(lower, root)
         install(root, packages)
         for path, source in programs.items():
-            shutil.copy(source, root / path)
+            (root / path).write_text(f"#!/usr/bin/python3\n{source.read_text()}")
             (root / path).chmod(0o755)
 
     inputs = [1, lower.name, list(packages), *cache.digest(*programs.values())]
@@ -136,7 +135,7 @@ def host_base(suite: str, engine: bool = False) -> Path:
         lower,
         ENGINE_PACKAGES[suite],
         "Docker's packages, under 1 minute, once",
-        _ENGINE_FILES.get(suite),
+        _ENGINE_PROGRAMS.get(suite),
     )
 
 

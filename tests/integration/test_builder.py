@@ -327,10 +327,10 @@ def test_a_long_start_is_told_as_it_goes(builders: Builders) -> None:
 
 
 def test_nodes_leave_with_their_containers(builders: Builders) -> None:
-    builders.run(builders.node("mid1"), builders.node("mid2"), builders.node(builders.other))
+    builders.run(builders.node("mid1"), builders.node("old1"), builders.node(builders.other))
     left = builders.run(builders.node(builders.other), builders.node("mid1"))
-    assert left["actions"][0] == ["remove-container-and-cache", "mid2", "buildx_buildkit_mid2"]
-    assert (builders.containers("mid2"), builders.volumes("mid2")) == ({}, [])
+    assert left["actions"][0] == ["remove-container-and-cache", "old1", "buildx_buildkit_old1"]
+    assert (builders.containers("old1"), builders.volumes("old1")) == ({}, [])
     assert [node["name"] for node in left["builder"]["nodes"]] == [builders.other, "mid1"]
     builders.run(builders.node("mid1"), keep_state=True)
     assert builders.containers(builders.other) == {} and len(builders.volumes(builders.other)) == 1
@@ -501,23 +501,23 @@ def test_builders_do_not_share_containers_by_accident(builders: Builders) -> Non
 
 
 def test_a_new_controller_finds_the_containers_again(builders: Builders) -> None:
-    nodes = [builders.node("mid1"), builders.node("mid2")]
+    nodes = [builders.node("mid1"), builders.node("old1")]
     builders.run(*nodes)
-    before = {**builders.containers("mid1"), **builders.containers("mid2")}
+    before = {**builders.containers("mid1"), **builders.containers("old1")}
     builders.farm.ssh("ctl", _FORGET)
     found = builders.run(*nodes)
     assert found["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
     found = builders.run(*nodes, on="ctlnew")
     assert found["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
-    assert {**builders.containers("mid1"), **builders.containers("mid2")} == before
+    assert {**builders.containers("mid1"), **builders.containers("old1")} == before
     # Without a definition, the declared nodes say what there is to remove.
     builders.farm.ssh("ctl", _FORGET)
     builders.run(*nodes, state="absent")
-    assert builders.containers("mid1") == {} and builders.volumes("mid2") == []
+    assert builders.containers("mid1") == {} and builders.volumes("old1") == []
 
 
 def test_stop_and_start(builders: Builders) -> None:
-    nodes = [builders.node("mid1"), builders.node("mid2")]
+    nodes = [builders.node("mid1"), builders.node("old1")]
     builders.run(*nodes)
     stopped = builders.run(state="stopped")
     assert [node["status"] for node in stopped["builder"]["nodes"]] == ["stopped", "stopped"]
@@ -541,8 +541,8 @@ def test_a_truncated_definition_is_written_anew(builders: Builders) -> None:
 
 
 def test_two_runs_at_once(builders: Builders) -> None:
-    nodes = [builders.node("mid1"), builders.node("mid2")]
-    arguments = [{"nodes": nodes}, {"nodes": [*nodes[:1], builders.node("mid2", env={"A": "b"})]}, {"nodes": nodes}]
+    nodes = [builders.node("mid1"), builders.node("old1")]
+    arguments = [{"nodes": nodes}, {"nodes": [*nodes[:1], builders.node("old1", env={"A": "b"})]}, {"nodes": nodes}]
     with ThreadPoolExecutor() as pool:
         results = list(
             pool.map(lambda more: builders.farm.module("ctl", "buildx_builder", name="farm", **more), arguments)

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """runc, told which capabilities this machine has.
 
 An engine of 20.10 gives a privileged container every capability that the kernel knows. Those that are not in the
