@@ -22,7 +22,7 @@ from ansible_runs import LiveFarm, Run
 CONTROLLERS = ("ctl", "ctlnew")
 #: Each serves one of two platforms, without emulation.
 NODES = {"mid1": {"farm_node_platforms": ["linux/amd64"]}, "new1": {"farm_node_platforms": ["linux/386"]}}
-ADDED = {"old1": {"farm_node_platforms": []}}
+ADDED = {"mid2": {"farm_node_platforms": []}}
 DIRECTORY = "/root/certificates-of-rotation"
 BUILDER = "rotation"
 _BREAKING = "/etc/systemd/system/docker.service.d/zz-breaks-the-listener.conf"
