@@ -67,6 +67,7 @@ def test_a_lost_certificate_is_fetched_again(farm: LiveFarm, variables: dict[str
     farm.ssh(SECOND, "rm -rf /root/.config/buildfarm")
     predicted = site(farm, variables, check=True)
     done = site(farm, variables)
-    assert predicted.changed == done.changed
+    # In check mode the contexts' own copies cannot be compared with files that are still to be fetched.
+    assert set(done.changed) < set(predicted.changed)
     assert {change.partition(":")[0] for change in done.changed} == {SECOND}
     assert f"farm-{NODE}" in farm.ssh(SECOND, "docker buildx ls")

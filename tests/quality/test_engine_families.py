@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 Tool = Callable[..., str]
 
@@ -54,7 +55,7 @@ def facts(tree: Path, name: str) -> dict[str, Any]:
 
 
 def play(tree: Path, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
-    """Run tasks for hosts with these variables; C(recorded) become the facts of farm_facts. Returns the output."""
+    """Run tasks for hosts with these variables; `recorded` becomes what farm_facts tells. Returns the output."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
     (folder / "inventory.json").write_text(json.dumps({"all": {"vars": local, "hosts": hosts}}))
     remember = {
@@ -72,22 +73,15 @@ def importable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tree.parents[2])
 
 
-def evaluated(tree: Path, tool: Tool, folder: Path, **variables: Any) -> dict[str, Any]:
-    """The values that the role's variables have on each distribution."""
-    hosts = {name: {"recorded": facts(tree, name), **variables} for name in EXPECTED}
+def evaluated(
+    tree: Path, tool: Tool, folder: Path, names: Iterable[str] = tuple(EXPECTED), **variables: Any
+) -> dict[str, Any]:
+    """The values that the role's variables have on each of these distributions."""
     role = tree / "roles/engine"
-    loaded = [{"name": "Load", "ansible.builtin.include_vars": str(role / "vars/main.yml")}]
-    defaults = json.loads(
-        tool(
-            "",
-            "python",
-            "-c",
-            "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))",
-            role / "defaults/main.yml",
-        )
-    )
-    hosts = {name: {**defaults, **values} for name, values in hosts.items()}
-    shown = ", ".join(f"'{name}': {name} if '{name}' != 'engine_wanted' or engine_family else []" for name in SHOWN)
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    hosts = {name: {**defaults, "recorded": facts(tree, name), **variables} for name in names}
+    load = {"name": "Load", "ansible.builtin.include_vars": str(role / "vars/main.yml")}
+    shown = ", ".join(f"'{name}': {name}" for name in SHOWN)
     text = "engine_families[engine_family].text if engine_family else ''"
     write = {
         "name": "Write",
@@ -96,7 +90,7 @@ def evaluated(tree: Path, tool: Tool, folder: Path, **variables: Any) -> dict[st
             "content": f"{{{{ {{{shown}, 'text': {text}}} | to_json }}}}",
         },
     }
-    play(tree, tool, folder, hosts, [*loaded, write])
+    play(tree, tool, folder, hosts, [load, write])
     return {name: json.loads((folder / f"{name}.out").read_text()) for name in hosts}
 
 
@@ -159,7 +153,7 @@ def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path) -> None:
 def test_versions(
     tree: Path, tool: Tool, tmp_path: Path, variables: dict[str, Any], packages: dict[str, list[str]]
 ) -> None:
-    found = evaluated(tree, tool, tmp_path, **variables)
+    found = evaluated(tree, tool, tmp_path, packages, **variables)
     assert {name: found[name]["engine_wanted"] for name in packages} == packages
 
 
