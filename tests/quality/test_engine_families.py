@@ -54,7 +54,7 @@ def facts(tree: Path, name: str) -> dict[str, Any]:
     return {"system": "Linux", "systemd": True, **found, "packages": {}, "repository": None, "engine": False}
 
 
-def play(tree: Path, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+def play(venv: str, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     """Run tasks for hosts with these variables; `recorded` becomes what farm_facts tells. Returns the output."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
     (folder / "inventory.json").write_text(json.dumps({"all": {"vars": local, "hosts": hosts}}))
@@ -64,7 +64,7 @@ def play(tree: Path, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: lis
     }
     plays = [{"hosts": "all", "gather_facts": False, "tasks": [remember, *tasks]}]
     (folder / "play.json").write_text(json.dumps(plays))
-    return tool("", "ansible-playbook", "--inventory", folder / "inventory.json", folder / "play.json", cwd=folder)
+    return tool(venv, "ansible-playbook", "--inventory", folder / "inventory.json", folder / "play.json", cwd=folder)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def importable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluated(
-    tree: Path, tool: Tool, folder: Path, names: Iterable[str] = tuple(EXPECTED), **variables: Any
+    tree: Path, tool: Tool, folder: Path, names: Iterable[str] = tuple(EXPECTED), venv: str = "", **variables: Any
 ) -> dict[str, Any]:
     """The values that the role's variables have on each of these distributions."""
     role = tree / "roles/engine"
@@ -90,7 +90,7 @@ def evaluated(
             "content": f"{{{{ {{{shown}, 'text': {text}}} | to_json }}}}",
         },
     }
-    play(tree, tool, folder, hosts, [load, write])
+    play(venv, tool, folder, hosts, [load, write])
     return {name: json.loads((folder / f"{name}.out").read_text()) for name in hosts}
 
 
@@ -103,8 +103,9 @@ def test_the_distributions_own_packages(tree: Path, tool: Tool, tmp_path: Path) 
     assert {str(values["engine_lacks"]) for values in found.values()} == {'["Docker\'s engine"]'}
 
 
-def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path) -> None:
-    found = evaluated(tree, tool, tmp_path, engine_source="docker")
+@pytest.mark.parametrize("venv", ["", "oldest"])
+def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
+    found = evaluated(tree, tool, tmp_path, venv=venv, engine_source="docker")
     for name, (family, _packages, repository) in EXPECTED.items():
         values = found[name]
         path, _blank, suite = repository.partition(" ")
@@ -189,7 +190,7 @@ def test_a_host_that_cannot_have_an_engine(
     # The address of nothing: whatever connects, fails otherwise.
     hosts = {"node": {**known, **variables, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}}
     with pytest.raises(pytest.fail.Exception) as caught:
-        play(tree, tool, tmp_path, hosts, [role])
+        play("", tool, tmp_path, hosts, [role])
     output = " ".join(str(caught.value).split())
     assert said in output
     assert output.count("fatal: ") == 1
