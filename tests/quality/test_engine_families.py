@@ -48,9 +48,9 @@ SHOWN = ["engine_family", "engine_names", "engine_wanted", "engine_repository_ur
 
 
 def facts(tree: Path, name: str) -> dict[str, Any]:
-    """The facts of a host without an engine."""
+    """The facts of a host without an engine; without a name of a system that has no os-release file."""
     module = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution")
-    found = module.distribution([str(tree / "tests/unit/fixtures/os-release" / name)])
+    found = module.distribution([str(tree / "tests/unit/fixtures/os-release" / (name or "none"))])
     return {"system": "Linux", "systemd": True, **found, "packages": {}, "repository": None, "engine": False}
 
 
@@ -163,32 +163,29 @@ MACOS = {"system": "Darwin", "systemd": False, "lineage": [], "release": None}
 
 
 @pytest.mark.parametrize(
-    ("name", "variables", "said"),
+    ("name", "found", "source", "said"),
     [
-        (MACOS, {}, "node: found Darwin without systemd, wanted Linux booted with systemd"),
-        (BSD, {}, "node: found FreeBSD freebsd without systemd, wanted Linux booted with systemd"),
-        ({"systemd": False}, {}, "node: found Linux alpine without systemd, wanted Linux booted with systemd"),
-        ({}, {}, "found alpine without Docker's engine, wanted Docker's engine, and engine_source is 'distribution'"),
-        ("rocky-9", {}, "it knows no packages for this distribution; choose 'docker', or name engine_packages"),
+        ("", MACOS, "distribution", "node: found Darwin without systemd, wanted Linux booted with systemd"),
+        ("", BSD, "distribution", "node: found FreeBSD freebsd without systemd, wanted Linux booted with systemd"),
+        ("alpine-3.20", {"systemd": False}, "distribution", "found Linux alpine without systemd, wanted Linux booted"),
         (
-            "opensuse-leap-15.6",
-            {"engine_source": "docker"},
-            "it knows no packages for this distribution; choose 'distribution', or name engine_packages",
+            "alpine-3.20",
+            {},
+            "none",
+            "found alpine without Docker's engine, wanted Docker's engine, and engine_source is",
         ),
+        ("rocky-9", {}, "distribution", "it knows no packages for this distribution; choose 'docker', or name"),
+        ("opensuse-leap-15.6", {}, "docker", "it knows no packages for this distribution; choose 'distribution', or"),
     ],
 )
 def test_a_host_that_cannot_have_an_engine(
-    tree: Path, tool: Tool, tmp_path: Path, name: Any, variables: dict[str, Any], said: str
+    tree: Path, tool: Tool, tmp_path: Path, name: str, found: dict[str, Any], source: str, said: str
 ) -> None:
     """The role ends with one error, before it has connected to the host."""
-    known = (
-        {"recorded": facts(tree, name)}
-        if isinstance(name, str)
-        else {"recorded": {**facts(tree, "alpine-3.20"), **name}}
-    )
+    known = {"recorded": {**facts(tree, name), **found}, "engine_source": source}
     role = {"name": "Apply", "ansible.builtin.import_role": {"name": "buildfarm.multiarch.engine"}}
     # The address of nothing: whatever connects, fails otherwise.
-    hosts = {"node": {**known, **variables, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}}
+    hosts = {"node": {**known, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}}
     with pytest.raises(pytest.fail.Exception) as caught:
         play("", tool, tmp_path, hosts, [role])
     output = " ".join(str(caught.value).split())
