@@ -500,15 +500,25 @@ def test_builders_do_not_share_containers_by_accident(builders: Builders) -> Non
     assert builders.containers("mid1") == before
 
 
+def built(builders: Builders, on: str) -> str:
+    """Build something small with the builder; returns what buildx said."""
+    dockerfile = "FROM scratch\nCOPY Dockerfile /\n"
+    builders.farm.ssh(on, "mkdir -p /tmp/small && cat > /tmp/small/Dockerfile", stdin=dockerfile)
+    options = "--builder farm --platform linux/amd64 --provenance=false --progress plain --output type=cacheonly"
+    return builders.farm.ssh(on, f"docker buildx build {options} /tmp/small 2>&1")
+
+
 def test_a_new_controller_finds_the_containers_again(builders: Builders) -> None:
     nodes = [builders.node("mid1"), builders.node("old1")]
     builders.run(*nodes)
     before = {**builders.containers("mid1"), **builders.containers("old1")}
+    assert "CACHED" not in built(builders, "ctl")
     builders.farm.ssh("ctl", _FORGET)
     found = builders.run(*nodes)
     assert found["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
     found = builders.run(*nodes, on="ctlnew")
     assert found["actions"] == [["write", "/root/.docker/buildx/instances/farm"]]
+    assert "CACHED" in built(builders, "ctl") and "CACHED" in built(builders, "ctlnew")
     assert {**builders.containers("mid1"), **builders.containers("old1")} == before
     # Without a definition, the declared nodes say what there is to remove.
     builders.farm.ssh("ctl", _FORGET)
