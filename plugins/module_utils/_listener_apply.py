@@ -250,7 +250,9 @@ def _take_back(declared: Declared, found: Found, undo: _Undo, touched: bool, run
         return f"{files}, the engine was not touched"
     last: Tuple[Tuple[str, ...], ...] = ()
     if found.command:
-        last = restart(declared.unit) if found.service.active else (("systemctl", "stop", declared.unit),)
+        # Whatever socket file the failed start has removed is there again.
+        sockets = found.service.sockets if "fd://" in hosts(found.service.arguments) else ()
+        last = restart(declared.unit, sockets) if found.service.active else (("systemctl", "stop", declared.unit),)
     try:
         for command in (("systemctl", "daemon-reload"), *last):
             checked(runner, command, " ".join(command), timeout=_RESTART)

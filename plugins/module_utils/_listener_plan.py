@@ -166,7 +166,7 @@ def plan(declared: Declared, found: Found) -> Plan:
     if concern or stale:
         commands = (("systemctl", "daemon-reload"),)
         if declared.runs or found.service.active:
-            commands += restart(declared.unit)
+            commands += restart(declared.unit, found.service.sockets if _opened_its_own(found) else ())
     elif declared.runs and not found.service.active:
         commands = (("systemctl", "start", declared.unit),)
     elif declared.runs and found.service.needs_reload:
@@ -174,12 +174,22 @@ def plan(declared: Declared, found: Found) -> Plan:
     return Plan(directories, tuple(changes), commands, stale)
 
 
-def restart(unit: str) -> Tuple[Tuple[str, ...], ...]:
+def restart(unit: str, sockets: Tuple[str, ...] = ()) -> Tuple[Tuple[str, ...], ...]:
     """Return the commands that restart a service, however often that was done in the last minute.
 
     ``reset-failed`` also sets back the counter by which systemd refuses frequent starts (systemctl(1)).
+
+    :param sockets: socket units to open anew, which is possible only while the service does not run.
     """
-    return (("systemctl", "reset-failed", unit), ("systemctl", "restart", unit))
+    reset = ("systemctl", "reset-failed", unit)
+    if not sockets:
+        return (reset, ("systemctl", "restart", unit))
+    return (reset, ("systemctl", "stop", unit), ("systemctl", "restart", *sockets), ("systemctl", "start", unit))
+
+
+def _opened_its_own(found: Found) -> bool:
+    """Whether the running engine opened the socket that systemd is to open: it removes systemd's file, and its own."""
+    return found.service.active and "fd://" in hosts(found.words) and "fd://" not in hosts(found.service.arguments)
 
 
 def _uses_tls(declared: Declared) -> bool:

@@ -298,8 +298,12 @@ def test_from_what_others_have_left(farm: LiveFarm, tls: dict[str, str], host: s
             assert json.loads(farm.ssh(host, f"cat {CONFIG}")) == {"labels": ["kept=yes"]}
     finally:
         farm.ssh(host, f"rm -f {vendor} {vendor}.d/10-clear.conf {CONFIG}; systemctl daemon-reload")
-        # An engine that opened the socket itself has removed the file of systemd's.
-        farm.ssh(host, "systemctl stop docker docker.socket; systemctl start docker.socket docker")
+    # Back to the package's own unit, whose socket systemd opens: an engine that opened one itself has removed that.
+    real = farm.module(host, "docker_listener", **tls)
+    assert farm.ssh(host, "docker version --format '{{.Server.Version}}'").strip()
+    restarts = ["systemctl", "restart", "docker.socket"] in real["actions"]
+    assert restarts == (start == "hosts in daemon.json")
+    assert not farm.module(host, "docker_listener", **tls)["changed"]
 
 
 def test_hosts_in_daemon_json_that_would_be_lost(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:

@@ -260,6 +260,21 @@ def test_hosts_in_daemon_json_that_would_be_lost():
     assert b"hosts" not in {change.path: change.after for change in steps.changes}[CONFIG]
 
 
+def test_systemds_socket_is_opened_anew_after_an_engine_that_opened_its_own():
+    own = ("/usr/sbin/dockerd", "-H", "unix:///var/run/docker.sock")
+    service = Service("loaded", True, False, own, {}, 500.0, ("docker.socket",))
+    commands = plan(PLAIN, fresh(service=service)).commands
+    assert [command[1:] for command in commands] == [
+        ("daemon-reload",),
+        ("reset-failed", "docker.service"),
+        ("stop", "docker.service"),
+        ("restart", "docker.socket"),
+        ("start", "docker.service"),
+    ]
+    # It stays the engine's own where the unit says so.
+    assert ("systemctl", "restart", "docker.service") in plan(PLAIN, fresh(service=service, command=SUSE)).commands
+
+
 def test_where_it_listens():
     assert [want.address for want in (TLS, PLAIN)] == ["0.0.0.0", "127.0.0.1"]
     assert declared(interface="lo").url == "tcp://127.0.0.1:2376"
