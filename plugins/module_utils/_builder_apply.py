@@ -156,6 +156,7 @@ class _Application:
         :raises FarmError: buildx did not bring one of them up.
         """
         site = self._site
+        follow = _boot_log(builder.name, nodes)
         with scratch(replace(builder, nodes=tuple(nodes))) as env:
             for _attempt in range(_BOOT_ATTEMPTS):
                 try:
@@ -163,7 +164,7 @@ class _Application:
                         ["inspect", "--bootstrap", builder.name],
                         env=env,
                         timeout=site.boot_timeout,
-                        follow=_boot_log(builder.name, nodes),
+                        follow=follow,
                     )
                 except CommandError as exc:
                     exc.details["stdout"] = without_secrets(exc.result.stdout)
