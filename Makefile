@@ -9,10 +9,10 @@ PYTEST = .venv/bin/python -m pytest
 BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller
 
 .DEFAULT_GOAL := help
-.PHONY: help python venv lint unit quality sanity changelog farm demo test bench clean
+.PHONY: help python venv lint unit quality sanity changelog farm demo test test-long bench clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 python:
 	@command -v $(PYTHON) >/dev/null || { \
@@ -54,7 +54,12 @@ test: farm ## every test, on a farm of real hosts here
 	@.venv/bin/python tests/farm prepare $(BASES)
 	@$(PYTEST) -q --numprocesses 2 --dist loadgroup
 
-bench: farm ## how quickly a converged farm is checked
+test-long: venv ## builders from 200 random states to random declarations, and with a real arm64 machine as a node
+	@$(BOOTSTRAP) packages farm arm64
+	@.venv/bin/python tests/farm prepare $(BASES) arm64
+	@ARM64=1 BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q --durations=15 tests/integration/test_builder.py
+
+bench: farm ## how quickly a converged farm is checked, and a builder of 16 nodes made and checked
 	@.venv/bin/python tests/bench.py
 
 clean: ## end every farm and put the machine back; what was built stays in /var/cache/buildfarm-multiarch

@@ -19,8 +19,9 @@ description:
     no processor runs goes to the node with the fewest pins, which then emulates it.
   - Reads these variables of a node. C(farm_node_platforms) fixes its pins. C(farm_endpoint) replaces its endpoint.
     C(farm_address) is its name or address as the controllers see it, by default C(ansible_host), else its name in
-    the inventory. C(listener_port) and C(listener_insecure) are the role C(listener)'s. C(farm_node_driver_opts)
-    and C(farm_node_buildkitd_config) are laid over O(driver_opts) and O(buildkitd_config).
+    the inventory. C(listener_port), C(listener_insecure), C(listener_ssh) and C(listener_ssh_user) are the role
+    C(listener)'s. C(farm_node_driver_opts) and C(farm_node_buildkitd_config) are laid over O(driver_opts) and
+    O(buildkitd_config).
 positional: _input
 options:
   _input:
@@ -119,10 +120,14 @@ def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
     """Return a node's endpoint, and whether it is reached with certificates."""
     if variables.get("farm_endpoint"):
         return variables["farm_endpoint"], False
-    insecure = variables.get("listener_insecure", False)
     address = variables.get("farm_address") or variables.get("ansible_host") or name
-    port = variables.get("listener_port", 2375 if insecure else 2376)
-    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}", not insecure
+    host = f"[{address}]" if ":" in address else address
+    if variables.get("listener_ssh"):
+        user = variables.get("listener_ssh_user") or variables.get("ansible_user")
+        port = variables.get("ansible_port")
+        return "ssh://" + (f"{user}@" if user else "") + host + (f":{port}" if port else ""), False
+    insecure = variables.get("listener_insecure", False)
+    return f"tcp://{host}:{variables.get('listener_port', 2375 if insecure else 2376)}", not insecure
 
 
 def _node(

@@ -14,7 +14,11 @@ author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
   - Returns, for each node, what O(buildfarm.multiarch.docker_certificates#module:servers) expects. A certificate
-    holds the node's name in the inventory, its C(ansible_host), its C(farm_address) and its C(farm_names).
+    holds the node's name in the inventory, its C(ansible_host), its C(farm_address) and its C(farm_names), and the name
+    that the host itself has, the fact C(nodename).
+  - Where that fact is not known, as of a host that a run is not about, the certificate keeps the names that it has.
+  - Leaves out nodes whose certificate was issued elsewhere, those with a C(listener_certificate), and those that are
+    reached through ssh, with C(listener_ssh).
 positional: _input
 options:
   _input:
@@ -36,20 +40,36 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: A dictionary for each node, with C(name) and C(sans), its further names and addresses.
+  description:
+    - A dictionary for each node, with C(name) and C(sans), its further names and addresses.
+    - There is no C(sans) where the fact C(nodename) is not known.
   type: list
   elements: dict
 """
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate_state import is_name
+
 
 def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
     """Return the servers to issue certificates for; see DOCUMENTATION."""
-    servers = []
+    servers: List[Dict[str, Any]] = []
     for name in names:
         variables = hostvars[name]
-        known = [variables.get("ansible_host"), variables.get("farm_address"), *(variables.get("farm_names") or [])]
+        if variables.get("listener_certificate") or variables.get("listener_ssh"):
+            continue
+        nodename = variables.get("ansible_facts", {}).get("nodename")
+        if nodename is None:
+            servers.append({"name": name})
+            continue
+        own = nodename if is_name(nodename) and not nodename.startswith("localhost") else None
+        known = [
+            own,
+            variables.get("ansible_host"),
+            variables.get("farm_address"),
+            *(variables.get("farm_names") or []),
+        ]
         servers.append({"name": name, "sans": list(dict.fromkeys(other for other in known if other and other != name))})
     return servers
 

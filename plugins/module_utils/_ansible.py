@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import traceback
+from functools import partial
 from typing import Any, Callable, Dict, Mapping, Union
 
 from ansible.module_utils.basic import AnsibleModule
@@ -28,7 +29,7 @@ def main(argument_spec: Dict[str, Any], logic: Logic, **module_options: Any) -> 
     """
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     try:
-        outcome = logic(module.params, module.check_mode, run)
+        outcome = logic(module.params, module.check_mode, partial(run, log=module.log))
     except FarmError as exc:
         module.fail_json(msg=exc.message, **exc.details)
     except Exception as exc:  # pylint: disable=broad-except

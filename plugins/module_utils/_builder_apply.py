@@ -18,7 +18,7 @@ from ._builder import Declaration, Found, Observation, Place, Plan, Step, descri
 from ._builder_declare import OPTION_FLOORS, read_declaration
 from ._builder_look import Site, in_parallel, observe, runs, scratch, site_of, stored_driver, with_status
 from ._builder_plan import check_platforms, is_open, plan
-from ._buildx import Inspection, parse_boot_errors, parse_inspect, without_secrets
+from ._buildx import BootProgress, Inspection, parse_boot_errors, parse_inspect, without_secrets
 from ._containers import remove_container, remove_volume, stop_container, volume_exists
 from ._endpoints import Endpoint
 from ._errors import FarmError
@@ -156,11 +156,15 @@ class _Application:
         :raises FarmError: buildx did not bring one of them up.
         """
         site = self._site
+        follow = _boot_log(builder.name, nodes)
         with scratch(replace(builder, nodes=tuple(nodes))) as env:
             for _attempt in range(_BOOT_ATTEMPTS):
                 try:
                     result = site.buildx.run(
-                        ["inspect", "--bootstrap", builder.name], env=env, timeout=site.boot_timeout
+                        ["inspect", "--bootstrap", builder.name],
+                        env=env,
+                        timeout=site.boot_timeout,
+                        follow=follow,
                     )
                 except CommandError as exc:
                     exc.details["stdout"] = without_secrets(exc.result.stdout)
@@ -233,6 +237,17 @@ class _Application:
                 f"The builder's definition was left as it was, but {'; '.join(troubles)}: run again when it is repaired"
             )
         return "The builder was put back as it was"
+
+
+def _boot_log(builder: str, nodes: Sequence[Node]) -> Callable[[str], str]:
+    """Return what makes of a line of buildx's progress a line of the system's log."""
+    progress = BootProgress()
+
+    def tell(line: str) -> str:
+        step = progress.read(line)
+        return f"builder {builder!r}, node {step[0] or nodes[0].name!r}: {step[1]}" if step else ""
+
+    return tell
 
 
 def _is_running(inspection: Inspection, name: str) -> bool:

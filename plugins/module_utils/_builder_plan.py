@@ -272,7 +272,8 @@ def _node_steps(declared: Declaration, target: Instance, active: Sequence[Node],
     old = {node.name: node for node in observed.instance.nodes} if observed.instance else {}
     changed = [node for node in active if old.get(node.name) != node]
     if target.driver != "docker-container":
-        return _daemonless_steps(declared, target, changed, old)
+        idle = [node for node in active if target.driver == "kubernetes" and status_of(observed.at(node)) == "missing"]
+        return _daemonless_steps(declared, target, changed, [node for node in active if node in changed + idle], old)
     steps, boot, stop = [], [], []
     for node in active:
         found = observed.at(node)
@@ -291,16 +292,19 @@ def _node_steps(declared: Declaration, target: Instance, active: Sequence[Node],
 
 
 def _daemonless_steps(
-    declared: Declaration, target: Instance, changed: Sequence[Node], old: Mapping[str, Node]
+    declared: Declaration, target: Instance, changed: Sequence[Node], boot: Sequence[Node], old: Mapping[str, Node]
 ) -> List[Step]:
-    """Return the steps for drivers whose BuildKit is no container of ours."""
+    """Return the steps for drivers whose BuildKit is no container of ours.
+
+    :param boot: the nodes to start, the changed ones among them.
+    """
     steps = []
     stale = tuple(old[node.name] for node in changed if node.name in old)
     if stale and target.driver == "kubernetes":
         # Its bootstrap leaves an existing deployment as it is.
         steps.append(_uninstall(target, stale, keep=declared.keep_state is not False))
-    if changed and declared.bootstrap and declared.state == "present":
-        steps.append(_boot(target, changed))
+    if boot and declared.bootstrap and declared.state == "present":
+        steps.append(_boot(target, boot))
     return steps
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ._contexts import read_config
 from ._errors import FarmError
@@ -26,8 +26,10 @@ _SYSTEM_DIRECTORIES = (
     "/usr/libexec/docker/cli-plugins",
 )
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
-_BOOT_STEP = re.compile(r"#(\d+) \[(?:(\S+) )?internal\] booting buildkit")
-_BOOT_ERROR = re.compile(r"#(\d+) ERROR: (.*)")
+_BOOT_LINE = re.compile(r"#(\d+) (?:\[(?:(\S+) )?internal\] )?(.*)")
+_BOOT_DONE = re.compile(r" \d+\.\d+s(?: done)?\Z")
+#: The end of all steps, what a step prints, and that another node's turn to be shown has come.
+_BOOT_NO_STEP = re.compile(r"DONE|CANCELED|\d+\.\d+ |\.\.\.\Z")
 _FIELD = re.compile(r"(\S[^:]*):\s*(.*)\Z")
 
 
@@ -55,15 +57,19 @@ class Buildx:
         env: Optional[Mapping[str, str]] = None,
         timeout: Optional[float] = None,
         stdin: Optional[str] = None,
+        follow: Optional[Callable[[str], str]] = None,
     ) -> Result:
         """Run a buildx command.
 
         :param failure: begins the message where the exit status is not 0; None returns any status.
         :param env: variables to add; the place for secrets.
         :param timeout: seconds.
+        :param follow: returns what is to be logged of a line of its progress.
         :raises CommandError: it failed (with ``failure``), could not be started or took too long.
         """
-        options = {"env": {**self.env, **(env or {})}, "timeout": timeout, "stdin": stdin}
+        options: Dict[str, Any] = {"env": {**self.env, **(env or {})}, "timeout": timeout, "stdin": stdin}
+        if follow:
+            options["follow"] = follow
         if failure is None:
             return self._runner(self.argv(args), **options)
         return checked(self._runner, self.argv(args), failure, **options)
@@ -199,21 +205,50 @@ def without_secrets(text: str) -> str:
     return "".join(kept)
 
 
-def parse_boot_errors(text: str) -> Dict[str, str]:
-    """Read from the progress of ``docker buildx inspect --bootstrap`` why nodes did not start.
+class BootProgress:
+    """What ``docker buildx inspect --bootstrap`` says on its standard error, line by line.
 
-    :param text: its standard error.
-    :return: by node's name; the name is empty where a single node was started.
+    :ivar errors: why nodes did not start, by their names; the name is empty where a single node is started.
     """
-    nodes: Dict[str, str] = {}
-    errors: Dict[str, str] = {}
+
+    def __init__(self) -> None:
+        self.errors: Dict[str, str] = {}
+        self._nodes: Dict[str, str] = {}
+        self._begun: Set[Tuple[str, str]] = set()
+
+    def read(self, line: str) -> Optional[Tuple[str, str]]:
+        """Take a line; return the node's name and the step that begins with it, None if none does.
+
+        A step is told again when it ends, and only then where it takes no time.
+        """
+        match = _BOOT_LINE.match(line)
+        if match is None:
+            return None
+        number, name, text = match.groups()
+        if text == "booting buildkit":
+            self._nodes[number] = name or ""
+        node = self._nodes.get(number)
+        if node is None or _BOOT_NO_STEP.match(text):
+            return None
+        if text.startswith("ERROR: "):
+            self.errors[node] = text[len("ERROR: ") :].strip()
+            return None
+        step = (node, _BOOT_DONE.sub("", text))
+        if step in self._begun:
+            return None
+        self._begun.add(step)
+        return step
+
+
+def parse_boot_errors(text: str) -> Dict[str, str]:
+    """Return why nodes did not start.
+
+    :param text: the whole progress, see ``BootProgress``.
+    """
+    progress = BootProgress()
     for line in text.splitlines():
-        step, said = _BOOT_STEP.match(line), _BOOT_ERROR.match(line)
-        if step:
-            nodes[step.group(1)] = step.group(2) or ""
-        elif said and said.group(1) in nodes:
-            errors[nodes[said.group(1)]] = said.group(2).strip()
-    return errors
+        progress.read(line)
+    return progress.errors
 
 
 _KNOWN_FIELDS = frozenset(

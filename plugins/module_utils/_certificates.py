@@ -12,10 +12,11 @@ import os
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from . import _x509
-from ._certificate_plan import Declaration, Pair, Plan, State, declare, iso, plan, read
+from ._certificate_plan import Plan, bundle, found_names, plan, wanted_names
+from ._certificate_state import Declaration, Leaf, Pair, State, declare, iso, read
 from ._errors import FarmError
 from ._files import write_together
 from ._plan import Outcome
@@ -48,10 +49,11 @@ def _predict(declared: Declaration) -> Tuple[Outcome, State, Plan]:
     state = read(declared)
     steps = plan(state, declared, datetime.now(timezone.utc))
     outcome = Outcome(
-        before=_shown(state, steps, declared, after=False),
-        after=_shown(state, steps, declared, after=True),
+        before=_shown(state, steps, after=False),
+        after=_shown(state, steps, after=True),
         actions=steps.actions(state),
-        values=_values(state, steps, declared),
+        values=_values(state, steps),
+        warnings=steps.ca.warnings,
     )
     return outcome, state, steps
 
@@ -78,28 +80,51 @@ def _apply(state: State, steps: Plan, declared: Declaration) -> None:
     now = datetime.now(timezone.utc)
     for pair in steps.exposed:
         pair.key_path.chmod(_PRIVATE)
-    ca_key, ca_pem = state.ca.key or b"", state.ca.cert or b""
-    if steps.ca is not None:
-        previous = None if steps.new_ca_key or state.ca.cert is None else _x509.read_certificate(state.ca.cert)
-        if steps.new_ca_key:
-            # A key without certificate is continued from, a certificate with another's key is an error.
-            state.ca.cert_path.unlink(missing_ok=True)
-            ca_key = _x509.new_key()
-            write_together([(state.ca.key_path, ca_key, _PRIVATE)])
-        ca_pem = _x509.issue_authority(ca_key, declared.ca_name, now + declared.ca_validity, previous)
-        write_together([(state.ca.cert_path, ca_pem, _PUBLIC)])
+    if steps.ca.encrypt is not None:
+        key = _x509.encrypt_anew(state.ca.key or b"", steps.ca.passphrase, declared.passphrase or "")
+        write_together([(state.ca.key_path, key, _PRIVATE)])
+    ca_pem, ca_key, passphrase = _apply_authority(state, steps, declared, now)
     ca = _x509.read_certificate(ca_pem)
     for leaf in (*steps.leaves, *steps.copies):
-        directory = state.leaves[leaf].cert_path.parent
+        pair = state.leaves[leaf]
+        directory = pair.cert_path.parent
         for made in (directory.parent, directory):
             made.mkdir(mode=0o700, exist_ok=True)
         files = [(directory / "ca.pem", ca_pem, _PUBLIC)]
         if leaf in steps.leaves:
-            key = _x509.new_key()
+            key = _x509.new_key(declared.key_type)
             server = leaf.kind == "servers"
-            cert = _x509.issue(ca, ca_key, key, leaf.name, leaf.sans, server, now + declared.validity)
-            files += [(directory / "key.pem", key, _PRIVATE), (directory / "cert.pem", cert, _PUBLIC)]
+            end = now + declared.validity
+            cert = _x509.issue(ca, ca_key, key, leaf.name, wanted_names(leaf, pair), server, end, passphrase)
+            files += [(directory / "key.pem", key, _PRIVATE), (directory / "cert.pem", cert + steps.ca.chain, _PUBLIC)]
         write_together(files)
+
+
+def _apply_authority(state: State, steps: Plan, declared: Declaration, now: datetime) -> Tuple[bytes, bytes, str]:
+    """Write the CA as planned; returns the content of ``ca.pem``, and the CA's key with its passphrase.
+
+    :raises OSError: a file cannot be written.
+    """
+    ca, pair = steps.ca, state.ca
+    key, passphrase = pair.key or b"", ca.passphrase
+    if ca.new_key:
+        passphrase = declared.passphrase or ""
+        key = _x509.new_key(declared.key_type, passphrase)
+    pem = bundle(state, ca)
+    if pem is None:
+        end = now + declared.ca_validity
+        issued = _x509.issue_authority(key, declared.ca_name, end, ca.previous, passphrase)
+        pem = issued + _x509.bundle(ca.others)
+    files = [(pair.cert_path, pem, _PUBLIC)] if ca.reason is not None else []
+    # Wherever a run is ended, the next one must be able to tell which key belongs to which CA.
+    if ca.new_key and ca.others:
+        files.append((pair.key_path, key, _PRIVATE))
+    elif ca.new_key:
+        pair.cert_path.unlink(missing_ok=True)
+        files.insert(0, (pair.key_path, key, _PRIVATE))
+    for file in files:
+        write_together([file])
+    return pem, key, passphrase
 
 
 @contextlib.contextmanager
@@ -115,25 +140,41 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _shown(state: State, steps: Plan, declared: Declaration, after: bool) -> Dict[str, Any]:
+def _shown(state: State, steps: Plan, after: bool) -> Dict[str, Any]:
     """Return one side of the diff."""
-    shown: Dict[str, Any] = {
-        "ca": _shown_pair(state.ca, steps.ca, steps.new_ca_key, steps, after),
-        "servers": {},
-        "clients": {},
-    }
+    shown: Dict[str, Any] = {"ca": _shown_authority(state, steps, after), "servers": {}, "clients": {}}
     for leaf, pair in state.leaves.items():
-        reason = steps.leaves.get(leaf)
-        entry = _shown_pair(pair, reason, reason is not None, steps, after)
-        if entry is not None:
-            if leaf.kind == "servers":
-                entry["sans"] = list(leaf.sans if after or reason is None else _found_sans(pair))
-            entry["ca"] = "current" if after or pair.ca == state.ca.cert else "other"
-        shown[leaf.kind][leaf.name] = entry
+        shown[leaf.kind][leaf.name] = _shown_leaf(leaf, pair, state, steps.leaves, after)
     return shown
 
 
-def _shown_pair(pair: Pair, reason: Optional[str], new_key: bool, steps: Plan, after: bool) -> Optional[Dict[str, Any]]:
+def _shown_authority(state: State, steps: Plan, after: bool) -> Optional[Dict[str, Any]]:
+    ca, pair = steps.ca, state.ca
+    shown = _shown_pair(pair, ca.reason, ca.new_key, after)
+    if shown is not None and state.given_ca is not None:
+        # Its key is another's affair.
+        return {"certificate": shown["certificate"]}
+    if shown is not None:
+        encrypted = pair.key is not None and _x509.encrypted(pair.key)
+        shown["key"] = "encrypted" if encrypted else "not encrypted"
+        if after and ca.encrypt:
+            shown["key"] = f"rewritten, {ca.encrypt}"
+    return shown
+
+
+def _shown_leaf(
+    leaf: Leaf, pair: Pair, state: State, issue: Mapping[Leaf, str], after: bool
+) -> Optional[Dict[str, Any]]:
+    reason = issue.get(leaf)
+    shown = _shown_pair(pair, reason, reason is not None, after)
+    if shown is not None:
+        if leaf.kind == "servers":
+            shown["sans"] = list(wanted_names(leaf, pair) if after else found_names(pair))
+        shown["ca"] = "current" if after or pair.ca == state.ca.cert else "other"
+    return shown
+
+
+def _shown_pair(pair: Pair, reason: Optional[str], new_key: bool, after: bool) -> Optional[Dict[str, Any]]:
     if not after:
         mode = None if pair.key_mode is None else f"{pair.key_mode:04o}"
         return None if pair.missing else {"certificate": reason or _VALID, "key_mode": mode}
@@ -141,17 +182,16 @@ def _shown_pair(pair: Pair, reason: Optional[str], new_key: bool, steps: Plan, a
     return {"certificate": _VALID, "key_mode": f"{_PRIVATE if narrowed else pair.key_mode:04o}"}
 
 
-def _found_sans(pair: Pair) -> Tuple[str, ...]:
-    try:
-        return _x509.read_certificate(pair.cert or b"").sans
-    except ValueError:
-        return ()
-
-
-def _values(state: State, steps: Plan, declared: Declaration) -> Dict[str, Any]:
+def _values(state: State, steps: Plan) -> Dict[str, Any]:
     """Return the module's values; what is yet to be issued is None."""
+    trusted = _x509.read_certificates(state.ca.cert) if state.ca.cert and steps.ca.reason is None else ()
     values: Dict[str, Any] = {
-        "ca": {"path": str(state.ca.cert_path), **_public(state.ca, steps.ca is None, "pem")},
+        "ca": {
+            "path": str(state.ca.cert_path),
+            "pem": _x509.bundle(trusted).decode() or None,
+            **_public(trusted[0].pem if trusted else None),
+            "replaces": [other.fingerprint for other in steps.ca.others],
+        },
         "servers": {},
         "clients": {},
     }
@@ -160,16 +200,16 @@ def _values(state: State, steps: Plan, declared: Declaration) -> Dict[str, Any]:
             "cert_path": str(pair.cert_path),
             "key_path": str(pair.key_path),
             "ca_path": str(pair.cert_path.parent / "ca.pem"),
-            **_public(pair, leaf not in steps.leaves, "certificate"),
+            **_public(None if leaf in steps.leaves else pair.cert),
         }
         if leaf.kind == "servers":
-            entry["sans"] = list(leaf.sans)
+            entry["sans"] = list(wanted_names(leaf, pair))
         values[leaf.kind][leaf.name] = entry
     return values
 
 
-def _public(pair: Pair, known: bool, key: str) -> Dict[str, Optional[str]]:
-    if not known or pair.cert is None:
-        return {key: None, "not_after": None, "fingerprint": None}
-    found = _x509.read_certificate(pair.cert)
-    return {key: pair.cert.decode(), "not_after": iso(found.not_after), "fingerprint": found.fingerprint}
+def _public(pem: Optional[bytes]) -> Dict[str, Optional[str]]:
+    if pem is None:
+        return {"certificate": None, "not_after": None, "fingerprint": None}
+    found = _x509.read_certificate(pem)
+    return {"certificate": pem.decode(), "not_after": iso(found.not_after), "fingerprint": found.fingerprint}

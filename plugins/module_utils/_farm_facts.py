@@ -13,8 +13,9 @@ from typing import Any, Dict
 
 from ._buildx import PLUGIN, plugin_directories
 from ._contexts import config_dir
+from ._distribution import distribution, docker_repository, installed
 from ._runner import Runner
-from ._systemd import UnitFiles
+from ._systemd import BOOTED, UnitFiles
 
 #: The Python libraries that the modules of controllers use between them, by the names they are imported by.
 LIBRARIES = ("cryptography", "docker", "jmespath", "paramiko")
@@ -24,9 +25,15 @@ def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict
     """The logic of the module ``farm_facts``."""
     plugins = [directory / PLUGIN for directory in plugin_directories(config_dir({}))]
     found = {
+        "system": os.uname().sysname,
+        "systemd": os.path.isdir(BOOTED),
+        **distribution(),
+        "packages": installed(runner),
+        "repository": docker_repository(),
         "engine": UnitFiles.find("docker.service").fragment is not None,
         "docker": shutil.which("docker"),
         "buildx": next((str(path) for path in plugins if os.access(path, os.X_OK)), None),
         "missing_libraries": [name for name in LIBRARIES if importlib.util.find_spec(name) is None],
     }
-    return {"ansible_facts": {"architecture": os.uname().machine, "buildfarm": found}}
+    host = os.uname()
+    return {"ansible_facts": {"architecture": host.machine, "nodename": host.nodename, "buildfarm": found}}

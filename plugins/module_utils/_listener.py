@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import ipaddress
 import os
 import re
+import shlex
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Sequence, Tuple
@@ -25,6 +29,15 @@ DROP_IN = "50-buildfarm-listener.conf"
 #: dockerd's own where it is told of none.
 DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_CONFIG = "/etc/docker/daemon.json"
+#: Other engines than the system's own that a host may have, and by which file each is known.
+_OTHERS = {
+    "Docker from a snap": "/var/snap/docker",
+    "a rootless Docker engine": "/run/user/*/docker.sock",
+}
+_SIOCGIFADDR = 0x8915
+#: A word of a command with its quotes.
+_RAW_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")
+_TLS_VALUES = ("--tlscacert", "--tlscert", "--tlskey")
 # Words that need no quoting in a unit file (systemd.syntax(7)).
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 
@@ -33,12 +46,13 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 class Declared:
     """What the user wants, checked and complete.
 
+    :ivar state: ``present``, ``kept`` or ``absent``.
     :ivar ca, certificate, key: PEM; None where they were not given.
     :ivar probe_timeout: seconds.
     """
 
     host: str
-    present: bool
+    state: str
     unit: str
     address: str
     port: int
@@ -49,6 +63,16 @@ class Declared:
     key: Optional[bytes]
     daemon_config: Optional[Mapping[str, Any]]
     probe_timeout: float
+
+    @property
+    def present(self) -> bool:
+        """Whether the engine has to listen."""
+        return self.state == "present"
+
+    @property
+    def runs(self) -> bool:
+        """Whether the engine has to run, with all of its settings in effect."""
+        return self.state != "absent"
 
     @property
     def url(self) -> str:
@@ -84,13 +108,15 @@ class Declared:
 
         :raises FarmError: one of them is malformed or excludes another.
         """
-        present, insecure = params["state"] == "present", params["insecure"]
+        insecure = params["insecure"]
         tls = {name: _pem(params[name]) for name in ("ca", "certificate", "key")}
         given = [name for name, value in tls.items() if value]
         if insecure and given:
             raise FarmError(f"insecure and {', '.join(given)} exclude each other: plain TCP uses no certificates")
+        everywhere = "127.0.0.1" if insecure else "0.0.0.0"
+        given_address = interface_address(params["interface"]) if params["interface"] else params["address"]
         try:
-            address = str(ipaddress.ip_address(params["address"].strip("[]")))
+            address = str(ipaddress.ip_address((given_address or everywhere).strip("[]")))
         except ValueError as exc:
             raise FarmError(
                 f"address {params['address']!r}: wanted an IPv4 or IPv6 address, as in 0.0.0.0 or ::"
@@ -102,14 +128,14 @@ class Declared:
         if not _PLAIN_PATH.match(directory):
             raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
         config = params["daemon_config"]
-        if present and config and config.get("hosts") is not None:
+        if params["state"] != "absent" and config and config.get("hosts") is not None:
             raise FarmError(
                 "daemon_config: 'hosts' cannot stand in daemon.json beside the -H flags that the unit's command and "
-                "this listener use, the engine would not start; use address and port instead"
+                "the listener use, the engine would not start; use address and port instead"
             )
         return cls(
             host=socket.gethostname(),
-            present=present,
+            state=params["state"],
             unit=service_name(params["service"]),
             address=address,
             port=port,
@@ -119,6 +145,27 @@ class Declared:
             probe_timeout=params["probe_timeout"],
             **tls,
         )
+
+
+def interface_address(name: str) -> str:
+    """Return the address of a network interface of this host: its first IPv4 address, else a global IPv6 address.
+
+    Sources: netdevice(7) for the request, the kernel's ``net/ipv6/addrconf.c`` for the columns of ``if_inet6``.
+
+    :raises FarmError: there is no such interface, or it has no address.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            return socket.inet_ntoa(answer[20:24])
+        except OSError:
+            pass
+    for line in (read_bytes("/proc/net/if_inet6") or b"").decode().splitlines():
+        digits, _index, _length, scope, _flags, interface = line.split()
+        if interface == name and scope == "00":
+            return str(ipaddress.IPv6Address(int(digits, 16)))
+    known = ", ".join(sorted(interface for _index, interface in socket.if_nameindex()))
+    raise FarmError(f"interface {name!r}: found none of this name that has an address; this host has {known}")
 
 
 def _pem(text: Optional[str]) -> Optional[bytes]:
@@ -137,6 +184,31 @@ def hosts(arguments: Sequence[str]) -> Tuple[str, ...]:
         elif word.startswith("-H"):
             found.append(word[2:].lstrip("="))
     return tuple(found)
+
+
+def without_network(command: str) -> Tuple[str, Tuple[str, ...]]:
+    """Return a command without what makes dockerd listen on TCP, and what that was; all else exactly as written.
+
+    Those are ``-H tcp://…`` in any of its forms and the flags that begin with ``--tls``.
+    """
+    kept, removed = [], []
+    words = iter(_RAW_WORD.findall(command))
+    for raw in words:
+        word = _unquoted(raw)
+        flag, equals, value = word.partition("=")
+        whole = [raw]
+        if flag in ("-H", "--host", *_TLS_VALUES) and not equals:
+            whole.append(next(words, ""))
+            value = _unquoted(whole[1])
+        elif word.startswith("-H"):
+            flag, value = "-H", word[2:].lstrip("=")
+        network = flag.startswith("--tls") or (flag in ("-H", "--host") and value.startswith("tcp://"))
+        (removed if network else kept).extend(part for part in whole if part)
+    return (" ".join(kept) if removed else command), tuple(removed)
+
+
+def _unquoted(raw: str) -> str:
+    return "".join(shlex.split(raw))
 
 
 def _flag(arguments: Sequence[str], name: str) -> Optional[str]:
@@ -176,6 +248,7 @@ class Found:
     """What the host has.
 
     :ivar command: the unit's ``ExecStart=`` without this module's drop-in, None where the engine is not installed.
+    :ivar others: engines that are there instead, which this module does not manage.
     :ivar source: the file that the command stands in.
     :ivar overriding: a drop-in that is applied after this module's and replaces the command.
     :ivar files: by path; only those that a plan may touch.
@@ -185,6 +258,7 @@ class Found:
 
     service: Service
     command: Optional[str] = None
+    others: Tuple[str, ...] = ()
     source: str = ""
     overriding: Optional[str] = None
     config_path: str = DEFAULT_CONFIG
@@ -197,9 +271,19 @@ class Found:
         return self.files.get(path, Content())
 
     @property
+    def local_command(self) -> str:
+        """The command without a TCP listener of its own, which the declared one replaces."""
+        return without_network(self.command or "")[0]
+
+    @property
+    def replaced(self) -> Tuple[str, ...]:
+        """The flags of the command that make a TCP listener."""
+        return without_network(self.command or "")[1]
+
+    @property
     def words(self) -> Tuple[str, ...]:
-        """The command's words, variables replaced as they were for the running engine."""
-        return split_command(self.command or "", self.service.environment)
+        """The words of the local command, variables replaced as they were for the running engine."""
+        return split_command(self.local_command, self.service.environment)
 
 
 def read(declared: Declared, runner: Runner, directories: Sequence[str] = UNIT_DIRECTORIES) -> Found:
@@ -223,6 +307,7 @@ def read(declared: Declared, runner: Runner, directories: Sequence[str] = UNIT_D
     return Found(
         service=service,
         command=command,
+        others=() if command else tuple(name for name, pattern in _OTHERS.items() if glob.glob(pattern)),
         source=source,
         overriding=overriding,
         config_path=config_path,

@@ -47,7 +47,7 @@ def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcom
 
 
 def _shown(declared: Declared, found: Found) -> Optional[Dict[str, Any]]:
-    """Return the resource as documented, None where there is no listener after the task."""
+    """Return the resource as documented, None where the task declares none."""
     if not declared.present:
         return None
     tls = {name: declared.tls_path(file) for name, file in (("ca", "ca"), ("certificate", "cert"), ("key", "key"))}
@@ -75,7 +75,7 @@ def apply(declared: Declared, found: Found, steps: Plan, runner: Runner) -> None
     touched = False
     try:
         _write(steps)
-        if declared.present:
+        if declared.runs:
             _validate(declared, found, runner)
         touched = True
         for command in steps.commands:
@@ -117,9 +117,10 @@ def _validate(declared: Declared, found: Found, runner: Runner) -> None:
 
     :raises CommandError: it refuses.
     """
-    program, *words = split_command(found.command or "", found.service.environment)
+    command, flags = (found.local_command, declared.flags) if declared.present else (found.command or "", ())
+    program, *words = split_command(command, found.service.environment)
     try:
-        result = runner([program, *words, *declared.flags, "--validate"], timeout=60)
+        result = runner([program, *words, *flags, "--validate"], timeout=60)
     except CommandError as exc:
         raise CommandError(f"{declared.host}: the engine's configuration could not be validated", exc.result) from exc
     if result.rc != 0 and "unknown flag: --validate" not in result.stderr:
@@ -161,7 +162,7 @@ def _journal(declared: Declared, since: float, runner: Runner) -> Tuple[List[str
 
 def _problem(declared: Declared, found: Found, runner: Runner) -> Optional[str]:
     """Say what is still wrong with the running engine, None where it is as declared."""
-    if not declared.present and not found.service.active:
+    if not declared.runs and not found.service.active:
         return None
     sockets = hosts(found.words) or (DEFAULT_SOCKET,)
     for path in (_socket_path(host) for host in sockets):
@@ -249,7 +250,9 @@ def _take_back(declared: Declared, found: Found, undo: _Undo, touched: bool, run
         return f"{files}, the engine was not touched"
     last: Tuple[Tuple[str, ...], ...] = ()
     if found.command:
-        last = restart(declared.unit) if found.service.active else (("systemctl", "stop", declared.unit),)
+        # Whatever socket file the failed start has removed is there again.
+        sockets = found.service.sockets if "fd://" in hosts(found.service.arguments) else ()
+        last = restart(declared.unit, sockets) if found.service.active else (("systemctl", "stop", declared.unit),)
     try:
         for command in (("systemctl", "daemon-reload"), *last):
             checked(runner, command, " ".join(command), timeout=_RESTART)

@@ -67,19 +67,32 @@ def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]
         raise FarmError(
             f"{declared.host}: {declared.unit} is masked; unmask it (systemctl unmask {declared.unit}) first"
         )
-    if not declared.present:
+    if not declared.runs:
         return ()
     if found.command is None:
         missing = f"{declared.unit} is not installed on {declared.host}"
+        if found.others:
+            raise FarmError(
+                f"{missing}; found {' and '.join(found.others)}, and wanted an engine that systemd runs for the whole"
+                " system, as the packages of distributions and of Docker have it; remove it, then apply the role"
+                " buildfarm.multiarch.engine"
+            )
         if not predicting:
             raise FarmError(f"{missing}; apply the role buildfarm.multiarch.engine first")
         warnings.append(f"{missing} yet: the drop-in's command and the state of daemon.json are predicted without it")
+    if not declared.present:
+        return tuple(warnings)
     if found.overriding:
         raise FarmError(
             f"{declared.host}: {found.overriding} replaces the command of {declared.unit} after {declared.drop_in}; "
             f"rename it so that it sorts before {DROP_IN}"
         )
     _check_command(declared, found)
+    if found.replaced:
+        warnings.append(
+            f"{declared.host}: {' '.join(found.replaced)} in {found.source} is left out of the engine's command, in"
+            " favour of this listener; remove it there, or it is back when this listener is removed"
+        )
     if not declared.insecure:
         _check_tls(declared, found, predicting)
     else:
@@ -91,13 +104,13 @@ def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]
 
 
 def _check_command(declared: Declared, found: Found) -> None:
-    """Refuse a command that listens on the same port, or brings its own TLS settings.
+    """Refuse a TCP listener that a variable of the command brings, and that therefore cannot be left out.
 
     :raises FarmError: it does.
     """
-    remedy = f"remove it from {found.source}: this task's options replace it"
+    remedy = f"remove it from the variables of {found.source}: this task's options replace it"
     for host in hosts(found.words):
-        if host.startswith("tcp://") and host.rsplit(":", 1)[-1].rstrip("/") == str(declared.port):
+        if host.startswith("tcp://"):
             raise FarmError(f"{declared.host}: the command of {declared.unit} already has -H {host}; {remedy}")
     for word in found.words:
         if word.startswith("--tls"):
@@ -152,21 +165,31 @@ def plan(declared: Declared, found: Found) -> Plan:
     commands: Tuple[Tuple[str, ...], ...] = ()
     if concern or stale:
         commands = (("systemctl", "daemon-reload"),)
-        if declared.present or found.service.active:
-            commands += restart(declared.unit)
-    elif declared.present and not found.service.active:
+        if declared.runs or found.service.active:
+            commands += restart(declared.unit, found.service.sockets if _opened_its_own(found) else ())
+    elif declared.runs and not found.service.active:
         commands = (("systemctl", "start", declared.unit),)
-    elif declared.present and found.service.needs_reload:
+    elif declared.runs and found.service.needs_reload:
         commands = (("systemctl", "daemon-reload"),)
     return Plan(directories, tuple(changes), commands, stale)
 
 
-def restart(unit: str) -> Tuple[Tuple[str, ...], ...]:
+def restart(unit: str, sockets: Tuple[str, ...] = ()) -> Tuple[Tuple[str, ...], ...]:
     """Return the commands that restart a service, however often that was done in the last minute.
 
     ``reset-failed`` also sets back the counter by which systemd refuses frequent starts (systemctl(1)).
+
+    :param sockets: socket units to open anew, which is possible only while the service does not run.
     """
-    return (("systemctl", "reset-failed", unit), ("systemctl", "restart", unit))
+    reset = ("systemctl", "reset-failed", unit)
+    if not sockets:
+        return (reset, ("systemctl", "restart", unit))
+    return (reset, ("systemctl", "stop", unit), ("systemctl", "restart", *sockets), ("systemctl", "start", unit))
+
+
+def _opened_its_own(found: Found) -> bool:
+    """Whether the running engine opened the socket that systemd is to open: it removes systemd's file, and its own."""
+    return found.service.active and "fd://" in hosts(found.words) and "fd://" not in hosts(found.service.arguments)
 
 
 def _uses_tls(declared: Declared) -> bool:
@@ -180,11 +203,12 @@ def _changes(declared: Declared, found: Found) -> List[Change]:
     """
     # The order keeps an engine able to start if a run is ended half-way: the certificates come first and go last.
     wanted = _wanted_tls(declared, found) if _uses_tls(declared) else []
-    wanted.append(Change(declared.drop_in, drop_in_text(declared, found) if declared.present else None, 0o644))
+    if declared.state != "kept":
+        wanted.append(Change(declared.drop_in, drop_in_text(declared, found) if declared.present else None, 0o644))
     config = _config(declared, found)
     if config is not None:
         wanted.append(Change(found.config_path, config, found.file(found.config_path).mode))
-    if not declared.present:
+    if declared.state == "absent":
         wanted += [Change(declared.tls_path(name), None, 0) for name in TLS_NAMES]
     return [change for change in wanted if _differs(change, found.file(change.path))]
 
@@ -214,22 +238,33 @@ def _config(declared: Declared, found: Found) -> Optional[bytes]:
     :raises FarmError: it is not JSON, or holds ``hosts``.
     """
     held = found.file(found.config_path).content
-    if not declared.present and not declared.daemon_config:
+    if not declared.runs and not declared.daemon_config:
         return held
     current = _daemon_config.parse(held, found.config_path)
     merged = _daemon_config.merge(current, declared.daemon_config or {})
     if declared.present and "hosts" in merged:
-        raise FarmError(
-            f"{declared.host}, {found.config_path}: 'hosts' ({', '.join(map(str, merged['hosts'] or []))}) cannot "
-            "stand beside the -H flags of the unit's command, the engine would not start; remove it with "
-            "daemon_config: {hosts: null}, the unit's own socket stays"
-        )
+        _check_hosts(declared, found, merged.pop("hosts"))
     return held if merged == current else _daemon_config.render(merged)
+
+
+def _check_hosts(declared: Declared, found: Found, listed: Any) -> None:
+    """Refuse to take ``hosts``, which cannot stand beside ``-H`` flags, out of daemon.json where a socket would go.
+
+    :raises FarmError: it lists a socket that neither the unit's command nor the declared listener opens.
+    """
+    usual = {"fd://", "unix://", "unix://" + DEFAULT_SOCKET, "unix:///run/docker.sock", *hosts(found.words)}
+    lost = [str(host) for host in listed or () if not str(host).startswith("tcp://") and host not in usual]
+    if lost:
+        raise FarmError(
+            f"{declared.host}, {found.config_path}: 'hosts' cannot stand beside the -H flags of the unit's command, the"
+            f" engine would not start, and {', '.join(lost)} would be lost without it; move that to the unit's command"
+            " (-H in a drop-in), or give it up with daemon_config: {hosts: null}"
+        )
 
 
 def drop_in_text(declared: Declared, found: Found) -> bytes:
     """Return the drop-in: the unit's own command with the listener's flags after it."""
-    command = found.command or _UNKNOWN_COMMAND.format(unit=declared.unit)
+    command = found.local_command or _UNKNOWN_COMMAND.format(unit=declared.unit)
     # dockerd opens its usual socket only where it is told of no other (Red Hat and SUSE units name none).
     usual = () if found.command is None or hosts(found.words) else ("-H", "unix://" + DEFAULT_SOCKET)
     line = " ".join((command, *usual, *declared.flags))
@@ -244,13 +279,13 @@ def _stale(declared: Declared, found: Found) -> str:
     service = found.service
     if not service.active:
         return ""
-    if not declared.present:
+    if not declared.runs:
         extra = set(hosts(service.arguments)) - set(hosts(found.words))
         left = sorted(host for host in extra if host.startswith("tcp://")) if found.command else []
         return f"still listens on {', '.join(left)}" if left else ""
-    if service.arguments[-len(declared.flags) :] != declared.flags:
+    if declared.present and service.arguments[-len(declared.flags) :] != declared.flags:
         return "was started with another command line"
-    paths = [declared.drop_in, found.config_path]
+    paths = [declared.drop_in, found.config_path] if declared.present else [found.config_path]
     paths += [declared.tls_path(name) for name in TLS_NAMES] if _uses_tls(declared) else []
     # A time in the future says that the clock was changed, not that the file is newer.
     newer = [path for path in paths if service.started < found.file(path).modified <= found.now]
@@ -266,7 +301,7 @@ def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, A
         held = found.file(path).content
         before[path] = _daemon_config.shown(held)
         after[path] = _daemon_config.shown(changes[path].after if path in changes else held)
-    if _uses_tls(declared) or not declared.present:
+    if _uses_tls(declared) or not declared.runs:
         for name in TLS_NAMES:
             path = declared.tls_path(name)
             before[path] = _shown_tls(name, found.file(path).content, False)
@@ -275,7 +310,7 @@ def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, A
     before["engine"] = "running" if found.service.active else "not running"
     if steps.stale and not steps.changes:
         before["engine"] = f"running, {steps.stale}"
-    after["engine"] = "running" if declared.present or found.service.active else "not running"
+    after["engine"] = "running" if declared.runs or found.service.active else "not running"
     return before, after
 
 

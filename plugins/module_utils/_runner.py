@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -47,9 +49,12 @@ class CommandError(FarmError):
 
 
 #: Runs argv (no shell) and returns its result whatever the exit status.
-#: Keywords: env (added to the process's own), stdin (text), timeout (seconds).
+#: Keywords: env (added to the process's own), stdin (text), timeout (seconds), follow (of a line, what to log).
 #: Raises CommandError where the program cannot be started (rc 127) or is ended by the timeout (rc 124).
 Runner = Callable[..., Result]
+
+#: Seconds between two looks at what a program that is followed has said.
+_GLANCE = 0.25
 
 
 def run(
@@ -57,6 +62,8 @@ def run(
     env: Optional[Mapping[str, str]] = None,
     stdin: Optional[str] = None,
     timeout: Optional[float] = None,
+    follow: Optional[Callable[[str], str]] = None,
+    log: Optional[Callable[[str], object]] = None,
 ) -> Result:
     """Run a program on this host and wait for it: the real Runner.
 
@@ -64,6 +71,9 @@ def run(
     :param env: variables to add to this process's environment; the place for secrets.
     :param stdin: text for its standard input, empty by default so that nothing can wait for a person.
     :param timeout: seconds after which the program is killed.
+    :param follow: gets each line of its standard error while it runs, and returns what is to be logged of it, empty
+        for nothing.
+    :param log: takes that; a module's adapter gives it.
     :raises CommandError: the program is missing, may not be run, or took too long.
     """
     environment: Dict[str, str] = dict(os.environ, LC_ALL="C.UTF-8", **(env or {}))
@@ -81,7 +91,10 @@ def run(
         raise CommandError(f"{argv[0]} could not be started", failed) from exc
     with process:
         try:
-            stdout, stderr = process.communicate((stdin or "").encode(), timeout)
+            if follow and log:
+                stdout, stderr = _communicate(process, (stdin or "").encode(), timeout, follow, log)
+            else:
+                stdout, stderr = process.communicate((stdin or "").encode(), timeout)
         except BaseException as exc:
             # The whole group: before Docker 25 a plugin outlives the docker command that started it.
             os.killpg(process.pid, signal.SIGKILL)
@@ -92,6 +105,34 @@ def run(
             message = f"{argv[0]} was ended after {timeout:g} seconds without finishing"
             raise CommandError(message, failed) from exc
     return Result(tuple(argv), process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+
+def _communicate(
+    process: subprocess.Popen[bytes],
+    stdin: bytes,
+    timeout: Optional[float],
+    follow: Callable[[str], str],
+    log: Callable[[str], object],
+) -> Tuple[bytes, bytes]:
+    """Do as Popen.communicate, which may be called again after its time is up and then tells what it has read."""
+    ends = math.inf if timeout is None else time.monotonic() + timeout
+    followed = 0
+    while True:
+        done = None
+        try:
+            done = process.communicate(stdin, max(0, min(_GLANCE, ends - time.monotonic())))
+            said = done[1]
+        except subprocess.TimeoutExpired as exc:
+            if time.monotonic() >= ends:
+                raise
+            stdin, said = b"", exc.stderr or b""
+        whole = len(said) if done else said.rfind(b"\n") + 1
+        for line in said[followed:whole].decode(errors="replace").splitlines():
+            if text := follow(line):
+                log(text)
+        followed = max(followed, whole)
+        if done:
+            return done
 
 
 def checked(runner: Runner, argv: Sequence[str], failure: str, **options: object) -> Result:

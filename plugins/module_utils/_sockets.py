@@ -17,6 +17,8 @@ from typing import Callable, Iterator, Optional
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _REQUEST = b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n"
+#: OpenSSL's X509_V_FLAG_PARTIAL_CHAIN: a CA below a root can be trusted by itself, as Go's programs do with any CA.
+PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
 #: Seconds for one attempt to reach a listener, all of it.
 _ATTEMPT = 5.0
 
@@ -123,6 +125,7 @@ def mutual_tls_problem(address: str, port: int, ca: bytes, certificate: bytes) -
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
+    context.verify_flags |= PARTIAL_CHAIN
     context.load_verify_locations(cadata=ca.decode("ascii"))
     served = None
     try:

@@ -25,11 +25,13 @@ UNIT_DIRECTORIES = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
+#: There where systemd is the init, sd_booted(3).
+BOOTED = "/run/systemd/system"
 _UNIT_NAME = re.compile(r"[A-Za-z0-9@._:-]+\Z")
 _COMMAND_PREFIXES = "@-:+!"
 
 
-def require_systemd(host: str, marker: str = "/run/systemd/system") -> None:
+def require_systemd(host: str, marker: str = BOOTED) -> None:
     """Make sure that systemd is this host's init, by the test of sd_booted(3).
 
     :raises FarmError: it is not.
@@ -139,6 +141,7 @@ class Service:
     :ivar arguments: the running main process's command line, empty where none runs.
     :ivar environment: that process's variables.
     :ivar started: when it started, in seconds since the epoch; 0 where none runs.
+    :ivar sockets: the socket units that it takes its sockets from.
     """
 
     loaded: str
@@ -147,6 +150,7 @@ class Service:
     arguments: Tuple[str, ...] = ()
     environment: Optional[Mapping[str, str]] = None
     started: float = 0.0
+    sockets: Tuple[str, ...] = ()
 
 
 def read_service(runner: Runner, unit: str) -> Service:
@@ -156,14 +160,15 @@ def read_service(runner: Runner, unit: str) -> Service:
     """
     shown = checked(
         runner,
-        ["systemctl", "show", unit, "--property=LoadState,ActiveState,MainPID,NeedDaemonReload"],
+        ["systemctl", "show", unit, "--property=LoadState,ActiveState,MainPID,NeedDaemonReload,TriggeredBy"],
         f"systemd did not tell the state of {unit}",
     )
     values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
     pid = int(values.get("MainPID") or 0)
     active = values.get("ActiveState") in ("active", "reloading")
     process = _read_process(pid) if active and pid else ((), {}, 0.0)
-    return Service(values.get("LoadState", ""), active, values.get("NeedDaemonReload") == "yes", *process)
+    sockets = tuple(name for name in values.get("TriggeredBy", "").split() if name.endswith(".socket"))
+    return Service(values.get("LoadState", ""), active, values.get("NeedDaemonReload") == "yes", *process, sockets)
 
 
 def _read_process(pid: int) -> Tuple[Tuple[str, ...], Mapping[str, str], float]:

@@ -24,6 +24,7 @@ from typing import Iterator, Optional
 from ._contexts import ContextStore, TlsFiles
 from ._endpoints import Endpoint
 from ._errors import FarmError
+from ._sockets import PARTIAL_CHAIN
 
 #: OpenSSL's X509_V_ERR_* that a person would act on differently.
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
@@ -116,6 +117,7 @@ def _tls_context(files: TlsFiles, verify: bool) -> ssl.SSLContext:
     # Not create_default_context: since Python 3.13 that demands extensions of certificates that docker does without.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= PARTIAL_CHAIN
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

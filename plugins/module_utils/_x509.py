@@ -9,10 +9,12 @@ What is issued satisfies Go's verifier of every Docker since 19.03, and OpenSSL'
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Iterable, Optional, Sequence, Tuple
 
 from ._errors import missing_library
 
@@ -31,17 +33,27 @@ else:
 BACKDATE = timedelta(hours=1)
 #: The longest common name that X.520 allows, in characters.
 _LONGEST_NAME = 64
+#: What keys are made of. Ed25519 is left out: Docker built with Go before 1.13, 19.03 at first, does not know it.
+KEY_TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096")
+_CURVES = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384", "secp521r1": "ecdsa-p521"}
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+class LockedError(ValueError):
+    """A key has a passphrase that was not given."""
 
 
 @dataclass(frozen=True)
 class Certificate:
     """What is known of a certificate.
 
-    :ivar pem: as stored.
+    :ivar pem: nothing but its own lines.
+    :ivar self_signed: whether it is its own issuer, as a root is.
     :ivar sans: DNS names in lower case and IP addresses, sorted.
     :ivar servers: whether it is for servers.
     :ivar clients: whether it is for clients.
     :ivar public_key: DER, to compare.
+    :ivar key_type: one of ``KEY_TYPES``, or another name in that style.
     :ivar fingerprint: SHA-256 of its DER form, as ``openssl x509 -fingerprint -sha256`` writes it.
     """
 
@@ -49,9 +61,11 @@ class Certificate:
     not_after: datetime
     sans: Tuple[str, ...]
     authority: bool
+    self_signed: bool
     servers: bool
     clients: bool
     public_key: bytes
+    key_type: str
     fingerprint: str
     parsed: Any = field(repr=False, compare=False)
 
@@ -64,11 +78,18 @@ class Certificate:
             if isinstance(key, rsa.RSAPublicKey):
                 scheme = padding.PKCS1v15()
                 key.verify(signed.signature, signed.tbs_certificate_bytes, scheme, signed.signature_hash_algorithm)
-            else:
+            elif isinstance(key, ec.EllipticCurvePublicKey):
                 key.verify(signed.signature, signed.tbs_certificate_bytes, ec.ECDSA(signed.signature_hash_algorithm))
+            else:
+                return False
         except InvalidSignature:
             return False
         return True
+
+
+def installed() -> bool:
+    """Say whether cryptography is."""
+    return _MISSING is None
 
 
 def require_library() -> None:
@@ -80,50 +101,115 @@ def require_library() -> None:
         raise missing_library("cryptography", _MISSING)
 
 
-def read_certificate(pem: bytes) -> Certificate:
-    """Read a certificate.
+def read_certificates(pem: bytes) -> Tuple[Certificate, ...]:
+    """Read all certificates of a PEM text; there is at least one.
 
-    :raises ValueError: it is none in PEM.
+    :raises ValueError: there is none, or one cannot be read.
     """
+    found = _CERTIFICATE.findall(pem)
+    if not found:
+        raise ValueError("found no PEM certificate")
+    return tuple(_read(text + b"\n") for text in found)
+
+
+def read_certificate(pem: bytes) -> Certificate:
+    """Read the first certificate of a PEM text.
+
+    :raises ValueError: there is none, or it cannot be read.
+    """
+    found = _CERTIFICATE.search(pem)
+    if not found:
+        raise ValueError("found no PEM certificate")
+    return _read(found.group() + b"\n")
+
+
+@functools.lru_cache(maxsize=None)  # A certificate is asked for by each step of a task.
+def _read(pem: bytes) -> Certificate:
     parsed = x509.load_pem_x509_certificate(pem)
     usage = _extension(parsed, x509.ExtendedKeyUsage) or ()
     constraints = _extension(parsed, x509.BasicConstraints)
+    key = parsed.public_key()
     return Certificate(
         pem=pem,
         not_after=_not_after(parsed),
         sans=_sans(parsed),
         authority=bool(constraints and constraints.ca),
+        self_signed=parsed.issuer == parsed.subject,
         servers=ExtendedKeyUsageOID.SERVER_AUTH in usage,
         clients=ExtendedKeyUsageOID.CLIENT_AUTH in usage,
-        public_key=_der(parsed.public_key()),
+        public_key=_der(key),
+        key_type=_key_type(key),
         fingerprint=":".join(f"{byte:02X}" for byte in parsed.fingerprint(hashes.SHA256())),
         parsed=parsed,
     )
 
 
-def public_key(key_pem: bytes) -> bytes:
+def bundle(certificates: Iterable[Certificate]) -> bytes:
+    """Return certificates as one PEM text."""
+    return b"".join(certificate.pem for certificate in certificates)
+
+
+def encrypted(key_pem: bytes) -> bool:
+    """Say whether a private key has a passphrase: PKCS #8 or OpenSSL's older form (RFC 7468, RFC 1421)."""
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in key_pem or b"Proc-Type: 4,ENCRYPTED" in key_pem
+
+
+def public_key(key_pem: bytes, passphrase: str = "") -> bytes:
     """Return the public key, DER, of a private one.
 
-    :raises ValueError: it is no elliptic curve or RSA key in PEM without a password.
+    :raises LockedError: it has a passphrase, and not this one.
+    :raises ValueError: it is no elliptic curve or RSA key in PEM.
     """
-    return _der(_load_key(key_pem).public_key())
+    return _der(_load_key(key_pem, passphrase).public_key())
 
 
-def new_key() -> bytes:
-    """Return a new private key in PEM: P-256, which every Docker in use accepts."""
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def new_key(key_type: str = KEY_TYPES[0], passphrase: str = "") -> bytes:
+    """Return a new private key in PEM.
+
+    :param key_type: one of ``KEY_TYPES``.
+    :param passphrase: to encrypt it with; empty for none.
+    """
+    kind, _dash, size = key_type.partition("-")
+    if kind == "rsa":
+        return _private_pem(rsa.generate_private_key(public_exponent=65537, key_size=int(size)), passphrase)
+    return _private_pem(ec.generate_private_key(ec.SECP384R1() if size == "p384" else ec.SECP256R1()), passphrase)
 
 
-def issue_authority(key_pem: bytes, name: str, not_after: datetime, previous: Optional[Certificate] = None) -> bytes:
+def encrypt_anew(key_pem: bytes, passphrase: str, new_passphrase: str) -> bytes:
+    """Return the same private key in PEM under another passphrase; an empty one stands for none.
+
+    :raises ValueError: as ``public_key``.
+    """
+    return _private_pem(_load_key(key_pem, passphrase), new_passphrase)
+
+
+def _private_pem(key: Any, passphrase: str) -> bytes:
+    algorithm: Any = serialization.NoEncryption()
+    if passphrase:
+        algorithm = serialization.BestAvailableEncryption(passphrase.encode())
+    pem: bytes = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, algorithm)
+    return pem
+
+
+def _key_type(key: Any) -> str:
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"rsa-{key.key_size}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _CURVES.get(key.curve.name, f"ecdsa-{key.curve.name}")
+    return "neither ecdsa nor rsa"
+
+
+def issue_authority(
+    key_pem: bytes, name: str, not_after: datetime, previous: Optional[Certificate] = None, passphrase: str = ""
+) -> bytes:
     """Return a CA's self-signed certificate in PEM.
 
+    :param passphrase: the key's.
     :param name: its common name.
     :param previous: the certificate it replaces; its subject is kept, so that with the same key what it signed
         stays valid.
     """
-    key = _load_key(key_pem)
+    key = _load_key(key_pem, passphrase)
     subject = previous.parsed.subject if previous else _name(name)
     builder = _builder(subject, subject, key.public_key(), not_after)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -139,13 +225,15 @@ def issue(
     sans: Sequence[str],
     server: bool,
     not_after: datetime,
+    passphrase: str = "",
 ) -> bytes:
     """Return a certificate signed by the CA, in PEM; it does not outlive the CA.
 
+    :param passphrase: the CA's key's.
     :param sans: DNS names and IP addresses; a server's must name it.
     :param server: for servers, otherwise for clients.
     """
-    ca_key, key = _load_key(ca_key_pem), _load_key(key_pem)
+    ca_key, key = _load_key(ca_key_pem, passphrase), _load_key(key_pem)
     usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = _builder(_name(name), ca.parsed.subject, key.public_key(), min(not_after, ca.not_after))
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -228,11 +316,19 @@ def _der(key: Any) -> bytes:
     return der
 
 
-def _load_key(pem: bytes) -> Any:
+def _load_key(pem: bytes, passphrase: str = "") -> Any:
+    locked = encrypted(pem)
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (TypeError, UnsupportedAlgorithm) as exc:  # TypeError: it has a password
+        key = serialization.load_pem_private_key(pem, password=passphrase.encode() if locked and passphrase else None)
+    except TypeError as exc:
+        raise LockedError("it is encrypted, and no passphrase is given") from exc
+    except UnsupportedAlgorithm as exc:
         raise ValueError(str(exc)) from exc
+    except ValueError as exc:
+        if not locked:
+            raise
+        # A wrong passphrase and a damaged encrypted key look the same.
+        raise LockedError("the passphrase given does not open it") from exc
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise ValueError("neither an elliptic curve key nor an RSA key")
     return key

@@ -214,9 +214,14 @@ notes:
   - A run that finds nothing to do asks the engines only. BuildKit itself is asked where something is to do, or where
     one of O(platforms) is not pinned; module M(buildfarm.multiarch.buildx_builder_info) asks it each time.
   - Runs of this module for one builder wait for each other.
+  - Starting nodes may take minutes where they pull the BuildKit image over a slow line. Each step of each node goes to
+    the system log of the host where the module runs as it begins, as Ansible's own line on the module does. Follow it
+    there with C(journalctl -f -t ansible-buildfarm.multiarch.buildx_builder).
+  - With C(async) (longer than O(bootstrap_timeout)) and C(poll), no connection to that host has to stay open meanwhile.
   - A broken (truncated) definition is replaced where O(nodes) are declared; a copy is kept beside the directory
     C(instances), and a warning names it.
-  - The C(kubernetes) driver is not covered by the integration tests of this collection.
+  - The integration tests of this collection have no Kubernetes cluster. Of the C(kubernetes) driver they compare the
+    definition with what C(docker buildx create) writes, and see that a missing cluster is told.
 seealso:
   - module: buildfarm.multiarch.buildx_builder_info
   - module: buildfarm.multiarch.docker_context

@@ -13,10 +13,16 @@ description:
   - Keeps a private certificate authority (CA) in a directory of the controller, and issues with it a server
     certificate for each engine and client certificates for those who use them, all in one task.
   - Certificates are issued anew, with a new key, when they are missing, cannot be read, do not fit their key, are not
-    signed by the CA, name other hosts than declared, or expire within O(renew_before_days).
+    signed by the CA, name other hosts than declared, have a key of another O(key_type), or expire within
+    O(renew_before_days).
   - A CA that expires within O(renew_before_days) is renewed with the key it has, so that what it signed before stays
     trusted until the new certificates are everywhere.
-  - Keys are P-256 and only their owner can read them. No key leaves the directory, and none is returned.
+  - A CA is replaced in stages without downtime (O(rotate)). The playbook C(buildfarm.multiarch.rotate_certificates)
+    goes through them, with one engine at a time.
+  - The CA can also be one from outside (O(ca_cert)). Certificates that were issued elsewhere do not need this module,
+    M(buildfarm.multiarch.docker_listener) and M(buildfarm.multiarch.docker_context) take them as they are.
+  - Only their owner can read the keys. The CA's key can be encrypted (O(ca_passphrase)). No key leaves the directory,
+    and none is returned.
   - Certificates that are no longer declared are left alone.
 author:
   - The buildfarm.multiarch authors (@buildfarm)
@@ -31,15 +37,15 @@ attributes:
     description: Shows for each certificate what is wrong with it, its names and its key's permissions.
   idempotent:
     support: partial
-    description: With O(rotate) other than V(none) each run issues certificates. Otherwise a second run changes nothing.
+    description: A second run changes nothing, except with V(certificates) and V(all) of O(rotate).
 options:
   directory:
     description:
       - Where the CA and its certificates are kept. C(~) is expanded. It is created with mode V(0700).
       - It holds C(ca.pem) and C(ca-key.pem), and under C(servers/NAME) and C(clients/NAME) the files C(ca.pem),
         C(cert.pem) and C(key.pem); a client's directory can be used as E(DOCKER_CERT_PATH).
-      - A CA of your own can be put there before the first run. Its key must be an elliptic curve or an RSA key without
-        a password.
+      - The first certificate in C(ca.pem) is that of the CA that issues. While it replaces another CA, that one's
+        follows, and both are trusted.
       - Where the controller is thrown away after each job, this must be a place that stays.
     type: path
     default: ~/.config/buildfarm/certificates
@@ -59,9 +65,9 @@ options:
         description:
           - Further names that clients may reach the engine by. Host names, also with C(*) as the first label, and IP
             addresses are told apart by their form.
+          - If unset, the names that the certificate has stay.
         type: list
         elements: str
-        default: []
   clients:
     description:
       - Those who need a certificate to use the engines.
@@ -92,19 +98,62 @@ options:
       - For how many days the CA is issued, and renewed.
     type: int
     default: 3650
+  ca_cert:
+    description:
+      - File on the controller with the certificate in PEM of a CA from outside, to be used instead of one of the farm's
+        own, and after it those that lead to its root, if it is not one itself.
+      - The first CA alone is trusted, and not its root, as whoever has any other certificate of that root could use the
+        engines then. Those between it and its root are put after each certificate that it issues.
+      - If the file holds another CA than before, everything is issued anew. To do that without downtime, run the
+        playbook C(buildfarm.multiarch.rotate_certificates).
+      - It is not renewed. There is a warning when it expires within O(renew_before_days), and an error when it has.
+    type: path
+  ca_key:
+    description:
+      - File on the controller with the key of O(ca_cert), an elliptic curve or an RSA key in PEM. It is read where it
+        is, and neither copied nor changed.
+      - It may be absent as long as nothing is to be issued.
+    type: path
+  ca_passphrase:
+    description:
+      - The passphrase of the CA's key.
+      - The key of the farm's own CA is encrypted with it, also if it was not until now. An empty one stands for a key
+        that is not encrypted. If unset, the key is left as it is, and an encrypted one can issue nothing.
+    type: str
+  ca_previous_passphrase:
+    description:
+      - The passphrase that the CA's key has until now, to change it to O(ca_passphrase).
+    type: str
+  key_type:
+    description:
+      - What keys are made of. Certificates with keys of another type are issued anew. A CA keeps its key until it is
+        replaced.
+      - Ed25519 is not offered, as the first releases of Docker 19.03 do not know it.
+    type: str
+    choices: [ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096]
+    default: ecdsa-p256
   rotate:
     description:
       - What to issue anew with new keys whatever its state, after a key may have become known to others for example.
-      - V(certificates) issues all declared server and client certificates, V(all) the CA too.
-      - After V(all) engines and clients trust each other again only when both have received their new files.
+      - V(certificates) issues all declared server and client certificates, V(all) the CA too. After V(all) engines and
+        clients trust each other again only when both have received their new files.
+      - V(ca_begin), V(ca_clients) and V(ca_end) replace the CA without downtime. Each changes only what is not yet as
+        that stage has it, so an interrupted stage is run again. V(none) keeps the stage as it is.
+      - V(ca_begin) puts a new CA, or that of O(ca_cert), in front of the present one and issues the servers'
+        certificates with it; clients keep theirs. Then give every client its new C(ca.pem), and after that every engine
+        all of its files.
+      - V(ca_clients) issues the clients' certificates with the new CA. Run it when every engine trusts both CAs, and
+        give every client its new files.
+      - V(ca_end) drops the CA that is replaced. Run it when every engine and every client has a certificate of the new
+        one, and give all of them their new C(ca.pem).
     type: str
-    choices: [none, certificates, all]
+    choices: [none, certificates, all, ca_begin, ca_clients, ca_end]
     default: none
 notes:
   - Validity begins an hour in the past, for hosts whose clocks are late.
   - A CA on disk that cannot be used (damaged, not a CA, with a key that does not fit) fails the task. It is never
     replaced unless O(rotate=all).
-  - C(ca-key.pem) can be kept elsewhere. The task needs it only when something is to be issued.
+  - The CA's key can be kept elsewhere. The task needs it only when something is to be issued.
   - A run that was interrupted is continued by the next one. Runs for the same directory wait for each other.
 seealso:
   - module: buildfarm.multiarch.docker_listener
@@ -140,7 +189,21 @@ EXAMPLES = r"""
     validity_days: 14
     renew_before_days: 7
 
-- name: Begin anew after the CA's key was copied by someone
+- name: Encrypt the CA's key
+  buildfarm.multiarch.docker_certificates:
+    servers:
+      - name: amd1.example.com
+    ca_passphrase: "{{ vault_ca_passphrase }}"
+
+- name: Issue with a CA of the company, below its root
+  buildfarm.multiarch.docker_certificates:
+    servers:
+      - name: amd1.example.com
+    ca_cert: /etc/pki/farm-ca-and-root.pem
+    ca_key: /etc/pki/private/farm-ca-key.pem
+    ca_passphrase: "{{ vault_ca_passphrase }}"
+
+- name: Begin anew at once after the CA's key was copied by someone
   buildfarm.multiarch.docker_certificates:
     servers:
       - name: amd1.example.com
@@ -158,11 +221,22 @@ ca:
       type: str
       sample: /root/.config/buildfarm/certificates/ca.pem
     pem:
-      description: Its certificate. V(none) in check mode if it would be issued.
+      description:
+        - What engines and clients have to trust, the content of that file. Its certificate, and while it replaces
+          another CA that one's. V(none) in check mode if it would change.
       type: str
       sample: "-----BEGIN CERTIFICATE-----\n..."
+    certificate:
+      description: Its certificate alone. V(none) in check mode if it would change.
+      type: str
+      sample: "-----BEGIN CERTIFICATE-----\n..."
+    replaces:
+      description: The fingerprints of the CAs that are trusted beside it.
+      type: list
+      elements: str
+      sample: []
     not_after:
-      description: Its end, in UTC. V(none) in check mode if it would be issued.
+      description: Its end, in UTC. V(none) in check mode if it would change.
       type: str
       sample: "2036-01-30T12:00:00Z"
     fingerprint:
@@ -230,7 +304,9 @@ actions:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._authority import ROTATIONS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificates import certificates
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._x509 import KEY_TYPES
 
 ARGUMENT_SPEC = {
     "directory": {"type": "path", "default": "~/.config/buildfarm/certificates"},
@@ -240,7 +316,7 @@ ARGUMENT_SPEC = {
         "default": [],
         "options": {
             "name": {"type": "str", "required": True},
-            "sans": {"type": "list", "elements": "str", "default": []},
+            "sans": {"type": "list", "elements": "str"},
         },
     },
     "clients": {"type": "list", "elements": "str", "default": ["client"]},
@@ -248,8 +324,13 @@ ARGUMENT_SPEC = {
     "renew_before_days": {"type": "int", "default": 30},
     "ca_common_name": {"type": "str", "default": "Docker build farm CA"},
     "ca_validity_days": {"type": "int", "default": 3650},
-    "rotate": {"type": "str", "choices": ["none", "certificates", "all"], "default": "none"},
+    "ca_cert": {"type": "path"},
+    "ca_key": {"type": "path", "no_log": False},
+    "ca_passphrase": {"type": "str", "no_log": True},
+    "ca_previous_passphrase": {"type": "str", "no_log": True},
+    "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": KEY_TYPES[0], "no_log": False},
+    "rotate": {"type": "str", "choices": list(ROTATIONS), "default": ROTATIONS[0]},
 }
 
 if __name__ == "__main__":
-    main(ARGUMENT_SPEC, certificates)
+    main(ARGUMENT_SPEC, certificates, required_together=[("ca_cert", "ca_key")])

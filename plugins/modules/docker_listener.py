@@ -17,7 +17,8 @@ description:
     merges settings into its C(daemon.json).
   - The flags are added by a systemd drop-in, C(50-buildfarm-listener.conf), that repeats the unit's own command. The
     command is read anew each time, without this drop-in, so flags of the package, of a later version of it and of other
-    drop-ins stay.
+    drop-ins stay. Only C(-H tcp://) and C(--tls) flags among them, as edited units have them, are left out, with a
+    warning.
   - "After a change the configuration is validated (Docker 23.0 and later), the engine restarted and the listener
     probed: it must serve the declared certificate, be valid for the declared CA and answer nobody without a client
     certificate. If any of this fails, all files are put back byte for byte, the engine is restarted with them, and the
@@ -48,16 +49,23 @@ options:
   state:
     description:
       - V(present) makes the engine listen.
+      - V(kept) leaves the listener as it is, there or not. The task then sees to O(daemon_config) alone, and that the
+        engine runs with it.
       - V(absent) removes the drop-in and the three files in O(tls_directory), and restarts the engine if it runs. It
         does not undo O(daemon_config), and does not start an engine.
     type: str
-    choices: [present, absent]
+    choices: [present, kept, absent]
     default: present
   address:
     description:
       - The IPv4 or IPv6 address to listen on. V(::) listens on both families, as Linux has it by default.
+      - If unset, V(0.0.0.0), and V(127.0.0.1) with O(insecure=true).
     type: str
-    default: 0.0.0.0
+  interface:
+    description:
+      - A network interface whose address is listened on instead, its first IPv4 address or else a global IPv6 address.
+        The address is read at each run.
+    type: str
   port:
     description:
       - The TCP port, 1 to 65535.
@@ -97,12 +105,14 @@ options:
         C(/etc/docker/daemon.json).
       - They are merged into the file (RFC 7396). Dictionaries are merged, key by key, lists and all else replace what
         is there, and a key with the value V(null) is removed. What is not mentioned stays.
-      - V(hosts) is refused in O(daemon_config) and in the file, because the engine does not start with both it and
-        C(-H) flags. A V(hosts) that is V(null) removes it from the file.
+      - V(hosts) is refused in O(daemon_config), because the engine does not start with both it and C(-H) flags. With
+        O(state=present) it is taken out of the file, where it only names TCP addresses, in whose place this listener
+        comes, and sockets that the engine has anyway. Otherwise the task fails.
       - A file that is not JSON is never overwritten.
     type: dict
   service:
-    description: Name of the engine's systemd service.
+    description:
+      - Name of the engine's systemd service. Rootless engines and Docker from a snap are not supported.
     type: str
     default: docker
   probe_timeout:
@@ -142,10 +152,22 @@ EXAMPLES = r"""
         max-size: 10m
       registry-mirrors: null # removed if it is there
 
+- name: On the address of the network of the farm only
+  buildfarm.multiarch.docker_listener:
+    interface: eth1
+    ca: "{{ lookup('ansible.builtin.file', 'pki/ca.pem') }}"
+    certificate: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '.pem') }}"
+
 - name: Plain TCP within an isolated network
   buildfarm.multiarch.docker_listener:
     address: 10.0.0.5
     insecure: true
+
+- name: Settings in daemon.json only
+  buildfarm.multiarch.docker_listener:
+    state: kept
+    daemon_config:
+      registry-mirrors: [https://mirror.example.com]
 
 - name: No TCP listener any more
   buildfarm.multiarch.docker_listener:
@@ -154,7 +176,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 listener:
-  description: The listener as declared, the same in check mode; V(null) with O(state=absent).
+  description: The listener as declared, the same in check mode; V(null) unless O(state=present).
   returned: success
   type: dict
   contains:
@@ -223,8 +245,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible impor
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_apply import logic
 
 SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "address": {"type": "str", "default": "0.0.0.0"},
+    "state": {"type": "str", "choices": ["present", "kept", "absent"], "default": "present"},
+    "address": {"type": "str"},
+    "interface": {"type": "str"},
     "port": {"type": "int"},
     "ca": {"type": "str"},
     "certificate": {"type": "str"},
@@ -237,4 +260,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, logic)
+    main(SPEC, logic, mutually_exclusive=[("address", "interface")])

@@ -12,7 +12,8 @@ version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Says of a node whether Docker's engine is installed, of a controller what it lacks, and of either its architecture.
+  - Says of a node whether Docker's engine is installed and from which packages, of a controller what it lacks, and of
+    either its architecture, its distribution and its own name.
   - Takes a fraction of the time of M(ansible.builtin.setup), so that a farm with nothing to do is checked quickly.
 requirements:
   - A Unix host with Python's standard library
@@ -56,10 +57,42 @@ ansible_facts:
       description: The machine's name of its architecture, as M(ansible.builtin.setup) has it.
       type: str
       sample: x86_64
+    nodename:
+      description: The host's own name, as M(ansible.builtin.setup) has it.
+      type: str
+      sample: arm1
     buildfarm:
       description: What else there is.
       type: dict
       contains:
+        system:
+          description: The kernel's name, as M(ansible.builtin.setup) has it.
+          type: str
+          sample: Linux
+        systemd:
+          description: Whether the host was booted with systemd.
+          type: bool
+          sample: true
+        lineage:
+          description: The distribution's id, followed by those that it derives from, as os-release(5) has them.
+          type: list
+          elements: str
+          sample: [linuxmint, ubuntu, debian]
+        release:
+          description:
+            - The code name by which the parent distribution's packages go; its version where it has no code name.
+              V(null) where neither is known.
+          type: str
+          sample: noble
+        packages:
+          description:
+            - Upstream's version of each package, of a list of those that bring an engine or get into the way of one,
+              that is installed.
+          type: dict
+          sample: {docker-ce: 28.5.2, containerd.io: 1.7.27}
+        repository:
+          description: The file that declares Docker's repository. V(null) where there is none.
+          type: str
         engine:
           description: Whether a systemd unit C(docker.service) is installed.
           type: bool

@@ -33,6 +33,8 @@ ENGINE_PACKAGES = {
     "trixie": ["docker.io", "docker-cli", "docker-buildx"],
     "forky": ["docker.io", "docker-cli", "docker-buildx"],
 }
+# What an engine's host has besides its packages, by its path there. This machine may lack capabilities.
+_ENGINE_PROGRAMS = {"bookworm": {"usr/local/sbin/runc": Path(__file__).with_name("sources") / "runc/runc.py"}}
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
@@ -106,14 +108,21 @@ def base(suite: str, arch: str = "amd64", packages: Sequence[str] = HOST_PACKAGE
     return cache.artifact(f"base-{suite}-{arch}", inputs, build, about)
 
 
-def grown(name: str, lower: Path, packages: Sequence[str], about: str) -> Path:
-    """A copy of the root file system `lower` with `packages` installed too."""
+def grown(
+    name: str, lower: Path, packages: Sequence[str], about: str, programs: Mapping[str, Path] | None = None
+) -> Path:
+    """A copy of the root file system `lower` with `packages` installed too, and `programs` (path inside → script)."""
+    programs = programs or {}
 
     def build(root: Path) -> None:
         copy(lower, root)
         install(root, packages)
+        for path, source in programs.items():
+            (root / path).write_text(f"#!/usr/bin/python3\n{source.read_text()}")
+            (root / path).chmod(0o755)
 
-    return cache.artifact(name, [1, lower.name, list(packages)], build, about)
+    inputs = [1, lower.name, list(packages), *cache.digest(*programs.values())]
+    return cache.artifact(name, inputs, build, about)
 
 
 def host_base(suite: str, engine: bool = False) -> Path:
@@ -121,7 +130,13 @@ def host_base(suite: str, engine: bool = False) -> Path:
     lower = base(suite)
     if not engine:
         return lower
-    return grown(f"engine-{suite}", lower, ENGINE_PACKAGES[suite], "Docker's packages, under 1 minute, once")
+    return grown(
+        f"engine-{suite}",
+        lower,
+        ENGINE_PACKAGES[suite],
+        "Docker's packages, under 1 minute, once",
+        _ENGINE_PROGRAMS.get(suite),
+    )
 
 
 def copy(source: Path, target: Path) -> None:

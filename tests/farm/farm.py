@@ -130,7 +130,7 @@ class Farm:
 
     def ssh(self, name: str, *command: str) -> list[str]:
         """The argument list that runs a command on a host, or opens a shell there."""
-        return ["ssh", *self.ssh_options(), f"root@{self.address(name)}", *command]
+        return ["ssh", *self.ssh_options(), *self._shared_connection(), f"root@{self.address(name)}", *command]
 
     def ssh_options(self) -> list[str]:
         """The options for ssh that reach the hosts and nothing else."""
@@ -144,6 +144,13 @@ class Farm:
             "LogLevel": "ERROR",
         }
         return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+    def _shared_connection(self) -> list[str]:
+        """Options that keep a connection for the next command; it ends with the host, or when it has been idle."""
+        path = self.directory / "ssh/%h"
+        if len(str(path)) > 80:  # a socket's path has 107 bytes, of which ssh wants some for a temporary name
+            return []
+        return ["-o", "ControlMaster=auto", "-o", "ControlPersist=20", "-o", f"ControlPath={path}"]
 
     def inventory(self) -> dict[str, Any]:
         """The farm as an Ansible inventory, hosts in their groups."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,20 +124,15 @@ class LiveFarm:
             records, hosts, extra = (Path(folder) / file for file in ("records", "inventory.json", "variables.json"))
             hosts.write_text(json.dumps(self.inventory(inventory)))
             extra.write_text(json.dumps(variables or {}))
-            argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(hosts), "-e", f"@{extra}"]
+            argv = ["ansible-playbook", "-i", str(hosts), "-e", f"@{extra}"]
             argv += [*(["--check"] if check else []), *([] if show else ["--diff"])]
             argv += ["--limit", limit] if limit else []
-            done = subprocess.run(
-                [*argv, name],
-                env={**os.environ, **self.environment(), "BUILDFARM_RECORDS": str(records)},
-                stdout=None if show else subprocess.PIPE,
-                stderr=None if show else subprocess.PIPE,
-                text=True,
-                check=False,
-                stdin=subprocess.DEVNULL,
-            )
+            environment = {**self.environment(), "BUILDFARM_RECORDS": str(records)}
+            outputs = None if show else (Path(folder) / "stdout", Path(folder) / "stderr")
+            rc = _forked([*argv, name], environment, outputs)
             lines = records.read_text().splitlines() if records.exists() else []
-        return Run(done.returncode, [Task(**json.loads(line)) for line in lines], done.stdout or "", done.stderr or "")
+            said = [path.read_text(errors="replace") for path in outputs or ()] or ["", ""]
+        return Run(rc, [Task(**json.loads(line)) for line in lines], *said)
 
     def inventory(self, groups: dict[str, Any] | None = None) -> dict[str, Any]:
         """The farm's inventory; with `groups` ({group: {host: variables}}) in those groups."""
@@ -160,7 +155,7 @@ class LiveFarm:
             "farm_platforms": ["linux/amd64", "linux/arm64"],
             "farm_driver_opts": {"image": f"{self.registry}/{seed.BUILDKIT}", "network": "host"},
             "farm_buildkitd_config": f'[registry."{self.registry}"]\n  http = true\n',
-            "listener_daemon_config": {"insecure-registries": [self.registry]},
+            "engine_daemon_config": {"insecure-registries": [self.registry]},
             "emulators_image": f"{self.registry}/{seed.EMULATOR}",
             "images_list": [
                 {
@@ -188,3 +183,40 @@ class LiveFarm:
             # Connections of an earlier farm at the same addresses must not be taken up.
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.farm.directory / "cp"),
         }
+
+
+#: What a run of ansible-playbook imports; half of a short run's time.
+_PRELOADED = [
+    "ansible.cli.playbook",
+    "ansible.executor.module_common",
+    "ansible.executor.task_executor",
+    "ansible.plugins.action.normal",
+    "ansible.plugins.callback.default",
+    "ansible.plugins.connection.ssh",
+    "ansible.plugins.strategy.linear",
+]
+
+
+def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None) -> int:
+    """Run ansible-playbook in a process of its own, forked from one that has imported Ansible; returns its status.
+
+    Ansible reads its settings when it is imported, so they are those of the first run: only `BUILDFARM_RECORDS`, which
+    the tests' own callback reads, differs between runs.
+    """
+    os.environ.update(environment)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    process = context.Process(target=_ansible_playbook, args=(argv, environment, outputs))
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def _ansible_playbook(argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None) -> None:
+    from ansible.cli.playbook import main
+
+    os.environ.update(environment)
+    for number, path in enumerate(outputs or (), start=1):
+        with path.open("wb") as stream:
+            os.dup2(stream.fileno(), number)
+    main(argv)

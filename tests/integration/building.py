@@ -88,7 +88,7 @@ def build_farm(farm: LiveFarm) -> Iterator[BuildFarm]:
 
 def _listen(farm: LiveFarm, host: str) -> None:
     configuration = {"insecure-registries": [farm.registry]}
-    farm.module(host, "docker_listener", insecure=True, daemon_config=configuration)
+    farm.module(host, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=configuration)
 
 
 def _unlisten(farm: LiveFarm, host: str) -> None:

@@ -16,6 +16,8 @@ import pytest
 from ansible_runs import CHECKOUT, LiveFarm
 from hosts import Host
 
+#: The real arm64 machine is slow: only where it is asked for.
+_ARM64 = [Host("arm1", "arm64")] if os.environ.get("ARM64", "") not in ("", "0") else []
 #: Engines 20.10, 26.1 and 28.5, controllers with buildx 0.13 and 0.29, and bare hosts.
 HOSTS = [
     Host("ctl", "trixie+workstation"),
@@ -27,7 +29,19 @@ HOSTS = [
     Host("barectl", "trixie"),
     Host("bare1", "trixie"),
     Host("bare2", "trixie"),
+    Host("bare3", "trixie"),
+    Host("bare4", "trixie"),
+    *_ARM64,
 ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests recorded, whether they passed or not: the seeds that repeat them."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and report.when == "call":
+                for name, value in report.user_properties:
+                    terminalreporter.write_line(f"{report.nodeid}: {name}={value}")
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from ansible_runs import LiveFarm
 
 _DROP_IN = PurePosixPath("/etc/systemd/system/docker.service.d/zz-listener-of-a-test.conf")
 _FILES = PurePosixPath("/etc/docker/listener-of-a-test")
+_RESTART = "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
 TLS_VERIFY = "-H tcp://0.0.0.0:2376 --tlsverify"
 #: Until 29 an engine with --tls alone wants client certificates all the same.
 TLS_ONLY = "-H tcp://0.0.0.0:2376 --tlsverify=false"
@@ -25,17 +27,29 @@ def listening(farm: LiveFarm, controller: str, directory: str, nodes: dict[str, 
     :param directory: `directory` of module docker_certificates there, with a server certificate for each node.
     :param nodes: one of the flags above by host.
     """
+    with ThreadPoolExecutor() as pool:
+        try:
+            list(pool.map(lambda node: _configure(farm, controller, directory, node, nodes[node]), nodes))
+            yield
+        finally:
+            list(pool.map(lambda node: farm.ssh(node, f"rm -rf {_DROP_IN} {_FILES}; {_RESTART}"), nodes))
+
+
+@contextlib.contextmanager
+def let_in_by_ssh(farm: LiveFarm, controller: str, node: str) -> Iterator[None]:
+    """Let a controller's root in at a node with a key, and put everything back."""
+    farm.ssh(
+        controller,
+        "mkdir -p -m 700 ~/.ssh; cp -a ~/.ssh ~/ssh-before; rm -f ~/.ssh/id_*; "
+        f"ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519; ssh-keyscan {node} 2>/dev/null >> ~/.ssh/known_hosts",
+    )
+    public = farm.ssh(controller, "cat ~/.ssh/id_ed25519.pub")
+    farm.ssh(node, "cp -a ~/.ssh/authorized_keys ~/authorized-before; cat >> ~/.ssh/authorized_keys", stdin=public)
     try:
-        for node, flags in nodes.items():
-            _configure(farm, controller, directory, node, flags)
         yield
     finally:
-        for node in nodes:
-            farm.ssh(
-                node,
-                f"rm -rf {_DROP_IN} {_FILES}; systemctl daemon-reload; "
-                "systemctl reset-failed docker; systemctl restart docker",
-            )
+        farm.ssh(node, "mv ~/authorized-before ~/.ssh/authorized_keys")
+        farm.ssh(controller, "rm -rf ~/.ssh; mv ~/ssh-before ~/.ssh")
 
 
 def _configure(farm: LiveFarm, controller: str, directory: str, node: str, flags: str) -> None:
@@ -47,4 +61,4 @@ def _configure(farm: LiveFarm, controller: str, directory: str, node: str, flags
         flags += f" --tlscacert {_FILES}/ca.pem --tlscert {_FILES}/cert.pem --tlskey {_FILES}/key.pem"
     command = f"/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock {flags}"
     farm.ssh(node, f"cat > {_DROP_IN}", stdin=f"[Service]\nExecStart=\nExecStart={command}\n")
-    farm.ssh(node, "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker")
+    farm.ssh(node, _RESTART)

@@ -55,7 +55,7 @@ def traces(farm: LiveFarm) -> Iterator[None]:
 
 
 def listener(farm: LiveFarm) -> dict[str, Any]:
-    return {"insecure": True, "daemon_config": {"insecure-registries": [farm.registry]}}
+    return {"insecure": True, "address": "0.0.0.0", "daemon_config": {"insecure-registries": [farm.registry]}}
 
 
 def node(farm: LiveFarm, host: str, platform: str) -> dict[str, Any]:

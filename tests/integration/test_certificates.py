@@ -34,6 +34,12 @@ def engine_version(farm: LiveFarm, host: str, client: str = "client") -> str:
     return farm.ssh("ctl", f"{environment} docker version -f '{{{{.Server.Version}}}}' 2>&1", check=False).strip()
 
 
+def asked(farm: LiveFarm, host: str, certificate: str, key: str) -> str:
+    """What an engine answers to a certificate, which docker itself might not even show it."""
+    client = f"timeout 10 openssl s_client -connect {host}:2376 -cert {certificate} -key {key} -quiet"
+    return farm.ssh("ctl", f"printf 'GET /version HTTP/1.0\\r\\nHost: docker\\r\\n\\r\\n' | {client} 2>&1", check=False)
+
+
 def test_issue_once_for_the_whole_farm(farm: LiveFarm) -> None:
     predicted = certificates(farm, check=True)
     assert "absent" in farm.ssh("ctl", f"test -e {DIRECTORY} || echo absent")
@@ -70,6 +76,65 @@ def test_engines_accept_what_is_issued_and_renewed(farm: LiveFarm) -> None:
         # A new CA does not: that is what it is for.
         certificates(farm, rotate="all")
         assert "certificate" in engine_version(farm, "old1")
+
+
+def test_an_authority_below_another_and_keys_of_other_types(farm: LiveFarm) -> None:
+    """Engines and docker trust the authority itself; its root's other certificates are of no use."""
+    pki = f"{DIRECTORY}-pki"
+    new_key = "openssl req -newkey rsa:2048 -nodes -keyout"
+    farm.ssh(
+        "ctl",
+        f"rm -rf {pki}; mkdir {pki}; cd {pki}; "
+        f"{new_key} root-key.pem -x509 -days 90 -subj '/CN=Root' -out root.pem; "
+        f"{new_key} plain.pem -subj '/CN=Farm' -out farm.csr; "
+        "printf 'basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n' > extensions; "
+        "openssl x509 -req -in farm.csr -CA root.pem -CAkey root-key.pem -CAcreateserial -days 60 -extfile extensions"
+        " -out farm.pem; cat farm.pem root.pem > chain.pem; "
+        "openssl pkcs8 -topk8 -v2 aes-256-cbc -in plain.pem -passout pass:s3cr3t-of-ours -out farm-key.pem; "
+        f"{new_key} stranger-key.pem -subj '/CN=Stranger' -out stranger.csr; "
+        "openssl x509 -req -in stranger.csr -CA root.pem -CAkey root-key.pem -CAcreateserial -days 9 -out stranger.pem",
+    )
+    outside = {"ca_cert": f"{pki}/chain.pem", "ca_key": f"{pki}/farm-key.pem", "ca_passphrase": "s3cr3t-of-ours"}
+    try:
+        for key_type in ("rsa-2048", "ecdsa-p384"):
+            done = certificates(farm, key_type=key_type, **outside)
+            assert "s3cr3t-of-ours" not in json.dumps(done)
+            assert certificates(farm, key_type=key_type, **outside)["changed"] is False
+            farm.ssh("ctl", f"openssl verify -untrusted {pki}/farm.pem -CAfile {pki}/root.pem {DIRECTORY}/*/*/cert.pem")
+            with listening(farm, "ctl", DIRECTORY, dict.fromkeys(NODES, TLS_VERIFY)):
+                assert [engine_version(farm, node)[:3] for node in NODES] == ["20.", "28."]
+                files = {kind: f"{DIRECTORY}/clients/client/{kind}.pem" for kind in ("ca", "cert", "key")}
+                contexts = [{"name": f"below-{node}", "host": f"tcp://{node}", **files} for node in NODES]
+                farm.module("ctl", "docker_context", contexts=contexts)
+                farm.module(
+                    "ctl",
+                    "docker_endpoint_info",
+                    endpoints=[context["name"] for context in contexts],
+                    require_reachable=True,
+                )
+                own = DIRECTORY + "/clients/client"
+                assert "ApiVersion" in asked(farm, "new1", f"{own}/cert.pem", f"{own}/key.pem")
+                refused = asked(farm, "new1", f"{pki}/stranger.pem", f"{pki}/stranger-key.pem")
+                assert "ApiVersion" not in refused
+                assert "alert" in refused
+    finally:
+        farm.ssh("ctl", f"rm -rf {pki} ~/.docker")
+
+
+def test_the_authoritys_key_is_encrypted(farm: LiveFarm) -> None:
+    certificates(farm)
+    predicted = certificates(farm, check=True, ca_passphrase="s3cr3t-of-ours")
+    done = certificates(farm, ca_passphrase="s3cr3t-of-ours")
+    wanted = [[f"rewrite {DIRECTORY}/ca-key.pem: a passphrase is wanted"]]
+    assert predicted["actions"] == done["actions"] == wanted
+    assert "s3cr3t-of-ours" not in json.dumps([predicted, done])
+    opened = f"openssl pkey -in {DIRECTORY}/ca-key.pem -noout -passin pass:"
+    assert farm.ssh("ctl", f"{opened}s3cr3t-of-ours && echo opened").strip() == "opened"
+    assert farm.ssh("ctl", f"{opened}another 2>/dev/null || echo locked").strip() == "locked"
+    assert certificates(farm)["changed"] is False
+    failed = certificates(farm, fails=True, rotate="certificates")
+    assert "give its passphrase in ca_passphrase" in failed["msg"]
+    assert certificates(farm, ca_passphrase="s3cr3t-of-ours", rotate="certificates")["changed"]
 
 
 def test_only_what_is_wrong_is_repaired(farm: LiveFarm) -> None:

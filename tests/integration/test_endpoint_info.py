@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_runs import LiveFarm
-from listeners import PLAIN, TLS_ONLY, TLS_VERIFY, listening
+from listeners import PLAIN, TLS_ONLY, TLS_VERIFY, let_in_by_ssh, listening
 
 DIRECTORY = "/root/certificates-of-a-test"
 CONFIG = "/root/docker-of-a-test"
@@ -36,16 +36,8 @@ def engines(farm: LiveFarm) -> Iterator[None]:
 
 @pytest.fixture
 def ssh_to_mid1(farm: LiveFarm) -> Iterator[None]:
-    """Let root of ctl in at mid1 with a key, and put everything back."""
-    farm.ssh("ctl", "mkdir -p -m 700 ~/.ssh; cp -a ~/.ssh ~/ssh-before; rm -f ~/.ssh/id_*")
-    farm.ssh(
-        "ctl", "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519; ssh-keyscan mid1 2>/dev/null >> ~/.ssh/known_hosts"
-    )
-    public = farm.ssh("ctl", "cat ~/.ssh/id_ed25519.pub")
-    farm.ssh("mid1", "cp -a ~/.ssh/authorized_keys ~/authorized-before; cat >> ~/.ssh/authorized_keys", stdin=public)
-    yield
-    farm.ssh("mid1", "mv ~/authorized-before ~/.ssh/authorized_keys")
-    farm.ssh("ctl", "rm -rf ~/.ssh; mv ~/ssh-before ~/.ssh")
+    with let_in_by_ssh(farm, "ctl", "mid1"):
+        yield
 
 
 def info(farm: LiveFarm, *endpoints: str, **options: Any) -> list[dict[str, Any]]:

@@ -261,24 +261,78 @@ def test_a_new_command_of_the_package_and_of_other_drop_ins_is_taken_up(
     assert farm.module(NODE, "docker_listener", **tls)["restarted"]
     assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip().endswith("b=2]")
 
-    farm.ssh(NODE, f"cat > {drop_in}", stdin=other + " -H tcp://127.0.0.1:2376\n")
-    failed = farm.module(NODE, "docker_listener", check=True, fails=True, **tls)
-    assert f"already has -H tcp://127.0.0.1:2376; remove it from {drop_in}" in failed["msg"]
-
     farm.ssh(NODE, f"mv {drop_in} /etc/systemd/system/docker.service.d/60-other.conf")
     failed = farm.module(NODE, "docker_listener", check=True, fails=True, **tls)
     assert "sorts before 50-buildfarm-listener.conf" in failed["msg"]
     farm.ssh(NODE, "rm /etc/systemd/system/docker.service.d/60-other.conf; systemctl daemon-reload")
 
 
-def test_hosts_in_daemon_json(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
-    farm.ssh(NODE, f"cat > {CONFIG}", stdin='{"hosts": ["unix:///var/run/docker.sock"], "labels": ["kept=yes"]}')
+@pytest.mark.parametrize("host", ENGINES)
+@pytest.mark.parametrize("start", ["the articles' unit", "hosts in daemon.json"])
+def test_from_what_others_have_left(farm: LiveFarm, tls: dict[str, str], host: str, start: str) -> None:
+    """Units edited to listen to everyone, and daemon.json with `hosts` and a drop-in that clears the command for it."""
+    farm.module(host, "docker_listener", state="absent")
+    vendor = "/etc/systemd/system/docker.service"
+    if start == "the articles' unit":
+        edit = "sed 's|-H fd://|-H fd:// -H tcp://0.0.0.0:2375|' /usr/lib/systemd/system/docker.service"
+        farm.ssh(host, f"{edit} > {vendor}")
+    else:
+        hosts = '{"hosts": ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375"], "tls": false, "labels": ["kept=yes"]}'
+        farm.ssh(host, f"mkdir -p /etc/docker {vendor}.d; cat > {CONFIG}", stdin=hosts)
+        farm.ssh(host, f"printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd\\n' > {vendor}.d/10-clear.conf")
+    try:
+        farm.ssh(host, "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker")
+        assert ":2375" in farm.ssh(host, "ss -tln")
+        config = {"tls": None}
+        predicted = farm.module(host, "docker_listener", check=True, daemon_config=config, **tls)
+        real = farm.module(host, "docker_listener", daemon_config=config, **tls)
+        assert the_same(predicted, real)
+        listening = farm.ssh(host, "ss -tln")
+        assert (":2375" in listening, ":2376" in listening) == (False, True)
+        assert client(farm, host)[:2] in ("20", "26", "28")
+        assert farm.ssh(host, "docker version --format '{{.Server.Version}}'").strip()
+        assert not farm.module(host, "docker_listener", daemon_config=config, **tls)["changed"]
+        if start == "the articles' unit":
+            assert f"-H tcp://0.0.0.0:2375 in {vendor} is left out" in " ".join(real["warnings"])
+        else:
+            assert json.loads(farm.ssh(host, f"cat {CONFIG}")) == {"labels": ["kept=yes"]}
+    finally:
+        farm.ssh(host, f"rm -f {vendor} {vendor}.d/10-clear.conf {CONFIG}; systemctl daemon-reload")
+    # Back to the package's own unit, whose socket systemd opens: an engine that opened one itself has removed that.
+    real = farm.module(host, "docker_listener", **tls)
+    assert farm.ssh(host, "docker version --format '{{.Server.Version}}'").strip()
+    restarts = ["systemctl", "restart", "docker.socket"] in real["actions"]
+    assert restarts == (start == "hosts in daemon.json")
+    assert not farm.module(host, "docker_listener", **tls)["changed"]
+
+
+def test_hosts_in_daemon_json_that_would_be_lost(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    farm.ssh(NODE, f"cat > {CONFIG}", stdin='{"hosts": ["unix:///run/another.sock"], "labels": ["kept=yes"]}')
     failed = farm.module(NODE, "docker_listener", fails=True, **tls)
-    assert "remove it with daemon_config: {hosts: null}" in failed["msg"]
+    assert "unix:///run/another.sock would be lost" in failed["msg"]
     farm.module(NODE, "docker_listener", daemon_config={"hosts": None}, **tls)
     assert json.loads(farm.ssh(NODE, f"cat {CONFIG}")) == {"labels": ["kept=yes"]}
     assert client(farm, NODE).startswith("26")
     farm.ssh(NODE, f"rm {CONFIG}; systemctl reset-failed docker; systemctl restart docker")
+
+
+def test_on_the_address_of_an_interface(farm: LiveFarm, tls: dict[str, str]) -> None:
+    (name,) = farm.ssh(NODE, "ip -o route get 198.18.255.1 | grep -o 'dev [^ ]*' | cut -d' ' -f2").split()
+    listener = farm.module(NODE, "docker_listener", interface="lo", **tls)["listener"]
+    assert listener["url"] == "tcp://127.0.0.1:2376"
+    certificate, key = tls["certificate"], tls["key"]
+    bound = farm.module(NODE, "docker_listener", interface=name, ca=tls["ca"], certificate=certificate, key=key)
+    assert bound["listener"]["address"] == farm.address(NODE)
+    assert f"{farm.address(NODE)}:2376" in farm.ssh(NODE, "ss -tln")
+    failed = farm.module(NODE, "docker_listener", check=True, fails=True, interface="nowhere0", **tls)
+    assert "interface 'nowhere0': found none of this name" in failed["msg"]
+
+
+def test_other_kinds_of_engines_are_told(farm: LiveFarm, tls: dict[str, str]) -> None:
+    farm.ssh("bare1", "mkdir -p /var/snap/docker")
+    failed = farm.module("bare1", "docker_listener", check=True, fails=True, **tls)
+    farm.ssh("bare1", "rm -r /var/snap")
+    assert "found Docker from a snap, and wanted an engine that systemd runs for the whole system" in failed["msg"]
 
 
 def test_a_broken_daemon_json_is_not_overwritten(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
@@ -291,8 +345,8 @@ def test_a_broken_daemon_json_is_not_overwritten(farm: LiveFarm, tls: dict[str, 
 
 @pytest.mark.parametrize("host", ENGINES)
 def test_plain_tcp_only_where_asked_for(farm: LiveFarm, host: str) -> None:
-    predicted = farm.module(host, "docker_listener", check=True, insecure=True, address="127.0.0.1")
-    real = farm.module(host, "docker_listener", insecure=True, address="127.0.0.1")
+    predicted = farm.module(host, "docker_listener", check=True, insecure=True)
+    real = farm.module(host, "docker_listener", insecure=True)
     assert the_same(predicted, real)
     assert "without TLS" in " ".join(real["warnings"])
     assert real["listener"]["url"] == "tcp://127.0.0.1:2375"
@@ -302,7 +356,7 @@ def test_plain_tcp_only_where_asked_for(farm: LiveFarm, host: str) -> None:
         host, "s=$(date +%s); systemctl reset-failed docker; systemctl restart docker; echo $(($(date +%s) - s))"
     )
     assert int(took) < 10
-    again = farm.module(host, "docker_listener", insecure=True, address="127.0.0.1")
+    again = farm.module(host, "docker_listener", insecure=True)
     assert not again["changed"]
     assert again["warnings"]
 

@@ -31,7 +31,7 @@ def images(farm: LiveFarm) -> Iterator[BuildFarm]:
     with build_farm(farm) as made:
         configuration = {"insecure-registries": [farm.registry]}
         for host in ("old1", "new1"):
-            farm.module(host, "docker_listener", insecure=True, daemon_config=configuration)
+            farm.module(host, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=configuration)
         yield made
         for host in ("old1", "new1"):
             farm.module(host, "docker_listener", state="absent")

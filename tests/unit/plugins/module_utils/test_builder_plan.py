@@ -490,6 +490,18 @@ def test_kubernetes_nodes_are_made_anew_by_removing_them_first():
     assert steps(plan(Declaration("farm"), observed)) == []
 
 
+def test_kubernetes_nodes_that_do_not_run_are_started():
+    nodes = tuple(Node(name, f"kubernetes:///farm?deployment={name}&kubeconfig=", None, None, FLAGS) for name in "kl")
+    places = {(node.name, node.endpoint): Found(known=True) for node in nodes}
+    places[("l", nodes[1].endpoint)] = Found(known=True, detected=(AMD64,))
+    observed = Observation(PATH, b"{}", Instance("farm", "kubernetes", nodes), places=places)
+    planned = plan(Declaration("farm"), observed)
+    assert steps(planned) == ["boot k"]
+    assert [node["container"] for node in planned.before["nodes"]] == ["missing", "running"]
+    assert [node["container"] for node in planned.after["nodes"]] == ["running", "running"]
+    assert steps(plan(Declaration("farm", bootstrap=False), observed)) == []
+
+
 def test_keys_and_passwords_are_not_shown():
     opts = {"env.HTTP_PROXY": "http://me:secret@proxy:3128/"}
     node = replace(stored("a"), files={"certs/r/key.pem": b"KEY"}, driver_opts=opts)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import (
+    BootProgress,
     Buildx,
     parse_boot_errors,
     parse_inspect,
@@ -49,6 +50,35 @@ def test_errors_of_several_lines_and_of_the_whole_builder():
     found = parse_inspect("Name:   b\nDriver: x\nError:  first\nsecond: line\n\n")
     assert (found.error, found.nodes) == ("first second: line", ())
     assert parse_inspect("").nodes == ()
+
+
+def test_steps_of_a_start_are_told_as_they_begin():
+    progress = BootProgress()
+    lines = """#1 [a internal] booting buildkit
+#1 pulling image r/i:1
+
+#2 [b internal] booting buildkit
+#2 pulling image r/i:1 0.1s done
+#2 ...
+
+#1 [a internal] booting buildkit
+#1 pulling image r/i:1 2.1s done
+#1 creating container buildx_buildkit_a
+#1 0.123 something that it prints
+#1 creating container buildx_buildkit_a 0.5s done
+#1 DONE 2.6s
+#2 ERROR: no such image
+------
+ > [b internal] booting buildkit:
+""".splitlines()
+    assert [step for step in map(progress.read, lines) if step] == [
+        ("a", "booting buildkit"),
+        ("a", "pulling image r/i:1"),
+        ("b", "booting buildkit"),
+        ("b", "pulling image r/i:1"),
+        ("a", "creating container buildx_buildkit_a"),
+    ]
+    assert progress.errors == {"b": "no such image"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -18,12 +18,17 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import
 pytest.importorskip("cryptography")
 
 DEFAULTS: Dict[str, Any] = {
-    "servers": [{"name": "arm1", "sans": ["192.0.2.7", "*.Example.com"]}, {"name": "2001:db8::0007", "sans": None}],
+    "servers": [{"name": "arm1", "sans": ["192.0.2.7", "*.Example.com"]}, {"name": "2001:db8::0007", "sans": []}],
     "clients": ["client"],
     "validity_days": 365,
     "renew_before_days": 30,
     "ca_common_name": "Farm CA",
     "ca_validity_days": 3650,
+    "ca_cert": None,
+    "ca_key": None,
+    "ca_passphrase": None,
+    "ca_previous_passphrase": None,
+    "key_type": "ecdsa-p256",
     "rotate": "none",
 }
 
@@ -47,7 +52,7 @@ def test_first_run_is_predicted_and_second_changes_nothing(directory: Path) -> N
     assert not directory.parent.exists()
     done = run(directory)
     assert (predicted["actions"], predicted["diff"]) == (done["actions"], done["diff"])
-    assert predicted["ca"] == {**done["ca"], "pem": None, "not_after": None, "fingerprint": None}
+    assert predicted["ca"] == {**done["ca"], **dict.fromkeys(("pem", "certificate", "not_after", "fingerprint"))}
     again = run(directory)
     assert (again["changed"], again["actions"]) == (False, [])
     assert {**again, "changed": True, "actions": done["actions"], "diff": done["diff"]} == done
@@ -125,6 +130,19 @@ def test_changed_names(directory: Path) -> None:
     assert done["diff"]["after"]["servers"]["arm1"]["sans"] == ["arm1", "arm1.example.com"]
 
 
+def test_names_that_are_left_open_stay(directory: Path) -> None:
+    run(directory)
+    left_open = [{"name": "arm1", "sans": None}]
+    kept = run(directory, servers=left_open)
+    assert kept["changed"] is False
+    assert kept["servers"]["arm1"]["sans"] == ["*.example.com", "192.0.2.7", "arm1"]
+    renewed = run(directory, servers=left_open, rotate="certificates")
+    assert first(renewed, "servers", "arm1").sans == ("*.example.com", "192.0.2.7", "arm1")
+    new = run(directory, servers=[{"name": "arm2", "sans": None}])
+    assert first(new, "servers", "arm2").sans == ("arm2",)
+    assert run(directory, servers=[{"name": "arm2", "sans": []}])["changed"] is False
+
+
 def test_leaves_are_renewed_in_time(directory: Path) -> None:
     first = run(directory, validity_days=20, renew_before_days=10)
     assert run(directory, renew_before_days=19)["changed"] is False
@@ -141,7 +159,7 @@ def test_expired_is_told_from_expiring(directory: Path) -> None:
     later = datetime.now(timezone.utc) + timedelta(days=366)
     steps = module.plan(module.read(declared), declared, later)
     assert all("it expired 20" in why for why in steps.leaves.values())
-    assert (steps.ca, len(steps.leaves)) == (None, 3)
+    assert (steps.ca.reason, len(steps.leaves)) == (None, 3)
 
 
 def test_renewed_ca_keeps_its_key_so_that_old_certificates_stay_trusted(directory: Path) -> None:
@@ -259,6 +277,295 @@ def test_refuses(directory: Path, options: Dict[str, Any], message: str) -> None
 def test_long_names(directory: Path) -> None:
     name = ".".join(["a" * 60] * 3)
     assert run(directory, servers=[{"name": name, "sans": []}])["servers"][name]["sans"] == [name]
+
+
+def first(result: Dict[str, Any], kind: str, name: str) -> _x509.Certificate:
+    """Return an issued certificate, without its chain."""
+    return _x509.read_certificate(result[kind][name]["certificate"].encode())
+
+
+def issuers(result: Dict[str, Any], *cas: _x509.Certificate) -> Dict[str, int]:
+    """Return by kind which of these CAs issued the certificates."""
+    found = {}
+    for kind in ("servers", "clients"):
+        for name in result[kind]:
+            found[kind] = next(place for place, ca in enumerate(cas) if first(result, kind, name).signed_by(ca))
+    return found
+
+
+def trusted(path: Path) -> List[str]:
+    return [ca.fingerprint for ca in _x509.read_certificates(path.read_bytes())]
+
+
+def test_a_ca_is_replaced_in_stages(directory: Path) -> None:
+    """At each stage engines and clients, whichever of two neighbouring stages each is at, trust one another."""
+    old = _x509.read_certificate(run(directory)["ca"]["pem"].encode())
+    predicted = run(directory, check=True, rotate="ca_begin")
+    began = run(directory, rotate="ca_begin")
+    assert (predicted["actions"], predicted["diff"]) == (began["actions"], began["diff"])
+    new = _x509.read_certificate(began["ca"]["certificate"].encode())
+    assert trusted(directory / "ca.pem") == [new.fingerprint, old.fingerprint]
+    assert began["ca"]["replaces"] == [old.fingerprint]
+    assert issuers(began, new, old) == {"servers": 0, "clients": 1}
+    for copy in directory.glob("*/*/ca.pem"):
+        assert copy.read_bytes() == (directory / "ca.pem").read_bytes()
+    for rotate in ("ca_begin", "none"):
+        assert run(directory, rotate=rotate)["changed"] is False
+
+    switched = run(directory, rotate="ca_clients")
+    assert actions(switched) == ["issue client 'client': it is not signed by the CA"]
+    assert switched["servers"] == began["servers"]
+    assert issuers(switched, new, old) == {"servers": 0, "clients": 0}
+    for rotate in ("ca_begin", "ca_clients", "none"):
+        assert run(directory, rotate=rotate)["changed"] is False
+
+    ended = run(directory, rotate="ca_end")
+    assert len(actions(ended)) == 4  # the CA's file and its copies, no certificate
+    assert (ended["servers"], ended["clients"]) == (switched["servers"], switched["clients"])
+    assert {tuple(trusted(path)) for path in directory.rglob("ca.pem")} == {(new.fingerprint,)}
+    assert ended["ca"]["replaces"] == []
+    for rotate in ("ca_end", "ca_clients", "none"):
+        assert run(directory, rotate=rotate)["changed"] is False
+
+
+def test_nothing_signed_by_the_old_ca_is_left_at_the_end(directory: Path) -> None:
+    old = _x509.read_certificate(run(directory)["ca"]["pem"].encode())
+    run(directory, rotate="ca_begin")
+    assert not any(first(run(directory, rotate="ca_end"), "clients", "client").signed_by(ca) for ca in (old,))
+
+
+def test_the_first_stage_without_a_ca_makes_one(directory: Path) -> None:
+    done = run(directory, rotate="ca_begin")
+    assert (len(actions(done)), done["ca"]["replaces"]) == (4, [])
+
+
+def test_interrupted_stages_are_continued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended after each single replacement in turn, the first stage never leaves what the next run cannot go on from."""
+    real = module.write_together
+    intact = run(directory)
+    old = _x509.read_certificate(intact["ca"]["pem"].encode())
+    for ended_after in range(len(("ca.pem", "ca-key.pem", *DEFAULTS["servers"], *DEFAULTS["clients"]))):
+        left = iter(range(ended_after, -1, -1))
+
+        def power_cut(files: Any, left: Iterator[int] = left) -> None:
+            if next(left) == 0:
+                raise KeyboardInterrupt
+            real(files)
+
+        shutil.rmtree(directory.parent / "kept", ignore_errors=True)
+        shutil.copytree(directory, directory.parent / "kept")
+        monkeypatch.setattr(module, "write_together", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(directory, rotate="ca_begin")
+        monkeypatch.setattr(module, "write_together", real)
+        run(directory, check=True)  # A run that does not know of the replacement finds nothing that is broken.
+        done = run(directory, rotate="ca_begin")
+        new = _x509.read_certificate(done["ca"]["certificate"].encode())
+        assert trusted(directory / "ca.pem") == [new.fingerprint, old.fingerprint]
+        assert issuers(done, new, old) == {"servers": 0, "clients": 1}
+        assert run(directory)["changed"] is False
+        shutil.rmtree(directory)
+        shutil.copytree(directory.parent / "kept", directory)
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "action"),
+    [
+        ({}, {}, None),
+        ({}, {"ca_passphrase": ""}, None),
+        ({}, {"ca_passphrase": "one"}, "a passphrase is wanted"),
+        ({"ca_passphrase": "one"}, {}, None),
+        ({"ca_passphrase": "one"}, {"ca_passphrase": "one"}, None),
+        (
+            {"ca_passphrase": "one"},
+            {"ca_passphrase": "two", "ca_previous_passphrase": "one"},
+            "the passphrase is another one",
+        ),
+        ({"ca_passphrase": "one"}, {"ca_passphrase": "", "ca_previous_passphrase": "one"}, "no passphrase is wanted"),
+        ({"ca_passphrase": "one"}, {"ca_previous_passphrase": "one"}, None),
+    ],
+)
+def test_passphrase(directory: Path, before: Dict[str, Any], wanted: Dict[str, Any], action: str) -> None:
+    made = run(directory, **before)
+    predicted = run(directory, check=True, **wanted)
+    done = run(directory, **wanted)
+    assert (predicted["actions"], predicted["diff"]) == (done["actions"], done["diff"])
+    assert actions(done) == ([f"rewrite {directory}/ca-key.pem: {action}"] if action else [])
+    assert (done["diff"]["before"] != done["diff"]["after"]) == bool(action)
+    assert run(directory, **wanted)["changed"] is False
+    key = (directory / "ca-key.pem").read_bytes()
+    passphrase = {**before, **wanted}.get("ca_passphrase") or ""
+    assert _x509.encrypted(key) == bool(passphrase)
+    assert (directory / "ca-key.pem").stat().st_mode & 0o777 == 0o600
+    ca = _x509.read_certificate(made["ca"]["pem"].encode())
+    assert _x509.public_key(key, passphrase) == ca.public_key
+    renewed = run(directory, rotate="certificates", ca_passphrase=passphrase)
+    assert first(renewed, "clients", "client").signed_by(ca)
+    assert "one" not in json.dumps(done["diff"]).replace("another one", "").replace("none", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ca_passphrase": "wrong"}, "neither ca_passphrase nor ca_previous_passphrase opens it"),
+        ({"ca_passphrase": ""}, "give the one that it has in ca_previous_passphrase"),
+        ({"rotate": "certificates"}, "is encrypted, and server 'arm1' is to be issued .*give its passphrase"),
+    ],
+)
+def test_refuses_a_locked_key(directory: Path, options: Dict[str, Any], message: str) -> None:
+    run(directory, ca_passphrase="one")
+    for check in (True, False):
+        with pytest.raises(FarmError, match=message):
+            run(directory, check=check, **options)
+    # Whoever has forgotten the passphrase begins anew, without downtime.
+    assert run(directory, rotate="ca_begin", ca_passphrase="two")["changed"]
+    assert run(directory, ca_passphrase="two")["changed"] is False
+
+
+@pytest.mark.parametrize("key_type", ["ecdsa-p256", "ecdsa-p384", "rsa-2048"])
+def test_key_types(directory: Path, key_type: str) -> None:
+    made = run(directory, key_type="ecdsa-p256")
+    done = run(directory, key_type=key_type)
+    changed = key_type != "ecdsa-p256"
+    assert actions(done) == ([f"{line}: its key is ecdsa-p256" for line in LEAVES] if changed else [])
+    assert run(directory, key_type=key_type)["changed"] is False
+    assert first(done, "servers", "arm1").key_type == key_type
+    # The CA keeps its key until it is replaced.
+    assert done["ca"] == made["ca"]
+    replaced = run(directory, key_type=key_type, rotate="ca_begin")
+    assert _x509.read_certificate(replaced["ca"]["certificate"].encode()).key_type == key_type
+
+
+LEAVES = ["issue server 'arm1'", "issue server '2001:db8::0007'", "issue client 'client'"]
+
+
+def outside(
+    path: Path, name: str, days: int = 90, issuer: str = "", passphrase: str = "", key: bytes = b""
+) -> Dict[str, str]:
+    """Make a CA outside the farm's directory, a root or one below another; returns the options that give it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    path.mkdir(exist_ok=True)
+    key = key or _x509.new_key()
+    end = datetime.now(timezone.utc) + timedelta(days=days)
+    cert = _x509.issue_authority(key, name, end)
+    if issuer:
+        above = (path / f"{issuer}.pem").read_bytes()
+        parsed = x509.load_pem_x509_certificate(cert)
+        builder = (
+            x509.CertificateBuilder().subject_name(parsed.subject).serial_number(7).public_key(parsed.public_key())
+        )
+        builder = builder.issuer_name(x509.load_pem_x509_certificate(above).subject)
+        builder = builder.not_valid_before(end - timedelta(days=100)).not_valid_after(end)
+        builder = builder.add_extension(x509.BasicConstraints(True, None), True)
+        signer = serialization.load_pem_private_key((path / f"{issuer}-key.pem").read_bytes(), None)
+        cert = builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + above
+    (path / f"{name}.pem").write_bytes(cert)
+    (path / f"{name}-key.pem").write_bytes(_x509.encrypt_anew(key, "", passphrase))
+    return {"ca_cert": str(path / f"{name}.pem"), "ca_key": str(path / f"{name}-key.pem")}
+
+
+def test_a_ca_from_outside(directory: Path, tmp_path: Path) -> None:
+    given: Dict[str, Any] = {**outside(tmp_path / "pki", "Corporate", passphrase="s3cr3t"), "ca_passphrase": "s3cr3t"}
+    before = {path: path.read_bytes() for path in (tmp_path / "pki").iterdir()}
+    predicted = run(directory, check=True, **given)
+    done = run(directory, **given)
+    assert (predicted["actions"], predicted["diff"]) == (done["actions"], done["diff"])
+    assert actions(done) == [f"write CA {directory}/ca.pem: missing", *(f"{line}: missing" for line in LEAVES)]
+    assert not (directory / "ca-key.pem").exists()
+    assert {path: path.read_bytes() for path in (tmp_path / "pki").iterdir()} == before
+    assert run(directory, **given)["changed"] is False
+    # Its key is needed only when something is to be issued.
+    Path(given["ca_key"]).unlink()
+    assert run(directory, **given)["changed"] is False
+    with pytest.raises(FarmError, match=r"Corporate-key\.pem is missing, and server 'arm1' is to be issued"):
+        run(directory, rotate="certificates", **given)
+
+
+def test_another_ca_from_outside_renews_at_once_or_in_stages(directory: Path, tmp_path: Path) -> None:
+    one, two = outside(tmp_path / "pki", "One"), outside(tmp_path / "pki", "Two")
+    own = _x509.read_certificate(run(directory)["ca"]["pem"].encode())
+    done = run(directory, **one)
+    assert actions(done) == [
+        f"write CA {directory}/ca.pem: another CA is given",
+        *(f"{line}: it is not signed by the CA" for line in LEAVES),
+    ]
+    began = run(directory, rotate="ca_begin", **two)
+    new, old = _x509.read_certificates(began["ca"]["pem"].encode())
+    assert issuers(began, new, old) == {"servers": 0, "clients": 1}
+    assert run(directory, **two)["changed"] is False
+    run(directory, rotate="ca_clients", **two)
+    assert len(actions(run(directory, rotate="ca_end", **two))) == 4
+    # Back to a CA of the farm's own, whose former key is still there.
+    began = run(directory, rotate="ca_begin")
+    assert _x509.read_certificate(began["ca"]["certificate"].encode()).public_key != own.public_key
+    assert began["ca"]["replaces"] == [new.fingerprint]
+    assert run(directory)["changed"] is False
+
+
+def test_a_ca_below_another(directory: Path, tmp_path: Path) -> None:
+    """It alone is trusted, not all that its root may have issued; its certificate goes along with those it issues."""
+    outside(tmp_path / "pki", "Root")
+    given = outside(tmp_path / "pki", "Farm", issuer="Root")
+    done = run(directory, **given)
+    issuing, _root = _x509.read_certificates((tmp_path / "pki/Farm.pem").read_bytes())
+    assert trusted(directory / "ca.pem") == [issuing.fingerprint]
+    assert trusted(directory / "servers/arm1/cert.pem")[1:] == [issuing.fingerprint]
+    assert first(done, "servers", "arm1").signed_by(issuing)
+    assert run(directory, **given)["changed"] is False
+    # Renewed with its key, what it issued stays, except that it carries the former certificate.
+    key = (tmp_path / "pki/Farm-key.pem").read_bytes()
+    outside(tmp_path / "pki", "Farm", days=95, issuer="Root", key=key)
+    renewed = run(directory, **given)
+    assert actions(renewed)[1:] == [f"{line}: its chain is not the CA's" for line in LEAVES]
+    assert run(directory, **given)["changed"] is False
+
+
+def test_a_ca_from_outside_is_not_renewed(directory: Path, tmp_path: Path) -> None:
+    given = outside(tmp_path / "pki", "Corporate", days=10)
+    run(directory, **given)
+    params = {**DEFAULTS, "directory": str(directory), **given}
+    again = module.certificates(params, False, None)  # type: ignore[arg-type]
+    assert not again.changed
+    assert "what it issues expires with it" in again.warnings[0]
+    declared = module.declare(params)
+    with pytest.raises(FarmError, match=r"it expired .*give the certificate that replaces it"):
+        module.plan(module.read(declared), declared, datetime.now(timezone.utc) + timedelta(days=11))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: (d / "One.pem").unlink(), "ca_cert .*One.pem: no such file"),
+        (lambda d: (d / "One.pem").write_text("x"), "ca_cert .*One.pem: found no PEM certificate"),
+        (lambda d: shutil.copy(d / "Two-key.pem", d / "One-key.pem"), "ca_key .*One-key.pem is not its key"),
+        (lambda d: (d / "One-key.pem").write_text("x"), "One-key.pem: not a private key that can be used"),
+    ],
+)
+def test_refuses_a_ca_from_outside(
+    directory: Path, tmp_path: Path, change: Callable[[Path], Any], message: str
+) -> None:
+    outside(tmp_path / "pki", "Two")
+    given = outside(tmp_path / "pki", "One")
+    run(directory)
+    change(tmp_path / "pki")
+    for check in (True, False):
+        with pytest.raises(FarmError, match=message):
+            run(directory, check=check, **given)
+    with pytest.raises(FarmError, match="rotate=all makes a new CA"):
+        run(directory, rotate="all", **given)
+
+
+def test_another_node_concerns_no_other(directory: Path) -> None:
+    servers = [{"name": f"node{number}", "sans": []} for number in range(10)]
+    ten = run(directory, servers=servers)
+    files = {path: path.stat().st_mtime_ns for path in directory.rglob("*.pem")}
+    eleven = run(directory, servers=[*servers, {"name": "another", "sans": []}])
+    assert actions(eleven) == ["issue server 'another': missing"]
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert {name: eleven["servers"][name] for name in ten["servers"]} == ten["servers"]
+    assert (eleven["ca"], eleven["clients"]) == (ten["ca"], ten["clients"])
 
 
 def test_a_ca_of_the_users_own(directory: Path) -> None:

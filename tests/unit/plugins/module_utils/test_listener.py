@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _listener_apply
@@ -18,6 +19,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener impo
     Found,
     hosts,
     read,
+    without_network,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_plan import (
     check,
@@ -42,7 +44,8 @@ NOW = 1000.0
 def declared(**options):
     params = {
         "state": "present",
-        "address": "0.0.0.0",
+        "address": None,
+        "interface": None,
         "port": None,
         "ca": None if options.get("insecure") else "a CA",
         "certificate": None if options.get("insecure") else "a certificate",
@@ -63,6 +66,12 @@ def fresh(**fields):
     return Found(**{"service": running, "command": DEBIAN, "source": "/lib/docker.service", "now": NOW, **fields})
 
 
+def with_options(options):
+    """An engine with a TCP listener that a variable of its unit brings."""
+    running = Service("loaded", True, False, ("/usr/sbin/dockerd",), {"DOCKER_OPTS": options}, 500.0)
+    return fresh(service=running)
+
+
 def converged(want, **service):
     """The host after a run that changed something."""
     arguments = ("/usr/sbin/dockerd", "-H", "fd://", *want.flags)
@@ -77,6 +86,7 @@ def converged(want, **service):
 TLS = declared()
 PLAIN = declared(insecure=True)
 ABSENT = declared(state="absent", ca=None, certificate=None, key=None)
+KEPT = declared(state="kept", ca=None, certificate=None, key=None)
 
 
 def with_files(found, **contents):
@@ -119,6 +129,17 @@ def with_files(found, **contents):
             [["write", CONFIG], RELOAD, *RESTART],
         ),
         (ABSENT, fresh(files={CONFIG: Content(b"not JSON, and not asked for")}), []),
+        # Whatever listener there is stays.
+        (KEPT, fresh(), []),
+        (KEPT, converged(TLS), []),
+        (KEPT, converged(PLAIN), []),
+        (
+            dataclasses.replace(KEPT, daemon_config={"debug": True}),
+            converged(TLS),
+            [["write", CONFIG], RELOAD, *RESTART],
+        ),
+        (KEPT, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
+        (KEPT, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
     ],
 )
 def test_steps(want, found, actions):
@@ -170,6 +191,7 @@ def test_hosts_in_any_form_of_the_flag(words):
         ({"port": 70000}, "wanted 1 to 65535"),
         ({"tls_directory": "/etc/my tls"}, "wanted an absolute path"),
         ({"daemon_config": {"hosts": ["fd://"]}}, "use address and port instead"),
+        ({"state": "kept", "daemon_config": {"hosts": ["fd://"]}}, "use address and port instead"),
         ({"service": "a b"}, "wanted the name of a systemd service"),
     ],
 )
@@ -182,14 +204,12 @@ def test_options_that_cannot_be(options, said):
     ("want", "found", "said"),
     [
         (TLS, fresh(command=None), "not installed on node1; apply the role"),
+        (KEPT, fresh(command=None), "not installed on node1; apply the role"),
         (TLS, fresh(service=Service("masked", False)), "is masked"),
         (TLS, fresh(overriding="/etc/x/90.conf"), "90.conf replaces the command .* sorts before 50-"),
-        (
-            TLS,
-            fresh(command=DEBIAN + " -H tcp://0.0.0.0:2376"),
-            "already has -H tcp://0.0.0.0:2376; remove it from /lib",
-        ),
-        (TLS, fresh(command=DEBIAN + " --tlsverify"), "already has --tlsverify"),
+        (TLS, with_options("-H tcp://0.0.0.0:2376"), "already has -H tcp://0.0.0.0:2376; remove it from the variables"),
+        (TLS, with_options("--tlsverify"), "already has --tlsverify"),
+        (TLS, fresh(command=None, others=("Docker from a snap",)), "found Docker from a snap, and wanted an engine"),
         (declared(ca=None, key=None), fresh(), "ca missing"),
         (TLS, fresh(), "ca: found no PEM certificate"),
     ],
@@ -199,17 +219,67 @@ def test_hosts_that_do_not_fit(want, found, said):
         check(want, found, predicting=False)
 
 
-def test_a_listener_on_another_port_may_stay():
-    assert check(PLAIN, fresh(command=DEBIAN + " -H tcp://127.0.0.1:9999"), predicting=False)
+@pytest.mark.parametrize(
+    ("command", "local", "removed"),
+    [
+        (DEBIAN, DEBIAN, ()),
+        (f"{DEBIAN} -H tcp://0.0.0.0:2375", DEBIAN, ("-H", "tcp://0.0.0.0:2375")),
+        (f"{DEBIAN} --host=tcp://0.0.0.0:2375 --debug", f"{DEBIAN} --debug", ("--host=tcp://0.0.0.0:2375",)),
+        (f"{DEBIAN} -H=tcp://[::]:1 -Htcp://a:2", DEBIAN, ("-H=tcp://[::]:1", "-Htcp://a:2")),
+        (
+            f"{DEBIAN} --tlsverify --tlscacert=/a.pem --tlscert '/b c.pem' --label 'a  b' --tlskey /d.pem",
+            f"{DEBIAN} --label 'a  b'",
+            ("--tlsverify", "--tlscacert=/a.pem", "--tlscert", "'/b c.pem'", "--tlskey", "/d.pem"),
+        ),
+        ("/usr/bin/dockerd -H unix:///a.sock $OPTS", "/usr/bin/dockerd -H unix:///a.sock $OPTS", ()),
+    ],
+)
+def test_a_tcp_listener_of_the_units_own_is_left_out(command, local, removed):
+    assert without_network(command) == (local, removed)
+    found = fresh(command=command)
+    assert drop_in_text(PLAIN, found) == drop_in_text(PLAIN, fresh(command=local))
+    warnings = " ".join(check(PLAIN, found, predicting=False))
+    assert ("in /lib/docker.service is left out" in warnings) == bool(removed)
 
 
 @pytest.mark.parametrize("want", [PLAIN, TLS])
-def test_hosts_in_daemon_json_are_refused_and_removed_on_demand(want):
-    found = fresh(files={CONFIG: Content(b'{"hosts": ["fd://"], "debug": true}')})
-    with pytest.raises(FarmError, match=r"daemon_config: \{hosts: null\}"):
-        plan(want, found)
-    steps = plan(dataclasses.replace(want, daemon_config={"hosts": None}), found)
+@pytest.mark.parametrize("listed", ['["fd://"]', '["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375"]', "[]", "null"])
+def test_hosts_in_daemon_json_give_way(want, listed):
+    found = fresh(files={CONFIG: Content(f'{{"hosts": {listed}, "debug": true}}'.encode())})
+    changes = {change.path: change.after for change in plan(want, found).changes}
+    assert json.loads(changes[CONFIG]) == {"debug": True}
+    # A task that does not declare a listener leaves them to whoever wrote them.
+    assert CONFIG not in {change.path for change in plan(KEPT, found).changes}
+
+
+def test_hosts_in_daemon_json_that_would_be_lost():
+    found = fresh(files={CONFIG: Content(b'{"hosts": ["unix:///srv/d.sock", "tcp://a:1"]}')})
+    with pytest.raises(FarmError, match=r"unix:///srv/d.sock would be lost .* daemon_config: \{hosts: null\}"):
+        plan(TLS, found)
+    steps = plan(dataclasses.replace(TLS, daemon_config={"hosts": None}), found)
     assert b"hosts" not in {change.path: change.after for change in steps.changes}[CONFIG]
+
+
+def test_systemds_socket_is_opened_anew_after_an_engine_that_opened_its_own():
+    own = ("/usr/sbin/dockerd", "-H", "unix:///var/run/docker.sock")
+    service = Service("loaded", True, False, own, {}, 500.0, ("docker.socket",))
+    commands = plan(PLAIN, fresh(service=service)).commands
+    assert [command[1:] for command in commands] == [
+        ("daemon-reload",),
+        ("reset-failed", "docker.service"),
+        ("stop", "docker.service"),
+        ("restart", "docker.socket"),
+        ("start", "docker.service"),
+    ]
+    # It stays the engine's own where the unit says so.
+    assert ("systemctl", "restart", "docker.service") in plan(PLAIN, fresh(service=service, command=SUSE)).commands
+
+
+def test_where_it_listens():
+    assert [want.address for want in (TLS, PLAIN)] == ["0.0.0.0", "127.0.0.1"]
+    assert declared(interface="lo").url == "tcp://127.0.0.1:2376"
+    with pytest.raises(FarmError, match=r"interface 'nowhere0': found none of this name .* this host has .*lo"):
+        declared(interface="nowhere0")
 
 
 def test_a_broken_daemon_json_is_never_planned_over():

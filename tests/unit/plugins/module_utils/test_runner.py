@@ -26,12 +26,29 @@ def test_failures_keep_the_programs_words():
     assert caught.value.result.rc == 127
 
 
-def test_a_timeout_ends_the_programs_children_too(tmp_path):
+def test_progress_is_logged_while_the_program_runs(tmp_path):
+    mark, lines, logged = tmp_path / "mark", [], []
+
+    def follow(line):
+        lines.append(line)
+        mark.touch()
+        return "" if line == "two" else line.upper()
+
+    script = f"cat; echo one >&2; while [ ! -e {mark} ]; do sleep 0.01; done; printf 'two\\nthree' >&2; exit 3"
+    result = run(["sh", "-c", script], stdin="in", timeout=10, follow=follow, log=logged.append)
+    assert (result.rc, result.stdout, result.stderr) == (3, "in", "one\ntwo\nthree")
+    assert (lines, logged) == (["one", "two", "three"], ["ONE", "THREE"])
+    # Where nothing takes it, nothing is followed.
+    assert run(["sh", "-c", "echo one >&2"], follow=follow).stderr == "one\n" and len(lines) == 3
+
+
+@pytest.mark.parametrize("following", [{}, {"follow": str, "log": str}])
+def test_a_timeout_ends_the_programs_children_too(tmp_path, following):
     """As `docker` before version 25 leaves its plugins running."""
     mark = tmp_path / "mark"
     began = time.monotonic()
     with pytest.raises(CommandError, match=r"ended after 0\.5 seconds") as caught:
-        run(["sh", "-c", f"echo begun; (sleep 1; touch {mark}) & wait"], timeout=0.5)
+        run(["sh", "-c", f"echo begun; (sleep 1; touch {mark}) & wait"], timeout=0.5, **following)
     assert time.monotonic() - began < 0.95
     assert (caught.value.result.rc, caught.value.result.stdout) == (124, "begun\n")
     time.sleep(0.8)

@@ -1,0 +1,95 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which distribution a host runs, and which packages of Docker's or around Docker it has."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from typing import Any, Dict, Optional, Sequence
+
+from ._files import read_bytes
+from ._runner import CommandError, Runner
+
+#: Both places of os-release(5), the first wins.
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+#: Where the role engine declares Docker's repository, by family.
+REPOSITORIES = (
+    "/etc/apt/sources.list.d/docker.sources",
+    "/etc/yum.repos.d/docker-ce.repo",
+    "/etc/zypp/repos.d/docker-ce.repo",
+)
+#: Packages that bring an engine, are part of one, or hold the same files as one, whatever distribution they are of.
+PACKAGES = (
+    *("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"),
+    *("docker.io", "docker-cli", "docker-buildx", "docker-compose", "docker-compose-v2", "docker-doc"),
+    *("moby-engine", "docker", "docker-client", "docker-common", "docker-engine", "docker-engine-selinux"),
+    *("containerd", "runc", "podman-docker"),
+)
+# Epoch, upstream's version, and what the distribution adds to it.
+_VERSION = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
+
+
+def parse_os_release(text: str) -> Dict[str, Any]:
+    """Return ``lineage``, the distribution's id followed by those that it derives from, and ``release``.
+
+    The release is the code name by which the parent's packages go, where there is one: derivatives of Ubuntu and
+    Debian tell it beside their own.
+
+    :param text: a file as os-release(5) describes it.
+    """
+    values = {}
+    for line in text.splitlines():
+        key, equals, value = line.strip().partition("=")
+        if equals and not key.startswith("#"):
+            values[key] = "".join(shlex.split(value))
+    codenames = ("UBUNTU_CODENAME", "DEBIAN_CODENAME", "VERSION_CODENAME", "VERSION_ID")
+    return {
+        "lineage": [values.get("ID", "linux"), *values.get("ID_LIKE", "").split()] if values else [],
+        "release": next((values[key] for key in codenames if values.get(key)), None),
+    }
+
+
+def distribution(paths: Sequence[str] = OS_RELEASE) -> Dict[str, Any]:
+    """Read which distribution this host runs; of a system without os-release(5) nothing is known.
+
+    :raises OSError: the file exists and cannot be read.
+    """
+    contents = (read_bytes(path) for path in paths)
+    return parse_os_release(next((content for content in contents if content), b"").decode(errors="replace"))
+
+
+def installed(runner: Runner) -> Dict[str, str]:
+    """Return those of ``PACKAGES`` that are installed, with upstream's version; asks dpkg, else rpm."""
+    if shutil.which("dpkg-query"):
+        argv = ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\\n"]
+    elif shutil.which("rpm"):
+        argv = ["rpm", "--query", "--queryformat=%{NAME} %{VERSION} installed\\n"]
+    else:
+        return {}
+    try:
+        # The exit status only says that one of them is not known.
+        lines = runner([*argv, *PACKAGES]).stdout.splitlines()
+    except CommandError:
+        return {}
+    # rpm says "package runc is not installed".
+    fields = (line.split(" ") for line in lines)
+    return {words[0]: upstream(words[1]) for words in fields if len(words) == 3 and words[2] == "installed"}
+
+
+def upstream(version: str) -> str:
+    """Return upstream's part of a package's version: 28.5.2 of ``5:28.5.2-1~debian.13~trixie``."""
+    found = _VERSION.match(version)
+    return found.group(1) if found else version
+
+
+def docker_repository(paths: Sequence[str] = REPOSITORIES) -> Optional[str]:
+    """Return the text by which Docker's repository is declared, None where it is not.
+
+    :raises OSError: the file exists and cannot be read.
+    """
+    content = next((content for content in map(read_bytes, paths) if content is not None), None)
+    return None if content is None else content.decode(errors="replace")

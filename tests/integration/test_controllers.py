@@ -1,0 +1,80 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Two controllers of one farm: the first issues the certificates, the second fetches its own from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ansible_runs import LiveFarm, Run
+
+FIRST, SECOND, NODE = "ctl", "ctlnew", "mid2"
+GROUPS = {"buildx_controllers": {FIRST: None, SECOND: None}, "buildx_nodes": {NODE: None}}
+
+
+@pytest.fixture(scope="module")
+def variables(farm: LiveFarm) -> Iterator[dict[str, Any]]:
+    """What the user declares, the node's own platform only: no handler is needed. The hosts are cleaned at the end."""
+    yield {**farm.variables("unused"), "farm_platforms": []}
+    for controller in (FIRST, SECOND):
+        farm.ssh(controller, "rm -rf /root/.config/buildfarm")
+    farm.ssh(NODE, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+
+
+def site(farm: LiveFarm, variables: dict[str, Any], check: bool = False) -> Run:
+    """Provision the farm."""
+    run = farm.playbook("buildfarm.multiarch.site", variables=variables, inventory=GROUPS, check=check)
+    return run.expect_success()
+
+
+def test_both_controllers_use_one_builder(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    predicted = site(farm, variables, check=True)
+    assert farm.ssh(SECOND, "ls -d /root/.config/buildfarm", check=False) == "", "check mode changed a host"
+    done = site(farm, variables)
+    assert sorted(done.changed) == sorted(predicted.changed)
+    assert [change.partition(":")[0] for change in done.changed if "Declare the builder" in change] == [FIRST, SECOND]
+
+    for controller in (FIRST, SECOND):
+        listed = farm.ssh(controller, "docker buildx ls")
+        assert f"farm-{NODE}" in listed
+        assert "running" in listed
+        assert f"farm-{NODE}" in farm.ssh(controller, "docker context ls --format '{{.Name}}'")
+    assert farm.ssh(NODE, "docker ps --format '{{.Names}}'").split() == [f"buildx_buildkit_farm-{NODE}"]
+
+
+def test_each_has_its_own_key_and_no_other(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    folder = "/root/.config/buildfarm/certificates"
+    held = farm.ssh(SECOND, f"cd {folder}; find . -type f -printf '%p %m\n' | sort").splitlines()
+    assert held == [f"./clients/{SECOND}/{name}.pem 600" for name in ("ca", "cert", "key")]
+    assert farm.ssh(SECOND, f"cat {folder}/clients/{SECOND}/key.pem") == farm.ssh(
+        FIRST, f"cat {folder}/clients/{SECOND}/key.pem"
+    )
+    assert "PRIVATE KEY" not in site(farm, variables).stdout
+
+
+def test_again_changes_nothing(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    assert site(farm, variables).changed == []
+    assert site(farm, variables, check=True).changed == []
+
+
+def test_a_lost_certificate_is_fetched_again(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    farm.ssh(SECOND, "rm -rf /root/.config/buildfarm")
+    predicted = site(farm, variables, check=True)
+    done = site(farm, variables)
+    # In check mode the contexts' own copies cannot be compared with files that are still to be fetched.
+    assert set(done.changed) < set(predicted.changed)
+    assert {change.partition(":")[0] for change in done.changed} == {SECOND}
+    assert f"farm-{NODE}" in farm.ssh(SECOND, "docker buildx ls")
+
+
+def test_both_take_the_builder_apart(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    done = farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success()
+    removed = [change.partition(":")[0] for change in done.changed if "Remove the builder" in change]
+    assert removed == [FIRST, SECOND]
+    assert farm.ssh(NODE, "docker ps --all --quiet; docker volume ls --quiet") == ""
+    assert farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success().changed == []

@@ -1,0 +1,243 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Certificates over a farm's life: its authority is replaced while builds go on, and a node is added."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import seed
+from ansible_runs import LiveFarm, Run
+
+CONTROLLERS = ("ctl", "ctlnew")
+#: Each serves one of two platforms, without emulation.
+NODES = {"mid1": {"farm_node_platforms": ["linux/amd64"]}, "new1": {"farm_node_platforms": ["linux/386"]}}
+ADDED = {"mid2": {"farm_node_platforms": []}}
+DIRECTORY = "/root/certificates-of-rotation"
+BUILDER = "rotation"
+_BREAKING = "/etc/systemd/system/docker.service.d/zz-breaks-the-listener.conf"
+
+
+def groups(nodes: dict[str, Any], controllers: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The inventory with these nodes."""
+    return {"buildx_controllers": controllers or dict.fromkeys(CONTROLLERS), "buildx_nodes": nodes}
+
+
+def variables(farm: LiveFarm) -> dict[str, Any]:
+    """What the user of this farm declares."""
+    own = {"farm_builder": BUILDER, "farm_platforms": ["linux/amd64", "linux/386"], "listener_directory": DIRECTORY}
+    return {**farm.variables("rotation"), **own}
+
+
+def provision(farm: LiveFarm, nodes: dict[str, Any], controllers: dict[str, Any] | None = None) -> Run:
+    """Do what site does on hosts that have everything installed."""
+
+    def play(hosts: str, *entries: tuple[str, str]) -> dict[str, Any]:
+        tasks = [{"ansible.builtin.import_role": {"name": f"buildfarm.multiarch.{role}", "tasks_from": entry}}
+                 for role, entry in entries]  # fmt: skip
+        return {"hosts": hosts, "gather_facts": False, "tasks": tasks}
+
+    look = {"hosts": "all", "gather_facts": False, "tasks": [{"buildfarm.multiarch.farm_facts": {}}]}
+    plays = [
+        look,
+        play("buildx_controllers", ("listener", "certificates")),
+        play("buildx_nodes", ("listener", "main")),
+        play("buildx_controllers", ("farm", "contexts"), ("farm", "main")),
+    ]
+    return farm.play(plays, variables=variables(farm), inventory=groups(nodes, controllers)).expect_success()
+
+
+def rotate(farm: LiveFarm, **options: Any) -> Run:
+    """Run the playbook."""
+    name = "buildfarm.multiarch.rotate_certificates"
+    return farm.playbook(name, variables=variables(farm), inventory=groups(NODES), **options)
+
+
+def fingerprints(farm: LiveFarm, host: str, path: str) -> list[str]:
+    """The fingerprints of all certificates in a file on a host."""
+    split = f"csplit -s -z -f /tmp/split- {path} '/BEGIN CERTIFICATE/' '{{*}}'"
+    shown = "for part in /tmp/split-*; do openssl x509 -noout -fingerprint -sha256 -in $part; rm $part; done"
+    return [line.partition("=")[2] for line in farm.ssh(host, f"{split}; {shown}").splitlines()]
+
+
+def reached(farm: LiveFarm, controller: str) -> list[str]:
+    """The nodes that answer a controller through its contexts."""
+    endpoints = [f"{BUILDER}-{node}" for node in NODES]
+    found = farm.module(controller, "docker_endpoint_info", endpoints=endpoints)["endpoints"]
+    return [entry["endpoint"] for entry in found if entry["reachable"]]
+
+
+@pytest.fixture(scope="module")
+def rotating(farm: LiveFarm) -> Iterator[LiveFarm]:
+    """A farm of two nodes with certificates, and everything as it was at the end."""
+    try:
+        provision(farm, NODES)
+        yield farm
+    finally:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: farm.ssh(host, f"rm -rf ~/.docker {DIRECTORY}* /srv/rotation"), CONTROLLERS))
+            list(pool.map(lambda host: leave(farm, host), [*NODES, *ADDED]))
+
+
+def leave(farm: LiveFarm, host: str) -> None:
+    """Make a node what it was."""
+    farm.ssh(host, f"rm -f {_BREAKING}; systemctl daemon-reload")
+    farm.module(host, "docker_listener", state="absent")
+    quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes; rm -f /etc/docker/daemon.json"
+    farm.ssh(host, f"{quiet}; systemctl reset-failed docker; systemctl restart docker")
+
+
+@dataclass
+class Load:
+    """Builds one after another on a controller, for two platforms on two nodes, each tried until it succeeds."""
+
+    farm: LiveFarm
+    attempts: int = 5
+    built: int = 0
+    retried: int = 0
+    #: What failed attempts said, and the builds that were given up.
+    said: list[str] = field(default_factory=list)
+    given_up: list[int] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        dockerfile = (
+            f"FROM --platform=linux/amd64 {self.farm.registry}/{seed.BUSYBOX} AS work\n"
+            "ARG NUMBER\nRUN sleep 1 && echo $NUMBER > /number\nFROM scratch\nCOPY --from=work /number /\n"
+        )
+        self.farm.ssh("ctl", "mkdir -p /srv/rotation; cat > /srv/rotation/Dockerfile", stdin=dockerfile)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._build_all)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _build_all(self) -> None:
+        number = 0
+        while not self._ending.is_set():
+            number += 1
+            failures = self._build(number)
+            self.retried += bool(failures)
+            self.said += failures
+            if len(failures) == self.attempts:
+                self.given_up.append(number)
+            else:
+                self.built += 1
+
+    def _build(self, number: int) -> list[str]:
+        """Build once; returns what its failed attempts said."""
+        command = (
+            f"docker buildx --builder {BUILDER} build --push --provenance=false --platform linux/amd64,linux/386"
+            f" --build-arg NUMBER={time.time_ns()} -t {self.farm.registry}/rotation:{number} /srv/rotation"
+        )
+        failures: list[str] = []
+        while len(failures) < self.attempts:
+            argv = self.farm.farm.ssh("ctl", f"timeout 60 {command}")
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                break
+            failures.append(done.stderr)
+            time.sleep(3)
+        return failures
+
+
+def test_builds_go_on_while_the_authority_is_replaced(rotating: LiveFarm) -> None:
+    farm = rotating
+    (before,) = fingerprints(farm, "mid1", "/etc/docker/tls/ca.pem")
+    with Load(farm) as load:
+        while load.built < 2:
+            time.sleep(1)
+        run = rotate(farm).expect_success()
+        after_rotation = load.built
+        while load.built < after_rotation + 2:
+            time.sleep(1)
+    restarts = [task.host for task in run.tasks if task.result.get("restarted")]
+    print(f"{load.built} builds, {load.retried} of them tried again, {len(restarts)} restarts of engines")
+    assert load.given_up == [], load.said
+    # A build in whose course an engine restarts fails; no build fails for want of trust.
+    assert not [text for text in load.said if "x509" in text or "certificate" in text or "tls:" in text], load.said
+    assert load.retried <= len(restarts)
+    assert sorted(restarts) == sorted([*NODES, *NODES])
+    trust = {host: fingerprints(farm, host, "/etc/docker/tls/ca.pem") for host in NODES}
+    trust["ctl"] = fingerprints(farm, "ctl", f"{DIRECTORY}/ca.pem")
+    (after,) = trust["mid1"]
+    assert set(map(tuple, trust.values())) == {(after,)}
+    assert after != before
+    for controller in CONTROLLERS:
+        assert len(reached(farm, controller)) == len(NODES)
+    assert provision(farm, NODES).changed == []
+
+
+def test_an_interrupted_rotation_is_continued(rotating: LiveFarm) -> None:
+    farm = rotating
+    (before,) = fingerprints(farm, "mid1", "/etc/docker/tls/ca.pem")
+    farm.ssh("new1", f"printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd -H fd://\\n' > {_BREAKING}")
+    failed = rotate(farm)
+    assert failed.rc != 0
+    assert any(_BREAKING in message for message in failed.failures)
+    # One node has both authorities and a new certificate, the other the old ones: all trust one another.
+    assert len(fingerprints(farm, "mid1", "/etc/docker/tls/ca.pem")) == 2
+    assert fingerprints(farm, "new1", "/etc/docker/tls/ca.pem") == [before]
+    farm.ssh("new1", f"rm {_BREAKING}; systemctl daemon-reload")
+    for controller in CONTROLLERS:
+        assert len(reached(farm, controller)) == len(NODES)
+    begun = fingerprints(farm, "ctl", f"{DIRECTORY}/ca.pem")
+    rotate(farm).expect_success()
+    # The authority that had begun, not a third one, is the one that all trust now.
+    assert begun == [*fingerprints(farm, "ctl", f"{DIRECTORY}/ca.pem"), before]
+    for controller in CONTROLLERS:
+        assert len(reached(farm, controller)) == len(NODES)
+    assert provision(farm, NODES).changed == []
+
+
+def test_no_host_is_left_behind(rotating: LiveFarm) -> None:
+    refused = rotate(rotating, limit="ctl,mid1")
+    assert refused.rc != 0
+    assert "without --limit" in refused.failures[0]
+    assert refused.changed == []
+
+
+def test_another_node_concerns_itself_and_the_controllers(rotating: LiveFarm) -> None:
+    farm = rotating
+    done = provision(farm, {**NODES, **ADDED})
+    assert {entry.split(":")[0] for entry in done.changed} == {*ADDED, *CONTROLLERS}
+    assert provision(farm, {**NODES, **ADDED}).changed == []
+
+
+def test_certificates_from_elsewhere(rotating: LiveFarm) -> None:
+    """Nodes and controllers that bring their own get none, and replacing the authority does not concern them."""
+    farm = rotating
+    elsewhere = f"{DIRECTORY}-elsewhere"
+    servers = [{"name": node, "sans": [farm.address(node)]} for node in NODES]
+    farm.module("ctl", "docker_certificates", directory=elsewhere, servers=servers)
+    options = {"listener_ca": "ca", "listener_certificate": "cert", "listener_key": "key"}
+
+    def given(node: str) -> dict[str, str]:
+        path = f"{elsewhere}/servers/{node}"
+        return {option: farm.ssh("ctl", f"cat {path}/{name}.pem") for option, name in options.items()}
+
+    nodes = {node: {**own, **given(node)} for node, own in NODES.items()}
+    client = {f"{name}_path": f"{elsewhere}/clients/client/{name}.pem" for name in ("ca", "cert", "key")}
+    controllers = {"ctl": {"farm_certificate": client}}
+    issued = farm.ssh("ctl", f"find {DIRECTORY}/ -type f | xargs sha256sum")
+    done = provision(farm, nodes, controllers)
+    assert {task.host for task in done.tasks if task.result.get("restarted")} == set(NODES)
+    assert len(reached(farm, "ctl")) == len(NODES)
+    assert provision(farm, nodes, controllers).changed == []
+    name = "buildfarm.multiarch.rotate_certificates"
+    rotated = farm.playbook(name, variables=variables(farm), inventory=groups(nodes, controllers)).expect_success()
+    assert rotated.changed == []
+    assert farm.ssh("ctl", f"find {DIRECTORY}/ -type f | xargs sha256sum") == issued
+    assert "PRIVATE KEY" not in rotated.stdout + done.stdout

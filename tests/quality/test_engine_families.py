@@ -1,0 +1,193 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the role engine would install on distributions of all families, from the os-release files of each.
+
+Ansible itself evaluates the role, on this machine, with facts made of those files; nothing is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Tool = Callable[..., str]
+
+DOCKER = ["docker-ce", "docker-ce-cli", "containerd.io"]
+URL = "https://download.docker.com/linux"
+#: By the names of tests/unit/fixtures/os-release: the family, the distribution's own packages, and where Docker's
+#: repository has packages for it: path and, for apt, suite.
+EXPECTED: dict[str, tuple[str, list[str], str]] = {
+    "debian-12": ("Debian", ["docker.io"], "debian bookworm"),
+    "debian-13": ("Debian", ["docker.io", "docker-cli"], "debian trixie"),
+    "debian-forky": ("Debian", ["docker.io", "docker-cli"], "debian forky"),
+    "raspbian-12": ("Debian", ["docker.io"], "raspbian bookworm"),
+    "lmde-6": ("Debian", ["docker.io"], "debian bookworm"),
+    "ubuntu-24.04": ("Debian", ["docker.io"], "ubuntu noble"),
+    "linuxmint-22": ("Debian", ["docker.io"], "ubuntu noble"),
+    "fedora-42": ("RedHat", ["moby-engine", "docker-cli"], "fedora"),
+    "rhel-9": ("RedHat", [], "rhel"),
+    "centos-9": ("RedHat", [], "centos"),
+    "rocky-9": ("RedHat", [], "rhel"),
+    "almalinux-10": ("RedHat", [], "rhel"),
+    "ol-9": ("RedHat", [], "rhel"),
+    "amzn-2023": ("RedHat", ["docker"], ""),
+    "sles-15.6": ("Suse", ["docker"], "sles"),
+    "opensuse-leap-15.6": ("Suse", ["docker"], ""),
+    "alpine-3.20": ("", [], ""),
+}
+#: Values of the role's variables to compare, by name.
+SHOWN = ["engine_family", "engine_names", "engine_wanted", "engine_repository_url", "engine_lacks"]
+
+
+def facts(tree: Path, name: str) -> dict[str, Any]:
+    """The facts of a host without an engine; without a name of a system that has no os-release file."""
+    module = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution")
+    found = module.distribution([str(tree / "tests/unit/fixtures/os-release" / (name or "none"))])
+    return {"system": "Linux", "systemd": True, **found, "packages": {}, "repository": None, "engine": False}
+
+
+def play(venv: str, tool: Tool, folder: Path, hosts: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+    """Run tasks for hosts with these variables; `recorded` becomes what farm_facts tells. Returns the output."""
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    (folder / "inventory.json").write_text(json.dumps({"all": {"vars": local, "hosts": hosts}}))
+    remember = {
+        "name": "Remember",
+        "ansible.builtin.set_fact": {"buildfarm": "{{ recorded }}", "cacheable": True},
+    }
+    plays = [{"hosts": "all", "gather_facts": False, "tasks": [remember, *tasks]}]
+    (folder / "play.json").write_text(json.dumps(plays))
+    return tool(venv, "ansible-playbook", "--inventory", folder / "inventory.json", folder / "play.json", cwd=folder)
+
+
+@pytest.fixture(autouse=True)
+def importable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the collection's Python importable."""
+    monkeypatch.syspath_prepend(tree.parents[2])
+
+
+def evaluated(
+    tree: Path, tool: Tool, folder: Path, names: Iterable[str] = tuple(EXPECTED), venv: str = "", **variables: Any
+) -> dict[str, Any]:
+    """The values that the role's variables have on each of these distributions."""
+    role = tree / "roles/engine"
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    hosts = {name: {**defaults, "recorded": facts(tree, name), **variables} for name in names}
+    load = {"name": "Load", "ansible.builtin.include_vars": str(role / "vars/main.yml")}
+    shown = ", ".join(f"'{name}': {name}" for name in SHOWN)
+    text = "engine_families[engine_family].text if engine_family else ''"
+    write = {
+        "name": "Write",
+        "ansible.builtin.copy": {
+            "dest": f"{folder}/{{{{ inventory_hostname }}}}.out",
+            "content": f"{{{{ {{{shown}, 'text': {text}}} | to_json }}}}",
+        },
+    }
+    play(venv, tool, folder, hosts, [load, write])
+    return {name: json.loads((folder / f"{name}.out").read_text()) for name in hosts}
+
+
+def test_the_distributions_own_packages(tree: Path, tool: Tool, tmp_path: Path) -> None:
+    found = evaluated(tree, tool, tmp_path)
+    assert {name: (values["engine_family"], values["engine_names"]) for name, values in found.items()} == {
+        name: (family, packages) for name, (family, packages, _repository) in EXPECTED.items()
+    }
+    assert all(values["engine_wanted"] == values["engine_names"] for values in found.values())
+    assert {str(values["engine_lacks"]) for values in found.values()} == {'["Docker\'s engine"]'}
+
+
+@pytest.mark.parametrize("venv", ["", "oldest"])
+def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
+    found = evaluated(tree, tool, tmp_path, venv=venv, engine_source="docker")
+    for name, (family, _packages, repository) in EXPECTED.items():
+        values = found[name]
+        path, _blank, suite = repository.partition(" ")
+        assert values["engine_repository_url"] == (f"{URL}/{path}" if path else ""), name
+        assert values["engine_names"] == (DOCKER if path else []), name
+        lines = values["text"].splitlines()
+        if family == "Debian":
+            assert lines[1:4] == [f"URIs: {URL}/{path}", f"Suites: {suite}", "Components: stable"], name
+        elif path:
+            assert lines[0] == "[docker-ce-stable]", name
+            assert f"baseurl={URL}/{path}/$releasever/$basearch/stable" in lines, name
+            assert "gpgcheck=1" in lines, name
+
+
+@pytest.mark.parametrize(
+    ("variables", "packages"),
+    [
+        (
+            {"engine_source": "docker", "engine_version": "28.5.2"},
+            {
+                "debian-13": ["docker-ce=5:28.5.2-*", "docker-ce-cli=5:28.5.2-*", "containerd.io"],
+                "rocky-9": ["docker-ce-28.5.2", "docker-ce-cli-28.5.2", "containerd.io"],
+            },
+        ),
+        (
+            {"engine_source": "docker", "engine_minimum_version": "28.0"},
+            {
+                "ubuntu-24.04": ["docker-ce>=5:28.0", "docker-ce-cli", "containerd.io"],
+                "fedora-42": ["docker-ce >= 3:28.0", "docker-ce-cli", "containerd.io"],
+            },
+        ),
+        (
+            {"engine_minimum_version": "26.1"},
+            {
+                "debian-13": ["docker.io>=26.1", "docker-cli"],
+                "fedora-42": ["moby-engine >= 26.1", "docker-cli"],
+                "opensuse-leap-15.6": ["docker>=26.1"],
+            },
+        ),
+        (
+            {"engine_packages": ["docker.io", "runc"], "engine_version": "26.1.5"},
+            {"lmde-6": ["docker.io=26.1.5*", "runc"], "rhel-9": ["docker.io-26.1.5", "runc"]},
+        ),
+    ],
+)
+def test_versions(
+    tree: Path, tool: Tool, tmp_path: Path, variables: dict[str, Any], packages: dict[str, list[str]]
+) -> None:
+    found = evaluated(tree, tool, tmp_path, packages, **variables)
+    assert {name: found[name]["engine_wanted"] for name in packages} == packages
+
+
+BSD = {"system": "FreeBSD", "systemd": False, "lineage": ["freebsd"], "release": "14.1"}
+MACOS = {"system": "Darwin", "systemd": False, "lineage": [], "release": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "source", "said"),
+    [
+        ("", MACOS, "distribution", "node: found Darwin without systemd, wanted Linux booted with systemd"),
+        ("", BSD, "distribution", "node: found FreeBSD freebsd without systemd, wanted Linux booted with systemd"),
+        ("alpine-3.20", {"systemd": False}, "distribution", "found Linux alpine without systemd, wanted Linux booted"),
+        (
+            "alpine-3.20",
+            {},
+            "none",
+            "found alpine without Docker's engine, wanted Docker's engine, and engine_source is",
+        ),
+        ("rocky-9", {}, "distribution", "it knows no packages for this distribution; choose 'docker', or name"),
+        ("opensuse-leap-15.6", {}, "docker", "it knows no packages for this distribution; choose 'distribution', or"),
+    ],
+)
+def test_a_host_that_cannot_have_an_engine(
+    tree: Path, tool: Tool, tmp_path: Path, name: str, found: dict[str, Any], source: str, said: str
+) -> None:
+    """The role ends with one error, before it has connected to the host."""
+    known = {"recorded": {**facts(tree, name), **found}, "engine_source": source}
+    role = {"name": "Apply", "ansible.builtin.import_role": {"name": "buildfarm.multiarch.engine"}}
+    # The address of nothing: whatever connects, fails otherwise.
+    hosts = {"node": {**known, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}}
+    with pytest.raises(pytest.fail.Exception) as caught:
+        play("", tool, tmp_path, hosts, [role])
+    output = " ".join(str(caught.value).split())
+    assert said in output
+    assert output.count("fatal: ") == 1

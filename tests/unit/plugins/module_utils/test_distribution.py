@@ -1,0 +1,97 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which distribution a host runs, from the os-release files of many, and which packages it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _distribution
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution import (
+    distribution,
+    docker_repository,
+    installed,
+    parse_os_release,
+    upstream,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
+
+OS_RELEASE = Path(__file__).resolve().parents[2] / "fixtures" / "os-release"
+
+
+@pytest.mark.parametrize(
+    ("name", "lineage", "release"),
+    [
+        ("debian-12", ["debian"], "bookworm"),
+        ("debian-13", ["debian"], "trixie"),
+        # Suites in development have no version.
+        ("debian-forky", ["debian"], "forky"),
+        ("ubuntu-24.04", ["ubuntu", "debian"], "noble"),
+        # Derivatives have code names of their own, which no repository of their parents knows.
+        ("linuxmint-22", ["linuxmint", "ubuntu", "debian"], "noble"),
+        ("lmde-6", ["linuxmint", "debian"], "bookworm"),
+        # An empty code name is none.
+        ("fedora-42", ["fedora"], "42"),
+        ("rocky-9", ["rocky", "rhel", "centos", "fedora"], "9.4"),
+        ("opensuse-leap-15.6", ["opensuse-leap", "suse", "opensuse"], "15.6"),
+    ],
+)
+def test_lineage_and_release(name, lineage, release):
+    assert distribution(["/nowhere", str(OS_RELEASE / name)]) == {"lineage": lineage, "release": release}
+
+
+def test_comments_and_blank_lines():
+    assert parse_os_release("# ID=no\n\nID='a b'\n") == {"lineage": ["a b"], "release": None}
+
+
+def test_a_system_without_the_file():
+    assert distribution(["/nowhere"]) == {"lineage": [], "release": None}
+    assert docker_repository(["/nowhere"]) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "upstreams"),
+    [
+        ("5:28.5.2-1~debian.13~trixie", "28.5.2"),
+        ("26.1.5+dfsg1-9+deb13u1", "26.1.5"),
+        ("20.10.24+dfsg1-1+b3", "20.10.24"),
+        ("28.5.1_ce", "28.5.1"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_upstreams_version(version, upstreams):
+    assert upstream(version) == upstreams
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        # A removed package whose configuration files are left is not installed.
+        ("dpkg-query", "docker-ce 5:28.5.2-1~debian.13~trixie installed\ndocker.io 26.1.5+dfsg1-9 config-files\n"),
+        ("rpm", "docker-ce 28.5.2 installed\npackage docker.io is not installed\npackage runc is not installed\n"),
+    ],
+)
+def test_installed_packages(monkeypatch, program, said):
+    monkeypatch.setattr(_distribution.shutil, "which", lambda name: name if name == program else None)
+    asked = []
+
+    def runner(argv, **options):
+        asked.append(argv[0])
+        return Result(tuple(argv), 1, said, "dpkg-query: no packages found matching runc\n")
+
+    assert installed(runner) == {"docker-ce": "28.5.2"}
+    assert asked == [program]
+
+
+def test_a_system_without_either_package_manager(monkeypatch):
+    monkeypatch.setattr(_distribution.shutil, "which", lambda name: None)
+
+    def runner(argv, **options):
+        raise CommandError("not to be called", Result(tuple(argv), 127, "", ""))
+
+    assert installed(runner) == {}
+    monkeypatch.setattr(_distribution.shutil, "which", lambda name: name)
+    assert installed(runner) == {}
