@@ -285,7 +285,9 @@ def _certificate(connection: http.client.HTTPConnection) -> Dict[str, Any]:
     if not certificate:
         return {}
     seconds = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-    names = [pair for part in certificate.get("subject", ()) for pair in part]
+    # RFC 2253's parts, each of one or several pairs; typeshed knows of no more than that it is something.
+    subject: Any = certificate.get("subject", ())
+    names = [pair for part in subject for pair in part]
     return {
         "certificate_subject": ", ".join(f"{_SHORT.get(name, name)}={value}" for name, value in names),
         "certificate_expires": datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),

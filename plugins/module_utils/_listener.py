@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ._errors import FarmError
 from ._files import read_bytes
@@ -191,7 +191,8 @@ def without_network(command: str) -> Tuple[str, Tuple[str, ...]]:
 
     Those are ``-H tcp://…`` in any of its forms and the flags that begin with ``--tls``.
     """
-    kept, removed = [], []
+    kept: List[str] = []
+    removed: List[str] = []
     words = iter(_RAW_WORD.findall(command))
     for raw in words:
         word = _unquoted(raw)
