@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import pytest
 
-_OF_HANDLERS = {"articles", "arm64", "binfmt", "build", "builder", "imagetools_info", "site", "verify"}
+_OF_HANDLERS = {"articles", "arm64", "binfmt", "binfmt_packages", "binfmt_remote", "build", "builder"}
+_OF_HANDLERS |= {"imagetools_info", "site", "verify"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
