@@ -92,7 +92,10 @@ class Declared:
         return Demand(flags.verify, flags.version, name, interpreter, flags.credentials, flags.preserve_argv0)
 
     def rule(self, arch: str, files: Sequence[RuleFile]) -> Optional[Rule]:
-        """Return the packages' rule with the flags that are wanted, None where there is none."""
+        """Return the packages' rule with the flags that are wanted, None where there is none.
+
+        :raises FarmError: it cannot have them.
+        """
         rule = rule_for(arch, files)
         return rule.with_flags(self.demand(arch, files)) if rule else None
 
@@ -173,7 +176,10 @@ class Plan:
 
 
 def plan(declared: Declared, found: Found) -> Plan:
-    """Return the steps from what the host has to what is declared."""
+    """Return the steps from what the host has to what is declared.
+
+    :raises FarmError: the packages' handlers cannot be as declared.
+    """
     others = found.others(declared) if declared.state == "exact" else ()
     if declared.present:
         removed, steps = _install(declared, found, others)

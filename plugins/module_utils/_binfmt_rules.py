@@ -18,12 +18,15 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 from ._binfmt import Handler
 from ._binfmt_judge import Demand
+from ._errors import FarmError
 from ._files import read_bytes
 
 OVERRIDES = "/etc/binfmt.d"
 #: The first wins.
 DIRECTORIES = (OVERRIDES, "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d", "/lib/binfmt.d")
 _UPDATE_BINFMTS = "/var/lib/binfmts/*"
+#: By this ending Debian's QEMU knows that it gets the arguments that come with flag P, and refuses all others.
+_NEEDS_P = "-binfmt-P"
 MARK = "# Written by the Ansible module buildfarm.multiarch.binfmt, which overwrites changes.\n"
 
 
@@ -46,7 +49,15 @@ class Rule:
         return cls(line, handler)
 
     def with_flags(self, demand: Demand) -> Rule:
-        """Return the rule with F and whatever else is demanded; what is not demanded stays."""
+        """Return the rule with F and whatever else is demanded; what is not demanded stays.
+
+        :raises FarmError: its interpreter does not work so.
+        """
+        if demand.preserve_argv0 is False and self.handler.interpreter.endswith(_NEEDS_P):
+            raise FarmError(
+                f"preserve_argv0 is false; {self.handler.interpreter} of this host's packages works with flag P only; "
+                "leave it unset, or use source: image"
+            )
         wanted = set(self.handler.flags) | {"F"}
         for flag, there in (("C", demand.credentials), ("P", demand.preserve_argv0)):
             wanted = wanted if there is None else wanted | {flag} if there else wanted - {flag}

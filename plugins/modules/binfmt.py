@@ -111,7 +111,8 @@ options:
   preserve_argv0:
     description:
       - Whether handlers have flag C(P), by which a program sees the name that it was called by, as busybox has to.
-      - If unset, either is fine, and the source decides. Ignored with O(endpoint) for handlers that are there.
+      - If unset, either is fine, and the source decides. Debian's packages cannot do without.
+      - Ignored with O(endpoint) for handlers that are there.
     type: bool
   verify:
     description: Whether to run a program of each platform. V(false) trusts the registration.

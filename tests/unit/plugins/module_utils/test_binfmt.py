@@ -506,7 +506,10 @@ def test_rules_of_packages(tmp_path):
     assert rule.handler.runs("arm64") and rule.handler.is_qemu
     assert rule.with_flags(Demand()) is rule
     assert rule.with_flags(Demand(credentials=True)).line == WITH_C
-    assert rule.with_flags(Demand(preserve_argv0=False)).line == LINE.replace(":OPF", ":OF")
+    with pytest.raises(FarmError, match="works with flag P only"):
+        rule.with_flags(Demand(preserve_argv0=False))
+    (other,) = RuleFile(NAME, PATH, LINE.replace("-binfmt-P", "")).rules()
+    assert other.with_flags(Demand(preserve_argv0=False)).line == other.line.replace(":OPF", ":OF")
     for directory, name, text in (
         ("etc", "b.conf", MASK),
         ("etc", "left.conf", _binfmt_rules.MARK),
