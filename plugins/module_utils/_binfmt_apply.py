@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ._binfmt import ROOT, Registry, require_kernel
-from ._binfmt_engine import NOT_COMPARED, Engine, look
+from ._binfmt_declare import Declared
+from ._binfmt_engine import Engine
 from ._binfmt_image import UNIT, UNIT_LINK, UNIT_PATH
 from ._binfmt_judge import MISSING, NATIVE, REGISTERED, Verdict, judge
-from ._binfmt_plan import NO_RULE, Action, Declared, Found, Plan, plan
+from ._binfmt_plan import NO_RULE, Action, Found, Plan, plan
 from ._binfmt_rules import RuleFile, of_update_binfmts, read_rule_files, rule_for
 from ._contexts import config_dir
 from ._errors import FarmError
@@ -27,6 +28,8 @@ from ._programs import ask_here
 from ._runner import CommandError, Result, Runner, checked
 from ._systemd import require_systemd
 
+#: What cannot be seen through an engine.
+NOT_COMPARED = ("interpreter", "flags")
 #: Seconds.
 _STEP_TIMEOUT = 600
 _PACKAGES = "qemu-user-binfmt on Debian 13 and later, qemu-linux-user on SUSE, elsewhere qemu-user-static"
@@ -55,6 +58,9 @@ class Host:
         :raises FarmError: it cannot be done.
         """
         if declared.remote:
+            # What this needs would delay all other tasks by tens of milliseconds.
+            from ._binfmt_remote import look
+
             return look(declared, self.engine)
         registry = Registry.read(self.runner)
         unit = read_bytes(UNIT_PATH)

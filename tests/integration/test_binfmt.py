@@ -284,6 +284,17 @@ def test_absent_removes_handlers_and_the_boot_unit(farm: LiveFarm, registered: N
     assert not farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)["changed"]
 
 
+def test_uninstalling_leaves_the_host_as_it_was(farm: LiveFarm, options: dict[str, Any]) -> None:
+    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+    files = "find /etc/systemd /etc/binfmt.d | sort; sha256sum $(find /etc/systemd /etc/binfmt.d -type f)"
+    look = f"{files}; cat /proc/mounts; docker ps -aq; docker volume ls -q; ls -I qemu-aarch64 {ROOT}"
+    before = farm.ssh(NODE, look)
+    assert farm.module(NODE, "binfmt", **options)["changed"]
+    assert farm.ssh(NODE, look) != before
+    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+    assert farm.ssh(NODE, look) == before
+
+
 def test_before_the_engine_is_installed(farm: LiveFarm, options: dict[str, Any]) -> None:
     predicted = farm.module("bare1", "binfmt", check=True, **options)
     assert predicted["emulated"] == PLATFORMS

@@ -28,6 +28,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import
     read_platforms,
     require_kernel,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_declare import Declared
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_image import EmulatorImage
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_judge import (
     MISSING,
@@ -38,7 +39,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_judge 
     Verdict,
     judge,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_plan import Declared, Found, plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_plan import Found, plan
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_rules import RuleFile
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
