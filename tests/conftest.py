@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import pytest
 
-_OF_HANDLERS = {"articles", "arm64", "binfmt", "build", "imagetools_info", "site", "verify"}
+_OF_HANDLERS = {"articles", "arm64", "build", "imagetools_info", "site", "verify"}
+_OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

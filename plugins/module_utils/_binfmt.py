@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""QEMU handlers in binfmt_misc: what the kernel has registered, and whether it is of use to containers.
+"""Handlers in binfmt_misc: what the kernel has registered.
 
 Sources: the kernel's Documentation/admin-guide/binfmt-misc.rst; names and platforms as tonistiigi/binfmt has them.
 """
@@ -10,14 +10,15 @@ Sources: the kernel's Documentation/admin-guide/binfmt-misc.rst; names and platf
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import _smoke_test
 from ._errors import FarmError
 from ._files import read_bytes
-from ._platforms import Platform, native_platform, parse_all, runs_natively
-from ._runner import Runner
+from ._platforms import Platform, parse_all
+from ._programs import program
+from ._runner import CommandError, Runner
 
 ROOT = "/proc/sys/fs/binfmt_misc"
 
@@ -34,9 +35,11 @@ ENTRIES: Dict[str, str] = {
     "riscv64": "qemu-riscv64",
     "s390x": "qemu-s390x",
 }
-
-#: Verdicts that need no work; every other one is a sentence on what is wrong.
-NATIVE, WORKS, REGISTERED, MISSING = "native", "works", "registered", "missing"
+_QEMU = re.compile(r"(?:^|/)qemu-")
+#: Flag F opens the interpreter when it is registered, so that containers, which do not have its file, can use it.
+_FIRST_KERNEL = (4, 8)
+#: Prints each entry's file, with the file system mounted where nobody else sees it.
+_LOOK = 'mount -t binfmt_misc binfmt_misc "$1"; cd "$1"; for name in *; do echo ":$name"; cat "$name" || :; done'
 
 
 def platforms_of(arch: str) -> Tuple[Platform, ...]:
@@ -45,22 +48,42 @@ def platforms_of(arch: str) -> Tuple[Platform, ...]:
     return tuple(Platform.make("linux", arch, variant) for variant in variants)
 
 
-def read_platforms(texts: List[str]) -> Tuple[Platform, ...]:
+def read_platforms(texts: Sequence[str], everything: Sequence[str]) -> Tuple[Platform, ...]:
     """Read platforms as users write them; ``arm64`` is short for ``linux/arm64``.
 
+    :param everything: the architectures that ``all`` stands for.
     :raises FarmError: no handler exists for one of them.
     """
-    found = parse_all(text if "/" in text else f"linux/{text}" for text in texts)
+    whole: List[str] = []
+    for text in texts:
+        whole += everything if text.strip() == "all" else [text]
+    found = parse_all(text if "/" in text else f"linux/{text}" for text in whole)
     for platform in found:
         if platform.os != "linux" or platform.arch not in ENTRIES:
             known = ", ".join(f"linux/{arch}" for arch in ENTRIES)
-            raise FarmError(f"platform {platform}: there is no QEMU handler for it; known: {known}")
+            raise FarmError(
+                f"platform {platform}: there is no QEMU handler for it; known: {known}, or all of them: all"
+            )
     return found
+
+
+def require_kernel(host: str, release: str) -> None:
+    """Make sure that handlers can be of use to containers.
+
+    :param release: of the kernel, as in ``uname -r``.
+    :raises FarmError: it is too old.
+    """
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found and (int(found.group(1)), int(found.group(2))) < _FIRST_KERNEL:
+        raise FarmError(
+            f"{host} runs Linux {release}; containers can use QEMU handlers since Linux 4.8, with which flag F came; "
+            "use a newer kernel"
+        )
 
 
 @dataclass(frozen=True)
 class Handler:
-    """An entry of binfmt_misc.
+    """An entry of binfmt_misc, or a line that registers one.
 
     :ivar magic, mask, offset: what a file has to hold to be run by it; no magic where it goes by a file's name.
     """
@@ -84,9 +107,14 @@ class Handler:
         start = (lines[:1] == ["enabled"], values.get("interpreter", ""), values.get("flags:", ""))
         return cls(name, *start, magic, mask, offset)
 
+    @property
+    def is_qemu(self) -> bool:
+        """Whether it is QEMU's, by its name or by its interpreter's."""
+        return any(_QEMU.search(text) for text in (self.name, self.interpreter))
+
     def runs(self, arch: str) -> bool:
         """Whether the kernel would choose it for an architecture's programs, by its rule for magic and mask."""
-        head = _smoke_test.program(arch)[self.offset :]
+        head = program(arch)[self.offset :]
         matches = all((byte ^ wanted) & bits == 0 for byte, wanted, bits in zip(head, self.magic, self.mask))
         return bool(self.magic) and matches
 
@@ -95,7 +123,7 @@ class Handler:
 class Registry:
     """All that the kernel has registered.
 
-    :ivar mounted: False where the file system is not mounted, so that nothing can be known.
+    :ivar mounted: whether the file system is mounted, so that everyone can look.
     :ivar enabled: the switch for all handlers together.
     """
 
@@ -104,97 +132,45 @@ class Registry:
     handlers: Mapping[str, Handler] = field(default_factory=dict)
 
     @classmethod
-    def read(cls) -> Registry:
+    def read(cls, runner: Runner) -> Registry:
         """Read binfmt_misc; where systemd has an automount for it, looking mounts it.
+
+        Where it is not mounted root looks all the same, others find nothing.
 
         :raises OSError: it is mounted and cannot be read.
         """
         status = read_bytes(os.path.join(ROOT, "status"))
         if status is None:
-            return cls(False)
+            return cls._hidden(runner)
         names = sorted(set(os.listdir(ROOT)) - {"register", "status"})
         contents = {name: read_bytes(os.path.join(ROOT, name)) for name in names}
-        return cls(
-            True,
-            status.strip() == b"enabled",
-            {
-                name: Handler.parse(name, content.decode(errors="replace"))
-                for name, content in contents.items()
-                if content is not None
-            },
-        )
+        entries = {name: text.decode(errors="replace") for name, text in contents.items() if text is not None}
+        return cls._of(True, status.decode(errors="replace"), entries)
 
-    def serving(self, arch: str) -> List[Handler]:
-        """Return the handlers for an architecture, whatever they are called; those that containers can use first."""
-        found = [handler for handler in self.handlers.values() if handler.runs(arch)]
-        return sorted(found, key=lambda handler: (not handler.enabled, "F" not in handler.flags))
+    @classmethod
+    def _hidden(cls, runner: Runner) -> Registry:
+        try:
+            said = runner(["unshare", "--mount", "sh", "-ec", _LOOK, "sh", ROOT], timeout=20)
+        except CommandError:
+            return cls(False)
+        parts = [part.partition("\n") for part in re.split(r"^:", said.stdout, flags=re.MULTILINE)[1:]]
+        entries = {name: text for name, _newline, text in parts if name != "register"}
+        return cls._of(False, entries.pop("status", "enabled"), entries)
 
+    @classmethod
+    def _of(cls, mounted: bool, status: str, entries: Mapping[str, str]) -> Registry:
+        handlers = {name: Handler.parse(name, text) for name, text in entries.items()}
+        return cls(mounted, status.strip() == "enabled", handlers)
 
-def judge(
-    platform: Platform,
-    registry: Registry,
-    native: Platform,
-    runner: Runner,
-    smoke_test: bool,
-    qemu_version: Optional[str] = None,
-) -> str:
-    """Return a platform's verdict on this host.
+    def emulating(self, arch: str) -> List[Handler]:
+        """Return QEMU's handlers for an architecture, whatever they are called; the one with the usual name first."""
+        found = [handler for handler in self.handlers.values() if handler.is_qemu and handler.runs(arch)]
+        return sorted(found, key=lambda handler: handler.name != ENTRIES[arch])
 
-    :param smoke_test: run a program of the platform rather than trust the registration.
-    :param qemu_version: the version that the handler's QEMU has to have, or to begin with.
-    :raises FarmError: programs cannot be run on this host at all.
-    """
-    if runs_natively(platform, native):
-        return NATIVE
-    serving = registry.serving(platform.arch)
-    if not serving:
-        # Some processors run more than their own architecture: 32-bit arm on arm64, for one.
-        return NATIVE if smoke_test and not _smoke_test.problem(platform.arch, runner) else MISSING
-    if not (serving[0].enabled and registry.enabled):
-        return "disabled"
-    if "F" not in serving[0].flags:
-        return f"not usable in containers: flags {serving[0].flags or 'none'}, wanted F among them"
-    found = _smoke_test.problem(platform.arch, runner) if smoke_test else None
-    if found:
-        return f"registered, but does not work: {found}"
-    version = _smoke_test.qemu_version(platform.arch, runner) if qemu_version else None
-    if qemu_version and version != qemu_version and not f"{version}".startswith(qemu_version + "."):
-        return f"QEMU {version or 'of an unknown version'}, wanted {qemu_version}"
-    return WORKS if smoke_test else REGISTERED
+    def in_the_way(self, arch: str, name: Optional[str] = None) -> List[str]:
+        """Return the names of the handlers that have to go before an architecture's can be registered.
 
-
-def info(params: Mapping[str, object], check_mode: bool, runner: Runner) -> Dict[str, object]:
-    """Return the values of binfmt_info.
-
-    :raises FarmError: the host's own architecture is unknown.
-    """
-    native = native_platform(os.uname().machine)
-    registry = Registry.read()
-    smoke_test = bool(params["smoke_test"])
-    verdicts = {arch: judge(platforms_of(arch)[0], registry, native, runner, smoke_test) for arch in ENTRIES}
-    handlers = []
-    for handler in registry.handlers.values():
-        arch = next((arch for arch in ENTRIES if handler.runs(arch)), None)
-        failure = _smoke_test.problem(arch, runner) if arch and smoke_test else None
-        handlers.append(
-            {
-                "name": handler.name,
-                "platforms": [str(platform) for platform in platforms_of(arch)] if arch else [],
-                "enabled": handler.enabled and registry.enabled,
-                "interpreter": handler.interpreter,
-                "flags": handler.flags,
-                "works": failure is None if arch and smoke_test else None,
-                "problem": failure,
-                "qemu_version": _smoke_test.qemu_version(arch, runner) if arch and smoke_test else None,
-            }
-        )
-    return {
-        "mounted": registry.mounted,
-        "handlers": handlers,
-        "native": _named(verdicts, (NATIVE,)),
-        "platforms": _named(verdicts, (NATIVE, WORKS, REGISTERED)),
-    }
-
-
-def _named(verdicts: Mapping[str, str], wanted: Tuple[str, ...]) -> List[str]:
-    return sorted(str(platform) for arch in verdicts if verdicts[arch] in wanted for platform in platforms_of(arch))
+        :param name: of the handler that is to be registered, the usual one if left out.
+        """
+        taken = {ENTRIES[arch], name or ENTRIES[arch], *(handler.name for handler in self.emulating(arch))}
+        return sorted(taken & self.handlers.keys())

@@ -2,359 +2,244 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Registering QEMU handlers with an emulator image, removing them, and keeping them over reboots."""
+"""The logic of module ``binfmt``: look at the host or its engine, take the steps, look again."""
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 import socket
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from ._binfmt import ENTRIES, MISSING, NATIVE, REGISTERED, ROOT, WORKS, Registry, judge, platforms_of, read_platforms
+from ._binfmt import ROOT, Registry, require_kernel
+from ._binfmt_declare import Declared
+from ._binfmt_engine import Engine
+from ._binfmt_image import UNIT, UNIT_LINK, UNIT_PATH
+from ._binfmt_judge import MISSING, NATIVE, REGISTERED, Verdict, judge
+from ._binfmt_plan import NO_RULE, Action, Found, Plan, plan
+from ._binfmt_rules import RuleFile, of_update_binfmts, read_rule_files, rule_for
+from ._contexts import config_dir
 from ._errors import FarmError
 from ._files import read_bytes, restore, write_atomically
 from ._plan import Outcome
 from ._platforms import Platform, native_platform
+from ._programs import ask_here
 from ._runner import CommandError, Result, Runner, checked
 from ._systemd import require_systemd
 
-UNIT = "buildfarm-binfmt.service"
-UNIT_PATH = "/etc/systemd/system/" + UNIT
-UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/" + UNIT
-#: Where the host's own packages say what is registered at boot: binfmt.d(5), and Debian's update-binfmts(8).
-_HOST_SETTINGS = [f"{base}/binfmt.d/*.conf" for base in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")] + [
-    "/var/lib/binfmts/*"
-]
-#: Seconds; the image may have to be pulled.
-_RUN_TIMEOUT = 600
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*\Z")
+#: What cannot be seen through an engine.
+NOT_COMPARED = ("interpreter", "flags")
+#: Seconds.
+_STEP_TIMEOUT = 600
+_PACKAGES = "qemu-user-binfmt on Debian 13 and later, qemu-linux-user on SUSE, elsewhere qemu-user-static"
+
+
+_HINTS = {
+    "mount": "; the kernel may have no binfmt_misc, or the task no right to mount",
+    "restart": f"; see journalctl -u {UNIT} on it",
+}
 
 
 @dataclass(frozen=True)
-class Declared:
-    """What the user wants, checked."""
+class Host:
+    """Where the handlers are.
 
-    present: bool
-    platforms: Tuple[Platform, ...]
-    image: str
-    smoke_test: bool
-    persistent: bool
-    qemu_version: Optional[str]
+    :ivar name: of the host, or its engine's endpoint.
+    """
 
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Declared:
-        """Read the module's options.
+    name: str
+    engine: Engine
+    runner: Runner
 
-        :raises FarmError: one of them is malformed.
+    def read(self, declared: Declared, files: Sequence[RuleFile]) -> Found:
+        """Look at the handlers, and run one tiny program for each declared platform.
+
+        :raises FarmError: it cannot be done.
         """
-        present = params["state"] == "present"
-        if params["platforms"] is None and not present:
-            platforms = tuple(platforms_of(arch)[0] for arch in ENTRIES)
-        else:
-            platforms = read_platforms(params["platforms"] or [])
-        if not _IMAGE.match(params["image"]):
-            raise FarmError(f"image {params['image']!r}: wanted the name of an image, as in registry/name:tag")
-        return cls(
-            present,
-            platforms,
-            params["image"],
-            params["smoke_test"],
-            params["persistent"],
-            params["qemu_version"] or None,
+        if declared.remote:
+            # What this needs would delay all other tasks by tens of milliseconds.
+            from ._binfmt_remote import look
+
+            return look(declared, self.engine)
+        registry = Registry.read(self.runner)
+        unit = read_bytes(UNIT_PATH)
+        return Found(
+            registry,
+            {platform: self._judge(platform, declared, registry, files) for platform in declared.platforms},
+            unit.decode(errors="replace") if unit is not None else None,
+            os.path.lexists(UNIT_LINK),
+            files,
+            of_update_binfmts(),
         )
 
-    @property
-    def architectures(self) -> Tuple[str, ...]:
-        """The platforms' architectures, each once."""
-        return tuple(dict.fromkeys(platform.arch for platform in self.platforms))
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the host has.
-
-    :ivar verdicts: by platform, of those declared.
-    :ivar unit: text of the boot unit, None where there is none.
-    :ivar at_boot: handler to the file by which the host's own packages register it at boot.
-    """
-
-    registry: Registry
-    verdicts: Mapping[Platform, str]
-    unit: Optional[str] = None
-    enabled: bool = False
-    at_boot: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Steps in their order.
-
-    :ivar actions: argument lists; ``write PATH VALUE`` and ``remove PATH`` are done by the module itself.
-    :ivar unit: the boot unit as it is to be; None for none.
-    :ivar kept: platforms that the boot unit registers afterwards.
-    """
-
-    actions: Tuple[Tuple[str, ...], ...]
-    unit: Optional[str]
-    kept: Tuple[str, ...]
-    warnings: Tuple[str, ...] = ()
-
-
-def run_argv(image: str, uninstall: Sequence[str], install: Sequence[str]) -> Tuple[str, ...]:
-    """Return the command that runs an emulator image; it removes handlers before it registers any."""
-    argv = ["docker", "run", "--rm", "--privileged", "--network", "none", image]
-    argv += ["--uninstall", ",".join(uninstall)] if uninstall else []
-    return (*argv, "--install", ",".join(install))
-
-
-def unit_text(image: str, architectures: Sequence[str]) -> str:
-    """Return the boot unit: handlers that a container registered are gone after a reboot.
-
-    systemd-binfmt removes all handlers when it is stopped or restarted; PartOf lets this unit follow it.
-    """
-    command = " ".join(run_argv(image, (), architectures))
-    return f"""\
-# Written by the Ansible module buildfarm.multiarch.binfmt, which overwrites changes.
-[Unit]
-Description=QEMU handlers for foreign platforms
-Wants=docker.service
-After=docker.service systemd-binfmt.service
-PartOf=systemd-binfmt.service
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/bin/env {command}
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-
-def unit_settings(text: Optional[str]) -> Tuple[str, Tuple[str, ...]]:
-    """Return the image and the architectures of a boot unit, empty where there is none."""
-    found = re.search(r"^ExecStart=.* none (\S+) --install (\S+)$", text or "", re.MULTILINE)
-    return (found.group(1), tuple(found.group(2).split(","))) if found else ("", ())
-
-
-def registered_by_host(patterns: Sequence[str] = tuple(_HOST_SETTINGS)) -> Dict[str, str]:
-    """Return the handlers that the host registers by itself at boot, each with the file that says so."""
-    found: Dict[str, str] = {}
-    for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
-        text = (read_bytes(path) or b"").decode(errors="replace")
-        names = re.findall(r"^:([^:\s]+):", text, re.MULTILINE)
-        for name in names if path.endswith(".conf") else [os.path.basename(path)]:
-            found.setdefault(name, path)
-    return found
-
-
-def read(declared: Declared, runner: Runner) -> Found:
-    """Look at the host: files, and one tiny program for each declared platform.
-
-    :raises FarmError: the host's architecture is unknown, or no program can be run.
-    """
-    registry = Registry.read()
-    unit = read_bytes(UNIT_PATH)
-    return Found(
-        registry,
-        _verdicts(declared, registry, runner),
-        unit.decode(errors="replace") if unit is not None else None,
-        os.path.lexists(UNIT_LINK),
-        registered_by_host(),
-    )
-
-
-def _verdicts(declared: Declared, registry: Registry, runner: Runner) -> Dict[Platform, str]:
-    """Judge the declared platforms; of those to be absent only the registration counts."""
-    native = native_platform(os.uname().machine)
-    if declared.present:
-        return {
-            platform: judge(platform, registry, native, runner, declared.smoke_test, declared.qemu_version)
-            for platform in declared.platforms
-        }
-    return {
-        platform: REGISTERED if ENTRIES[platform.arch] in registry.handlers else MISSING
-        for platform in declared.platforms
-    }
-
-
-def plan(declared: Declared, found: Found) -> Plan:
-    """Return the steps from what the host has to what is declared; a pure function."""
-    if declared.present:
-        steps, warnings = _install_steps(declared, found)
-    else:
-        entries = [ENTRIES[arch] for arch in declared.architectures if ENTRIES[arch] in found.registry.handlers]
-        steps = [("write", f"{ROOT}/{entry}", "-1") for entry in entries]
-        warnings = [_comes_back(entry, found.at_boot[entry]) for entry in entries if entry in found.at_boot]
-    unit, kept = _unit(declared, found)
-    return Plan((*steps, *_unit_steps(found, unit)), unit, kept, tuple(warnings))
-
-
-def _install_steps(declared: Declared, found: Found) -> Tuple[List[Tuple[str, ...]], List[str]]:
-    good = (NATIVE, WORKS, REGISTERED)
-    wanting = [platform.arch for platform, verdict in found.verdicts.items() if verdict not in good]
-    install = tuple(dict.fromkeys(wanting))
-    replace = [ENTRIES[arch] for arch in install if ENTRIES[arch] in found.registry.handlers]
-    steps: List[Tuple[str, ...]] = []
-    if install:
-        if not found.registry.mounted:
-            steps.append(("mount", "-t", "binfmt_misc", "binfmt_misc", ROOT))
-        elif not found.registry.enabled:
-            steps.append(("write", f"{ROOT}/status", "1"))
-        steps.append(run_argv(declared.image, replace, install))
-    return steps, [_comes_back(entry, found.at_boot[entry]) for entry in replace if entry in found.at_boot]
-
-
-def _comes_back(entry: str, path: str) -> str:
-    return f"{path} registers its own handler {entry} at each boot; remove the package that it belongs to"
-
-
-def _unit(declared: Declared, found: Found) -> Tuple[Optional[str], Tuple[str, ...]]:
-    """Return the boot unit's text and architectures; those of other tasks stay in it."""
-    image, held = unit_settings(found.unit)
-    kept = [arch for arch in held if arch not in declared.architectures]
-    if declared.present and declared.persistent:
-        native = {platform.arch for platform, verdict in found.verdicts.items() if verdict == NATIVE}
-        own = [arch for arch in declared.architectures if arch not in native and ENTRIES[arch] not in found.at_boot]
-        kept = sorted({*kept, *own})
-        image = declared.image if own else image
-    return (unit_text(image, kept) if kept else None), tuple(kept)
-
-
-def _unit_steps(found: Found, unit: Optional[str]) -> List[Tuple[str, ...]]:
-    reload = ("systemctl", "daemon-reload")
-    if unit is None:
-        gone = [("systemctl", "disable", "--now", UNIT), ("remove", UNIT_PATH), reload]
-        return gone if found.unit is not None else []
-    if unit == found.unit and found.enabled:
-        return []
-    write = [("write", UNIT_PATH)] if unit != found.unit else []
-    # Enabled last: a unit that does not start is not taken for a finished one by the next run.
-    return [*write, reload, ("systemctl", "restart", UNIT), ("systemctl", "enable", UNIT)]
+    def _judge(self, platform: Platform, declared: Declared, registry: Registry, files: Sequence[RuleFile]) -> Verdict:
+        """Judge a declared platform; of one that is to be absent only the registration counts."""
+        demand = declared.demand(platform.arch, files)
+        if not declared.present:
+            return Verdict(REGISTERED if registry.in_the_way(platform.arch, demand.name) else MISSING)
+        native = native_platform(os.uname().machine)
+        verdict = judge(platform, registry, native, lambda arch: ask_here(arch, self.runner), demand)
+        if declared.image is None and verdict.text != NATIVE and not rule_for(platform.arch, files):
+            return Verdict(NO_RULE)
+        return verdict
 
 
 def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
-    """Make the declared platforms runnable on this host, or no longer.
+    """Make the declared platforms runnable, or no longer.
 
     :raises FarmError: it cannot be done.
     """
-    declared = Declared.from_params(params)
-    host = socket.gethostname()
-    if declared.present and declared.persistent:
+    files = [] if params["endpoint"] else read_rule_files()
+    declared = Declared.from_params(params, files)
+    name = params["endpoint"] if declared.remote else socket.gethostname()
+    config = str(config_dir(params)) if declared.remote else None
+    host = Host(name, Engine(runner, name, declared.docker, config), runner)
+    if not declared.remote:
+        _require_local(name, declared)
+    found = host.read(declared, files)
+    lacking = [str(platform) for platform, verdict in found.verdicts.items() if verdict.text == NO_RULE]
+    if params["platforms"] and not declared.platforms:
+        lacking = ["any of these handlers"]
+    warnings = _lacking(name, lacking, check_mode) if lacking else ()
+    steps = plan(declared, found)
+    if steps.actions and not declared.remote:
+        _require_rights(host, steps, check_mode)
+    after = found.verdicts
+    if steps.actions and not check_mode:
+        after = apply(host, declared, found, steps)
+    return Outcome(
+        steps.before, steps.after, steps.actions, _values(declared, after, steps), (*warnings, *steps.warnings)
+    )
+
+
+def _values(declared: Declared, after: Mapping[Platform, Verdict], steps: Plan) -> Dict[str, Any]:
+    """Return what the task tells of the platforms."""
+    expected = {platform: steps.after[str(platform)] for platform in declared.platforms}
+    emulated = [platform for platform, text in expected.items() if text not in (NATIVE, MISSING)]
+    return {
+        "native": [str(platform) for platform, text in expected.items() if text == NATIVE],
+        "emulated": [str(platform) for platform in emulated],
+        "qemu_versions": {str(platform): after[platform].version for platform in emulated},
+        "not_compared": list(NOT_COMPARED) if declared.remote else [],
+    }
+
+
+def _require_local(host: str, declared: Declared) -> None:
+    """Make sure that this host can have the handlers.
+
+    :raises FarmError: it cannot.
+    """
+    if not os.path.isdir(ROOT):
+        raise FarmError(
+            f"{host}: {ROOT} is missing, so this kernel has no binfmt_misc at the moment; load the module binfmt_misc, "
+            "or use a kernel with CONFIG_BINFMT_MISC"
+        )
+    if not declared.present:
+        return
+    require_kernel(host, os.uname().release)
+    if declared.persistent and declared.image:
         try:
             require_systemd(host)
         except FarmError as exc:
             raise FarmError(f"{exc.message}; set persistent: false where handlers need not outlive a reboot") from exc
-    found = read(declared, runner)
-    steps = plan(declared, found)
-    if steps.actions and not check_mode:
-        apply(host, declared, found, steps, runner)
-    good = WORKS if declared.smoke_test else REGISTERED
-    after = {platform: _after(declared, verdict, good) for platform, verdict in found.verdicts.items()}
-    values = {
-        "native": [str(platform) for platform in declared.platforms if after[platform] == NATIVE],
-        "emulated": [str(platform) for platform in declared.platforms if after[platform] in (WORKS, REGISTERED)],
-    }
-    return Outcome(
-        _described(found.verdicts, unit_settings(found.unit)[1]),
-        _described(after, steps.kept),
-        steps.actions,
-        values,
-        steps.warnings,
+
+
+def _lacking(host: str, what: Sequence[str], check_mode: bool) -> Tuple[str, ...]:
+    """Say that the host's packages do not register what is declared; in check mode they may be yet to come.
+
+    :raises FarmError: it is no check mode.
+    """
+    message = (
+        f"{host}: no package registers {', '.join(what)} by a file in binfmt.d; "
+        f"install the distribution's ({_PACKAGES}), or use source: image"
     )
+    if not check_mode:
+        raise FarmError(message)
+    return (f"{message}. Taken to be installed by then.",)
 
 
-def _after(declared: Declared, verdict: str, good: str) -> str:
-    if not declared.present:
-        return MISSING
-    return NATIVE if verdict == NATIVE else good
+def _require_rights(host: Host, steps: Plan, check_mode: bool) -> None:
+    """Make sure that the steps can be taken.
+
+    :raises FarmError: they cannot.
+    """
+    if os.geteuid() != 0:
+        raise FarmError(f"{host.name}: only root may change handlers, and the task runs as another user; use become")
+    if any(action[0] == "docker" for action in steps.actions):
+        # Before the engine is there, check mode takes it to be there by then.
+        with suppress(*([CommandError] if check_mode else [])):
+            host.engine.info()
 
 
-def _described(verdicts: Mapping[Platform, str], at_boot: Sequence[str]) -> Dict[str, Any]:
-    """Return a state for the diff."""
-    boot = sorted(str(platforms_of(arch)[0]) for arch in at_boot if arch in ENTRIES)
-    return {**{str(platform): verdict for platform, verdict in verdicts.items()}, "registered_at_boot": boot}
-
-
-def apply(host: str, declared: Declared, found: Found, steps: Plan, runner: Runner) -> None:
-    """Take the steps, then look whether the kernel has what is declared.
+def apply(host: Host, declared: Declared, found: Found, steps: Plan) -> Mapping[Platform, Verdict]:
+    """Take the steps, then look whether the kernel has what is declared; returns the verdicts then.
 
     :raises FarmError: a step failed, or the handlers are not as declared afterwards.
     """
-    said = None
+    said = now = None
     try:
         for action in steps.actions:
-            if action[0] == "docker":
-                said = _run_image(host, declared.image, action, runner)
-                _verify(host, declared, said, runner)
+            if action[0] == "docker" and declared.image:
+                said = host.engine.emulate(declared.image, action[len(declared.docker) :])
+                now = _verify(host, declared, found, said)
             else:
-                _step(host, action, steps, runner)
+                now = None
+                _step(host, action, steps)
     except FarmError:
-        # What the kernel has stays and is found by the next run; a unit that did not start does not.
-        if steps.unit != found.unit:
-            restore(UNIT_PATH, found.unit.encode() if found.unit is not None else None)
+        # What the kernel has stays and is found by the next run; files do not.
+        for path in steps.files:
+            before = {UNIT_PATH: found.unit, **{file.override_path: file.override for file in found.files}}.get(path)
+            restore(path, before.encode() if before is not None else None)
         raise
-    _verify(host, declared, said, runner)
+    return now or _verify(host, declared, found, said)
 
 
-def _step(host: str, action: Tuple[str, ...], steps: Plan, runner: Runner) -> None:
+def _step(host: Host, action: Action, steps: Plan) -> None:
     """Take one step that is not the image's.
 
     :raises FarmError: it failed.
     """
     path = action[1]
     try:
-        if action[0] == "write" and path == UNIT_PATH:
-            write_atomically(path, (steps.unit or "").encode())
+        if action[0] == "write" and path in steps.files:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write_atomically(path, (steps.files[path] or "").encode())
         elif action[0] == "write":
             with open(path, "wb", buffering=0) as stream:
                 stream.write(action[2].encode())
         elif action[0] == "remove":
             restore(path, None)
         else:
-            hint = f"; see journalctl -u {UNIT} on it" if action[1:2] == ("restart",) else ""
-            checked(runner, action, f"{host}: {' '.join(action)} failed{hint}", timeout=_RUN_TIMEOUT)
+            hint = _HINTS.get(path if action[0] == "systemctl" else action[0], "")
+            checked(host.runner, action, f"{host.name}: {' '.join(action)} failed{hint}", timeout=_STEP_TIMEOUT)
     except OSError as exc:
-        raise FarmError(f"{host}: {path} could not be changed: {exc.strerror or exc}; run the task as root") from exc
+        hint = "a container needs to be privileged for that"
+        if action[0] == "write" and path == f"{ROOT}/register":
+            hint = f"the rule is {action[2]}; is its interpreter installed?"
+        raise FarmError(f"{host.name}: {path} could not be changed: {exc.strerror or exc}; {hint}") from exc
 
 
-def _run_image(host: str, image: str, argv: Tuple[str, ...], runner: Runner) -> Result:
-    """Run the emulator image; its exit status says nothing, the docker CLI's does.
-
-    :raises CommandError: it did not run.
-    """
-    try:
-        result = runner(argv, timeout=_RUN_TIMEOUT)
-    except CommandError as exc:
-        hint = "install the docker CLI there" if exc.result.rc == 127 else "its registry may be out of reach from there"
-        raise CommandError(f"{host}: the emulator image {image} was not run; {hint}", exc.result) from exc
-    if result.rc != 0:
-        raise CommandError(
-            f"{host}: the emulator image {image} was not run; the engine on {host} has to run and be able to pull it",
-            result,
-        )
-    return result
-
-
-def _verify(host: str, declared: Declared, said: Optional[Result], runner: Runner) -> None:
+def _verify(host: Host, declared: Declared, found: Found, said: Optional[Result]) -> Mapping[Platform, Verdict]:
     """Look at the kernel again.
 
     :raises FarmError: a platform is not as declared; with what the image said, which exits with 0 whatever happens.
     """
-    verdicts = _verdicts(declared, Registry.read(), runner)
-    good = (NATIVE, WORKS, REGISTERED) if declared.present else (MISSING,)
-    wrong = [f"{platform} is {verdict}" for platform, verdict in verdicts.items() if verdict not in good]
+    now = host.read(declared, found.files)
+    if declared.present:
+        wrong = [f"{platform} is {verdict.text}" for platform, verdict in now.verdicts.items() if not verdict.good]
+    else:
+        wrong = [f"{one} is {verdict.text}" for one, verdict in now.verdicts.items() if verdict.text != MISSING]
+    if declared.state == "exact":
+        wrong += [f"handler {name} is still there" for name in replace(now, files=found.files).others(declared)]
     if not wrong:
-        return
-    message = f"{host}: after the task {'; '.join(wrong)}"
-    if said is None:
-        raise FarmError(message)
+        return now.verdicts
+    message = f"{host.name}: after the task {'; '.join(wrong)}"
+    if said is None or declared.image is None:
+        raise FarmError(f"{message}; the next run tries again")
     lines = [line for line in said.stderr.splitlines() if line.strip()]
     raise FarmError(
-        f"{message}; the emulator image {declared.image} said: {' | '.join(lines) or 'nothing'}; "
+        f"{message}; the emulator image {declared.image.name} said: {' | '.join(lines) or 'nothing'}; "
         "choose an image that has these emulators and works on this kernel",
         cmd=list(said.argv),
         rc=said.rc,

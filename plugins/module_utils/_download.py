@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Optional
 from urllib.parse import unquote, urlsplit
 
 from ._errors import FarmError
-from ._smoke_test import arch_of
+from ._programs import arch_of
 
 #: Bytes at the beginning of a file that tell what it is.
 HEAD = 4096

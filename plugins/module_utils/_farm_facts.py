@@ -11,6 +11,7 @@ import os
 import shutil
 from typing import Any, Dict
 
+from ._binfmt_rules import read_rule_files
 from ._buildx import PLUGIN, plugin_directories
 from ._contexts import config_dir
 from ._distribution import distribution, docker_repository, installed
@@ -31,6 +32,7 @@ def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict
         "packages": installed(runner),
         "repository": docker_repository(),
         "engine": UnitFiles.find("docker.service").fragment is not None,
+        "emulators": any(rule.handler.is_qemu for file in read_rule_files() for rule in file.rules()),
         "docker": shutil.which("docker"),
         "buildx": next((str(path) for path in plugins if os.access(path, os.X_OK)), None),
         "missing_libraries": [name for name in LIBRARIES if importlib.util.find_spec(name) is None],

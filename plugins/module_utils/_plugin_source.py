@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from ._download import HEAD, describe, download, shown
 from ._errors import FarmError
 from ._platforms import Platform, native_platform, runs_natively
+from ._programs import arch_of
 from ._runner import Runner, checked
-from ._smoke_test import arch_of
 
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _RELEASE = re.compile(r"v?(\d+\.\d+\.\d+(?:-[0-9A-Za-z.]+)?)\Z")

@@ -30,12 +30,13 @@ attributes:
     support: full
     description: The module never changes anything.
 options:
-  smoke_test:
+  verify:
     description: Whether to run a program of each platform. V(false) trusts the registration.
     type: bool
     default: true
 notes:
-  - Where binfmt_misc is not mounted RV(handlers) is empty, though the kernel may have some.
+  - Where binfmt_misc is not mounted only root sees the handlers. For others RV(handlers) is empty then, though the
+    kernel may have some.
 seealso:
   - module: buildfarm.multiarch.binfmt
 """
@@ -52,12 +53,12 @@ EXAMPLES = r"""
 
 - name: Without running anything
   buildfarm.multiarch.binfmt_info:
-    smoke_test: false
+    verify: false
 """
 
 RETURN = r"""
 mounted:
-  description: Whether binfmt_misc is mounted, so that handlers can be read.
+  description: Whether binfmt_misc is mounted, so that everyone can read the handlers.
   returned: success
   type: bool
   sample: true
@@ -116,9 +117,9 @@ platforms:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_info import info
 
-SPEC = {"smoke_test": {"type": "bool", "default": True}}
+SPEC = {"verify": {"type": "bool", "default": True}}
 
 if __name__ == "__main__":
     main(SPEC, info)

@@ -97,6 +97,10 @@ ansible_facts:
           description: Whether a systemd unit C(docker.service) is installed.
           type: bool
           sample: true
+        emulators:
+          description: Whether the host's packages have QEMU handlers, by files in C(binfmt.d).
+          type: bool
+          sample: false
         docker:
           description: Path of the docker CLI. V(null) where there is none.
           type: str

@@ -21,7 +21,8 @@ from ansible_runs import LiveFarm
 
 NODE = "mid1"
 PLATFORMS = ["linux/s390x", "linux/riscv64"]
-ENTRY = "/proc/sys/fs/binfmt_misc/qemu-s390x"
+ROOT = "/proc/sys/fs/binfmt_misc"
+ENTRY = f"{ROOT}/qemu-s390x"
 UNIT = "/etc/systemd/system/buildfarm-binfmt.service"
 IMAGE = "tonistiigi/binfmt:qemu-v10.0.4"
 # The magic and the mask of s390x, as binfmt_misc takes them.
@@ -29,6 +30,9 @@ RULE = (
     r"M:0:\x7fELF\x02\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x16"
     r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff"
 )
+
+
+KEPT = {name: f"{{{name}}}" for name in ("entry", "root", "rule")}
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +86,11 @@ def test_handlers_are_registered_and_work(farm: LiveFarm, options: dict[str, Any
         assert predicted[key] == real[key]
     assert real["actions"][0][-2:] == ["--install", "s390x,riscv64"]
     assert (real["native"], real["emulated"]) == (["linux/amd64"], PLATFORMS)
+    assert list(real["qemu_versions"]) == PLATFORMS
     found = handlers(farm)["qemu-s390x"]
     assert (found["enabled"], found["works"], found["platforms"]) == (True, True, ["linux/s390x"])
     assert re.match(r"\d+\.\d+", found["qemu_version"])
+    assert real["qemu_versions"]["linux/s390x"] == found["qemu_version"]
     assert set(PLATFORMS) < set(farm.module(NODE, "binfmt_info")["platforms"])
 
 
@@ -102,7 +108,7 @@ def test_a_second_run_needs_no_engine(farm: LiveFarm, registered: None, options:
 
 def test_containers_of_the_platform_run(farm: LiveFarm, registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(farm.collections))
-    from ansible_collections.buildfarm.multiarch.plugins.module_utils._smoke_test import program
+    from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import program
 
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
@@ -115,27 +121,117 @@ def test_containers_of_the_platform_run(farm: LiveFarm, registered: None, monkey
     assert farm.ssh(NODE, run).strip() == "42"
 
 
+_AGAIN = "echo -1 > {entry}; echo ':qemu-s390x:{rule}:{interpreter}:{flags}' > {root}/register"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ("echo 0 > {entry}", "disabled"),
-        ("echo -1 > {entry}; echo ':qemu-s390x:{rule}:/bin/false:F' > {root}/register", "exited with 1 instead of 42"),
-        ("echo -1 > {entry}; echo ':qemu-s390x:{rule}:/bin/false:' > {root}/register", "flags none, wanted F"),
+        (_AGAIN.format(interpreter="/usr/bin/qemu-s390x", flags="F", **KEPT), "does not work: a s390x program exited"),
+        (_AGAIN.format(interpreter="/usr/bin/qemu-s390x", flags="", **KEPT), "flags none, wanted F"),
+        (_AGAIN.format(interpreter="/bin/false", flags="F", **KEPT), "interpreter /bin/false, wanted /usr/bin/qemu-s"),
+        ("echo ':qemu-other:{rule}:/bin/false:F' > {root}/register", "also registered as qemu-other"),
+        (
+            "echo -1 > {entry}; echo ':qemu-s390x:M::nothing::/usr/bin/qemu-s390x:F' > {root}/register",
+            "registered for other programs",
+        ),
     ],
 )
 def test_a_handler_that_is_of_no_use_is_replaced(
     farm: LiveFarm, registered: None, options: dict[str, Any], change: str, said: str
 ) -> None:
-    root = ENTRY.rsplit("/", 1)[0]
-    farm.ssh(NODE, change.format(entry=ENTRY, root=root, rule=RULE))
+    # An interpreter by the name of the image's, which runs nothing.
+    farm.ssh(NODE, "cp -p /bin/false /usr/bin/qemu-s390x")
+    foreign = "jar:E::jar::/bin/true:"
+    farm.ssh(NODE, f"echo ':{foreign}' > {ROOT}/register; cp {ROOT}/jar /root/jar")
+    try:
+        farm.ssh(NODE, change.format(entry=ENTRY, root=ROOT, rule=RULE))
+        predicted = farm.module(NODE, "binfmt", check=True, **options)
+        assert said in predicted["diff"]["before"]["linux/s390x"]
+        real = farm.module(NODE, "binfmt", **options)
+        assert real["diff"] == predicted["diff"]
+        assert real["actions"] == predicted["actions"]
+        assert real["actions"][0][-2:] == ["--install", "s390x"]
+        assert handlers(farm)["qemu-s390x"]["works"] and "qemu-other" not in handlers(farm)
+        assert not farm.module(NODE, "binfmt", **options)["changed"]
+        farm.ssh(NODE, f"cmp {ROOT}/jar /root/jar")
+    finally:
+        farm.ssh(NODE, f"echo -1 > {ROOT}/jar; rm -f /usr/bin/qemu-s390x /root/jar")
+
+
+def test_flag_p_is_a_choice(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
+    for preserve, said in ((False, "flags POCF, wanted not P"), (True, "flags OCF, wanted P among them")):
+        predicted = farm.module(NODE, "binfmt", check=True, preserve_argv0=preserve, **options)
+        assert predicted["diff"]["before"]["linux/s390x"] == said
+        real = farm.module(NODE, "binfmt", preserve_argv0=preserve, **options)
+        assert real["actions"] == predicted["actions"]
+        assert ("P" in handlers(farm)["qemu-s390x"]["flags"]) == preserve
+        assert not farm.module(NODE, "binfmt", preserve_argv0=preserve, **options)["changed"]
+        farm.ssh(NODE, "systemctl restart buildfarm-binfmt")
+        assert not farm.module(NODE, "binfmt", preserve_argv0=preserve, **options)["changed"]
+    assert "flag C always" in farm.module(NODE, "binfmt", fails=True, credentials=False, **options)["msg"]
+
+
+def test_a_truncated_emulator_is_named(farm: LiveFarm, image: str, options: dict[str, Any]) -> None:
+    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+    shorten = (
+        f"docker create --name whole {image}; docker cp whole:/usr/bin/qemu-s390x - | tar -xC /root; "
+        "truncate -s 100000 /root/qemu-s390x; docker cp /root/qemu-s390x whole:/usr/bin/qemu-s390x; "
+        "docker commit whole truncated:1; docker rm whole; rm /root/qemu-s390x"
+    )
+    farm.ssh(NODE, shorten)
+    failed = farm.module(NODE, "binfmt", fails=True, **{**options, "image": "truncated:1"})
+    assert "linux/s390x is registered, but does not work" in failed["msg"]
+    assert "handler qemu-s390x, interpreter /usr/bin/qemu-s390x" in failed["msg"]
+    assert "installing: s390x OK" in failed["msg"] and "linux/riscv64" not in failed["msg"]
+    assert farm.ssh(NODE, f"ls {UNIT} 2>/dev/null || true") == ""
     predicted = farm.module(NODE, "binfmt", check=True, **options)
-    assert said in predicted["diff"]["before"]["linux/s390x"]
-    real = farm.module(NODE, "binfmt", **options)
-    assert real["diff"] == predicted["diff"]
-    assert real["actions"] == predicted["actions"]
-    assert real["actions"][0][-4:] == ["--uninstall", "qemu-s390x", "--install", "s390x"]
+    assert "does not work" in predicted["diff"]["before"]["linux/s390x"]
+    assert farm.module(NODE, "binfmt", **options)["actions"] == predicted["actions"]
     assert handlers(farm)["qemu-s390x"]["works"]
+    farm.ssh(NODE, "docker rmi truncated:1")
+
+
+def test_the_image_of_old_articles(farm: LiveFarm, image: str, options: dict[str, Any]) -> None:
+    # docker/binfmt registers its own five; here those that no other test on this kernel may be using.
+    legacy = "mirror.example.com/docker/binfmt:a7996909642ee92942dcd6cff44b9b95f08dad64"
+    commit = f'docker commit -c \'CMD ["--install", "ppc64le,s390x,riscv64"]\' whole {legacy}'
+    farm.ssh(NODE, f"docker create --name whole {image}; {commit}; docker rm whole")
+    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+    options = {**options, "image": legacy}
+    predicted = farm.module(NODE, "binfmt", check=True, **options)
+    real = farm.module(NODE, "binfmt", **options)
+    assert real["actions"] == predicted["actions"]
+    assert real["actions"][0][-1] == legacy
+    assert handlers(farm)["qemu-s390x"]["works"] and handlers(farm)["qemu-riscv64"]["works"]
     assert not farm.module(NODE, "binfmt", **options)["changed"]
+    farm.ssh(NODE, f"echo 0 > {ENTRY}")
+    assert farm.module(NODE, "binfmt", **options)["actions"][0] == ["write", ENTRY, "-1"]
+    assert not farm.module(NODE, "binfmt", **options)["changed"]
+    failed = farm.module(NODE, "binfmt", fails=True, state="exact", **options)
+    assert "is docker/binfmt, which registers its own five" in failed["msg"]
+    farm.module(NODE, "binfmt", state="absent", platforms=[*PLATFORMS, "ppc64le"])
+    farm.ssh(NODE, f"docker rmi {legacy}")
+
+
+def test_exactly_these(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
+    farm.ssh(NODE, f"echo ':jar:E::jar::/bin/true:' > {ROOT}/register")
+    # Handlers of others on this kernel stay by being declared as they are.
+    others = {name for name in handlers(farm) if name.startswith("qemu-")} - {"qemu-s390x", "qemu-riscv64"}
+    if others:
+        pytest.skip(f"someone else needs {', '.join(sorted(others))}, and all hosts share one kernel")
+    exact = {**options, "state": "exact", "platforms": ["s390x"]}
+    predicted = farm.module(NODE, "binfmt", check=True, **exact)
+    assert predicted["diff"]["before"]["others"] == ["qemu-riscv64"]
+    real = farm.module(NODE, "binfmt", **exact)
+    assert real["actions"] == predicted["actions"]
+    assert set(handlers(farm)) == {"jar", "qemu-s390x"}
+    assert farm.ssh(NODE, f"grep -o -e '--install .*' {UNIT}").split()[1] == "s390x"
+    assert not farm.module(NODE, "binfmt", **exact)["changed"]
+    farm.module(NODE, "binfmt", state="absent")
+    assert set(handlers(farm)) == {"jar"}
+    farm.ssh(NODE, f"echo -1 > {ROOT}/jar")
 
 
 def test_an_image_that_does_nothing_and_exits_with_0(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
@@ -188,6 +284,17 @@ def test_absent_removes_handlers_and_the_boot_unit(farm: LiveFarm, registered: N
     assert not farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)["changed"]
 
 
+def test_uninstalling_leaves_the_host_as_it_was(farm: LiveFarm, options: dict[str, Any]) -> None:
+    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+    files = "find /etc/systemd /etc/binfmt.d | sort; sha256sum $(find /etc/systemd /etc/binfmt.d -type f)"
+    look = f"{files}; cat /proc/mounts; docker ps -aq; docker volume ls -q; ls -I qemu-aarch64 {ROOT}"
+    before = farm.ssh(NODE, look)
+    assert farm.module(NODE, "binfmt", **options)["changed"]
+    assert farm.ssh(NODE, look) != before
+    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+    assert farm.ssh(NODE, look) == before
+
+
 def test_before_the_engine_is_installed(farm: LiveFarm, options: dict[str, Any]) -> None:
     predicted = farm.module("bare1", "binfmt", check=True, **options)
     assert predicted["emulated"] == PLATFORMS
@@ -196,3 +303,73 @@ def test_before_the_engine_is_installed(farm: LiveFarm, options: dict[str, Any])
     assert farm.ssh("bare1", "find /etc/systemd -name 'buildfarm-binfmt*'") == ""
     found = farm.module("bare1", "binfmt_info")
     assert found["native"] == ["linux/386", "linux/amd64"]
+
+
+def test_not_mounted(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
+    """Root sees the handlers all the same, so that nothing has to change and check mode is right."""
+    farm.ssh(NODE, f"umount {ROOT}")
+    try:
+        found = farm.module(NODE, "binfmt_info")
+        assert not found["mounted"] and set(PLATFORMS) < set(found["platforms"])
+        assert not farm.module(NODE, "binfmt", **options)["changed"]
+        farm.ssh("mid2", f"echo 0 > {ENTRY}")
+        predicted = farm.module(NODE, "binfmt", check=True, **options)
+        real = farm.module(NODE, "binfmt", **options)
+        assert real["actions"] == predicted["actions"] and real["diff"] == predicted["diff"]
+        assert real["actions"][0][0] == "mount"
+        assert farm.module(NODE, "binfmt_info")["mounted"]
+    finally:
+        farm.ssh(NODE, f"mountpoint -q {ROOT} || mount -t binfmt_misc binfmt_misc {ROOT}")
+
+
+def test_without_rights(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
+    farm.ssh(NODE, "id somebody 2>/dev/null || useradd somebody")
+    task = {"buildfarm.multiarch.binfmt": {**options, "platforms": ["ppc64le"]}, "ignore_errors": True}
+    user = "setpriv --reuid somebody --clear-groups"
+    farm.ssh(NODE, f"printf '#!/bin/sh\\nexec {user} python3 \"$@\"\\n' > /root/p; install /root/p /usr/local/bin/p")
+    variables = {"ansible_python_interpreter": "/usr/local/bin/p"}
+    play = {"hosts": NODE, "gather_facts": False, "vars": variables, "tasks": [{**task, "check_mode": True}, task]}
+    for outcome in farm.play([play]).tasks:
+        assert "only root may change handlers" in outcome.result["msg"]
+    farm.ssh(NODE, "rm /root/p /usr/local/bin/p")
+
+
+#: Platforms, Debian's names for them, and what their programs say of the machine.
+MACHINES = {
+    "linux/arm64": ("arm64", "aarch64"),
+    "linux/arm/v7": ("armhf", "armv7l"),
+    "linux/ppc64le": ("ppc64el", "ppc64le"),
+    "linux/s390x": ("s390x", "s390x"),
+    "linux/riscv64": ("riscv64", "riscv64"),
+}
+
+
+def test_five_platforms_are_built_and_run(farm: LiveFarm, options: dict[str, Any]) -> None:
+    """Not programs of this collection's, but a shell of each platform, in RUN and in a container."""
+    before = {name for name in handlers(farm) if name.startswith("qemu-")}
+    result = farm.module(NODE, "binfmt", **{**options, "platforms": list(MACHINES)})
+    assert set(result["qemu_versions"]) == set(MACHINES) and None not in result["qemu_versions"].values()
+    try:
+        for platform, (debian, machine) in MACHINES.items():
+            fetch = (
+                f"mkdir -p /srv/five && cd /srv/five && dpkg --add-architecture {debian} && "
+                f"apt-get -q update >/dev/null && apt-get -q download busybox-static:{debian} && "
+                f"dpkg -x busybox-static_*_{debian}.deb {debian}"
+            )
+            farm.ssh(NODE, fetch)
+            dockerfile = (
+                f"FROM scratch\nCOPY {debian}/usr/bin/busybox /bin/busybox\n"
+                'RUN ["/bin/busybox", "sh", "-c", "/bin/busybox uname -m > /machine"]\n'
+            )
+            farm.ssh(NODE, "cat > /srv/five/Dockerfile", stdin=dockerfile)
+            tag = f"five:{debian}"
+            farm.ssh(NODE, f"docker buildx build -q --platform {platform} -t {tag} --load /srv/five")
+            shell = "'/bin/busybox cat /machine; /bin/busybox uname -m'"
+            ran = farm.ssh(NODE, f"docker run --rm --platform {platform} {tag} /bin/busybox sh -c {shell}")
+            assert ran.split() == [machine, machine]
+            farm.ssh(NODE, f"docker rmi {tag}; dpkg --remove-architecture {debian}")
+    finally:
+        entries = {"qemu-aarch64": "arm64", "qemu-arm": "arm", "qemu-ppc64le": "ppc64le"}
+        added = [arch for name, arch in entries.items() if name not in before]
+        farm.module(NODE, "binfmt", state="absent", platforms=[*PLATFORMS, *added])
+        farm.ssh(NODE, "rm -rf /srv/five")

@@ -8,24 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import re
+import tarfile
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _binfmt, _binfmt_apply, _smoke_test
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import (
+    _binfmt,
+    _binfmt_apply,
+    _binfmt_image,
+    _binfmt_plan,
+    _binfmt_rules,
+    _programs,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import (
+    Handler,
+    Registry,
+    read_platforms,
+    require_kernel,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_declare import Declared
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_image import EmulatorImage
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_judge import (
     MISSING,
     NATIVE,
     REGISTERED,
     WORKS,
-    Handler,
-    Registry,
+    Demand,
+    Verdict,
     judge,
-    read_platforms,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_apply import Declared, Found, plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_plan import Found, plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_rules import RuleFile
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import ask_here
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result, run
 
 # Read from Linux 6.18, as tonistiigi/binfmt and as Debian's qemu-user-binfmt register it.
@@ -62,15 +80,15 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("arch", _binfmt.ENTRIES)
 def test_programs_are_the_ones_that_ran(arch):
-    assert hashlib.sha256(_smoke_test.program(arch)).hexdigest()[:16] == PROGRAMS[arch]
+    assert hashlib.sha256(_programs.program(arch)).hexdigest()[:16] == PROGRAMS[arch]
 
 
 def test_a_native_program_runs_and_names_no_qemu():
     native = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
     if native is None:
         pytest.skip(f"no program for {os.uname().machine}")
-    assert _smoke_test.problem(native, run) is None
-    assert _smoke_test.qemu_version(native, run) is None
+    answer = ask_here(native, run)
+    assert (answer.problem, answer.version) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +100,7 @@ def test_a_native_program_runs_and_names_no_qemu():
     ],
 )
 def test_only_the_right_exit_status_counts(rc, stderr, problem):
-    found = _smoke_test.problem("arm64", lambda argv, **options: Result(tuple(argv), rc, "", stderr))
+    found = ask_here("arm64", lambda argv, **options: Result(tuple(argv), rc, "", stderr)).problem
     assert found == problem or (problem is not None and problem in str(found))
 
 
@@ -91,13 +109,13 @@ def exec_format_error(argv, **options):
 
 
 def test_a_program_that_cannot_be_started():
-    assert _smoke_test.problem("arm64", exec_format_error) == "Exec format error"
+    assert ask_here("arm64", exec_format_error).problem == "Exec format error"
 
 
 def test_no_directory_allows_programs(monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(FarmError, match="set smoke_test: false"):
-        _smoke_test.problem("arm64", run)
+    with pytest.raises(FarmError, match="set verify: false"):
+        ask_here("arm64", run)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +133,22 @@ def test_entries_of_the_kernel(text, handler):
 
 def test_the_registry_is_read_without_its_controls(tmp_path, monkeypatch):
     monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
-    assert Registry.read() == Registry(False)
+    assert Registry.read(exec_format_error) == Registry(False)
     for name, text in (("status", "enabled\n"), ("qemu-aarch64", IMAGES), ("jar", "enabled\ninterpreter /j\n")):
         (tmp_path / name).write_text(text)
     (tmp_path / "register").mkdir()  # cannot be read, like the kernel's
-    found = Registry.read()
+    found = Registry.read(run)
     assert (found.mounted, found.enabled, list(found.handlers)) == (True, True, ["jar", "qemu-aarch64"])
-    assert found.serving("arm64") == [Handler.parse("qemu-aarch64", IMAGES)]
+    assert found.emulating("arm64") == [Handler.parse("qemu-aarch64", IMAGES)]
+
+
+def test_root_looks_where_nothing_is_mounted(tmp_path, monkeypatch):
+    monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+    said = f":jar\nenabled\ninterpreter /j\n:qemu-aarch64\n{IMAGES}:register\n:status\ndisabled\n"
+    found = Registry.read(lambda argv, **options: Result(tuple(argv), 0, said, "cat: register: Invalid argument"))
+    assert (found.mounted, found.enabled) == (False, False)
+    assert found.handlers["qemu-aarch64"] == Handler.parse("qemu-aarch64", IMAGES)
+    assert [one.name for one in found.handlers.values()] == ["jar", "qemu-aarch64"]
 
 
 def host(**handlers):
@@ -130,9 +157,13 @@ def host(**handlers):
     return Registry(True, True, parsed)
 
 
-OTHERS = {
-    name: Handler.parse(name, text) for name, text in (("a-aarch64", IMAGES.replace("F", "")), ("b-aarch64", IMAGES))
-}
+def named(**texts):
+    """A registry with handlers of these names; an underscore for a dash."""
+    return Registry(
+        True,
+        True,
+        {name.replace("_", "-"): Handler.parse(name.replace("_", "-"), text) for name, text in texts.items()},
+    )
 
 
 def programs(rc=42, version=""):
@@ -142,36 +173,72 @@ def programs(rc=42, version=""):
 QEMU_7 = programs(version="qemu-aarch64 version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright\n")
 
 
+ROSETTA = IMAGES.replace("/usr/bin/qemu-aarch64", "/mnt/rosetta")
+OF_IMAGE = {"name": "qemu-aarch64", "interpreter": "/usr/bin/qemu-aarch64"}
+
+
 @pytest.mark.parametrize(
-    ("registry", "runner", "options", "verdict"),
+    ("registry", "runner", "demand", "verdict"),
     [
-        (host(arm64=IMAGES), programs(), {}, WORKS),
-        (host(arm64=DEBIANS), programs(), {}, WORKS),
-        (host(arm64=IMAGES), exec_format_error, {"smoke_test": False}, REGISTERED),
+        (host(arm64=IMAGES), QEMU_7, {}, WORKS),
+        (host(arm64=DEBIANS), QEMU_7, {}, WORKS),
+        (host(arm64=IMAGES), QEMU_7, OF_IMAGE, WORKS),
+        (host(arm64=DEBIANS), QEMU_7, OF_IMAGE, "interpreter /usr/libexec/.*, wanted /usr/bin/qemu-aarch64"),
+        (host(arm64=IMAGES), exec_format_error, {"verify": False}, REGISTERED),
         (host(), exec_format_error, {}, MISSING),
         (Registry(False), exec_format_error, {}, MISSING),
-        # The processor runs it although its architecture has another name.
+        # The processor runs it although its architecture has another name, or another emulator does.
         (host(), programs(), {}, NATIVE),
-        (host(arm64=IMAGES.replace("enabled", "disabled")), programs(), {}, "disabled"),
-        (dataclasses.replace(host(arm64=IMAGES), enabled=False), programs(), {}, "disabled"),
-        (host(arm64=IMAGES.replace("POCF", "POC")), programs(), {}, "flags POC, wanted F"),
+        (named(rosetta=ROSETTA), programs(), OF_IMAGE, NATIVE),
+        (named(rosetta=ROSETTA), exec_format_error, OF_IMAGE, MISSING),
+        # A container on a host that has handlers.
+        (Registry(False), QEMU_7, {}, "run by a handler that cannot be seen, QEMU 7.2.22"),
+        (host(arm64=IMAGES.replace("enabled", "disabled")), QEMU_7, {}, "disabled"),
+        (dataclasses.replace(host(arm64=IMAGES), enabled=False), QEMU_7, {}, "disabled"),
+        (host(arm64=IMAGES.replace("POCF", "POC")), QEMU_7, {}, "not usable in containers: flags POC, wanted F"),
+        (host(arm64=IMAGES), QEMU_7, {"credentials": True, "preserve_argv0": True}, WORKS),
+        (host(arm64=IMAGES), QEMU_7, {"credentials": False}, "^flags POCF, wanted not C"),
+        (host(arm64=DEBIANS), QEMU_7, {"credentials": True}, "^flags PF, wanted C among them"),
+        (host(arm64=DEBIANS), QEMU_7, {"preserve_argv0": False}, "^flags PF, wanted not P"),
         (host(arm64=IMAGES.replace("b700", "1600")), exec_format_error, {}, MISSING),
-        # Under another name, beside one that containers cannot use.
-        (Registry(True, True, OTHERS), programs(), {}, WORKS),
-        (host(arm64=IMAGES), programs(rc=-11), {}, "registered, but does not work: .* signal 11"),
-        (host(arm64=IMAGES), QEMU_7, {"qemu_version": "7.2.22"}, WORKS),
-        (host(arm64=IMAGES), QEMU_7, {"qemu_version": "7.2"}, WORKS),
-        (host(arm64=IMAGES), QEMU_7, {"qemu_version": "7"}, WORKS),
-        (host(arm64=IMAGES), QEMU_7, {"qemu_version": "7.2.2"}, "QEMU 7.2.22, wanted 7.2.2"),
-        (host(arm64=IMAGES), programs(), {"qemu_version": "7"}, "QEMU of an unknown version, wanted 7"),
+        (host(arm64=IMAGES.replace("b700", "1600")), exec_format_error, OF_IMAGE, "registered for other programs"),
+        # Under another name, alone or besides.
+        (named(a_aarch64=IMAGES), QEMU_7, {}, WORKS),
+        (named(a_aarch64=IMAGES), QEMU_7, OF_IMAGE, "registered as a-aarch64, wanted qemu-aarch64"),
+        (named(a_aarch64=IMAGES, qemu_aarch64=IMAGES), QEMU_7, OF_IMAGE, "also registered as a-aarch64"),
+        (host(arm64=IMAGES), programs(rc=-11), {}, "does not work: .* signal 11 .*interpreter /usr/bin/qemu-aarch64"),
+        (host(arm64=IMAGES), QEMU_7, {"version": "7.2.22"}, WORKS),
+        (host(arm64=IMAGES), QEMU_7, {"version": "7.2"}, WORKS),
+        (host(arm64=IMAGES), QEMU_7, {"version": "7"}, WORKS),
+        (host(arm64=IMAGES), QEMU_7, {"version": "7.2.2"}, "QEMU 7.2.22, wanted 7.2.2"),
+        (host(arm64=IMAGES), programs(), {"version": "7"}, "QEMU of an unknown version, wanted 7"),
     ],
 )
-def test_verdicts(registry, runner, options, verdict):
-    found = judge(ARM64, registry, AMD64, runner, **{"smoke_test": True, **options})
+def test_verdicts(registry, runner, demand, verdict):
+    found = judge(ARM64, registry, AMD64, lambda arch: ask_here(arch, runner), Demand(**demand))
     if verdict in (WORKS, REGISTERED, MISSING, NATIVE):
-        assert found == verdict
+        assert found.text == verdict and found.good == (verdict != MISSING)
     else:
-        assert re.search(verdict, found)
+        assert re.search(verdict, found.text) and not found.good
+
+
+def test_the_version_that_answered_is_told():
+    assert judge(ARM64, host(arm64=IMAGES), AMD64, lambda arch: ask_here(arch, QEMU_7), Demand()).version == "7.2.22"
+
+
+def test_kin_of_the_processor_are_asked_even_without_verify():
+    arm, demand = Platform("linux", "arm", "v7"), Demand(verify=False)
+    assert judge(arm, host(), ARM64, lambda arch: ask_here(arch, programs()), demand).text == NATIVE
+    assert judge(arm, host(), ARM64, lambda arch: ask_here(arch, exec_format_error), demand).text == MISSING
+
+
+@pytest.mark.parametrize(("release", "good"), [("4.8.0-rc1", True), ("6.18.44-fc", True), ("4.7.10", False)])
+def test_kernels(release, good):
+    if good:
+        require_kernel("h", release)
+    else:
+        with pytest.raises(FarmError, match=f"h runs Linux {release}; .* since Linux 4.8"):
+            require_kernel("h", release)
 
 
 @pytest.mark.parametrize("arch", _binfmt.ENTRIES)
@@ -182,7 +249,7 @@ def test_a_handler_is_known_by_what_it_runs(arch):
 
 
 def test_the_own_architecture_needs_nothing():
-    assert judge(Platform("linux", "386"), host(), AMD64, exec_format_error, True) == NATIVE
+    assert judge(Platform("linux", "386"), host(), AMD64, pytest.fail, Demand()).text == NATIVE
 
 
 @pytest.mark.parametrize(
@@ -191,48 +258,62 @@ def test_the_own_architecture_needs_nothing():
         (["arm64", "linux/arm64/v8"], ["linux/arm64"]),
         (["arm", "linux/arm/v6"], ["linux/arm/v7", "linux/arm/v6"]),
         (["aarch64", "x86_64"], ["linux/arm64", "linux/amd64"]),
+        (["s390x", "all"], ["linux/s390x", "linux/arm64"]),
     ],
 )
 def test_platforms_as_users_write_them(texts, platforms):
-    assert [str(platform) for platform in read_platforms(texts)] == platforms
+    assert [str(platform) for platform in read_platforms(texts, ["arm64"])] == platforms
 
 
-@pytest.mark.parametrize("text", ["windows/amd64", "linux/mips", "all", "--install"])
+@pytest.mark.parametrize("text", ["windows/amd64", "linux/mips", "linux/all", "--install"])
 def test_platforms_without_a_handler(text):
     with pytest.raises(FarmError, match=r"no QEMU handler|unknown"):
-        read_platforms([text])
+        read_platforms([text], [])
 
 
-def declared(*platforms, **options):
-    params = {
-        "state": "present",
-        "platforms": list(platforms) or None,
-        "image": "example/binfmt:1",
-        "smoke_test": True,
-        "persistent": False,
-        "qemu_version": None,
-        **options,
-    }
-    return Declared.from_params(params)
+PARAMS = {
+    "state": "present",
+    "platforms": None,
+    "source": "image",
+    "image": "example/binfmt:1",
+    "endpoint": None,
+    "docker_config": None,
+    "qemu_version": None,
+    "credentials": None,
+    "preserve_argv0": None,
+    "verify": True,
+    "persistent": False,
+}
+
+
+def declared(*platforms, files=(), **options):
+    return Declared.from_params({**PARAMS, "platforms": list(platforms) or None, **options}, files)
 
 
 def found(want, registry, *verdicts, **fields):
-    return Found(registry, dict(zip(want.platforms, verdicts)), **fields)
+    texts = zip(want.platforms, verdicts)
+    return Found(registry, {platform: Verdict(text) for platform, text in texts}, **fields)
 
 
 RUN = ["docker", "run", "--rm", "--privileged", "--network", "none", "example/binfmt:1"]
+LEGACY = "mirror.example.com/docker/binfmt:a7996909642ee92942dcd6cff44b9b95f08dad64"
 ROOT = "/proc/sys/fs/binfmt_misc"
 UNIT = "buildfarm-binfmt.service"
 UNIT_STEPS = [["systemctl", "daemon-reload"], ["systemctl", "restart", UNIT], ["systemctl", "enable", UNIT]]
 WRITE_UNIT = ["write", f"/etc/systemd/system/{UNIT}"]
+HPPA = IMAGES.replace("b700", "000f").replace("aarch64", "hppa")
 
 
-def unit(*architectures, image="example/binfmt:1"):
-    return _binfmt_apply.unit_text(image, architectures)
+def unit(*architectures, image="example/binfmt:1", argv0=None):
+    return _binfmt_image.unit_text(EmulatorImage(image, argv0), architectures)
+
+
+def actions(want, have):
+    return [list(action) for action in plan(want, have).actions]
 
 
 @pytest.mark.parametrize(
-    ("want", "registry", "verdicts", "actions"),
+    ("want", "registry", "verdicts", "steps"),
     [
         (declared("arm64", "amd64"), host(), (MISSING, NATIVE), [[*RUN, "--install", "arm64"]]),
         (declared("arm64"), host(arm64=IMAGES), (WORKS,), []),
@@ -242,6 +323,18 @@ def unit(*architectures, image="example/binfmt:1"):
             host(arm64=IMAGES),
             ("registered, but does not work: …", MISSING),
             [[*RUN, "--uninstall", "qemu-aarch64", "--install", "arm64,s390x"]],
+        ),
+        (
+            declared("arm64"),
+            named(a_aarch64=IMAGES, qemu_aarch64=IMAGES),
+            ("also registered as a-aarch64",),
+            [[*RUN, "--uninstall", "a-aarch64,qemu-aarch64", "--install", "arm64"]],
+        ),
+        (
+            declared("arm64", preserve_argv0=False),
+            host(),
+            (MISSING,),
+            [[*RUN[:-1], "--env", "QEMU_PRESERVE_ARGV0=", RUN[-1], "--install", "arm64"]],
         ),
         (
             declared("arm64"),
@@ -256,64 +349,102 @@ def unit(*architectures, image="example/binfmt:1"):
             [["write", f"{ROOT}/status", "1"], [*RUN, "--install", "arm64"]],
         ),
         (
+            declared("arm64", image=LEGACY),
+            host(arm64=DEBIANS),
+            ("disabled",),
+            [["write", f"{ROOT}/qemu-aarch64", "-1"], [*RUN[:-1], LEGACY]],
+        ),
+        (
             declared("arm64", "s390x", state="absent"),
             host(arm64=IMAGES),
             (REGISTERED, MISSING),
             [["write", f"{ROOT}/qemu-aarch64", "-1"]],
         ),
         (declared(state="absent"), host(arm64=IMAGES), (), [["write", f"{ROOT}/qemu-aarch64", "-1"]]),
+        (declared(state="absent"), named(jar="enabled\ninterpreter /j\n", rosetta=ROSETTA), (), []),
         (declared(state="absent"), Registry(False), (), []),
+        (
+            declared("arm64", "amd64", state="exact"),
+            named(qemu_aarch64=IMAGES, jar="enabled\ninterpreter /j\n", qemu_hppa=HPPA),
+            (WORKS, NATIVE),
+            [["write", f"{ROOT}/qemu-hppa", "-1"]],
+        ),
+        (declared(state="exact"), host(arm64=IMAGES), (), [["write", f"{ROOT}/qemu-aarch64", "-1"]]),
+        # The host's own architecture is never registered.
+        (
+            declared("arm64", state="exact"),
+            host(arm64=IMAGES),
+            (NATIVE,),
+            [["write", f"{ROOT}/qemu-aarch64", "-1"]],
+        ),
     ],
 )
-def test_steps(want, registry, verdicts, actions):
-    assert [list(action) for action in plan(want, found(want, registry, *verdicts)).actions] == actions
+def test_steps(want, registry, verdicts, steps):
+    assert actions(want, found(want, registry, *verdicts)) == steps
 
 
 @pytest.mark.parametrize(
-    ("want", "text", "enabled", "actions", "kept"),
+    ("want", "text", "enabled", "steps", "kept"),
     [
-        (declared("arm64", persistent=True), None, False, [WRITE_UNIT, *UNIT_STEPS], ("arm64",)),
-        (declared("arm64", persistent=True), unit("arm64"), True, [], ("arm64",)),
-        (declared("arm64", persistent=True), unit("arm64"), False, UNIT_STEPS, ("arm64",)),
-        # Another task's platforms stay.
-        (declared("arm64", persistent=True), unit("s390x"), True, [WRITE_UNIT, *UNIT_STEPS], ("arm64", "s390x")),
-        (declared("arm64", persistent=True), unit("arm64", image="old:1"), True, [WRITE_UNIT, *UNIT_STEPS], ("arm64",)),
-        (declared("arm64"), unit("arm64", "s390x"), True, [WRITE_UNIT, *UNIT_STEPS], ("s390x",)),
+        (declared("arm64", persistent=True), None, False, [WRITE_UNIT, *UNIT_STEPS], ["linux/arm64"]),
+        (declared("arm64", persistent=None), None, False, [WRITE_UNIT, *UNIT_STEPS], ["linux/arm64"]),
+        (declared("arm64", persistent=True), unit("arm64"), True, [], ["linux/arm64"]),
+        (declared("arm64", persistent=True), unit("arm64"), False, UNIT_STEPS, ["linux/arm64"]),
+        # Another task's platforms stay, but not where these are all that there are to be.
+        (
+            declared("arm64", persistent=True),
+            unit("s390x"),
+            True,
+            [WRITE_UNIT, *UNIT_STEPS],
+            ["linux/arm64", "linux/s390x"],
+        ),
+        (
+            declared("arm64", persistent=True, state="exact"),
+            unit("arm64", "s390x"),
+            True,
+            [WRITE_UNIT, *UNIT_STEPS],
+            ["linux/arm64"],
+        ),
+        (
+            declared("arm64", persistent=True),
+            unit("arm64", image="old:1"),
+            True,
+            [WRITE_UNIT, *UNIT_STEPS],
+            ["linux/arm64"],
+        ),
+        (
+            declared("arm64", persistent=True, preserve_argv0=True),
+            unit("arm64"),
+            True,
+            [WRITE_UNIT, *UNIT_STEPS],
+            ["linux/arm64"],
+        ),
+        (declared("arm64"), unit("arm64", "s390x"), True, [WRITE_UNIT, *UNIT_STEPS], ["linux/s390x"]),
         (
             declared("arm64"),
             unit("arm64"),
             True,
             [["systemctl", "disable", "--now", UNIT], ["remove", WRITE_UNIT[1]], UNIT_STEPS[0]],
-            (),
+            [],
         ),
     ],
 )
-def test_what_is_registered_at_boot(want, text, enabled, actions, kept):
-    steps = plan(want, found(want, host(arm64=IMAGES), WORKS, unit=text, enabled=enabled))
-    assert [list(action) for action in steps.actions] == actions
-    assert steps.kept == kept
-
-
-def test_handlers_of_the_hosts_packages_are_left_to_them():
-    want = declared("arm64", "amd64", persistent=True)
-    at_boot = {"qemu-aarch64": "/usr/lib/binfmt.d/qemu-aarch64.conf"}
-    good = plan(want, found(want, host(arm64=DEBIANS), WORKS, NATIVE, at_boot=at_boot))
-    assert (good.actions, good.warnings) == ((), ())
-    broken = plan(want, found(want, host(arm64=DEBIANS), "disabled", NATIVE, at_boot=at_boot))
-    assert "at each boot; remove the package" in broken.warnings[0]
-
-
-def test_what_the_host_registers_by_itself(tmp_path):
-    (tmp_path / "qemu.conf").write_text("# comment\n:qemu-aarch64:M::magic:mask:/usr/bin/q:PF\n:jar:E::jar::/j:\n")
-    (tmp_path / "binfmts").mkdir()
-    (tmp_path / "binfmts/qemu-arm").write_text("package qemu-user-static\n")
-    patterns = [f"{tmp_path}/*.conf", f"{tmp_path}/binfmts/*"]
-    assert sorted(_binfmt_apply.registered_by_host(patterns)) == ["jar", "qemu-aarch64", "qemu-arm"]
+def test_what_is_registered_at_boot(want, text, enabled, steps, kept):
+    have = found(want, host(arm64=IMAGES), WORKS, unit=text, enabled=enabled)
+    assert actions(want, have) == steps
+    assert plan(want, have).after["registered_at_boot"] == kept
 
 
 def test_the_boot_unit_is_read_back():
-    assert _binfmt_apply.unit_settings(unit("arm64", "s390x")) == ("example/binfmt:1", ("arm64", "s390x"))
-    assert _binfmt_apply.unit_settings(None) == ("", ())
+    for argv0 in (None, True, False):
+        text = unit("arm64", "s390x", argv0=argv0)
+        assert _binfmt_image.unit_settings(text) == (EmulatorImage("example/binfmt:1", argv0), ("arm64", "s390x"))
+    assert _binfmt_image.unit_settings(unit("arm64", image=LEGACY)) == (EmulatorImage(LEGACY), ("arm64",))
+    assert _binfmt_image.unit_settings(None) == (None, ())
+
+
+def test_the_boot_unit_replaces_what_packages_have_registered():
+    assert "--uninstall qemu-aarch64 --install arm64\n" in unit("arm64")
 
 
 @pytest.mark.parametrize("image", ["--privileged", "a b", ""])
@@ -322,34 +453,179 @@ def test_image_names_that_would_be_options(image):
         declared("arm64", image=image)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"credentials": False}, "flag C always; use source: packages"),
+        ({"endpoint": "amd1", "source": "packages"}, "run the task on that host"),
+        ({"endpoint": "amd1", "persistent": True}, "nothing can be registered at boot through endpoint"),
+        ({"image": LEGACY, "state": "exact"}, "is docker/binfmt"),
+        ({"image": "docker/binfmt", "preserve_argv0": True}, "is docker/binfmt"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message):
+    with pytest.raises(FarmError, match=message):
+        declared("arm64", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({}, 10),
+        ({"image": "docker/binfmt:1"}, 5),
+        ({"image": "other-docker/binfmt:1"}, 10),
+        ({"source": "packages"}, 1),
+        ({"source": "packages", "state": "absent"}, 10),
+    ],
+)
+def test_all_platforms(options, count):
+    assert len(declared("all", files=[FILE], **options).platforms) == count
+
+
+# As Debian 13 has it; the kernel's syntax is that of the line.
+LINE = (
+    r":qemu-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+    r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
+    ":/usr/libexec/qemu-binfmt/aarch64-binfmt-P:OPF"
+)
+WITH_C = LINE.replace(":OPF", ":POCF")
+JAR = ":jar:E::jar::/usr/bin/jexec:"
+NAME, PATH, OVERRIDE = "qemu-aarch64.conf", "/usr/lib/binfmt.d/qemu-aarch64.conf", "/etc/binfmt.d/qemu-aarch64.conf"
+FILE = RuleFile(NAME, PATH, f"# comment\n{LINE}\n{JAR}\n")
+MASK = f"{_binfmt_rules.MARK}# comment\n{JAR}\n"
+
+
+def packages(*platforms, **options):
+    return declared(*platforms or ["arm64"], **{"source": "packages", "files": [FILE], **options})
+
+
+def test_rules_of_packages(tmp_path):
+    (rule,) = FILE.rules()
+    assert rule.handler == dataclasses.replace(
+        Handler.parse("qemu-aarch64", DEBIANS), flags="OPF", magic=MAGIC[0], mask=rule.handler.mask
+    )
+    assert rule.handler.runs("arm64") and rule.handler.is_qemu
+    assert rule.with_flags(Demand()) is rule
+    assert rule.with_flags(Demand(credentials=True)).line == WITH_C
+    with pytest.raises(FarmError, match="works with flag P only"):
+        rule.with_flags(Demand(preserve_argv0=False))
+    (other,) = RuleFile(NAME, PATH, LINE.replace("-binfmt-P", "")).rules()
+    assert other.with_flags(Demand(preserve_argv0=False)).line == other.line.replace(":OPF", ":OF")
+    for directory, name, text in (
+        ("etc", "b.conf", MASK),
+        ("etc", "left.conf", _binfmt_rules.MARK),
+        ("lib", "a.conf", "own"),
+        ("lib", "b.conf", LINE),
+        ("old", "b.conf", "hidden"),
+    ):
+        (tmp_path / directory).mkdir(exist_ok=True)
+        (tmp_path / directory / name).write_text(text)
+    files = _binfmt_rules.read_rule_files([str(tmp_path / name) for name in ("etc", "lib", "old")])
+    assert files == [
+        RuleFile("a.conf", f"{tmp_path}/lib/a.conf", "own"),
+        RuleFile("b.conf", f"{tmp_path}/lib/b.conf", LINE, MASK),
+        RuleFile("left.conf", "", "", _binfmt_rules.MARK),
+    ]
+    (tmp_path / "etc/qemu-arm").write_text("package qemu-user-static\n")
+    assert list(_binfmt_rules.of_update_binfmts(f"{tmp_path}/etc/qemu*")) == ["qemu-arm"]
+
+
+REGISTER, REMOVE = ["write", f"{ROOT}/register", LINE], ["write", f"{ROOT}/qemu-aarch64", "-1"]
+C_OVERRIDE = MASK.replace(JAR, f"{WITH_C}\n{JAR}")
+
+
+@pytest.mark.parametrize(
+    ("want", "registry", "verdict", "override", "steps", "text"),
+    [
+        (packages(), host(arm64=DEBIANS), WORKS, None, [], None),
+        (packages(), host(), MISSING, None, [REGISTER], None),
+        (packages(), host(arm64=IMAGES), "interpreter …", None, [REMOVE, REGISTER], None),
+        # Other flags than the packages' are registered at boot only by an override.
+        (
+            packages(credentials=True, persistent=True),
+            host(),
+            MISSING,
+            None,
+            [[*REGISTER[:2], WITH_C], ["write", OVERRIDE]],
+            C_OVERRIDE,
+        ),
+        (packages(credentials=True, persistent=True), host(), WORKS, C_OVERRIDE, [], None),
+        (packages(credentials=True), host(), MISSING, None, [[*REGISTER[:2], WITH_C]], None),
+        (packages(persistent=True), host(), WORKS, C_OVERRIDE, [["remove", OVERRIDE]], None),
+        # What is to be absent is not registered at boot either.
+        (
+            packages(state="absent", persistent=True),
+            host(arm64=DEBIANS),
+            REGISTERED,
+            None,
+            [REMOVE, ["write", OVERRIDE]],
+            MASK,
+        ),
+        (packages(state="absent", persistent=True), host(), MISSING, MASK, [], None),
+        (packages("s390x", state="absent", persistent=True), host(), MISSING, MASK, [], None),
+        (
+            declared("s390x", state="exact", persistent=True, source="packages", files=[FILE]),
+            host(arm64=DEBIANS),
+            NATIVE,
+            None,
+            [REMOVE, ["write", OVERRIDE]],
+            MASK,
+        ),
+        (packages(persistent=True), host(), MISSING, MASK, [REGISTER, ["remove", OVERRIDE]], None),
+    ],
+)
+def test_handlers_of_packages(want, registry, verdict, override, steps, text):
+    have = found(want, registry, verdict, files=[dataclasses.replace(FILE, override=override)])
+    assert actions(want, have) == steps
+    assert plan(want, have).files == ({OVERRIDE: text} if any(step[1] == OVERRIDE for step in steps) else {})
+
+
+def test_an_override_of_a_package_that_is_gone():
+    want = packages(state="absent", persistent=True)
+    have = found(want, host(), MISSING, files=[RuleFile(NAME, "", "", MASK)])
+    assert actions(want, have) == [["remove", OVERRIDE]]
+
+
+def test_what_comes_back_at_each_boot():
+    remove = packages(state="absent")
+    for fields in ({"files": [FILE]}, {"updated": {"qemu-aarch64": "/var/lib/binfmts/qemu-aarch64"}}):
+        (warning,) = plan(remove, found(remove, host(arm64=DEBIANS), REGISTERED, **fields)).warnings
+        assert "registers handler qemu-aarch64 at each boot; remove it" in warning
+    masked = packages(state="absent", persistent=True)
+    assert not plan(masked, found(masked, host(arm64=DEBIANS), REGISTERED, files=[FILE])).warnings
+    # The boot unit comes after the packages.
+    for persistent in (True, False):
+        want = declared("arm64", persistent=persistent)
+        have = found(want, host(arm64=DEBIANS), "interpreter …", files=[FILE])
+        assert bool(plan(want, have).warnings) != persistent
+
+
 class TestApplying:
     """The image's exit status says nothing; the kernel's files do."""
 
-    @pytest.fixture
+    @pytest.fixture(autouse=True)
     def kernel(self, tmp_path, monkeypatch):
         """A binfmt_misc of the test's own."""
         (tmp_path / "status").write_text("enabled\n")
-        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        for module in (_binfmt, _binfmt_apply, _binfmt_plan):
+            monkeypatch.setattr(module, "ROOT", str(tmp_path))
         monkeypatch.setattr(_binfmt_apply, "native_platform", lambda machine: AMD64)
         monkeypatch.setattr(_binfmt_apply, "UNIT_PATH", str(tmp_path / "none.service"))
-        monkeypatch.setattr(_binfmt_apply, "registered_by_host", dict)
+        monkeypatch.setattr(_binfmt_apply, "read_rule_files", list)
+        monkeypatch.setattr(_binfmt_apply, "of_update_binfmts", dict)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
         return tmp_path
 
     def params(self, **options):
-        return {
-            "state": "present",
-            "platforms": ["arm64"],
-            "image": "example/binfmt:1",
-            "smoke_test": True,
-            "persistent": False,
-            "qemu_version": None,
-            **options,
-        }
+        return {**PARAMS, "platforms": ["arm64"], **options}
 
-    def runner(self, kernel, registers, rc=0):
-        def run_it(argv, **options):
+    def runner(self, kernel, registers=True, rc=0, info='{"ServerVersion":"26.1.5"}'):
+        def run_it(argv, env=None, **options):
+            if argv[:2] == ("docker", "info"):
+                return Result(tuple(argv), rc, info, "Cannot connect\n" if rc else "")
             if argv[0] != "docker":
-                return Result(tuple(argv), 42 if (kernel / "qemu-aarch64").exists() else 1, "", "")
+                works = (kernel / "qemu-aarch64").exists()
+                return Result(tuple(argv), 42 if works else 1, "version 10.0.4\n" if env else "", "")
             if registers:
                 (kernel / "qemu-aarch64").write_text(IMAGES)
             return Result(tuple(argv), rc, '{"supported":["linux/amd64"]}', "installing: arm64 no such file\n")
@@ -357,21 +633,164 @@ class TestApplying:
         return run_it
 
     def test_an_image_that_registers_it(self, kernel):
-        outcome = _binfmt_apply.logic(self.params(), False, self.runner(kernel, True))
+        outcome = _binfmt_apply.logic(self.params(), False, self.runner(kernel))
         assert outcome.changed
         assert (outcome.before["linux/arm64"], outcome.after["linux/arm64"]) == (MISSING, WORKS)
-        assert outcome.values == {"native": [], "emulated": ["linux/arm64"]}
-        assert not _binfmt_apply.logic(self.params(), False, self.runner(kernel, True)).changed
+        assert outcome.values == {
+            "native": [],
+            "emulated": ["linux/arm64"],
+            "qemu_versions": {"linux/arm64": "10.0.4"},
+            "not_compared": [],
+        }
+        assert not _binfmt_apply.logic(self.params(), False, self.runner(kernel)).changed
 
     def test_check_mode_says_the_same_and_runs_nothing(self, kernel):
-        predicted = _binfmt_apply.logic(self.params(), True, self.runner(kernel, True))
+        predicted = _binfmt_apply.logic(self.params(), True, self.runner(kernel))
         assert not (kernel / "qemu-aarch64").exists()
-        assert predicted == _binfmt_apply.logic(self.params(), False, self.runner(kernel, True))
+        assert predicted.values["qemu_versions"] == {"linux/arm64": None}
+        real = _binfmt_apply.logic(self.params(), False, self.runner(kernel))
+        assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
 
     def test_an_image_that_exits_with_0_and_did_nothing(self, kernel):
         with pytest.raises(FarmError, match=r"linux/arm64 is missing; .* said: installing: arm64 no such file"):
             _binfmt_apply.logic(self.params(), False, self.runner(kernel, False))
 
     def test_an_engine_that_does_not_run(self, kernel):
+        stopped = self.runner(kernel, False, 1, "")
         with pytest.raises(FarmError, match=r"the engine on .* has to run"):
-            _binfmt_apply.logic(self.params(), False, self.runner(kernel, False, rc=125))
+            _binfmt_apply.logic(self.params(), False, stopped)
+        assert _binfmt_apply.logic(self.params(), True, stopped).changed
+
+    @pytest.mark.parametrize("check_mode", [True, False])
+    def test_a_rootless_engine(self, kernel, check_mode):
+        rootless = self.runner(kernel, info='{"ServerVersion":"26.1.5","SecurityOptions":["name=rootless"]}')
+        with pytest.raises(FarmError, match=r"the engine is a rootless one"):
+            _binfmt_apply.logic(self.params(), check_mode, rootless)
+        assert not (kernel / "qemu-aarch64").exists()
+
+    @pytest.mark.parametrize("check_mode", [True, False])
+    def test_without_root(self, kernel, monkeypatch, check_mode):
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        with pytest.raises(FarmError, match=r"only root may change handlers, .* use become"):
+            _binfmt_apply.logic(self.params(), check_mode, self.runner(kernel))
+
+    def test_a_kernel_without_binfmt_misc(self, kernel, monkeypatch):
+        monkeypatch.setattr(_binfmt_apply, "ROOT", str(kernel / "none"))
+        with pytest.raises(FarmError, match="has no binfmt_misc at the moment; load the module"):
+            _binfmt_apply.logic(self.params(), True, self.runner(kernel))
+
+    def test_packages_that_are_not_installed(self, kernel):
+        options = self.params(source="packages")
+        with pytest.raises(FarmError, match=r"no package registers linux/arm64 .*qemu-user-binfmt on Debian 13"):
+            _binfmt_apply.logic(options, False, self.runner(kernel))
+        predicted = _binfmt_apply.logic(options, True, self.runner(kernel))
+        assert (predicted.changed, predicted.values["emulated"]) == (False, ["linux/arm64"])
+        assert "Taken to be installed by then" in predicted.warnings[0]
+        with pytest.raises(FarmError, match="no package registers any of these"):
+            _binfmt_apply.logic({**options, "platforms": ["all"]}, False, self.runner(kernel))
+
+    def test_a_rule_whose_interpreter_is_gone(self, kernel, monkeypatch):
+        monkeypatch.setattr(_binfmt_apply, "read_rule_files", lambda: [FILE])
+        (kernel / "register").mkdir()
+        with pytest.raises(FarmError, match=r"register could not be changed: .* is its interpreter installed\?"):
+            _binfmt_apply.logic(self.params(source="packages"), False, self.runner(kernel))
+
+
+class TestThroughAnEngine:
+    """What can be known without a view of the host."""
+
+    class Docker:
+        """A docker CLI whose engine's host has these emulators, and others that are broken."""
+
+        def __init__(self, emulators=(), broken=(), **info):
+            self.emulators, self.broken, self.calls = set(emulators), set(broken), []
+            self.info = {"ServerVersion": "26", "Architecture": "x86_64", "KernelVersion": "6.1.0", **info}
+
+        def __call__(self, argv, env=None, **options):
+            assert argv[:3] == ("docker", "--context", "amd1")
+            assert env["DOCKER_CONFIG"] == "/c"
+            self.calls.append(argv[3:])
+            return Result(tuple(argv), *getattr(self, f"{argv[3]}_")(*argv[4:]))
+
+        def info_(self, *args):
+            return 0, json.dumps(self.info), ""
+
+        def import_(self, path, image):
+            with tarfile.open(path) as archive:
+                assert "exit-s390x" in archive.getnames()
+            return 0, "sha256:…\n", ""
+
+        def rmi_(self, image):
+            return 0, "", ""
+
+        def run_(self, *args):
+            if "--privileged" not in args:
+                name = _binfmt.ENTRIES[args[-1].replace("/exit-", "")]
+                if name not in self.emulators - self.broken:
+                    return 255, "", "exec /exit: exec format error"
+                return (0, "qemu version 10.0.4\n", "") if "--env" in args else (42, "", "")
+            options = dict(zip(args[5::2], args[6::2]))
+            removed = set(filter(None, options.get("--uninstall", "").split(",")))
+            self.emulators -= removed
+            self.broken -= removed
+            installed = filter(None, options.get("--install", "").split(","))
+            self.emulators |= {_binfmt.ENTRIES[arch] for arch in installed}
+            return 0, json.dumps({"supported": [], "emulators": [*self.emulators, "jar"]}), ""
+
+    def logic(self, docker, check_mode=False, **options):
+        params = {**PARAMS, "endpoint": "amd1", "docker_config": "/c", "persistent": None, **options}
+        return _binfmt_apply.logic(params, check_mode, docker)
+
+    def privileged(self, docker):
+        return [call for call in docker.calls if "--privileged" in call]
+
+    def test_present(self):
+        docker = self.Docker(["qemu-aarch64", "qemu-arm"], ["qemu-arm"])
+        want = {"platforms": ["arm64", "arm", "s390x", "amd64"]}
+        predicted = self.logic(docker, True, **want)
+        assert self.privileged(docker) == []
+        assert [list(action) for action in predicted.actions] == [
+            ["docker", "--context", "amd1", *RUN[1:], "--uninstall", "qemu-arm,qemu-s390x", "--install", "arm,s390x"]
+        ]
+        real = self.logic(docker, **want)
+        assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
+        assert real.values["qemu_versions"] == dict.fromkeys(["linux/arm64", "linux/arm/v7", "linux/s390x"], "10.0.4")
+        assert (real.values["native"], real.values["not_compared"]) == (["linux/amd64"], ["interpreter", "flags"])
+        assert len([call for call in docker.calls if call[0] == "import"]) == 3
+        images = [{call[-1] for call in docker.calls if call[0] == command} for command in ("import", "rmi")]
+        assert images[0] == images[1]
+        assert not self.logic(docker, **want).changed
+
+    def test_exact_and_absent(self):
+        docker = self.Docker(["qemu-aarch64", "qemu-hppa"])
+        want = {"state": "exact", "platforms": ["arm64"]}
+        assert self.logic(docker, **want).actions[0][-2:] == ("--uninstall", "qemu-hppa")
+        assert docker.emulators == {"qemu-aarch64"}
+        assert not self.logic(docker, **want).changed
+        assert self.logic(docker, state="absent").actions[0][-2:] == ("--uninstall", "qemu-aarch64")
+        assert not docker.emulators
+        assert not self.logic(docker, state="absent").changed
+
+    def test_without_verify_the_report_counts(self):
+        docker = self.Docker(["qemu-aarch64"], ["qemu-aarch64"])
+        assert not self.logic(docker, platforms=["arm64"], verify=False).changed
+        assert not any(call[0] == "import" for call in docker.calls)
+
+    @pytest.mark.parametrize(
+        ("info", "options", "message"),
+        [
+            ({"KernelVersion": "4.4.0"}, {}, "amd1 runs Linux 4.4.0"),
+            ({"SecurityOptions": ["name=seccomp", "name=rootless"]}, {}, "amd1: the engine is a rootless one"),
+            ({"ServerVersion": "", "ServerErrors": ["refused"]}, {}, "has to run: refused"),
+            ({}, {"image": LEGACY, "state": "absent"}, "reports nothing"),
+        ],
+    )
+    def test_what_cannot_be(self, info, options, message):
+        with pytest.raises(FarmError, match=message):
+            self.logic(self.Docker(**info), **{"platforms": ["arm64"], **options})
+
+    def test_an_image_that_does_nothing(self):
+        docker = self.Docker()
+        docker.run_ = lambda *args: (0, "", "no")
+        with pytest.raises(FarmError, match=r"amd1: after the task linux/arm64 is not run there: .*said: no;"):
+            self.logic(docker, platforms=["arm64"])

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _download
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._download import describe, download, shown
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._smoke_test import program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import program
 
 CONTENT = bytes(range(256)) * 4096
 

@@ -13,8 +13,8 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _plugin, _plugin_source
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import parse_version, run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result, run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._smoke_test import program
 
 DEFAULTS = dict.fromkeys(["release", "url", "src", "build", "checksum", "path", "minimum_version"], None)
 MIRROR = "http://mirror"

@@ -14,10 +14,10 @@ import re
 import struct
 import tempfile
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Callable, Dict, Mapping, Optional
 
 from ._errors import FarmError
-from ._runner import CommandError, Runner
+from ._runner import CommandError, Result, Runner
 
 _EXIT_STATUS = 42
 _ADDRESS = 0x400000
@@ -101,6 +101,60 @@ def arch_of(head: bytes) -> Optional[str]:
     return next(known, f"an unknown architecture ({number})")
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What became of an architecture's program.
+
+    :ivar problem: why it did not run, None where it did.
+    :ivar version: of the QEMU that ran it, None where that is not QEMU.
+    """
+
+    problem: Optional[str] = None
+    version: Optional[str] = None
+
+
+#: Runs an architecture's program with these variables and returns how it ended.
+#: Raises CommandError where it cannot be started.
+Start = Callable[[str, Mapping[str, str]], Result]
+
+
+def ask(arch: str, start: Start) -> Answer:
+    """Run an architecture's program, and have its QEMU say its version.
+
+    With QEMU_VERSION in the environment, QEMU prints it instead of running the program (linux-user/main.c).
+
+    :raises FarmError: there is no place to run programs from.
+    """
+    try:
+        problem = _problem(arch, start(arch, {}))
+        # The program prints nothing.
+        said = "" if problem else start(arch, {"QEMU_VERSION": "1"}).stdout
+    except CommandError as exc:
+        return Answer(exc.result.stderr.strip() or exc.message)
+    found = re.search(r"version (\d[^\s(]*)", said)
+    return Answer(problem, found.group(1) if found else None)
+
+
+def _problem(arch: str, result: Result) -> Optional[str]:
+    if result.rc == _EXIT_STATUS:
+        return None
+    ended = f"was ended by signal {-result.rc}" if result.rc < 0 else f"exited with {result.rc} instead of 42"
+    return f"a {arch} program {ended}" + (f": {result.stderr.strip()}" if result.stderr.strip() else "")
+
+
+def ask_here(arch: str, runner: Runner) -> Answer:
+    """Run an architecture's program on this host.
+
+    :raises FarmError: this host has no place to run programs from.
+    """
+    with tempfile.TemporaryDirectory(prefix="buildfarm-", dir=_directory()) as directory:
+        path = os.path.join(directory, f"exit-{arch}")
+        with open(path, "wb") as stream:
+            stream.write(program(arch))
+        os.chmod(path, 0o700)
+        return ask(arch, lambda _arch, env: runner([path], env=env, timeout=_TIMEOUT))
+
+
 def _directory() -> str:
     """Return a directory from which programs may be run.
 
@@ -111,43 +165,5 @@ def _directory() -> str:
         if os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_NOEXEC:
             return path
     raise FarmError(
-        f"no program can be run from {', '.join(candidates)}: all are mounted noexec; set smoke_test: false or TMPDIR"
+        f"no program can be run from {', '.join(candidates)}: all are mounted noexec; set verify: false or TMPDIR"
     )
-
-
-def problem(arch: str, runner: Runner) -> Optional[str]:
-    """Run the architecture's program; say what went wrong, None where this host can run it.
-
-    :raises FarmError: this host has no place to run programs from.
-    """
-    with tempfile.TemporaryDirectory(prefix="buildfarm-", dir=_directory()) as directory:
-        try:
-            result = runner([_written(directory, arch)], timeout=_TIMEOUT)
-        except CommandError as exc:
-            return exc.result.stderr.strip() or exc.message
-    if result.rc == _EXIT_STATUS:
-        return None
-    ended = f"was ended by signal {-result.rc}" if result.rc < 0 else f"exited with {result.rc} instead of 42"
-    return f"a {arch} program {ended}" + (f": {result.stderr.strip()}" if result.stderr.strip() else "")
-
-
-def qemu_version(arch: str, runner: Runner) -> Optional[str]:
-    """Return the version of the QEMU that runs an architecture's programs, None where that is not QEMU.
-
-    With QEMU_VERSION in the environment, QEMU prints it instead of running the program (linux-user/main.c).
-    """
-    with tempfile.TemporaryDirectory(prefix="buildfarm-", dir=_directory()) as directory:
-        try:
-            result = runner([_written(directory, arch)], env={"QEMU_VERSION": "1"}, timeout=_TIMEOUT)
-        except CommandError:
-            return None
-    found = re.search(r"version (\d\S*)", result.stdout)
-    return found.group(1) if found else None
-
-
-def _written(directory: str, arch: str) -> str:
-    path = os.path.join(directory, f"exit-{arch}")
-    with open(path, "wb") as stream:
-        stream.write(program(arch))
-    os.chmod(path, 0o700)
-    return path
