@@ -50,7 +50,7 @@ def reconcile(declared: Declaration, site: Site, check_mode: bool, probe: bool =
     """
     observed = observe(declared, site, probe, ask=False)
     planned = plan(declared, observed)
-    if is_open(declared, planned, observed) or (check_mode and planned.steps):
+    if is_open(declared, planned) or (check_mode and planned.steps):
         observed = observe(declared, site, probe)
         planned = plan(declared, observed)
     if not planned.steps or check_mode:

@@ -78,11 +78,13 @@ def plan(declared: Declaration, observed: Observation) -> Plan:
     )
 
 
-def is_open(declared: Declaration, planned: Plan, observed: Observation) -> bool:
-    """Say whether a requested platform has no pin, so that only BuildKit can tell who serves it."""
-    return planned.target is not None and bool(
-        routes(declared.platforms, workers_of(planned.target, observed.places))[1]
-    )
+def is_open(declared: Declaration, planned: Plan) -> bool:
+    """Say whether a requested platform has no pin of its own, so that only BuildKit can tell who serves them all.
+
+    A pin that runs it too, amd64 for 386, is not enough: buildx then counts what is detected as well.
+    """
+    pins = {pin for node in (planned.target.nodes if planned.target else ()) for pin in node.platforms or ()}
+    return planned.target is not None and not pins.issuperset(declared.platforms)
 
 
 def check_platforms(declared: Declaration, target: Instance, places: Mapping[Place, Found], final: bool = True) -> None:

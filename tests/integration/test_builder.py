@@ -310,9 +310,9 @@ def test_a_long_start_is_told_as_it_goes(builders: Builders) -> None:
     with ThreadPoolExecutor() as pool:
         try:
             nodes = [builders.node("mid1", env={"TOKEN": "not for logs"}), builders.node("mid2")]
-            running = pool.submit(farm.module, "ctl", "buildx_builder", name="farm", nodes=nodes)
+            running = pool.submit(farm.module, "ctl", "buildx_builder", name="long", nodes=nodes)
             journal = f"journalctl -o cat -t ansible-buildfarm.multiarch.buildx_builder --since '{since}'"
-            wanted = f"builder 'farm', node 'mid1': pulling image {builders.image}"
+            wanted = f"builder 'long', node 'mid1': pulling image {builders.image}"
             deadline = time.monotonic() + 90
             while wanted not in farm.ssh("ctl", journal).splitlines():
                 assert time.monotonic() < deadline and not running.done(), farm.ssh("ctl", journal)
@@ -320,9 +320,9 @@ def test_a_long_start_is_told_as_it_goes(builders: Builders) -> None:
         finally:
             farm.ssh("mid1", unreachable.format("D"))
         assert running.result()["changed"]
-    told = [line for line in farm.ssh("ctl", journal).splitlines() if line.startswith("builder ")]
-    assert "builder 'farm', node 'mid2': creating container buildx_buildkit_mid2" in told
-    assert "builder 'farm', node 'mid1': creating container buildx_buildkit_mid1" in told
+    told = [line for line in farm.ssh("ctl", journal).splitlines() if line.startswith("builder 'long'")]
+    assert "builder 'long', node 'mid2': creating container buildx_buildkit_mid2" in told
+    assert "builder 'long', node 'mid1': creating container buildx_buildkit_mid1" in told
     assert len(told) == len(set(told)) and "not for logs" not in "".join(told)
 
 

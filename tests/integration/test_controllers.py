@@ -76,5 +76,6 @@ def test_both_take_the_builder_apart(farm: LiveFarm, variables: dict[str, Any]) 
     done = farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success()
     removed = [change.partition(":")[0] for change in done.changed if "Remove the builder" in change]
     assert removed == [FIRST, SECOND]
-    assert farm.ssh(NODE, "docker ps --all --quiet; docker volume ls --quiet") == ""
+    own = f"--quiet --filter name=farm-{NODE}"
+    assert farm.ssh(NODE, f"docker ps --all {own}; docker volume ls {own}") == ""
     assert farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success().changed == []

@@ -158,7 +158,13 @@ def test_create_change_stop_and_remove(world):
 
 
 @pytest.mark.parametrize(
-    "pins, platforms, ran", [([], None, []), (["linux/arm64"], ["linux/arm64"], []), ([], ["linux/386"], ["inspect"])]
+    "pins, platforms, ran",
+    [
+        ([], None, []),
+        (["linux/arm64"], ["linux/arm64"], []),
+        ([], ["linux/386"], ["inspect"]),
+        (["linux/amd64"], ["linux/386"], ["inspect"]),
+    ],
 )
 def test_a_run_that_changes_nothing_asks_buildkit_where_no_pin_tells_and_takes_no_lock(world, pins, platforms, ran):
     nodes = [{"platforms": pins}, B]
