@@ -268,7 +268,7 @@ class Walk:
         after = self.kernel.handlers()
         names = {platform: f"qemu-{QEMU[platform]}" for platform in options["platforms"]}
         for platform, name in names.items():
-            doubles = {one for one in after if one.startswith(name) and one != name}
+            doubles = {one for one in after if one.startswith(f"{name}-")}
             if options["state"] == "absent":
                 assert name not in after and not doubles
                 continue
@@ -280,7 +280,8 @@ class Walk:
         if booted:
             return
         for name, handler in before.items():
-            concerned = name.startswith(tuple(names.values())) or (options["state"] == "exact" and "qemu" in name)
+            declared = name in names.values() or name[: -len("-2")] in names.values()
+            concerned = declared or (options["state"] == "exact" and "qemu" in name)
             assert concerned or after[name] == handler, name
         if options["state"] == "exact":
             assert {name for name in after if "qemu" in name} == set(names.values())
