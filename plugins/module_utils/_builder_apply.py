@@ -63,13 +63,14 @@ def reconcile(declared: Declaration, site: Site, check_mode: bool, probe: bool =
             # Another run may have worked on the builder while this one waited for the lock.
             observed = observe(declared, site)
             planned = plan(declared, observed)
+            application = _Application(declared, site, observed, planned)
             try:
-                _Application(declared, site, observed, planned).run()
+                application.run()
                 break
             except StoreConflict:
                 if attempt == _ATTEMPTS - 1:
                     raise
-    after = observe(declared, site)
+    after = application.with_answers(observe(declared, site, ask=False))
     left = plan(declared, after).steps
     if left:
         raise FarmError(
@@ -88,6 +89,16 @@ class _Application:
         self._touched: List[Node] = []
         self._fresh_volumes: Set[str] = set()
         self._content = observed.content
+        self._answers: Dict[Place, Found] = dict(observed.places)
+
+    def with_answers(self, observed: Observation) -> Observation:
+        """Return what was found with what BuildKits have said in this run: they need not be asked again."""
+        places = dict(observed.places)
+        for place, told in self._answers.items():
+            found = places.get(place, Found())
+            if runs(found):
+                places[place] = replace(found, detected=told.detected, version=told.version, trouble=told.trouble)
+        return replace(observed, places=places)
 
     def run(self) -> None:
         """Do all steps.
@@ -144,11 +155,10 @@ class _Application:
             self._fresh_volumes.update(name for name in fresh if name)
         self._touched += nodes
         inspection = self._start(target, nodes)
-        places = dict(self._observed.places)
         for node in nodes:
             place = (node.name, node.endpoint)
-            places[place] = with_status(places.get(place, Found()), node, target.driver, inspection)
-        check_platforms(self._declared, target, places)
+            self._answers[place] = with_status(self._answers.get(place, Found()), node, target.driver, inspection)
+        check_platforms(self._declared, target, self._answers)
 
     def _start(self, builder: Instance, nodes: Sequence[Node]) -> Inspection:
         """Start nodes with buildx, all at once.

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,8 @@ _PRELOADED = [
     "ansible.plugins.strategy.linear",
 ]
 
+_STARTING = threading.Lock()
+
 
 def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None) -> int:
     """Run ansible-playbook in a process of its own, forked from one that has imported Ansible; returns its status.
@@ -203,11 +206,17 @@ def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, P
     Ansible reads its settings when it is imported, so they are those of the first run: only `BUILDFARM_RECORDS`, which
     the tests' own callback reads, differs between runs.
     """
-    os.environ.update(environment)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     process = context.Process(target=_ansible_playbook, args=(argv, environment, outputs))
-    process.start()
+    with _STARTING:
+        own = dict(os.environ)
+        os.environ.update(environment)
+        try:
+            process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(own)
     process.join()
     return process.exitcode or 0
 
