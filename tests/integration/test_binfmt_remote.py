@@ -25,7 +25,7 @@ _LOOK = f"cd {ROOT}; ls -I qemu-aarch64 -I register | xargs head -n 9"
 def engine(farm: LiveFarm) -> Iterator[None]:
     """An engine that listens on TCP, and a context for it."""
     settings = {"insecure-registries": [farm.registry]}
-    farm.module(NODE, "docker_listener", insecure=True, daemon_config=settings)
+    farm.module(NODE, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=settings)
     farm.ssh(CONTROLLER, f"rm -rf ~/.docker; docker context create far --docker host=tcp://{NODE}:2375")
     farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
     yield
