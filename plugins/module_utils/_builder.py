@@ -76,6 +76,7 @@ class Found:
     :ivar known: False where nobody looked.
     :ivar error: why the engine (or the remote BuildKit) cannot be reached; empty where it can.
     :ivar native: the platform of the engine's own processor.
+    :ivar cache: whether the container's cache was left there without it.
     :ivar detected: the platforms that the running BuildKit reports; None where it was not asked.
     :ivar version: BuildKit's; empty where it does not run.
     :ivar trouble: why BuildKit does not answer although its container runs.
@@ -85,6 +86,7 @@ class Found:
     error: str = ""
     native: Optional[Platform] = None
     container: Optional[Container] = None
+    cache: bool = False
     detected: Optional[Tuple[Platform, ...]] = None
     version: str = ""
     trouble: str = ""

@@ -147,9 +147,7 @@ class _Application:
             fresh = in_parallel(
                 nodes,
                 lambda node: (
-                    None
-                    if volume_exists(Endpoint.parse(node.endpoint), self._site.contexts, node.volume)
-                    else node.name
+                    None if volume_exists(Endpoint.parse(node.endpoint), self._site.contexts, node) else node.name
                 ),
             )
             self._fresh_volumes.update(name for name in fresh if name)
@@ -166,7 +164,7 @@ class _Application:
         :raises FarmError: buildx did not bring one of them up.
         """
         site = self._site
-        follow = _boot_log(builder.name, nodes)
+        failed = [node.name for node in nodes]
         with scratch(replace(builder, nodes=tuple(nodes))) as env:
             for _attempt in range(_BOOT_ATTEMPTS):
                 try:
@@ -174,7 +172,8 @@ class _Application:
                         ["inspect", "--bootstrap", builder.name],
                         env=env,
                         timeout=site.boot_timeout,
-                        follow=follow,
+                        # Of a single node that is left to be started buildx does not say the name.
+                        follow=_boot_log(builder.name, failed),
                     )
                 except CommandError as exc:
                     exc.details["stdout"] = without_secrets(exc.result.stdout)
@@ -249,13 +248,16 @@ class _Application:
         return "The builder was put back as it was"
 
 
-def _boot_log(builder: str, nodes: Sequence[Node]) -> Callable[[str], str]:
-    """Return what makes of a line of buildx's progress a line of the system's log."""
+def _boot_log(builder: str, nodes: Sequence[str]) -> Callable[[str], str]:
+    """Return what makes of a line of buildx's progress a line of the system's log.
+
+    :param nodes: the names of those that are started.
+    """
     progress = BootProgress()
 
     def tell(line: str) -> str:
         step = progress.read(line)
-        return f"builder {builder!r}, node {step[0] or nodes[0].name!r}: {step[1]}" if step else ""
+        return f"builder {builder!r}, node {step[0] or nodes[0]!r}: {step[1]}" if step else ""
 
     return tell
 

@@ -24,7 +24,7 @@ from ._builder import Declaration, Found, Observation, Place, describe, same_end
 from ._builder_declare import canonical
 from ._buildkitd import config_files
 from ._buildx import Buildx, Inspection, parse_inspect
-from ._containers import read_container
+from ._containers import cache_exists, read_container
 from ._contexts import ContextStore, config_dir
 from ._endpoints import Endpoint
 from ._engine import conversation, each_within, platform_of, unanswered
@@ -246,7 +246,8 @@ def _look_at_engines(places: Mapping[Place, Sequence[Node]], site: Site) -> Dict
                 for place in (place for place in places if place[1] == text):
                     try:
                         container = read_container(engine, endpoint, places[place])
-                        seen[place] = Found(known=True, native=native, container=container)
+                        cache = container is None and cache_exists(engine, endpoint, places[place][0])
+                        seen[place] = Found(known=True, native=native, container=container, cache=cache)
                     except FarmError as exc:
                         seen[place] = Found(known=True, native=native, error=exc.message)
         except FarmError as exc:

@@ -330,11 +330,15 @@ def _leave_steps(declared: Declaration, target: Optional[Instance], observed: Ob
         return []
     # A node that only is reached in another way now has its container at both places.
     stay = {at.container.identifier for at in map(observed.at, target.nodes if target else ()) if at.container}
+    names = {node.name for node in target.nodes} if target else set()
     steps = []
     for node in left:
         container = observed.at(node).container
-        shared = (node.name, node.endpoint) in observed.shared
-        if container is not None and container.identifier not in stay and not shared:
+        # A run that was ended between the two leaves the cache alone behind.
+        remains = not keep and observed.at(node).cache and node.name not in names
+        if container is not None:
+            remains = container.identifier not in stay
+        if remains and (node.name, node.endpoint) not in observed.shared:
             steps.append(_drop(node, volumes=not keep))
     return steps
 

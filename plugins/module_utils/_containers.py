@@ -102,6 +102,15 @@ def read_container(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Nod
     )
 
 
+def cache_exists(engine: Conversation, endpoint: Endpoint, node: Node) -> bool:
+    """Say whether the volume with a node's cache is there.
+
+    :param endpoint: the engine's, for errors.
+    :raises FarmError: the engine does not answer as an engine does.
+    """
+    return _get(engine, endpoint, f"/volumes/{quote(node.volume)}") is not None
+
+
 def remove_container(endpoint: Endpoint, contexts: ContextStore, container: str) -> None:
     """Remove a container, running or not.
 
@@ -126,13 +135,13 @@ def stop_container(endpoint: Endpoint, contexts: ContextStore, container: str) -
     _change(endpoint, contexts, "POST", f"/containers/{quote(container)}/stop", f"stop {container}")
 
 
-def volume_exists(endpoint: Endpoint, contexts: ContextStore, volume: str) -> bool:
-    """Say whether a volume exists.
+def volume_exists(endpoint: Endpoint, contexts: ContextStore, node: Node) -> bool:
+    """Say whether the volume with a node's cache is there.
 
     :raises FarmError: the engine cannot be reached.
     """
     with conversation(endpoint, contexts) as engine:
-        return _get(engine, endpoint, f"/volumes/{quote(volume)}") is not None
+        return cache_exists(engine, endpoint, node)
 
 
 def drift(node: Node, container: Container) -> Tuple[str, ...]:

@@ -31,6 +31,8 @@ HOSTS = [
     Host("bare2", "trixie"),
     Host("bare3", "trixie"),
     Host("bare4", "trixie"),
+    # Nothing is ever installed on it.
+    Host("pristine", "trixie"),
     *_ARM64,
 ]
 

@@ -329,9 +329,9 @@ def test_on_the_address_of_an_interface(farm: LiveFarm, tls: dict[str, str]) -> 
 
 
 def test_other_kinds_of_engines_are_told(farm: LiveFarm, tls: dict[str, str]) -> None:
-    farm.ssh("bare1", "mkdir -p /var/snap/docker")
-    failed = farm.module("bare1", "docker_listener", check=True, fails=True, **tls)
-    farm.ssh("bare1", "rm -r /var/snap")
+    farm.ssh("pristine", "mkdir -p /var/snap/docker")
+    failed = farm.module("pristine", "docker_listener", check=True, fails=True, **tls)
+    farm.ssh("pristine", "rm -r /var/snap")
     assert "found Docker from a snap, and wanted an engine that systemd runs for the whole system" in failed["msg"]
 
 
@@ -382,12 +382,14 @@ def test_absent_removes_what_present_made(farm: LiveFarm, tls: dict[str, str]) -
 
 
 def test_before_the_engine_is_installed(farm: LiveFarm, tls: dict[str, str]) -> None:
-    predicted = farm.module("bare1", "docker_listener", check=True, **tls)
+    predicted = farm.module("pristine", "docker_listener", check=True, **tls)
     assert predicted["changed"]
-    assert "is not installed on bare1 yet" in " ".join(predicted["warnings"])
+    assert "is not installed on pristine yet" in " ".join(predicted["warnings"])
     # Not even the certificates exist before the first run.
-    assert farm.module("bare1", "docker_listener", check=True)["actions"] == predicted["actions"]
-    failed = farm.module("bare1", "docker_listener", fails=True, **tls)
-    assert "docker.service is not installed on bare1; apply the role buildfarm.multiarch.engine first" in failed["msg"]
-    assert not farm.module("bare1", "docker_listener", state="absent")["changed"]
-    assert farm.ssh("bare1", "ls -d /etc/docker /etc/systemd/system/docker.service.d", check=False) == ""
+    assert farm.module("pristine", "docker_listener", check=True)["actions"] == predicted["actions"]
+    failed = farm.module("pristine", "docker_listener", fails=True, **tls)
+    assert (
+        "docker.service is not installed on pristine; apply the role buildfarm.multiarch.engine first" in failed["msg"]
+    )
+    assert not farm.module("pristine", "docker_listener", state="absent")["changed"]
+    assert farm.ssh("pristine", "ls -d /etc/docker /etc/systemd/system/docker.service.d", check=False) == ""

@@ -127,7 +127,8 @@ def world(tmp_path, monkeypatch):
         _builder_apply, "remove_container", lambda end, _c, name: at.containers.pop((end.text, name), None)
     )
     monkeypatch.setattr(_builder_apply, "remove_volume", lambda end, _c, name: at.volumes.discard((end.text, name)))
-    monkeypatch.setattr(_builder_apply, "volume_exists", lambda end, _c, name: (end.text, name) in at.volumes)
+    monkeypatch.setattr(_builder_apply, "volume_exists", lambda end, _c, node: (end.text, node.volume) in at.volumes)
+    monkeypatch.setattr(_builder_look, "cache_exists", lambda _e, end, node: (end.text, node.volume) in at.volumes)
 
     def stop(end, _contexts, name):
         at.containers[(end.text, name)] = replace(at.containers[(end.text, name)], running=False)
@@ -155,6 +156,16 @@ def test_create_change_stop_and_remove(world):
         ]
         assert (result["changed"], again["changed"]) == (True, False)
     assert (world.containers, world.volumes, world.store.names()) == ({}, set(), ())
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_cache_that_an_ended_run_has_left_goes_with_its_node(world, keep):
+    world.call({}, B)
+    place = next(place for place in world.containers if place[0] == "tcp://b:2375")
+    del world.containers[place]
+    done = world.call({}, keep_state=keep or None)
+    assert [action[0] for action in done["actions"]] == [*([] if keep else ["remove-container-and-cache"]), "write"]
+    assert sorted(end for end, _volume in world.volumes) == ["tcp://a:2375", *(["tcp://b:2375"] if keep else [])]
 
 
 @pytest.mark.parametrize(
