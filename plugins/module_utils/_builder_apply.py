@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ._builder import Declaration, Found, Observation, Place, Plan, Step, describe
 from ._builder_declare import OPTION_FLOORS, read_declaration
 from ._builder_look import Site, in_parallel, observe, runs, scratch, site_of, stored_driver, with_status
 from ._builder_plan import check_platforms, is_open, plan
 from ._buildx import BootProgress, Inspection, parse_boot_errors, parse_inspect, without_secrets
-from ._containers import remove_container, remove_volume, stop_container, volume_exists
+from ._containers import remove_container, remove_volume, stop_container
 from ._endpoints import Endpoint
 from ._errors import FarmError
 from ._files import write_atomically
@@ -87,7 +87,6 @@ class _Application:
     def __init__(self, declared: Declaration, site: Site, observed: Observation, planned: Plan) -> None:
         self._declared, self._site, self._observed, self._planned = declared, site, observed, planned
         self._touched: List[Node] = []
-        self._fresh_volumes: Set[str] = set()
         self._content = observed.content
         self._answers: Dict[Place, Found] = dict(observed.places)
 
@@ -143,14 +142,6 @@ class _Application:
     def _boot(self, steps: Tuple[Step, ...]) -> None:
         target = _existing(self._planned.target)
         nodes = [node for step in steps for node in step.nodes]
-        if target.driver == "docker-container":
-            fresh = in_parallel(
-                nodes,
-                lambda node: (
-                    None if volume_exists(Endpoint.parse(node.endpoint), self._site.contexts, node) else node.name
-                ),
-            )
-            self._fresh_volumes.update(name for name in fresh if name)
         self._touched += nodes
         inspection = self._start(target, nodes)
         for node in nodes:
@@ -196,13 +187,16 @@ class _Application:
     def _uninstall(self, steps: Tuple[Step, ...]) -> None:
         present = _existing(self._observed.instance)
         for step in steps:
-            with scratch(replace(present, nodes=step.nodes)) as env:
-                self._site.buildx.run(
-                    step.action[2:],
-                    failure=f"builder {self._declared.name!r}: buildx could not remove {_names(_node_names(step))}",
-                    env=env,
-                    timeout=self._site.boot_timeout,
-                )
+            self._rm(replace(present, nodes=step.nodes), step.action[2:])
+
+    def _rm(self, part: Instance, argv: Sequence[str]) -> None:
+        with scratch(part) as env:
+            self._site.buildx.run(
+                argv,
+                failure=f"builder {part.name!r}: buildx could not remove {_names(part.nodes)}",
+                env=env,
+                timeout=self._site.boot_timeout,
+            )
 
     def _save(self, steps: Tuple[Step, ...]) -> None:
         write_atomically(self._observed.broken_copy, self._observed.content or b"", 0o600)
@@ -223,17 +217,9 @@ class _Application:
     def _undo(self) -> str:
         """Put back what was there, as far as that is possible; returns what a person must know of it."""
         troubles = []
-        found = self._observed.instance
         for node in self._touched:
-            at = self._observed.at(node)
-            old = found.node(node.name) if found else None
             try:
-                if self._planned.target and self._planned.target.driver == "docker-container" and at.known:
-                    remove_container(Endpoint.parse(node.endpoint), self._site.contexts, node.container)
-                    if node.name in self._fresh_volumes and at.container is None:
-                        remove_volume(Endpoint.parse(node.endpoint), self._site.contexts, node.volume)
-                if found and old and old.endpoint == node.endpoint and runs(at):
-                    self._start(found, [old])
+                self._put_back(node)
             except FarmError as exc:
                 troubles.append(f"node {node.name!r} could not be put back ({exc.message})")
         try:
@@ -246,6 +232,23 @@ class _Application:
                 f"The builder's definition was left as it was, but {'; '.join(troubles)}: run again when it is repaired"
             )
         return "The builder was put back as it was"
+
+    def _put_back(self, node: Node) -> None:
+        """Take away what this run has put at a node's place, and start what ran there before."""
+        found, target, at = self._observed.instance, self._planned.target, self._observed.at(node)
+        old = found.node(node.name) if found else None
+        ran = runs(at)
+        if target and target.driver == "docker-container" and at.known:
+            endpoint, contexts = Endpoint.parse(node.endpoint), self._site.contexts
+            remove_container(endpoint, contexts, node.container)
+            if at.container is None and not at.cache:
+                remove_volume(endpoint, contexts, node.volume)
+        elif target and target.driver == "kubernetes":
+            ran = at.detected is not None
+            if node != old:
+                self._rm(replace(target, nodes=(node,)), ["rm", target.name])
+        if found and old and old.endpoint == node.endpoint and ran:
+            self._start(found, [old])
 
 
 def _boot_log(builder: str, nodes: Sequence[str]) -> Callable[[str], str]:
@@ -315,12 +318,8 @@ def _existing(instance: Optional[Instance]) -> Instance:
     return instance
 
 
-def _node_names(step: Step) -> List[str]:
-    return [node.name for node in step.nodes]
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(f"node {name!r}" for name in names)
+def _names(nodes: Iterable[Node]) -> str:
+    return ", ".join(f"node {node.name!r}" for node in nodes)
 
 
 def _texts(steps: Sequence[Step]) -> str:

@@ -11,7 +11,6 @@ lock of the real store is held meanwhile.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import tempfile
@@ -25,7 +24,7 @@ from ._builder_declare import canonical
 from ._buildkitd import config_files
 from ._buildx import Buildx, Inspection, parse_inspect
 from ._containers import cache_exists, read_container
-from ._contexts import ContextStore, config_dir
+from ._contexts import ContextStore, config_dir, read_config
 from ._endpoints import Endpoint
 from ._engine import conversation, each_within, platform_of, unanswered
 from ._errors import FarmError
@@ -298,19 +297,13 @@ def _is_current(declared: Declaration, site: Site) -> bool:
 def _current_endpoint(contexts: ContextStore) -> str:
     """Return what buildx keys its choice of a builder by: docker's current context, or the default engine's URL."""
     if not os.environ.get("DOCKER_HOST"):
-        chosen = os.environ.get("DOCKER_CONTEXT") or _configured_context(contexts)
+        chosen = os.environ.get("DOCKER_CONTEXT") or ""
+        with contextlib.suppress(FarmError):  # what docker cannot read does not choose
+            chosen = chosen or str(read_config(contexts.config_dir).get("currentContext") or "")
         if chosen and chosen != "default":
             return chosen
     default = contexts.get("default")
     return default.host if default else ""
-
-
-def _configured_context(contexts: ContextStore) -> str:
-    try:
-        raw = json.loads(read_bytes(contexts.config_dir / "config.json") or b"{}")
-    except (OSError, ValueError):
-        return ""
-    return str(raw.get("currentContext") or "") if isinstance(raw, dict) else ""
 
 
 def _shared(declared: Declaration, site: Site, nodes: Sequence[Node]) -> Dict[Place, str]:

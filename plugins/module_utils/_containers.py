@@ -135,15 +135,6 @@ def stop_container(endpoint: Endpoint, contexts: ContextStore, container: str) -
     _change(endpoint, contexts, "POST", f"/containers/{quote(container)}/stop", f"stop {container}")
 
 
-def volume_exists(endpoint: Endpoint, contexts: ContextStore, node: Node) -> bool:
-    """Say whether the volume with a node's cache is there.
-
-    :raises FarmError: the engine cannot be reached.
-    """
-    with conversation(endpoint, contexts) as engine:
-        return cache_exists(engine, endpoint, node)
-
-
 def drift(node: Node, container: Container) -> Tuple[str, ...]:
     """Return the names of what differs between a node's definition and its container, in order.
 
@@ -259,7 +250,8 @@ def _get(engine: Conversation, endpoint: Endpoint, path: str) -> Optional[Dict[s
         return None
     if status != 200:
         raise FarmError(f"engine {endpoint}: GET {path} failed: {_message(body)} (HTTP {status})")
-    return json.loads(body)  # type: ignore[no-any-return]
+    document: Dict[str, Any] = json.loads(body)
+    return document
 
 
 def _change(endpoint: Endpoint, contexts: ContextStore, method: str, path: str, what: str) -> None:

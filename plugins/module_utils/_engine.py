@@ -152,9 +152,9 @@ class Conversation:
                 "tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them"
             )
         try:
-            document = json.loads(body)
+            document: Dict[str, Any] = json.loads(body)
             if status == 200 and document["Os"] and document["Arch"]:
-                return document  # type: ignore[no-any-return]
+                return document
         except (ValueError, KeyError, TypeError):
             pass
         raise Unreachable("answer", f"the answer (HTTP {status}) is not a Docker engine's; what listens there?")

@@ -221,7 +221,7 @@ def _archive_identity(path: str) -> str:
     else:
         with tarfile.open(path, "r:") as archive:
             members = [name for name in ("index.json", "manifest.json") if name in archive.getnames()]
-            documents = [json.load(archive.extractfile(name)) for name in members]  # type: ignore[arg-type]
+            documents = [json.load(stream) for stream in map(archive.extractfile, members) if stream]
     for document in documents:
         entries = document.get("manifests", []) if isinstance(document, dict) else []
         for entry in entries:

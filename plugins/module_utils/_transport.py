@@ -207,8 +207,8 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
         return Unreachable("socket", "no such socket; is the engine installed and started?")
     if isinstance(exc, PermissionError):
         return Unreachable("socket", f"user {getpass.getuser()} may not open the socket; is it in group docker?")
-    if getattr(exc, "errno", None) in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
-        return Unreachable("unreachable", f"no way to the host ({os.strerror(exc.errno)})")  # type: ignore[attr-defined]
+    if isinstance(exc, OSError) and exc.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
+        return Unreachable("unreachable", f"no way to the host ({os.strerror(exc.errno)})")
     if closed:
         return Unreachable("answer", "the connection was closed without an answer; is a Docker engine there?")
     return Unreachable("unreachable", str(exc))

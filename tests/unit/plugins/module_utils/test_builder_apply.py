@@ -69,6 +69,10 @@ class World:
                 json.dumps({"Key": "", "Name": argv[-1], "Global": True})
             )
             return Result(tuple(argv), 0, "", "")
+        if argv[2] == "rm":
+            for node in Store(Path(env["BUILDX_CONFIG"])).get(argv[-1]).nodes:
+                self.containers.pop((node.endpoint, node.container), None)
+            return Result(tuple(argv), 0, "", "")
         assert argv[2] == "inspect"
         if "--bootstrap" in argv and self.meanwhile:
             self.meanwhile()
@@ -127,7 +131,6 @@ def world(tmp_path, monkeypatch):
         _builder_apply, "remove_container", lambda end, _c, name: at.containers.pop((end.text, name), None)
     )
     monkeypatch.setattr(_builder_apply, "remove_volume", lambda end, _c, name: at.volumes.discard((end.text, name)))
-    monkeypatch.setattr(_builder_apply, "volume_exists", lambda end, _c, node: (end.text, node.volume) in at.volumes)
     monkeypatch.setattr(_builder_look, "cache_exists", lambda _e, end, node: (end.text, node.volume) in at.volumes)
 
     def stop(end, _contexts, name):
@@ -220,6 +223,17 @@ def test_a_node_that_does_not_start_leaves_all_as_it_was(world, existing):
     )
     if existing:
         assert not world.call({}, B)["changed"]
+
+
+def test_pods_are_put_back_too(world):
+    nodes = {"driver": "kubernetes", "nodes": [{**NODE, "name": name} for name in ("a", "b")]}
+    world.call(**nodes)
+    before, running = world.store.read("farm"), set(world.containers)
+    bad = [{**NODE, "name": "a", "driver_opts": {"image": "bad"}}, {**NODE, "name": "c"}]
+    with pytest.raises(FarmError, match=r"could not start node 'a'.*The builder was put back as it was"):
+        world.call(**{**nodes, "nodes": bad, "purge_nodes": False})
+    assert (world.store.read("farm"), set(world.containers)) == (before, running)
+    assert not world.call(**nodes)["changed"]
 
 
 def test_a_cache_that_was_there_before_outlives_a_failure(world):
