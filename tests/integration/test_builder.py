@@ -593,15 +593,27 @@ def test_remote_driver(builders: Builders, on: str) -> None:
     assert "buildx_buildkit_remote" in builders.containers("mid1")
 
 
-#: The end of each step of two plans, one from state A to B, the next one back: a host, and what its engine tells.
-STEPS = [
-    ("mid1", "container", "destroy"),  # B: taken away to be made anew
-    ("mid2", "container", "start"),  # A: it comes
-    ("mid2", "container", "destroy"),  # B: it leaves
-    ("mid1", "container", "create"),  # A: made anew
-    ("mid2", "volume", "destroy"),  # B: its cache leaves
-    ("ctl", "file", "replace"),  # A: the definition is written
+#: Where two plans are ended, in turn the one from state A to B and the one back: just before what the module is about
+#: to do as its own process tells, or in the midst of what buildx does: a host and what its engine tells.
+ENDS: list[str | tuple[str, str]] = [
+    "Popen.*--bootstrap",  # B: the container was taken away, to be made anew
+    ("mid2", "start"),  # A: it comes
+    "DELETE [^ ]*/volumes/",  # B: it left, its cache did not yet
+    ("mid1", "create"),  # A: made anew
+    "rename.*instances/farm'",  # B: all is done but the definition
+    "rename.*instances/farm' then send",  # A: the definition was written, and not looked at again
 ]
+#: What Python imports at its start, and what ends it: https://docs.python.org/3/library/audit_events.html
+END = """import os, re, signal, sys
+patterns = os.environ["END"].split(" then ")
+events = {"os.rename", "subprocess.Popen", "http.client.send"}
+def hook(event, arguments):
+    if event in events and re.search(patterns[0], f"{event} {arguments}"):
+        del patterns[0]
+        if not patterns:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+"""
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
@@ -661,29 +673,30 @@ def test_killed_at_each_step_the_next_run_ends_as_declared(builders: Builders) -
     ]
     builders.run(*states[1])
     untouched = builders.containers(other), builders.volumes(other)
-    for number, step in enumerate(STEPS):
+    builders.farm.ssh("ctl", "mkdir -p /srv/end; cat > /srv/end/sitecustomize.py", stdin=END)
+    for number, end in enumerate(ENDS):
         nodes = states[number % 2]
-        _play_and_kill(builders, nodes, *step)
+        _play_and_end(builders, nodes, end)
         builders.run(*nodes)
-        assert (builders.containers(other), builders.volumes(other)) == untouched, step
+        assert (builders.containers(other), builders.volumes(other)) == untouched, end
         if number % 2 == 0:
-            assert builders.containers("mid2") == {} and builders.volumes("mid2") == [], step
+            assert builders.containers("mid2") == {} and builders.volumes("mid2") == [], end
 
 
-def _play_and_kill(builders: Builders, nodes: list[dict[str, Any]], host: str, kind: str, event: str) -> None:
-    """Run the module, and kill it and all that it has started as soon as a step is done."""
-    task = {"buildfarm.multiarch.buildx_builder": {"name": "farm", "nodes": nodes}}
-    name = f"buildx_buildkit_{host}{'_state' if kind == 'volume' else ''}"
-    events = f"docker --context {host} events --filter type={kind} --filter event={event} --filter {kind}={name}"
-    wait = f"read -r event < <(timeout 60 {events})"
-    if kind == "file":
-        wait = "cd ~/.docker/buildx/instances; was=$(stat -c %i farm); until [ $(stat -c %i farm) != $was ]; do :; done"
-    # With pipelining nothing but the interpreter's name tells the module's process.
-    kill = "pkill -9 -x python3; pkill -9 -x docker; pkill -9 -f '[d]ocker-buildx'; true"
+def _play_and_end(builders: Builders, nodes: list[dict[str, Any]], end: str | tuple[str, str]) -> None:
+    """Run the module, and kill it and all that it has started at one of `ENDS`."""
+    task: dict[str, Any] = {"buildfarm.multiarch.buildx_builder": {"name": "farm", "nodes": nodes}}
+    if isinstance(end, str):
+        task["environment"] = {"PYTHONPATH": "/srv/end", "END": end}
     with ThreadPoolExecutor() as pool:
         run = pool.submit(builders.farm.play, [{"hosts": "ctl", "gather_facts": False, "tasks": [task]}])
-        builders.farm.ssh("ctl", f"{wait}; {kill}")
-    assert run.result().rc != 0, (host, kind, event)
+        if isinstance(end, tuple):
+            name = f"buildx_buildkit_{end[0]}"
+            events = f"docker --context {end[0]} events --filter event={end[1]} --filter container={name}"
+            # With pipelining nothing but the interpreter's name tells the module's process.
+            kill = "pkill -9 -x python3; pkill -9 -x docker; pkill -9 -f '[d]ocker-buildx'; true"
+            builders.farm.ssh("ctl", f"read -r event < <(timeout 60 {events}); {kill}")
+    assert run.result().rc != 0, end
 
 
 CASES = int(os.environ.get("BUILDFARM_CASES", "20"))
