@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,17 +187,6 @@ class LiveFarm:
         }
 
 
-#: What a run of ansible-playbook imports; half of a short run's time.
-_PRELOADED = [
-    "ansible.cli.playbook",
-    "ansible.executor.module_common",
-    "ansible.executor.task_executor",
-    "ansible.plugins.action.normal",
-    "ansible.plugins.callback.default",
-    "ansible.plugins.connection.ssh",
-    "ansible.plugins.strategy.linear",
-]
-
 _STARTING = threading.Lock()
 
 
@@ -207,11 +197,13 @@ def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, P
     the tests' own callback reads, differs between runs.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(["ansible_preloaded"])
     process = context.Process(target=_ansible_playbook, args=(argv, environment, outputs))
     with _STARTING:
         own = dict(os.environ)
         os.environ.update(environment)
+        # Where the server finds what it is to import.
+        os.environ["PYTHONPATH"] = str(Path(__file__).parent)
         try:
             process.start()
         finally:
@@ -224,6 +216,8 @@ def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, P
 def _ansible_playbook(argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None) -> None:
     from ansible.cli.playbook import main
 
+    warnings.filterwarnings("ignore", message="AnsibleCollectionFinder has already been configured")
+    os.environ.pop("PYTHONPATH")
     os.environ.update(environment)
     for number, path in enumerate(outputs or (), start=1):
         with path.open("wb") as stream:
