@@ -7,6 +7,7 @@
     bootstrap.py packages venv quality   Debian packages of those groups, see packages.txt
     bootstrap.py venv [NAME...]          virtual environments: .venv, and .venv-NAME for each name
 
+The environments lie in the farm's cache, and checkouts link to them.
 Run by the machine's own Python, so it needs nothing but the standard library.
 """
 
@@ -73,10 +74,20 @@ def install_packages(groups: set[str]) -> None:
             raise SetupError(f"apt-get could not install {' '.join(missing)}; please install them yourself")
 
 
-def ensure_venv(name: str = "") -> Path:
-    """Make the virtual environment .venv or .venv-NAME, or bring it up to date with its requirements file.
+def cache() -> Path:
+    """Return where to put what checkouts share: the farm's cache, or the checkout's own where that cannot be written."""
+    shared = Path(os.environ.get("BUILDFARM_CACHE") or "/var/cache/buildfarm-multiarch")
+    try:
+        shared.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except PermissionError:
+        return CHECKOUT / ".build"
+    return shared.resolve() if os.access(shared, os.W_OK) else CHECKOUT / ".build"
 
-    A stamp in it tells which requirements and which Python it was made with, so nothing is run where it holds.
+
+def ensure_venv(name: str = "") -> Path:
+    """Make the virtual environment .venv or .venv-NAME, a link to one that all checkouts with its requirements share.
+
+    A stamp in it tells that it is whole, so nothing is run where it is there.
 
     :param name: of tests/requirements-NAME.txt; empty for tests/requirements.txt.
     :returns: its ``bin`` directory.
@@ -86,40 +97,40 @@ def ensure_venv(name: str = "") -> Path:
         raise SetupError("this is Python {}.{}; wanted {}.{} or later".format(*sys.version_info[:2], *OLDEST_PYTHON))
     suffix = f"-{name}" if name else ""
     requirements = TESTS / f"requirements{suffix}.txt"
-    venv = CHECKOUT / f".venv{suffix}"
-    stamp = venv / "stamp"
-    wanted = f"{sys.version_info[0]}.{sys.version_info[1]} {hashlib.sha256(requirements.read_bytes()).hexdigest()}\n"
-    build = CHECKOUT / ".build"
-    build.mkdir(exist_ok=True)
-    with (build / f"{venv.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (stamp.is_file() and stamp.read_text() == wanted and _python(venv)):
-            print(
-                f"installing {requirements.relative_to(CHECKOUT)} into {venv.name} (up to a minute, once)", flush=True
-            )
-            _fill(venv, requirements)
-            stamp.write_text(wanted)
-    return venv / "bin"
+    link = CHECKOUT / f".venv{suffix}"
+    made_of = f"{_base_python()} {sys.version} {requirements.read_text()}"
+    venv = cache() / "environments" / f"venv{suffix}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+    if not _leads_to(link, venv):
+        venv.parent.mkdir(parents=True, exist_ok=True)
+        with venv.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_whole(venv):
+                print(f"installing {requirements.relative_to(CHECKOUT)} (up to a minute, once)", flush=True)
+                _fill(venv, requirements)
+            if link.is_dir() and not link.is_symlink():
+                shutil.rmtree(link)
+            link.unlink(missing_ok=True)
+            link.symlink_to(venv)
+    return link / "bin"
 
 
-def _python(venv: Path) -> str:
-    """Return the version of the environment's Python, ``3.11`` for example; empty where it does not run."""
-    command = [venv / "bin/python", "-c", "import sys, pip; print('%d.%d' % sys.version_info[:2])"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
+def _leads_to(link: Path, venv: Path) -> bool:
+    return link.is_symlink() and link.readlink() == venv and _is_whole(venv)
+
+
+def _is_whole(venv: Path) -> bool:
+    # A Python that was removed meanwhile leaves links that lead nowhere.
+    return (venv / "whole").exists() and (venv / "bin/python").exists()
 
 
 def _fill(venv: Path, requirements: Path) -> None:
-    # One that runs is brought up to date, as others may be using it; one of another Python has to go.
-    fresh = [] if _python(venv) == "{}.{}".format(*sys.version_info) else ["--clear"]
-    if fresh and subprocess.run([_base_python(), "-m", "venv", *fresh, venv], check=False).returncode != 0:
+    if subprocess.run([_base_python(), "-m", "venv", "--clear", venv], check=False).returncode != 0:
         raise SetupError(f"{venv}: could not be made; see above (Debian has python3-venv as a package of its own)")
     pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*pip, "-r", requirements], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SetupError(f"{requirements}: pip failed; is PyPI reachable?\n{done.stdout}{done.stderr}")
+    (venv / "whole").touch()
 
 
 def _base_python() -> str:

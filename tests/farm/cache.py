@@ -7,6 +7,7 @@ Layout of `$BUILDFARM_CACHE` (default `/var/cache/buildfarm-multiarch`):
     .NAME-KEY.lock           flock of that build
     apt/, debootstrap-…/     .deb files
     go/                      Go's build cache
+    environments/            virtual environments, and what ansible-test keeps
     log/NAME.log             the output of the tools of the last build
 
 KEY is a SHA-256 over everything that went in, so nothing is ever invalidated:

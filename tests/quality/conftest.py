@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import re
 import shutil
@@ -53,8 +54,8 @@ def own_tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def home() -> Path:
-    """Return a home directory for the tools, kept between runs because ansible-test fills it with environments."""
-    path = CHECKOUT / ".build" / "home"
+    """Return a home directory for the tools, kept for all checkouts because ansible-test fills it with environments."""
+    path = bootstrap.cache() / "environments" / "home"
     (path / ".config" / "pip").mkdir(parents=True, exist_ok=True)
     (path / ".config" / "pip" / "pip.conf").write_text(_pip_configuration())
     get_pip = path / ".ansible" / "test" / "cache" / f"get_pip_{_ansible_test_pip().replace('.', '_')}.py"
@@ -80,16 +81,20 @@ def tool(tree: Path, home: Path) -> Tool:
 
     def run(venv: str, *argv: str | Path, cwd: Path = tree, **extra: str) -> str:
         tools = bootstrap.ensure_venv(venv)
-        done = subprocess.run(
-            [tools / argv[0], *argv[1:]],
-            cwd=cwd,
-            env={**environment, "PATH": os.pathsep.join([str(tools), *pythons, environment["PATH"]]), **extra},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        with (home / "lock").open("w") as lock:
+            if argv[0] == "ansible-test":
+                # It does not expect another one at work on its environments.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            done = subprocess.run(
+                [tools / argv[0], *argv[1:]],
+                cwd=cwd,
+                env={**environment, "PATH": os.pathsep.join([str(tools), *pythons, environment["PATH"]]), **extra},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
         if done.returncode != 0:
             pytest.fail(f"{argv[0]} ended with {done.returncode}:\n{done.stdout}", pytrace=False)
         return done.stdout
