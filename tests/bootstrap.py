@@ -75,7 +75,7 @@ def install_packages(groups: set[str]) -> None:
 
 
 def cache() -> Path:
-    """Return where to put what checkouts share: the farm's cache, or the checkout's own where that cannot be written."""
+    """Return where to put what checkouts share: the farm's cache, or one's own where that cannot be written."""
     shared = Path(os.environ.get("BUILDFARM_CACHE") or "/var/cache/buildfarm-multiarch")
     try:
         shared.mkdir(mode=0o755, parents=True, exist_ok=True)

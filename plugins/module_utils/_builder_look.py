@@ -102,7 +102,8 @@ def observe(declared: Declaration, site: Site, probe: bool = True, ask: bool = T
     except TruncatedInstance:
         if declared.nodes is None and declared.state != "absent":
             raise
-    nodes = _nodes_to_see(declared, instance)
+    default_files = _default_files(store)
+    nodes = _nodes_to_see(declared, instance, default_files)
     driver = declared.driver or (instance.driver if instance else "docker-container")
     places: Mapping[Place, Found] = {}
     if probe:
@@ -117,7 +118,7 @@ def observe(declared: Declaration, site: Site, probe: bool = True, ask: bool = T
         places=places,
         current=_is_current(declared, site),
         shared={} if site.share_nodes else _shared(declared, site, nodes),
-        default_files=_default_files(store),
+        default_files=default_files,
     )
 
 
@@ -209,7 +210,9 @@ def in_parallel(items: Iterable[Item], work: Callable[[Item], Made]) -> List[Mad
         return list(pool.map(work, items))
 
 
-def _nodes_to_see(declared: Declaration, instance: Optional[Instance]) -> Tuple[Node, ...]:
+def _nodes_to_see(
+    declared: Declaration, instance: Optional[Instance], default_files: Optional[Mapping[str, bytes]]
+) -> Tuple[Node, ...]:
     """Return all definitions, stored and declared, of nodes that a plan may have to do with; the declared ones last."""
     stored = {node.name: node for node in instance.nodes} if instance else {}
     wanted = []
@@ -220,10 +223,11 @@ def _nodes_to_see(declared: Declaration, instance: Optional[Instance]) -> Tuple[
             continue
         if old is not None and same_endpoint(old.endpoint, endpoint):
             endpoint = old.endpoint
+        # What is not declared stays, wherever the node is to be reached now.
+        kept = old or Node(spec.name, endpoint, files=default_files)
         opts = {**(spec.driver_opts or {}), **{f"env.{name}": value for name, value in (spec.env or {}).items()}}
-        wanted.append(
-            Node(spec.name, endpoint, driver_opts=opts or (old.driver_opts if old else None), files=spec.files)
-        )
+        files = kept.files if spec.files is None else spec.files
+        wanted.append(Node(spec.name, endpoint, driver_opts=opts or kept.driver_opts, files=files))
     return (*(instance.nodes if instance else ()), *wanted)
 
 

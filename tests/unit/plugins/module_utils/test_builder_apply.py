@@ -47,6 +47,8 @@ DEFAULTS = {
 NODE = dict.fromkeys(
     "endpoint platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
 )
+#: Other ways to an engine.
+ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
 
 
 class World:
@@ -82,7 +84,7 @@ class World:
     def inspect(self, builder, boot):
         lines = ["Name: farm", "Driver: docker-container", "", "Nodes:"]
         for node in builder.nodes:
-            place = (node.endpoint, node.container)
+            place = (ALIASES.get(node.endpoint, node.endpoint), node.container)
             image = (node.driver_opts or {}).get("image", DEFAULT_IMAGE)
             lines += [f"Name: {node.name}", f"Endpoint: {node.endpoint}"]
             if boot and place not in self.containers:
@@ -124,9 +126,12 @@ def world(tmp_path, monkeypatch):
     monkeypatch.delenv("BUILDX_CONFIG", raising=False)
     at = World(tmp_path)
     monkeypatch.setattr(_builder_look, "conversation", at.conversation)
-    monkeypatch.setattr(
-        _builder_look, "read_container", lambda _engine, end, nodes: at.containers.get((end.text, nodes[0].container))
-    )
+
+    def read_container(_engine, end, nodes):
+        found = at.containers.get((ALIASES.get(end.text, end.text), nodes[0].container))
+        return found and replace(found, files=found.files if any(node.files for node in nodes) else {})
+
+    monkeypatch.setattr(_builder_look, "read_container", read_container)
     monkeypatch.setattr(
         _builder_apply, "remove_container", lambda end, _c, name: at.containers.pop((end.text, name), None)
     )
@@ -159,6 +164,22 @@ def test_create_change_stop_and_remove(world):
         ]
         assert (result["changed"], again["changed"]) == (True, False)
     assert (world.containers, world.volumes, world.store.names()) == ({}, set(), ())
+
+
+def test_what_is_not_declared_is_compared_too_where_a_node_is_reached_in_another_way(world):
+    world.call({"buildkitd_config": "debug = true"})
+    before = dict(world.containers)
+    moved = world.call({"endpoint": "tcp://192.0.2.1:2375"})
+    assert [action[0] for action in moved["actions"]] == ["write"] and world.containers == before
+
+
+def test_a_container_with_buildxs_default_configuration_is_found_again(world):
+    (world.config / "buildx").mkdir()
+    (world.config / "buildx/buildkitd.default.toml").write_text("debug = true")
+    world.call({})
+    before = dict(world.containers)
+    world.store.path("farm").unlink()
+    assert [action[0] for action in world.call({})["actions"]] == ["write"] and world.containers == before
 
 
 @pytest.mark.parametrize("keep", [False, True])
