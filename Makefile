@@ -52,7 +52,7 @@ demo: farm ## the main job on a farm of real hosts here; ARM64=1: with a real ar
 test: farm ## every test, on a farm of real hosts here
 	@$(BOOTSTRAP) packages quality
 	@.venv/bin/python tests/farm prepare $(BASES)
-	@$(PYTEST) -q --numprocesses 2 --dist loadgroup
+	@$(PYTEST) -q --numprocesses 3 --dist loadgroup
 
 test-long: farm ## builders from 200 random states to random declarations, then with a real arm64 machine as a node
 	@$(BOOTSTRAP) packages arm64

@@ -5,10 +5,13 @@
 """Which tests may run side by side: workers, each with a farm of its own, that take one file after the other.
 
 All hosts share the machine's kernel and so its handlers, therefore whatever installs, removes or depends on handlers
-runs on one worker, in the order of the files.
+runs on one worker, in the order of the files. Checks that need no farm are taken one by one, so that no worker is
+without work while another one ends.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,11 @@ _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Give a test its group, before pytest-xdist reads it; groups are what that keeps together."""
-    kind, file = item.path.parent.name, item.path.stem[len("test_") :]
-    group = file if kind == "integration" else "no-farm"
-    item.add_marker(pytest.mark.xdist_group("handlers" if group in _OF_HANDLERS else group))
+    kind, file = item.path.relative_to(Path(__file__).parent).parts[0], item.path.stem[len("test_") :]
+    if kind == "unit":
+        group = kind
+    elif file in _OF_HANDLERS:
+        group = "handlers"
+    else:
+        group = item.name if file == "quality" else file
+    item.add_marker(pytest.mark.xdist_group(group))
