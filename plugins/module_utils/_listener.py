@@ -49,9 +49,10 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 class Declared:
     """What the user wants, checked and complete.
 
-    :ivar state: ``present``, ``kept`` or ``absent``.
+    :ivar state: ``present``, ``kept``, ``absent`` or ``previous``.
     :ivar ca, certificate, key: PEM; None where they were not given.
     :ivar probe_timeout: seconds.
+    :ivar provisional: whether what a change replaces has to be kept for ``previous``.
     """
 
     host: str
@@ -66,6 +67,7 @@ class Declared:
     key: Optional[bytes]
     daemon_config: Optional[Mapping[str, Any]]
     probe_timeout: float
+    provisional: bool
 
     @property
     def present(self) -> bool:
@@ -75,7 +77,7 @@ class Declared:
     @property
     def runs(self) -> bool:
         """Whether the engine has to run, with all of its settings in effect."""
-        return self.state != "absent"
+        return self.state in ("present", "kept")
 
     @property
     def url(self) -> str:
@@ -119,7 +121,7 @@ class Declared:
         everywhere = "127.0.0.1" if insecure else "0.0.0.0"
         given_address = interface_address(params["interface"]) if params["interface"] else params["address"]
         try:
-            address = str(ipaddress.ip_address((given_address or everywhere).strip("[]")))
+            address = ipaddress.ip_address((given_address or everywhere).strip("[]"))
         except ValueError as exc:
             raise FarmError(
                 f"address {params['address']!r}: wanted an IPv4 or IPv6 address, as in 0.0.0.0 or ::"
@@ -131,7 +133,7 @@ class Declared:
         if not _PLAIN_PATH.match(directory):
             raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
         config = params["daemon_config"]
-        if params["state"] != "absent" and config and config.get("hosts") is not None:
+        if params["state"] in ("present", "kept") and config and config.get("hosts") is not None:
             raise FarmError(
                 "daemon_config: 'hosts' cannot stand in daemon.json beside the -H flags that the unit's command and "
                 "the listener use, the engine would not start; use address and port instead"
@@ -140,12 +142,14 @@ class Declared:
             host=socket.gethostname(),
             state=params["state"],
             unit=service_name(params["service"]),
-            address=address,
+            address=str(address),
             port=port,
             insecure=insecure,
             tls_directory=directory,
             daemon_config=config,
             probe_timeout=params["probe_timeout"],
+            # Nobody but this host itself could try a listener on loopback.
+            provisional=params["provisional"] and params["state"] == "present" and not address.is_loopback,
             **tls,
         )
 
