@@ -17,7 +17,7 @@ from ._listener import DEFAULT_SOCKET, Declared, Found, hosts
 from ._listener_plan import Plan, check, describe, plan, restart
 from ._listener_undo import Undo
 from ._plan import Outcome
-from ._runner import CommandError, Runner, checked
+from ._runner import CommandError, Result, Runner, checked
 from ._systemd import read_service, require_systemd, split_command
 
 #: Seconds that systemd may take to restart the engine: it has to end and start the containers too.
@@ -145,21 +145,29 @@ def _validate(declared: Declared, found: Found, undo: Undo, runner: Runner) -> N
     """
     command, flags = (found.local_command, declared.flags) if declared.present else (found.command or "", ())
     program, *words = split_command(command, found.service.environment)
-    try:
-        result = runner([program, *words, *flags, "--validate"], timeout=60)
-        if result.rc == 0 or "unknown flag: --validate" in result.stderr:
-            return
-        former = undo.former(found.config_path)
-        before = runner([program, *words, f"--config-file={former}", "--validate"], timeout=60)
-    except CommandError as exc:
-        raise CommandError(f"{declared.host}: the engine's configuration could not be validated", exc.result) from exc
-    # The line that says why; what is logged before it bears the time.
-    new, old = ((said.stderr.splitlines() or [""])[-1] for said in (result, before))
-    if before.rc != 0 and old.replace(former, found.config_path) == new:
+
+    def judged(*more: str) -> Result:
+        try:
+            return runner([program, *words, *more, "--validate"], timeout=60)
+        except CommandError as exc:
+            message = f"{declared.host}: the engine's configuration could not be validated"
+            raise CommandError(message, exc.result) from exc
+
+    result = judged(*flags)
+    if result.rc == 0 or "unknown flag: --validate" in result.stderr:
+        return
+    what = "the declared configuration"
+    former = undo.former(found.config_path)
+    if former and _last_line(judged(f"--config-file={former}")).replace(former, found.config_path) == _last_line(
+        result
+    ):
         what = f"{found.config_path} as it was before this task, correct that file"
-    else:
-        what = "the declared configuration"
     raise CommandError(f"{declared.host}: {program} refuses {what}", result)
+
+
+def _last_line(result: Result) -> str:
+    """Return the line that says why a program ended; what it logs before it bears the time."""
+    return (result.stderr.splitlines() or [""])[-1]
 
 
 def _systemctl(declared: Declared, command: Tuple[str, ...], began: float, runner: Runner) -> None:

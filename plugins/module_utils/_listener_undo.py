@@ -88,9 +88,9 @@ class Undo:
             if second and not os.path.lexists(second):
                 os.link(path, second, follow_symlinks=False)
 
-    def former(self, path: str) -> str:
-        """Return where the former content of a file is."""
-        return self.files.get(os.path.realpath(path)) or path
+    def former(self, path: str) -> Optional[str]:
+        """Return where the former content of a file is, None where there was no such file."""
+        return self.files.get(os.path.realpath(path), path)
 
     @property
     def steps(self) -> Plan:

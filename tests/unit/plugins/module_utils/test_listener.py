@@ -460,6 +460,16 @@ class TestRollBack:
         with pytest.raises(FarmError, match=f"refuses {'.*' if whose != 'the' else ''}{whose}"):
             _listener_apply.apply(want, found, plan(want, found), runner)
 
+    def test_what_was_not_there_before_is_nobody_elses_fault(self, host):
+        want, found, config = host
+        config.unlink()
+
+        def runner(argv, **options):
+            return Result(tuple(argv), 1, "", "invalid")
+
+        with pytest.raises(FarmError, match="refuses the declared configuration: invalid"):
+            _listener_apply.apply(want, found, plan(want, found), runner)
+
     def done(self, argv, **options):
         """A runner on whose host all goes well."""
         return Result(tuple(argv), 0, "a line", "")
