@@ -253,7 +253,7 @@ def test_an_engine_that_the_controller_does_not_reach_is_taken_back(rotating: Li
         )
         assert "; every file was put back and the engine runs as before; correct" in failure
         assert whole(farm) == before
-        assert listen(farm, {}, **declared, listener_probe=False).changed == ["mid1: Make the engine listen"]
+        assert len(listen(farm, {}, **declared, listener_probe=False).expect_success().changed) == 1
     finally:
         farm.ssh("mid1", f"iptables -D {rule}")
     assert listen(farm, {}, **declared).expect_success().changed == []
@@ -269,7 +269,7 @@ def test_an_engine_that_the_controller_does_not_reach_is_taken_back(rotating: Li
     before = whole(farm)
     (failure,) = listen(farm, given, **declared, farm_certificate=client).failures
     assert f"{endpoint}: its certificate is not valid for '{farm.address('mid1')}'" in failure
-    assert "; the engine said: " in failure
+    assert "the engine said" not in failure
     assert whole(farm) == before
     assert len(reached(farm, "ctl")) == len(NODES)
 
