@@ -79,9 +79,9 @@ class Undo:
         return undo
 
     def _keep(self, new: Iterable[str]) -> None:
-        for second in filter(None, map(self.files.get, new)):
-            # One whose record a reboot took.
-            restore(second, None)
+        for abandoned_name in filter(None, map(self.files.get, new)):
+            # A reboot took its record.
+            restore(abandoned_name, None)
         os.makedirs(RECORDS, mode=0o700, exist_ok=True)
         write_atomically(_record(self.unit), json.dumps(asdict(self)).encode(), 0o600)
         for path, second in self.files.items():
