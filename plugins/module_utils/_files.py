@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from typing import Iterable, List, Optional, Tuple, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+#: What the name of a file that is not visible yet ends with.
+_STAGED = ".new"
 
 
 def read_bytes(path: PathLike) -> Optional[bytes]:
@@ -42,13 +46,15 @@ def write_together(files: Iterable[Tuple[PathLike, bytes, int]]) -> None:
     All are on disk before the first is visible; each is replaced as ``write_atomically`` does it, in the order given.
 
     :param files: path, content and permission bits of each.
-    :raises OSError: a directory is missing or cannot be written; nothing is replaced then.
+    :raises OSError: a directory is missing or cannot be written; nothing is replaced then. It names the file.
     """
     staged: List[Tuple[str, str]] = []
+    path = ""
     try:
         for name, content, mode in files:
             path = os.path.realpath(name)
-            handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
+            folder, base = os.path.split(path)
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{base}.", suffix=_STAGED)
             staged.append((temporary, path))
             with os.fdopen(handle, "wb") as stream:
                 os.fchmod(stream.fileno(), mode)
@@ -56,11 +62,22 @@ def write_together(files: Iterable[Tuple[PathLike, bytes, int]]) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
         while staged:
-            os.replace(*staged[0])
+            temporary, path = staged[0]
+            os.replace(temporary, path)
             del staged[0]
+    except OSError as exc:
+        # A full disk, for one, names none.
+        exc.filename = path
+        raise
     finally:
         for temporary, _path in staged:
             os.unlink(temporary)
+
+
+def abandoned(path: PathLike) -> List[str]:
+    """Return the temporary files that were to become this one when ``write_together`` was killed."""
+    folder, base = os.path.split(os.path.realpath(path))
+    return glob.glob(f"{glob.escape(folder)}/.{glob.escape(base)}.*{_STAGED}")
 
 
 def restore(path: PathLike, content: Optional[bytes], mode: int = 0o644) -> None:

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import ipaddress
+import itertools
 import os
 import re
 import shlex
@@ -16,7 +18,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ._errors import FarmError
 from ._files import read_bytes
@@ -37,7 +39,8 @@ _OTHERS = {
 _SIOCGIFADDR = 0x8915
 #: A word of a command with its quotes.
 _RAW_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")
-_TLS_VALUES = ("--tlscacert", "--tlscert", "--tlskey")
+#: Those of dockerd's flags that are looked for and take a value.
+_VALUED = ("--host", "--config-file", "--tlscacert", "--tlscert", "--tlskey")
 # Words that need no quoting in a unit file (systemd.syntax(7)).
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 
@@ -46,9 +49,10 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 class Declared:
     """What the user wants, checked and complete.
 
-    :ivar state: ``present``, ``kept`` or ``absent``.
+    :ivar state: ``present``, ``kept``, ``absent`` or ``previous``.
     :ivar ca, certificate, key: PEM; None where they were not given.
     :ivar probe_timeout: seconds.
+    :ivar provisional: whether what a change replaces has to be kept for ``previous``.
     """
 
     host: str
@@ -63,6 +67,7 @@ class Declared:
     key: Optional[bytes]
     daemon_config: Optional[Mapping[str, Any]]
     probe_timeout: float
+    provisional: bool
 
     @property
     def present(self) -> bool:
@@ -72,7 +77,7 @@ class Declared:
     @property
     def runs(self) -> bool:
         """Whether the engine has to run, with all of its settings in effect."""
-        return self.state != "absent"
+        return self.state in ("present", "kept")
 
     @property
     def url(self) -> str:
@@ -116,7 +121,7 @@ class Declared:
         everywhere = "127.0.0.1" if insecure else "0.0.0.0"
         given_address = interface_address(params["interface"]) if params["interface"] else params["address"]
         try:
-            address = str(ipaddress.ip_address((given_address or everywhere).strip("[]")))
+            address = ipaddress.ip_address((given_address or everywhere).strip("[]"))
         except ValueError as exc:
             raise FarmError(
                 f"address {params['address']!r}: wanted an IPv4 or IPv6 address, as in 0.0.0.0 or ::"
@@ -128,7 +133,7 @@ class Declared:
         if not _PLAIN_PATH.match(directory):
             raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
         config = params["daemon_config"]
-        if params["state"] != "absent" and config and config.get("hosts") is not None:
+        if params["state"] in ("present", "kept") and config and config.get("hosts") is not None:
             raise FarmError(
                 "daemon_config: 'hosts' cannot stand in daemon.json beside the -H flags that the unit's command and "
                 "the listener use, the engine would not start; use address and port instead"
@@ -137,12 +142,14 @@ class Declared:
             host=socket.gethostname(),
             state=params["state"],
             unit=service_name(params["service"]),
-            address=address,
+            address=str(address),
             port=port,
             insecure=insecure,
             tls_directory=directory,
             daemon_config=config,
             probe_timeout=params["probe_timeout"],
+            # Nobody but this host itself could try a listener on loopback.
+            provisional=params["provisional"] and params["state"] == "present" and not address.is_loopback,
             **tls,
         )
 
@@ -154,12 +161,10 @@ def interface_address(name: str) -> str:
 
     :raises FarmError: there is no such interface, or it has no address.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            return socket.inet_ntoa(answer[20:24])
-        except OSError:
-            pass
+    # An OSError says that there is no such interface, or that it has no IPv4 address.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket, contextlib.suppress(OSError):
+        answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+        return socket.inet_ntoa(answer[20:24])
     for line in (read_bytes("/proc/net/if_inet6") or b"").decode().splitlines():
         digits, _index, _length, scope, _flags, interface = line.split()
         if interface == name and scope == "00":
@@ -172,18 +177,27 @@ def _pem(text: Optional[str]) -> Optional[bytes]:
     return (text.strip() + "\n").encode() if text and text.strip() else None
 
 
+def _options(words: Iterable[str], read: Callable[[str], str] = str) -> Iterator[Tuple[str, str, Tuple[str, ...]]]:
+    """Yield the flags of dockerd's command line: name, value, and the words that it consists of.
+
+    A value follows in the next word, after ``=``, or with ``-H``, which is called ``--host`` here, at once. All else is
+    yielded as a flag too, whose value matters to nobody.
+
+    :param read: makes a word's text of the word as it is written.
+    """
+    left = iter(words)
+    for raw in left:
+        word = read(raw)
+        name, equals, value = word.partition("=")
+        if word.startswith("-H"):
+            name, equals, value = "--host", word[2:3], word[2:].lstrip("=")
+        following = tuple(itertools.islice(left, 1)) if name in _VALUED and not equals else ()
+        yield name, read(following[0]) if following else value, (raw, *following)
+
+
 def hosts(arguments: Sequence[str]) -> Tuple[str, ...]:
     """Return the values of dockerd's ``-H``/``--host`` in any of the forms that its flags take."""
-    found = []
-    words = iter(arguments)
-    for word in words:
-        if word in ("-H", "--host"):
-            found.append(next(words, ""))
-        elif word.startswith("--host="):
-            found.append(word[7:])
-        elif word.startswith("-H"):
-            found.append(word[2:].lstrip("="))
-    return tuple(found)
+    return tuple(value for name, value, _words in _options(arguments) if name == "--host")
 
 
 def without_network(command: str) -> Tuple[str, Tuple[str, ...]]:
@@ -193,34 +207,14 @@ def without_network(command: str) -> Tuple[str, Tuple[str, ...]]:
     """
     kept: List[str] = []
     removed: List[str] = []
-    words = iter(_RAW_WORD.findall(command))
-    for raw in words:
-        word = _unquoted(raw)
-        flag, equals, value = word.partition("=")
-        whole = [raw]
-        if flag in ("-H", "--host", *_TLS_VALUES) and not equals:
-            whole.append(next(words, ""))
-            value = _unquoted(whole[1])
-        elif word.startswith("-H"):
-            flag, value = "-H", word[2:].lstrip("=")
-        network = flag.startswith("--tls") or (flag in ("-H", "--host") and value.startswith("tcp://"))
-        (removed if network else kept).extend(part for part in whole if part)
+    for name, value, words in _options(_RAW_WORD.findall(command), _unquoted):
+        network = name.startswith("--tls") or (name == "--host" and value.startswith("tcp://"))
+        (removed if network else kept).extend(words)
     return (" ".join(kept) if removed else command), tuple(removed)
 
 
 def _unquoted(raw: str) -> str:
     return "".join(shlex.split(raw))
-
-
-def _flag(arguments: Sequence[str], name: str) -> Optional[str]:
-    """Return the last value of a flag with a value."""
-    value = None
-    for word, following in zip(arguments, [*arguments[1:], ""]):
-        if word == name:
-            value = following
-        elif word.startswith(name + "="):
-            value = word[len(name) + 1 :]
-    return value
 
 
 @dataclass(frozen=True)
@@ -302,7 +296,8 @@ def read(declared: Declared, runner: Runner, directories: Sequence[str] = UNIT_D
         command, source = own, path
         if path.endswith(".conf") and name > DROP_IN:
             overriding = path
-    config_path = _flag(split_command(command or ""), "--config-file") or DEFAULT_CONFIG
+    flags = {flag: value for flag, value, _words in _options(split_command(command or ""))}
+    config_path = flags.get("--config-file") or DEFAULT_CONFIG
     tls = [declared.tls_path(name) for name in TLS_NAMES]
     directory = declared.tls_directory
     return Found(

@@ -6,19 +6,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import _listener, _sockets
 from ._errors import FarmError
 from ._files import restore, write_together
-from ._listener import DEFAULT_SOCKET, Content, Declared, Found, hosts
+from ._listener import DEFAULT_SOCKET, Declared, Found, hosts
 from ._listener_plan import Plan, check, describe, plan, restart
+from ._listener_undo import Undo
 from ._plan import Outcome
-from ._runner import CommandError, Runner, checked
+from ._runner import CommandError, Result, Runner, checked
 from ._systemd import read_service, require_systemd, split_command
 
 #: Seconds that systemd may take to restart the engine: it has to end and start the containers too.
@@ -35,15 +34,37 @@ def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcom
     require_systemd(declared.host)
     try:
         found = _listener.read(declared, runner)
+        kept = Undo.load(declared.unit)
     except OSError as exc:
         raise FarmError(f"{declared.host}: cannot read {exc.filename} ({exc.strerror}); run the task as root") from exc
+    if declared.state == "previous":
+        return _previous(declared, found, kept, check_mode, runner)
     warnings = check(declared, found, check_mode)
     steps = plan(declared, found)
     before, after = describe(declared, found, steps)
     if steps.actions and not check_mode:
-        apply(declared, found, steps, runner)
-    values: Dict[str, Any] = {"listener": _shown(declared, found), "restarted": steps.restarts}
+        kept = apply(declared, found, steps, runner, kept)
+    provisional = bool(kept) and declared.provisional and not check_mode
+    if kept and not provisional and not check_mode:
+        kept.forget()
+    values = {"listener": _shown(declared, found), "restarted": steps.restarts, "provisional": provisional}
     return Outcome(before, after, steps.actions, values, warnings)
+
+
+def _previous(declared: Declared, found: Found, kept: Optional[Undo], check_mode: bool, runner: Runner) -> Outcome:
+    """Put back what a provisional change has replaced.
+
+    :raises FarmError: not all of it could be.
+    """
+    steps = kept.steps if kept else Plan()
+    before, after = describe(declared, found, steps)
+    values: Dict[str, Any] = {"listener": None, "restarted": steps.restarts, "provisional": False}
+    if kept and not check_mode:
+        values["journal"] = _journal(declared, kept.began, runner)[0]
+        whole, values["msg"] = _take_back(kept, True, runner)
+        if not whole:
+            raise FarmError(f"{declared.host}: {values['msg']}", journal=values["journal"])
+    return Outcome(before, after, steps.actions, values)
 
 
 def _shown(declared: Declared, found: Found) -> Optional[Dict[str, Any]]:
@@ -65,18 +86,23 @@ def _shown(declared: Declared, found: Found) -> Optional[Dict[str, Any]]:
     }
 
 
-def apply(declared: Declared, found: Found, steps: Plan, runner: Runner) -> None:
+def apply(declared: Declared, found: Found, steps: Plan, runner: Runner, older: Optional[Undo] = None) -> Undo:
     """Take the steps; whatever fails, every file is put back and the engine is brought back as it was.
 
+    :param older: what a change that was ended half-way has kept.
+    :return: what leads back still.
     :raises FarmError: it failed; says what the engine said, and what the roll-back came to.
     """
     began = time.time()
-    undo = _Undo.prepare(steps)
-    touched = False
+    try:
+        undo = Undo.prepare(declared.unit, steps, _way_back(declared, found), began, older)
+    except OSError as exc:
+        raise FarmError(f"{declared.host}: {exc}; nothing was changed") from exc
+    touched = older is not None
     try:
         _write(steps)
         if declared.runs:
-            _validate(declared, found, runner)
+            _validate(declared, found, undo, runner)
         touched = True
         for command in steps.commands:
             _systemctl(declared, command, began, runner)
@@ -87,13 +113,13 @@ def apply(declared: Declared, found: Found, steps: Plan, runner: Runner) -> None
                 journal=_journal(declared, began, runner)[0],
             )
     except BaseException as exc:
-        outcome = _take_back(declared, found, undo, touched, runner)
+        _whole, outcome = _take_back(undo, touched, runner)
         if isinstance(exc, FarmError):
             raise FarmError(f"{exc.message}; {outcome}", **exc.details) from exc
         if isinstance(exc, OSError):
             raise FarmError(f"{declared.host}: {exc}; {outcome}") from exc
         raise
-    undo.forget(steps)
+    return undo
 
 
 def _write(steps: Plan) -> None:
@@ -112,19 +138,36 @@ def _write(steps: Plan) -> None:
             restore(change.path, None)
 
 
-def _validate(declared: Declared, found: Found, runner: Runner) -> None:
+def _validate(declared: Declared, found: Found, undo: Undo, runner: Runner) -> None:
     """Let the engine judge its configuration before it is restarted, where it can (23.0 and later).
 
-    :raises CommandError: it refuses.
+    :raises CommandError: it refuses; says whether what it refuses is declared, or was there before.
     """
     command, flags = (found.local_command, declared.flags) if declared.present else (found.command or "", ())
     program, *words = split_command(command, found.service.environment)
-    try:
-        result = runner([program, *words, *flags, "--validate"], timeout=60)
-    except CommandError as exc:
-        raise CommandError(f"{declared.host}: the engine's configuration could not be validated", exc.result) from exc
-    if result.rc != 0 and "unknown flag: --validate" not in result.stderr:
-        raise CommandError(f"{declared.host}: {program} refuses the declared configuration", result)
+
+    def judged(*more: str) -> Result:
+        try:
+            return runner([program, *words, *more, "--validate"], timeout=60)
+        except CommandError as exc:
+            message = f"{declared.host}: the engine's configuration could not be validated"
+            raise CommandError(message, exc.result) from exc
+
+    result = judged(*flags)
+    if result.rc == 0 or "unknown flag: --validate" in result.stderr:
+        return
+    what = "the declared configuration"
+    former = undo.former(found.config_path)
+    if former and _last_line(judged(f"--config-file={former}")).replace(former, found.config_path) == _last_line(
+        result
+    ):
+        what = f"{found.config_path} as it was before this task, correct that file"
+    raise CommandError(f"{declared.host}: {program} refuses {what}", result)
+
+
+def _last_line(result: Result) -> str:
+    """Return the line that says why a program ended; what it logs before it bears the time."""
+    return (result.stderr.splitlines() or [""])[-1]
 
 
 def _systemctl(declared: Declared, command: Tuple[str, ...], began: float, runner: Runner) -> None:
@@ -191,71 +234,31 @@ def _socket_path(host: str) -> Optional[str]:
     return host if host.startswith("/") else None
 
 
-@dataclass(frozen=True)
-class _Undo:
-    """Files and directories as they were, times and owners included.
-
-    :ivar directories: (path, mode); the mode is None where there was no such directory.
-    """
-
-    files: Tuple[Tuple[str, Content, Optional[os.stat_result]], ...]
-    directories: Tuple[Tuple[str, Optional[int]], ...]
-
-    @classmethod
-    def prepare(cls, steps: Plan) -> _Undo:
-        """Remember what the steps may change."""
-        paths = [change.path for change in steps.changes]
-        folders = dict.fromkeys([path for path, _mode in steps.directories] + [os.path.dirname(path) for path in paths])
-        return cls(
-            tuple((path, Content.read(path), os.stat(path) if os.path.exists(path) else None) for path in paths),
-            tuple((path, os.stat(path).st_mode & 0o7777 if os.path.isdir(path) else None) for path in folders),
-        )
-
-    def restore(self) -> List[str]:
-        """Put all of it back; returns what could not be."""
-        failures = [failure for failure in (_put_back(*file) for file in self.files) if failure]
-        for path, mode in self.directories:
-            with contextlib.suppress(OSError):
-                os.rmdir(path) if mode is None else os.chmod(path, mode)
-        return failures
-
-    def forget(self, steps: Plan) -> None:
-        """Remove directories that a removal has left empty."""
-        for path in dict.fromkeys(os.path.dirname(change.path) for change in steps.changes if change.after is None):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+def _way_back(declared: Declared, found: Found) -> Tuple[Tuple[str, ...], ...]:
+    """Return the commands that bring the engine back to what it is doing now, once the files are back."""
+    reload = ("systemctl", "daemon-reload")
+    if not found.command:
+        return (reload,)
+    if not found.service.active:
+        return (reload, ("systemctl", "stop", declared.unit))
+    # Whatever socket file a failed start has removed is there again.
+    sockets = found.service.sockets if "fd://" in hosts(found.service.arguments) else ()
+    return (reload, *restart(declared.unit, sockets))
 
 
-def _put_back(path: str, held: Content, status: Optional[os.stat_result]) -> Optional[str]:
-    """Restore one file; returns its path and the reason where that failed."""
-    try:
-        restore(path, held.content, held.mode)
-        if status:
-            os.chown(path, status.st_uid, status.st_gid)
-            # With its old time the next run does not take it for a file that the engine has not read.
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    except OSError as exc:
-        return f"{path} ({exc.strerror or exc})"
-    return None
-
-
-def _take_back(declared: Declared, found: Found, undo: _Undo, touched: bool, runner: Runner) -> str:
-    """Restore the files and the engine; returns a sentence on what that came to.
+def _take_back(undo: Undo, touched: bool, runner: Runner) -> Tuple[bool, str]:
+    """Restore the files and the engine; returns whether all of it is as before, and a sentence on what it came to.
 
     :param touched: systemd was told of the new files.
     """
     failures = undo.restore()
     files = "every file was put back" if not failures else f"these files could not be put back: {', '.join(failures)}"
     if not touched:
-        return f"{files}, the engine was not touched"
-    last: Tuple[Tuple[str, ...], ...] = ()
-    if found.command:
-        # Whatever socket file the failed start has removed is there again.
-        sockets = found.service.sockets if "fd://" in hosts(found.service.arguments) else ()
-        last = restart(declared.unit, sockets) if found.service.active else (("systemctl", "stop", declared.unit),)
+        return not failures, f"{files}, the engine was not touched"
     try:
-        for command in (("systemctl", "daemon-reload"), *last):
+        for command in undo.commands:
             checked(runner, command, " ".join(command), timeout=_RESTART)
     except CommandError as exc:
-        return f"{files}, but the engine could not be brought back: {exc.message}"
-    return f"{files} and the engine {'runs' if found.service.active else 'is stopped'} as before"
+        return False, f"{files}, but the engine could not be brought back: {exc.message}"
+    runs = undo.commands[-1][1] in ("start", "restart")
+    return not failures, f"{files} and the engine {'runs' if runs else 'is stopped'} as before"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -135,20 +136,39 @@ def _check_tls(declared: Declared, found: Found, predicting: bool) -> None:
     problem = _sockets.ca_problem(declared.ca) if declared.ca else None
     if problem:
         raise FarmError(f"ca: not usable as certificate authority: {problem}")
-    if declared.certificate and declared.key:
-        problem = _sockets.key_problem(declared.certificate, declared.key)
+    key = declared.key
+    if declared.certificate and key:
+        problem = _sockets.key_problem(declared.certificate, key)
         if problem:
             raise FarmError(f"key: it does not belong to the certificate given, or is encrypted: {problem}")
-    elif declared.certificate and not predicting:
+    elif declared.certificate:
         path = declared.tls_path("key")
-        held = found.file(path).content
-        problem = _sockets.key_problem(declared.certificate, held) if held else "there is no such file"
-        if problem:
+        key = found.file(path).content
+        problem = _sockets.key_problem(declared.certificate, key) if key else "there is no such file"
+        if problem and not predicting:
             raise FarmError(
                 f"{declared.host}: {path} is not the private key of the certificate given ({problem}), and the option "
                 "key is not set; give the key once, it may be left out while it stays the same",
                 key_needed=True,
             )
+        key = None if problem else key
+    held = tuple(found.file(declared.tls_path(name)).content for name in ("ca", "cert"))
+    if declared.ca and declared.certificate and key and held != (declared.ca, declared.certificate):
+        _check_certificate(declared.host, declared.ca, declared.certificate, key)
+
+
+def _check_certificate(host: str, ca: bytes, certificate: bytes, key: bytes) -> None:
+    """Refuse a new certificate that no client would take, before the engine is restarted with it.
+
+    :raises FarmError: it is another authority's, or not for a server, or not valid now.
+    """
+    problem = _sockets.certificate_problem(ca, certificate, key)
+    if problem:
+        clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        raise FarmError(
+            f"{host}: certificate: no client that trusts the ca given would take it: {problem}; by this host's clock it"
+            f" is {clock}; nothing was changed"
+        )
 
 
 def plan(declared: Declared, found: Found) -> Plan:
@@ -304,9 +324,10 @@ def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, A
     if _uses_tls(declared) or not declared.runs:
         for name in TLS_NAMES:
             path = declared.tls_path(name)
-            before[path] = _shown_tls(name, found.file(path).content, False)
+            before[path] = _shown_tls(name, found.file(path).content, "a")
             change = changes.get(path)
-            after[path] = _shown_tls(name, change.after, True) if change else before[path]
+            whose = "the declared" if declared.present else "the former"
+            after[path] = _shown_tls(name, change.after, whose) if change else before[path]
     before["engine"] = "running" if found.service.active else "not running"
     if steps.stale and not steps.changes:
         before["engine"] = f"running, {steps.stale}"
@@ -314,9 +335,9 @@ def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, A
     return before, after
 
 
-def _shown_tls(name: str, content: Optional[bytes], is_new: bool) -> str:
+def _shown_tls(name: str, content: Optional[bytes], whose: str) -> str:
     if content is None:
         return "absent"
     if name == "key":
-        return "the declared private key" if is_new else "a private key"
+        return f"{whose} private key"
     return _sockets.fingerprint(content) or "not known yet"

@@ -73,6 +73,36 @@ def ca_problem(ca: bytes) -> Optional[str]:
     return None
 
 
+def _client(ca: bytes) -> ssl.SSLContext:
+    """Return the settings of a client that trusts a CA and shows no certificate; names are left to the clients."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= PARTIAL_CHAIN
+    context.load_verify_locations(cadata=ca.decode("ascii"))
+    return context
+
+
+def certificate_problem(ca: bytes, certificate: bytes, key: bytes) -> Optional[str]:
+    """Say why clients would not take a server's certificate, None where they would; found by a handshake in memory.
+
+    :param ca: PEM; what the clients trust.
+    :param key: PEM; it has to belong to the certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
+        context.load_cert_chain(certificate_path, key_path)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = _client(ca).wrap_bio(to_client, to_server)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    try:
+        for side in (client, server, client):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLCertVerificationError as exc:
+        return exc.verify_message
+    return None
+
+
 def wait_for(problem: Callable[[], Optional[str]], timeout: float, pause: float = 0.2) -> Optional[str]:
     """Ask until there is no problem any more; returns the last one when the time is up.
 
@@ -120,16 +150,12 @@ def mutual_tls_problem(address: str, port: int, ca: bytes, certificate: bytes) -
     A server that speaks TLS 1.3 refuses a client without a certificate only after the handshake, so the refusal is
     looked for in the first read (RFC 8446, section 4.4.2.4).
 
-    :param ca: PEM; the certificate served has to be valid for it. Names are left to the clients.
+    :param ca: PEM; the certificate served has to be valid for it.
     :param certificate: PEM; the one that has to be served.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= PARTIAL_CHAIN
-    context.load_verify_locations(cadata=ca.decode("ascii"))
     served = None
     try:
-        with socket.create_connection((address, port), _ATTEMPT) as raw, context.wrap_socket(raw) as connection:
+        with socket.create_connection((address, port), _ATTEMPT) as raw, _client(ca).wrap_socket(raw) as connection:
             served = connection.getpeercert(binary_form=True)
             connection.sendall(_REQUEST)
             if connection.recv(1):

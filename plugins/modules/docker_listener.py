@@ -23,6 +23,8 @@ description:
     probed: it must serve the declared certificate, be valid for the declared CA and answer nobody without a client
     certificate. If any of this fails, all files are put back byte for byte, the engine is restarted with them, and the
     error holds what the engine said."
+  - A certificate that no client would take, because it is another authority's, not for a server or not valid now, is
+    refused before anything is changed.
   - An engine that is not running is started. One that runs with other flags, or was started before one of its files was
     changed, is restarted, so a run that was ended half-way is finished by the next.
 requirements:
@@ -53,8 +55,10 @@ options:
         engine runs with it.
       - V(absent) removes the drop-in and the three files in O(tls_directory), and restarts the engine if it runs. It
         does not undo O(daemon_config), and does not start an engine.
+      - V(previous) puts back what the last task with O(provisional=true) has replaced, restarts the engine, and returns
+        RV(journal) as it was until then. Where there is no such task, or its change is final, nothing is changed.
     type: str
-    choices: [present, kept, absent]
+    choices: [present, kept, absent, previous]
     default: present
   address:
     description:
@@ -119,13 +123,25 @@ options:
     description: Seconds for which a started engine may fail the probe.
     type: float
     default: 30
+  provisional:
+    description:
+      - Whether what a change replaces is kept after it, so that O(state=previous) can put it back. The probe from this
+        host knows nothing of what lies between it and the clients, firewalls and names for example; a task on one of
+        them can look at that.
+      - The next task without it makes the change final, O(state=kept) with nothing else for example. So does a reboot.
+      - Without effect on loopback, where no other host could try the listener.
+    type: bool
+    default: false
 notes:
   - Restarting an engine ends its containers, BuildKit's included, unless C(live-restore) is set in C(daemon.json).
   - A drop-in that sets C(ExecStart) must sort before C(50-buildfarm-listener.conf), or this module's has no effect.
     This is checked.
   - The engine gets five minutes to restart.
-  - The files of a roll-back are kept in memory only. A run that is killed leaves what it has written, and the next run
-    goes on from there.
+  - While a change goes on, the files that it replaces have a second name beside them, C(.NAME.previous), and
+    C(/run/buildfarm-listener) says what leads back. A run that is killed leaves both. The next one goes on from there,
+    and if it fails puts back what was there before both.
+  - Docker before 23.0 cannot validate its configuration. A C(daemon.json) that was broken before the task, and that the
+    running engine has not read, is noticed there only when the engine does not start.
 seealso:
   - module: buildfarm.multiarch.docker_certificates
   - module: buildfarm.multiarch.docker_context
@@ -168,6 +184,29 @@ EXAMPLES = r"""
     state: kept
     daemon_config:
       registry-mirrors: [https://mirror.example.com]
+
+- name: A listener that this controller can reach, or the former one
+  block:
+    - name: The engine listens
+      buildfarm.multiarch.docker_listener:
+        ca: "{{ lookup('ansible.builtin.file', 'pki/ca.pem') }}"
+        certificate: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '.pem') }}"
+        provisional: true
+    - name: The controller reaches it
+      buildfarm.multiarch.docker_endpoint_info:
+        endpoints: ["tcp://{{ inventory_hostname }}:2376"]
+        ca: ~/.docker/ca.pem
+        cert: ~/.docker/cert.pem
+        key: ~/.docker/key.pem
+        require_reachable: true
+      delegate_to: localhost
+    - name: The change is final
+      buildfarm.multiarch.docker_listener:
+        state: kept
+  rescue:
+    - name: The former listener
+      buildfarm.multiarch.docker_listener:
+        state: previous
 
 - name: No TCP listener any more
   buildfarm.multiarch.docker_listener:
@@ -214,6 +253,18 @@ key_needed:
   returned: failure
   type: bool
   sample: true
+provisional:
+  description:
+    - Whether what was replaced, by this task or by one that was ended half-way, is kept for O(state=previous). V(false)
+      in check mode.
+  returned: success
+  type: bool
+  sample: false
+msg:
+  description: What putting back came to.
+  returned: with O(state=previous), if anything was put back
+  type: str
+  sample: every file was put back and the engine runs as before
 restarted:
   description: Whether the engine was, or in check mode would be, started or restarted.
   returned: success
@@ -234,8 +285,10 @@ actions:
     - [systemctl, reset-failed, docker.service]
     - [systemctl, restart, docker.service]
 journal:
-  description: The last 20 lines of the service's journal since the task began.
-  returned: when the engine did not start, or failed the probe
+  description:
+    - The last 20 lines of the service's journal since the task began.
+    - With O(state=previous) since the change that is put back began.
+  returned: when the engine did not start, or failed the probe, and with O(state=previous)
   type: list
   elements: str
   sample: ["failed to load listeners: listen tcp 192.0.2.10:2376: bind: cannot assign requested address"]
@@ -245,7 +298,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible impor
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_apply import logic
 
 SPEC = {
-    "state": {"type": "str", "choices": ["present", "kept", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "kept", "absent", "previous"], "default": "present"},
     "address": {"type": "str"},
     "interface": {"type": "str"},
     "port": {"type": "int"},
@@ -257,6 +310,7 @@ SPEC = {
     "daemon_config": {"type": "dict"},
     "service": {"type": "str", "default": "docker"},
     "probe_timeout": {"type": "float", "default": 30},
+    "provisional": {"type": "bool", "default": False},
 }
 
 if __name__ == "__main__":

@@ -21,13 +21,21 @@ NODE = "mid1"
 DROP_IN = "/etc/systemd/system/docker.service.d/50-buildfarm-listener.conf"
 CONFIG = "/etc/docker/daemon.json"
 FILES = f"{DROP_IN} {CONFIG} /etc/docker/tls/*"
+RESTART = "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
+#: What a change keeps until it is final, and all else that it could leave.
+FOLDERS = "/etc/docker /etc/systemd/system/docker.service.d /run/buildfarm-listener"
 #: Contents, modes and times.
-STATE = f"cat {FILES} 2>&1 | sha256sum; stat -c '%n %a %Y' {FILES} 2>&1; true"
+STATE = f"cat {FILES} 2>&1 | sha256sum; stat -c '%n %a %Y' {FILES} 2>&1; find {FOLDERS} ! -type d 2>&1 | sort; true"
 PREDICTED = ("changed", "actions", "diff", "listener", "restarted")
 
 
-def issue(name: str, issuer: tuple[str, str] | None = None, usage: Any = None) -> tuple[str, str]:
-    """Return a certificate and its key as PEM; without an issuer an authority's."""
+def issue(
+    name: str, issuer: tuple[str, str] | None = None, usage: Any = None, days: tuple[int, int] = (-1, 2)
+) -> tuple[str, str]:
+    """Return a certificate and its key as PEM; without an issuer an authority's.
+
+    :param days: from now, of its beginning and its end.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -38,8 +46,8 @@ def issue(name: str, issuer: tuple[str, str] | None = None, usage: Any = None) -
         .issuer_name(x509.load_pem_x509_certificate(issuer[0].encode()).subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
         .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )
@@ -166,30 +174,86 @@ def test_settings_that_the_engine_refuses_are_taken_back(farm: LiveFarm, tls: di
     # 20.10 has no --validate: it has to fail to start.
     ending = "the engine runs as before" if host == "old1" else "the engine was not touched"
     assert ending in failed["msg"]
+    assert host == "old1" or "refuses the declared configuration: " in failed["msg"]
     assert farm.ssh(host, STATE) == before
     assert client(farm, host)[:2] in ("20", "26", "28")
     assert not farm.module(host, "docker_listener", **tls)["changed"]
 
 
-def test_a_listener_that_cannot_start_is_taken_back(farm: LiveFarm, tls: dict[str, str]) -> None:
-    farm.module(NODE, "docker_listener", **tls)
-    before = farm.ssh(NODE, STATE)
-    failed = farm.module(NODE, "docker_listener", fails=True, address="192.0.2.77", **tls)
-    assert "192.0.2.77:2376: bind: cannot assign requested address; every file was put back" in failed["msg"]
-    assert failed["journal"]
-    assert farm.ssh(NODE, STATE) == before
-    assert client(farm, NODE).startswith("26")
-    assert not farm.module(NODE, "docker_listener", **tls)["changed"]
-
-
-def test_a_certificate_of_another_authority_is_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
-    certificate, key = issue("engine", issue("another CA"))
-    before = farm.ssh(NODE, STATE)
-    failed = farm.module(
-        NODE, "docker_listener", fails=True, probe_timeout=1, ca=tls["ca"], certificate=certificate, key=key
+def test_a_port_that_is_taken_and_a_disk_that_fills_up(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    """Nothing half is left by a disk that is full at once, or only when everything has to be put back."""
+    drop_in = f"{DROP_IN.rpartition('/')[0]}/00-fills-the-disk.conf"
+    files = "usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6"
+    farm.ssh(
+        NODE,
+        f"set -e; tar -C / -ch {files} | docker import - idle;"
+        f"docker run -d --restart always --stop-signal KILL --name idle idle sleep 1d;"
+        f"echo '{{}}' > {CONFIG}; {RESTART}; cp -a /etc/docker /root/aside;"
+        "mount -t tmpfs -o size=256k,mode=755 tmpfs /etc/docker; cp -a /root/aside/. /etc/docker;"
+        "cat /dev/zero > /etc/docker/tls/zeros 2>/dev/null || true;"
+        "setsid python3 -m http.server 2377 >/dev/null 2>&1 </dev/null & echo $! > /run/server.pid",
     )
-    assert "not valid for the declared CA" in failed["msg"]
-    assert "every file was put back and the engine runs as before" in failed["msg"]
+    try:
+        before, running = farm.ssh(NODE, STATE), engine(farm)
+        change: dict[str, Any] = {"port": 2377, "daemon_config": {"labels": ["farm=yes"]}, **tls}
+        failed = farm.module(NODE, "docker_listener", fails=True, **change)
+        assert f"No space left on device: '{CONFIG}'; every file was put back, the engine was not" in failed["msg"]
+        assert (farm.ssh(NODE, STATE), engine(farm)) == (before, running)
+
+        # The engine's start fills it, after the files were written.
+        farm.ssh(NODE, "rm /etc/docker/tls/zeros")
+        before = farm.ssh(NODE, STATE)
+        fill = "/bin/sh -c 'cat /dev/zero >/etc/docker/zeros || true'"
+        farm.ssh(NODE, f"cat > {drop_in}", stdin=f"[Service]\nExecStartPre={fill}\n")
+        failed = farm.module(NODE, "docker_listener", fails=True, **change)
+        assert "0.0.0.0:2377: bind: address already in use; every file was put back and the engine" in failed["msg"]
+        assert "runs as before" in failed["msg"]
+        assert failed["journal"]
+        assert "100%" in farm.ssh(NODE, "df /etc/docker")
+        farm.ssh(NODE, f"rm {drop_in} /etc/docker/zeros; systemctl daemon-reload")
+        assert farm.ssh(NODE, STATE) == before
+        assert client(farm, NODE).startswith("26")
+        assert farm.ssh(NODE, "docker ps --format '{{.Names}}'").split() == ["idle"]
+        assert not farm.module(NODE, "docker_listener", **tls)["changed"]
+    finally:
+        farm.ssh(
+            NODE,
+            f"rm -f {drop_in}; umount /etc/docker; rm -rf {CONFIG} /root/aside; kill $(cat /run/server.pid);"
+            "docker rm -f idle; docker rmi idle; systemctl daemon-reload",
+            check=False,
+        )
+
+
+def test_certificates_that_no_client_would_take_are_refused(
+    farm: LiveFarm, authority: tuple[str, str], tls: dict[str, str], listening: str
+) -> None:
+    before = farm.ssh(NODE, STATE)
+    reasons = {
+        "unable to get local issuer certificate": issue("engine", issue("another CA")),
+        "certificate is not yet valid": issue("engine", authority, days=(1, 2)),
+        "certificate has expired": issue("engine", authority, days=(-2, -1)),
+        "unsuitable certificate purpose": issue("engine", authority, x509.ExtendedKeyUsageOID.CLIENT_AUTH),
+    }
+    tasks = [
+        {
+            "buildfarm.multiarch.docker_listener": {"ca": tls["ca"], "certificate": certificate, "key": key},
+            "ignore_errors": True,
+        }
+        for certificate, key in reasons.values()
+    ]
+    run = farm.play([{"hosts": NODE, "gather_facts": False, "tasks": tasks}]).expect_success()
+    for reason, task in zip(reasons, run.tasks, strict=True):
+        assert f"would take it: {reason}; by this host's clock it is 20" in task.result["msg"]
+    assert (farm.ssh(NODE, STATE), engine(farm)) == (before, listening)
+
+
+def test_an_engine_that_does_not_answer_is_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    before = farm.ssh(NODE, STATE)
+    rule = "INPUT -i lo -p tcp --dport 2377 -j REJECT"
+    farm.ssh(NODE, f"iptables -I {rule}")
+    failed = farm.module(NODE, "docker_listener", fails=True, probe_timeout=1, port=2377, **tls)
+    farm.ssh(NODE, f"iptables -D {rule}")
+    assert "started, and after 1 seconds tcp://0.0.0.0:2377: Connection refused; every file was put" in failed["msg"]
     assert farm.ssh(NODE, STATE) == before
     assert client(farm, NODE).startswith("26")
 
@@ -210,23 +274,58 @@ def test_a_renewed_certificate_is_served(
     assert ["write", "/etc/docker/tls/key.pem"] in predicted["actions"]
 
 
-def test_a_run_that_was_killed_before_the_restart_is_finished(
-    farm: LiveFarm, tls: dict[str, str], listening: str
-) -> None:
-    # Exactly what such a run leaves: new files, an engine that has not read them.
-    farm.ssh(
-        NODE,
-        f"sed -i 's/:2376/:2399/' {DROP_IN}; systemctl daemon-reload; "
-        "systemctl reset-failed docker; systemctl restart docker; "
-        f"sed -i 's/:2399/:2376/' {DROP_IN}",
-    )
-    predicted = farm.module(NODE, "docker_listener", check=True, **tls)
-    assert "another command line" in predicted["diff"]["before"]["engine"]
-    real = farm.module(NODE, "docker_listener", **tls)
-    assert [action[1] for action in real["actions"]] == ["daemon-reload", "reset-failed", "restart"]
-    assert the_same(predicted, real)
-    assert client(farm, NODE).startswith("26")
-    assert not farm.module(NODE, "docker_listener", **tls)["changed"]
+#: Ends the module's process where the task's environment says so, as a lost machine would.
+KILLER = """
+import os, signal, sys
+
+EVENT, _, WORD = os.environ.get("KILLED_AT", "").partition(" ")
+
+def hook(event, arguments):
+    # The third and fourth of subprocess.Popen's are its directory and environment.
+    if event == EVENT and WORD in repr(arguments[:2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if EVENT:
+    sys.addaudithook(hook)
+"""
+
+
+def test_runs_that_were_killed_are_finished_or_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    farm.ssh(NODE, "mkdir -p /root/killer; cat > /root/killer/sitecustomize.py", stdin=KILLER)
+
+    def killed_at(event: str, **options: Any) -> None:
+        environment = {"PYTHONPATH": "/root/killer", "KILLED_AT": event}
+        task = {"buildfarm.multiarch.docker_listener": {**tls, **options}, "environment": environment}
+        run = farm.play([{"hosts": NODE, "gather_facts": False, "tasks": [task]}])
+        assert (run.tasks[0].outcome, run.tasks[0].result["rc"]) == ("failed", 137), run.tasks[0]
+
+    try:
+        wanted: dict[str, Any] = {"port": 2377, "daemon_config": {"labels": ["farm=yes"]}}
+        # One of two files is written.
+        killed_at(f"os.rename {CONFIG}", **wanted)
+        assert farm.ssh(NODE, f"grep -c 2377 {DROP_IN}; ls {CONFIG} 2>&1", check=False).count("\n") == 2
+        # Both are, and systemd knows.
+        killed_at("subprocess.Popen 'restart'", **wanted)
+        assert engine(farm) == listening
+        predicted = farm.module(NODE, "docker_listener", check=True, **wanted, **tls)
+        assert "another command line" in predicted["diff"]["before"]["engine"]
+        assert [action[1] for action in predicted["actions"]] == ["daemon-reload", "reset-failed", "restart"]
+        # The engine runs with them, and was not asked yet.
+        killed_at("socket.connect docker.sock", **wanted)
+        assert engine(farm) != listening
+        assert client(farm, NODE, 2377).startswith("26")
+        assert not farm.module(NODE, "docker_listener", **wanted, **tls)["changed"]
+        assert farm.ssh(NODE, f"find {FOLDERS} -name '.*'") == ""
+
+        # What could not be finished leads back to what was there before the run that was killed.
+        before = farm.ssh(NODE, STATE)
+        killed_at("subprocess.Popen 'restart'", address="192.0.2.77")
+        failed = farm.module(NODE, "docker_listener", fails=True, address="192.0.2.77", **tls)
+        assert "192.0.2.77:2376: bind: cannot assign requested address; every file was put back" in failed["msg"]
+        assert farm.ssh(NODE, STATE) == before
+        assert client(farm, NODE, 2377).startswith("26")
+    finally:
+        farm.ssh(NODE, f"rm -rf /root/killer {CONFIG}")
 
 
 def test_a_changed_daemon_json_is_brought_into_effect(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
@@ -267,21 +366,41 @@ def test_a_new_command_of_the_package_and_of_other_drop_ins_is_taken_up(
     farm.ssh(NODE, "rm /etc/systemd/system/docker.service.d/60-other.conf; systemctl daemon-reload")
 
 
-@pytest.mark.parametrize("host", ENGINES)
-@pytest.mark.parametrize("start", ["the articles' unit", "hosts in daemon.json"])
+VENDOR, EDITED = "/usr/lib/systemd/system/docker.service", "/etc/systemd/system/docker.service"
+DROP_INS = f"{EDITED}.d"
+#: What others have left, by the commands that make it.
+STARTS = {
+    "the articles' unit": f"sed 's|-H fd://|-H fd:// -H tcp://0.0.0.0:2375|' {VENDOR} > {EDITED}",
+    "hosts in daemon.json": "printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd\\n' "
+    f"> {DROP_INS}/10-clear.conf",
+    # docker_daemon_options and docker_service_start_command of the role geerlingguy.docker, which edits the package's
+    # own file, and a proxy as its users have it.
+    "geerlingguy.docker": f"cp {VENDOR} /root/vendor.service; sed -i 's|^ExecStart=.*|ExecStart=/usr/sbin/dockerd "
+    f"--containerd=/run/containerd/containerd.sock|' {VENDOR}; "
+    f"printf '[Service]\\nEnvironment=NO_PROXY=a.example.com\\n' > {DROP_INS}/http-proxy.conf",
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "host"),
+    [
+        ("the articles' unit", "new1"),
+        ("hosts in daemon.json", "old1"),
+        ("hosts in daemon.json", "new1"),
+        ("geerlingguy.docker", "mid1"),
+    ],
+)
 def test_from_what_others_have_left(farm: LiveFarm, tls: dict[str, str], host: str, start: str) -> None:
-    """Units edited to listen to everyone, and daemon.json with `hosts` and a drop-in that clears the command for it."""
+    """Units edited to listen to everyone, or daemon.json with `hosts` and a command without it."""
     farm.module(host, "docker_listener", state="absent")
-    vendor = "/etc/systemd/system/docker.service"
-    if start == "the articles' unit":
-        edit = "sed 's|-H fd://|-H fd:// -H tcp://0.0.0.0:2375|' /usr/lib/systemd/system/docker.service"
-        farm.ssh(host, f"{edit} > {vendor}")
-    else:
-        hosts = '{"hosts": ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375"], "tls": false, "labels": ["kept=yes"]}'
-        farm.ssh(host, f"mkdir -p /etc/docker {vendor}.d; cat > {CONFIG}", stdin=hosts)
-        farm.ssh(host, f"printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd\\n' > {vendor}.d/10-clear.conf")
+    in_json = start != "the articles' unit"
+    kept = {"labels": ["kept=yes"], "log-opts": {"max-size": "10m", "max-file": "3"}}
+    hosts = {"hosts": ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375"], "tls": False, **kept}
+    farm.ssh(host, f"mkdir -p /etc/docker {DROP_INS}; cat > {CONFIG}", stdin=json.dumps(hosts if in_json else kept))
     try:
-        farm.ssh(host, "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker")
+        farm.ssh(
+            host, f"{STARTS[start]}; systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
+        )
         assert ":2375" in farm.ssh(host, "ss -tln")
         config = {"tls": None}
         predicted = farm.module(host, "docker_listener", check=True, daemon_config=config, **tls)
@@ -290,19 +409,21 @@ def test_from_what_others_have_left(farm: LiveFarm, tls: dict[str, str], host: s
         listening = farm.ssh(host, "ss -tln")
         assert (":2375" in listening, ":2376" in listening) == (False, True)
         assert client(farm, host)[:2] in ("20", "26", "28")
-        assert farm.ssh(host, "docker version --format '{{.Server.Version}}'").strip()
+        said = farm.ssh(host, "docker info --format '{{.ServerVersion}} {{.Labels}} {{.NoProxy}}'").split()
+        assert said[1:] == ["[kept=yes]", *(["a.example.com"] if start == "geerlingguy.docker" else [])]
         assert not farm.module(host, "docker_listener", daemon_config=config, **tls)["changed"]
-        if start == "the articles' unit":
-            assert f"-H tcp://0.0.0.0:2375 in {vendor} is left out" in " ".join(real["warnings"])
-        else:
-            assert json.loads(farm.ssh(host, f"cat {CONFIG}")) == {"labels": ["kept=yes"]}
+        assert in_json or f"-H tcp://0.0.0.0:2375 in {EDITED} is left out" in " ".join(real["warnings"])
+        assert json.loads(farm.ssh(host, f"cat {CONFIG}")) == kept
     finally:
-        farm.ssh(host, f"rm -f {vendor} {vendor}.d/10-clear.conf {CONFIG}; systemctl daemon-reload")
+        farm.ssh(
+            host,
+            f"if [ -e /root/vendor.service ]; then mv /root/vendor.service {VENDOR}; fi; rm -f {EDITED} {CONFIG} "
+            f"{DROP_INS}/10-clear.conf {DROP_INS}/http-proxy.conf; systemctl daemon-reload",
+        )
     # Back to the package's own unit, whose socket systemd opens: an engine that opened one itself has removed that.
     real = farm.module(host, "docker_listener", **tls)
     assert farm.ssh(host, "docker version --format '{{.Server.Version}}'").strip()
-    restarts = ["systemctl", "restart", "docker.socket"] in real["actions"]
-    assert restarts == (start == "hosts in daemon.json")
+    assert (["systemctl", "restart", "docker.socket"] in real["actions"]) == in_json
     assert not farm.module(host, "docker_listener", **tls)["changed"]
 
 
@@ -340,6 +461,13 @@ def test_a_broken_daemon_json_is_not_overwritten(farm: LiveFarm, tls: dict[str, 
     failed = farm.module(NODE, "docker_listener", fails=True, daemon_config={"debug": False}, **tls)
     assert f"{CONFIG}, line 3, column 3: not JSON" in failed["msg"]
     assert farm.ssh(NODE, f"cat {CONFIG}") == '{\n  "debug": true\n  "ip": "::"\n}\n'
+
+    farm.ssh(NODE, f"cat > {CONFIG}", stdin='{"log-level": "loud"}')
+    failed = farm.module(NODE, "docker_listener", fails=True, daemon_config={"debug": False}, **tls)
+    assert f"refuses {CONFIG} as it was before this task, correct that file: " in failed["msg"]
+    assert "loud" in failed["msg"]
+    assert farm.ssh(NODE, f"cat {CONFIG}") == '{"log-level": "loud"}'
+    assert engine(farm) == listening
     farm.ssh(NODE, f"rm {CONFIG}")
 
 

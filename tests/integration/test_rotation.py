@@ -25,6 +25,7 @@ NODES = {"mid1": {"farm_node_platforms": ["linux/amd64"]}, "new1": {"farm_node_p
 ADDED = {"mid2": {"farm_node_platforms": []}}
 DIRECTORY = "/root/certificates-of-rotation"
 BUILDER = "rotation"
+_FOLDERS = "/etc/docker /etc/systemd/system/docker.service.d /run/buildfarm-listener"
 _BREAKING = "/etc/systemd/system/docker.service.d/zz-breaks-the-listener.conf"
 
 
@@ -214,6 +215,63 @@ def test_another_node_concerns_itself_and_the_controllers(rotating: LiveFarm) ->
     done = provision(farm, {**NODES, **ADDED})
     assert {entry.split(":")[0] for entry in done.changed} == {*ADDED, *CONTROLLERS}
     assert provision(farm, {**NODES, **ADDED}).changed == []
+
+
+def listen(farm: LiveFarm, node: dict[str, Any], **declared: Any) -> Run:
+    """Apply the role listener to one node of them."""
+    plays = [
+        {"hosts": hosts, "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}
+        for hosts, role in (
+            ("buildx_controllers", {"name": "buildfarm.multiarch.listener", "tasks_from": "certificates"}),
+            ("mid1", {"name": "buildfarm.multiarch.listener"}),
+        )
+    ]
+    inventory = groups({**NODES, "mid1": {**NODES["mid1"], **node}})
+    return farm.play(plays, variables={**variables(farm), **declared}, inventory=inventory)
+
+
+def whole(farm: LiveFarm) -> str:
+    """The files of a node's engine with their times, what leads back from a change, and the containers that run."""
+    files = f"find {_FOLDERS} ! -type d -printf '%p %m %T@ ' -exec sha256sum {{}} + 2>/dev/null | sort"
+    return farm.ssh("mid1", f"{files}; docker ps --format '{{{{.Names}}}}' | sort")
+
+
+def test_an_engine_that_the_controller_does_not_reach_is_taken_back(rotating: LiveFarm) -> None:
+    farm = rotating
+    before = whole(farm)
+    assert f"buildx_buildkit_{BUILDER}-mid1" in before
+    rule = f"INPUT -s {farm.address('ctl')} -p tcp --dport 2376 -j REJECT"
+    declared = {"engine_daemon_config": {**variables(farm)["engine_daemon_config"], "labels": ["farm=yes"]}}
+    farm.ssh("mid1", f"iptables -I {rule}")
+    try:
+        # A run that changes nothing asks nobody.
+        assert listen(farm, {}).expect_success().changed == []
+        (failure,) = listen(farm, {}, **declared).failures
+        endpoint = f"engine tcp://{farm.address('mid1')}:2376"
+        assert failure.startswith(
+            f"ctl does not reach the engine of mid1, which listens there: {endpoint}: connection re"
+        )
+        assert "; every file was put back and the engine runs as before; correct" in failure
+        assert whole(farm) == before
+        assert len(listen(farm, {}, **declared, listener_probe=False).expect_success().changed) == 1
+    finally:
+        farm.ssh("mid1", f"iptables -D {rule}")
+    assert listen(farm, {}, **declared).expect_success().changed == []
+
+    # What the node itself cannot know: by which name it is looked for.
+    others = f"{DIRECTORY}-others"
+    farm.module("ctl", "docker_certificates", directory=others, servers=[{"name": "another-name"}])
+    options = {"listener_ca": "ca", "listener_certificate": "cert", "listener_key": "key"}
+    given = {
+        option: farm.ssh("ctl", f"cat {others}/servers/another-name/{name}.pem") for option, name in options.items()
+    }
+    client = {f"{name}_path": f"{others}/clients/client/{name}.pem" for name in ("ca", "cert", "key")}
+    before = whole(farm)
+    (failure,) = listen(farm, given, **declared, farm_certificate=client).failures
+    assert f"{endpoint}: its certificate is not valid for '{farm.address('mid1')}'" in failure
+    assert "the engine said" not in failure
+    assert whole(farm) == before
+    assert len(reached(farm, "ctl")) == len(NODES)
 
 
 def test_certificates_from_elsewhere(rotating: LiveFarm) -> None:

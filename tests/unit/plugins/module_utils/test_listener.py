@@ -10,7 +10,7 @@ import dataclasses
 import json
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _listener_apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _listener_apply, _listener_undo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import (
     TLS_NAMES,
@@ -27,6 +27,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_plan
     drop_in_text,
     plan,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_undo import Undo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import Service
 
@@ -55,6 +56,7 @@ def declared(**options):
         "daemon_config": None,
         "service": "docker",
         "probe_timeout": 30,
+        "provisional": False,
         **options,
     }
     return dataclasses.replace(Declared.from_params(params), host="node1")
@@ -275,6 +277,13 @@ def test_systemds_socket_is_opened_anew_after_an_engine_that_opened_its_own():
     assert ("systemctl", "restart", "docker.service") in plan(PLAIN, fresh(service=service, command=SUSE)).commands
 
 
+def test_only_what_other_hosts_can_try_is_provisional():
+    wanted = {"0.0.0.0": True, "::": True, "192.0.2.1": True, "127.0.0.1": False, "::1": False}
+    assert {address: declared(address=address, provisional=True).provisional for address in wanted} == wanted
+    assert not declared(insecure=True, provisional=True).provisional
+    assert not declared(state="kept", provisional=True).provisional
+
+
 def test_where_it_listens():
     assert [want.address for want in (TLS, PLAIN)] == ["0.0.0.0", "127.0.0.1"]
     assert declared(interface="lo").url == "tcp://127.0.0.1:2376"
@@ -316,6 +325,15 @@ class TestKeys:
         with pytest.raises(FarmError, match="does not belong to the certificate"):
             check(self.want(pair, issue("other")[1].decode()), fresh(), predicting=True)
 
+    def test_a_certificate_that_no_client_would_take_is_refused(self, pair, issue):
+        other = declared(ca=issue("ca")[0].decode(), certificate=pair[0].decode(), key=pair[1].decode())
+        for predicting in (True, False):
+            with pytest.raises(FarmError, match=r"would take it: .*; by this host's clock it is 2\d\d\d-.*nothing was"):
+                check(other, fresh(), predicting)
+        # Of what the engine has already the next run tells nothing: it changes nothing.
+        files = {other.tls_path("ca"): Content(other.ca), other.tls_path("cert"): Content(other.certificate)}
+        assert check(other, fresh(files=files), predicting=False) == ()
+
     def test_certificates_to_come_are_predicted(self):
         want = declared(ca=None, certificate=None, key=None)
         assert check(want, fresh(), predicting=True) == ()
@@ -351,6 +369,11 @@ def test_reading_leaves_the_own_drop_in_out_and_finds_the_config_file(tmp_path):
     assert read(TLS, runner, [str(etc), str(lib)]).overriding == str(etc / "docker.service.d/60-late.conf")
 
 
+def left(folder):
+    """The files below a folder, relative to it."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
 class TestRollBack:
     """What a failure leaves behind: nothing."""
 
@@ -358,6 +381,7 @@ class TestRollBack:
     def host(self, tmp_path, monkeypatch):
         """A host whose files lie in a directory of the test."""
         monkeypatch.setattr(Declared, "drop_in", str(tmp_path / "docker.service.d/50.conf"))
+        monkeypatch.setattr(_listener_undo, "RECORDS", str(tmp_path / "run"))
         want = dataclasses.replace(PLAIN, probe_timeout=0, daemon_config={"debug": True})
         config = tmp_path / "daemon.json"
         config.write_bytes(b'{"debug":   false}')
@@ -396,9 +420,9 @@ class TestRollBack:
         after = config.stat()
         assert config.read_bytes() == b'{"debug":   false}'
         assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
-        assert [path.name for path in tmp_path.iterdir()] == ["daemon.json"]
+        assert left(tmp_path) == ["daemon.json"]
         if failing == "/usr/sbin/dockerd":
-            assert len(called) == 1
+            assert not [command for command in called if "systemctl" in command]
         else:
             assert called[-3:] == [" ".join(command) for command in (RELOAD, *RESTART)]
 
@@ -421,3 +445,112 @@ class TestRollBack:
         error, called = self.run(host, "/usr/sbin/dockerd", "Status: unknown flag: --validate\nSee 'dockerd --help'.")
         assert "systemctl restart docker.service" in called
         assert "after 0 seconds" in error.message
+
+    @pytest.mark.parametrize(
+        ("fault", "whose"), [("invalid: a", "daemon.json as it was before"), ("invalid: b", "the")]
+    )
+    def test_whose_fault_a_refused_configuration_is(self, host, fault, whose):
+        want, found, config = host
+
+        def runner(argv, **options):
+            path = next((word.partition("=")[2] for word in argv if word.startswith("--config-file")), None)
+            said = f"{path}: {fault}" if path else f"a line that bears the time\n{config}: invalid: a"
+            return Result(tuple(argv), 1, "", said)
+
+        with pytest.raises(FarmError, match=f"refuses {'.*' if whose != 'the' else ''}{whose}"):
+            _listener_apply.apply(want, found, plan(want, found), runner)
+
+    def test_what_was_not_there_before_is_nobody_elses_fault(self, host):
+        want, found, config = host
+        config.unlink()
+
+        def runner(argv, **options):
+            return Result(tuple(argv), 1, "", "invalid")
+
+        with pytest.raises(FarmError, match="refuses the declared configuration: invalid"):
+            _listener_apply.apply(want, found, plan(want, found), runner)
+
+    def done(self, argv, **options):
+        """A runner on whose host all goes well."""
+        return Result(tuple(argv), 0, "a line", "")
+
+    @pytest.fixture
+    def provisional(self, host, monkeypatch):
+        """A change that has been made, and what it has kept."""
+        want, found, _config = host
+        monkeypatch.setattr(_listener_apply, "_problem", lambda *_arguments: None)
+        return _listener_apply.apply(want, found, plan(want, found), self.done)
+
+    def test_a_provisional_change_is_put_back_by_a_later_task(self, host, tmp_path, provisional):
+        _want, found, config = host
+        before = config.with_name(".daemon.json.previous").stat()
+        kept = Undo.load("docker.service")
+        assert kept is not None
+        assert kept.steps == provisional.steps
+        back = declared(state="previous", ca=None, certificate=None, key=None)
+        predicted = _listener_apply._previous(back, found, kept, True, None).as_result()
+        real = _listener_apply._previous(back, found, kept, False, self.done).as_result()
+        assert real["msg"] == "every file was put back and the engine runs as before"
+        assert real["journal"] == ["a line"]
+        assert {key: real[key] for key in predicted} == predicted
+        assert predicted["actions"] == [
+            ["remove", str(tmp_path / "docker.service.d/50.conf")],
+            ["write", str(config)],
+            RELOAD,
+            *RESTART,
+        ]
+        assert (config.stat().st_ino, config.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+        assert left(tmp_path) == ["daemon.json"]
+        assert Undo.load("docker.service") is None
+        assert _listener_apply._previous(back, found, None, False, self.done).as_result()["changed"] is False
+
+    def test_nothing_is_left_of_a_change_that_is_kept(self, tmp_path, provisional):
+        provisional.forget()
+        assert left(tmp_path) == ["daemon.json", "docker.service.d/50.conf"]
+        assert json.loads((tmp_path / "daemon.json").read_bytes()) == {"debug": True}
+
+    def test_what_a_killed_run_has_kept_is_where_a_failure_leads_back_to(self, host, tmp_path):
+        want, found, config = host
+        # Killed after writing one of two files; the next run declares something else.
+        Undo.prepare("docker.service", plan(want, found), (RELOAD, *RESTART), 1.0)
+        config.unlink()
+        config.write_bytes(b'{"debug": true}')
+        config.with_name(".daemon.json.abcdefgh.new").touch()
+        found = dataclasses.replace(found, files={str(config): Content.read(str(config))})
+        other = dataclasses.replace(want, port=1, daemon_config={"debug": True, "ip": "x"})
+
+        def runner(argv, **options):
+            return Result(tuple(argv), int("dockerd" in argv[0]), "", "no")
+
+        older = Undo.load("docker.service")
+        with pytest.raises(FarmError, match="every file was put back"):
+            _listener_apply.apply(other, found, plan(other, found), runner, older)
+        assert config.read_bytes() == b'{"debug":   false}'
+        assert left(tmp_path) == ["daemon.json"]
+
+    def test_a_file_that_was_not_written_yet_keeps_one_name(self, host, tmp_path):
+        want, found, config = host
+        undo = Undo.prepare("docker.service", plan(want, found), (), 1.0)
+        assert config.stat().st_nlink == 2
+        assert undo.restore() == []
+        assert left(tmp_path) == ["daemon.json"]
+
+    def test_links_stay_links(self, host, tmp_path):
+        want, found, config = host
+        real = config.rename(tmp_path / "elsewhere.json")
+        config.symlink_to(real)
+        undo = Undo.prepare("docker.service", plan(want, found), (), 1.0)
+        _listener_apply._write(plan(want, found))
+        assert undo.restore() == []
+        assert config.is_symlink()
+        assert real.read_bytes() == b'{"debug":   false}'
+        assert left(tmp_path) == ["daemon.json", "elsewhere.json"]
+
+    def test_what_cannot_be_kept_is_not_changed(self, host, tmp_path, monkeypatch):
+        want, found, config = host
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(_listener_undo, "RECORDS", str(tmp_path / "file"))
+        with pytest.raises(FarmError, match=r"node1: .*file.*; nothing was changed"):
+            _listener_apply.apply(want, found, plan(want, found), self.done)
+        assert left(tmp_path) == ["daemon.json", "file"]
+        assert config.stat().st_nlink == 1

@@ -72,6 +72,13 @@ def test_another_certificate_is_noticed(tmp_path, issue, ca, server):
     assert said == "it serves another certificate than the declared one"
 
 
+def test_a_certificate_is_tried_without_a_listener(issue, ca, server):
+    assert _sockets.certificate_problem(ca[0], *server) is None
+    assert _sockets.certificate_problem(issue("another")[0] + ca[0], *server) is None
+    assert "expired" in _sockets.certificate_problem(ca[0], *issue("server", ca, days=-1))
+    assert "issuer" in _sockets.certificate_problem(issue("another")[0], *server)
+
+
 @pytest.mark.parametrize("days", [-1, 1])
 def test_a_certificate_that_clients_would_refuse_is_noticed(tmp_path, issue, ca, days):
     pair = issue("server", ca if days < 0 else None, days=days)
