@@ -89,8 +89,6 @@ def test_an_eleventh_node_concerns_itself(farm: LiveFarm) -> None:
     new = {line.split()[0] for line in after - before}
     assert all(path.startswith(places) for path in new), new
     assert {path.rpartition("/")[0] + "/" for path in new} == {*places[:2], places[2] + "docker/"}
-    assert [result["changed"] for result in declare(11)] == [False, False]
-    assert files() == after
 
 
 def test_engines_accept_what_is_issued_and_renewed(farm: LiveFarm) -> None:

@@ -122,16 +122,14 @@ def test_the_docker_cli_keeps_whose_a_context_is(farm: LiveFarm) -> None:
         f"{cli} create copy --from former; {cli} create theirs --docker host=ssh://theirs"
     )
     tasks = [
-        {"ansible.builtin.file": {"path": CONFIG, "state": "absent"}},
         {"buildfarm.multiarch.docker_context": {**options, "contexts": declared}},
         {"ansible.builtin.command": {"argv": ["sh", "-c", by_hand]}},
         {"buildfarm.multiarch.docker_context": {**options, "contexts": declared[:1], "purge": True}},
-        {"ansible.builtin.command": f"{cli} ls -q"},
-        {"ansible.builtin.file": {"path": CONFIG, "state": "absent"}},
+        {"ansible.builtin.command": {"argv": ["sh", "-c", f"{cli} ls -q; rm -rf {CONFIG}"]}},
     ]
     run = farm.play([{"hosts": ":".join(hosts), "gather_facts": False, "tasks": tasks}]).expect_success()
     for host, version in hosts.items():
-        _clean, _made, changed, purged, left, _end = (task.result for task in run.tasks if task.host == host)
+        _made, changed, purged, left = (task.result for task in run.tasks if task.host == host)
         assert f"version {version}" in changed["stdout"]
         assert purged["actions"] == [["remove context 'former'"], ["remove context 'moved'"]], host
         assert left["stdout"].split() == ["copy", "default", "kept", "theirs"], host
