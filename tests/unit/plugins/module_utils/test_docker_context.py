@@ -309,6 +309,11 @@ def test_purge_does_not_guess_what_a_damaged_builder_uses(store: ContextStore) -
 def test_a_damaged_context_of_others_is_no_obstacle(store: ContextStore) -> None:
     put(store, "theirs", "{")
     run(store, *ssh("arm1"), owner="farm")
+    # A copy of the files that docker does not find by its name.
+    misplaced = store.meta_dir("elsewhere") / "meta.json"
+    misplaced.parent.mkdir()
+    misplaced.write_text((store.meta_dir("arm1") / "meta.json").read_text().replace("arm1", "arm2"))
+    assert list(store.all()) == ["arm1"]
     assert run(store, owner="farm", purge=True)["actions"] == [["remove context 'arm1'"]]
 
 
