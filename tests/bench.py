@@ -57,17 +57,32 @@ print(json.dumps({
     "calls": [[argv, result.stderr] for argv, result in calls],
 }))
 """
+#: Servers whose certificates are looked at, against one.
+SERVERS = 100
+#: Endpoints that are asked, how many of them never answer, and the seconds that it may take.
+ENDPOINTS, SILENT, LIMIT = 50, 5, 5.0
+#: Runs the logic of a module as the module does, its imports included; prints the seconds and the result.
+_MODULE_DRIVER = """
+import importlib, json, sys, time
+started = time.monotonic()
+sys.path.insert(0, "/srv/bench")
+where, name, params = json.load(sys.stdin)
+where = "ansible_collections.buildfarm.multiarch.plugins.module_utils." + where
+result = getattr(importlib.import_module(where), name)(params, False, None)
+seconds = time.monotonic() - started
+print(json.dumps([seconds, result if isinstance(result, dict) else result.as_result()]))
+"""
 
 
 def main() -> int:
     """Measure and print; returns the exit status."""
-    check_of_a_farm()
+    converged_farm()
     builders()
     return 0
 
 
-def check_of_a_farm() -> None:
-    """`site.yml` with nothing to do against `ansible -m ping` on the same hosts."""
+def converged_farm() -> None:
+    """`site.yml` with nothing to do against `ansible -m ping` on the same hosts, and two modules on its controller."""
     step("Booting and provisioning a farm of a controller and two nodes")
     live = LiveFarm.start("bench", hosts(arm64=False), install_collection())
     try:
@@ -90,9 +105,72 @@ def check_of_a_farm() -> None:
                 subprocess.run(argv, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, check=True)
 
             medians = in_turns({"site.yml": lambda: timed(run, site), "ping": lambda: timed(run, ping)})
+        print(f"site.yml / ping = {medians['site.yml'] / medians['ping']:.2f}")
+        bring_logic(live, _MODULE_DRIVER)
+        certificates(live)
+        endpoints(live)
     finally:
         live.farm.down()
-    print(f"site.yml / ping = {medians['site.yml'] / medians['ping']:.2f}")
+
+
+def bring_logic(live: LiveFarm, driver: str) -> None:
+    """Put the modules' logic and a program that runs it on the controller."""
+    packed = subprocess.run(
+        ["tar", "-c", "-C", str(CHECKOUT), "plugins/module_utils"], capture_output=True, check=True
+    ).stdout
+    there = "/srv/bench/ansible_collections/buildfarm/multiarch"
+    unpack = f"mkdir -p {there} && tar -x -C {there} && cat > /srv/bench/driver.py <<'END'\n{driver}\nEND"
+    subprocess.run(live.farm.ssh("controller", unpack), input=packed, check=True)
+
+
+def logic(live: LiveFarm, where: str, name: str, params: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    """Run a module's logic on the controller; returns its seconds and its result."""
+    asked = json.dumps([where, name, params])
+    seconds, result = json.loads(live.ssh("controller", "python3 /srv/bench/driver.py", stdin=asked))
+    return float(seconds), result
+
+
+def certificates(live: LiveFarm) -> None:
+    """`docker_certificates` with nothing to do, for one server and for many."""
+    step(f"docker_certificates with nothing to do, {ROUNDS} times in turn")
+    unset = dict.fromkeys(("ca_cert", "ca_key", "ca_passphrase", "ca_previous_passphrase"))
+    days = {"validity_days": 365, "ca_validity_days": 3650, "renew_before_days": 30}
+    named = {"ca_common_name": "bench", "key_type": "ecdsa-p256", "rotate": "none", "clients": ["client"]}
+
+    def run(servers: int) -> float:
+        names = [{"name": f"node{number}", "sans": None} for number in range(servers)]
+        own = {"directory": f"/srv/bench/certificates-{servers}", "servers": names}
+        return logic(live, "_certificates", "certificates", {**unset, **days, **named, **own})[0]
+
+    run(1)
+    run(SERVERS)
+    few, many = "1 server", f"{SERVERS} servers"
+    medians = in_turns({few: lambda: run(1), many: lambda: run(SERVERS)})
+    print(f"docker_certificates with nothing to do, {many} / {few} = {medians[many] / medians[few]:.2f}")
+
+
+def endpoints(live: LiveFarm) -> None:
+    """`docker_endpoint_info` of many engines over mutual TLS, some of which never answer, against its time limit."""
+    step(f"docker_endpoint_info of {ENDPOINTS} endpoints, {SILENT} of them silent")
+    live.ssh("amd1", "iptables -I INPUT -p tcp --dport 4444 -j DROP")
+    client = "/root/.config/buildfarm/certificates/clients/controller"
+    params = {
+        **{kind: f"{client}/{kind}.pem" for kind in ("ca", "cert", "key")},
+        "endpoints": [f"tcp://{name}:2376" for name in ("amd1", "arm1")] * ((ENDPOINTS - SILENT) // 2 + 1),
+        "docker_config": None,
+        "timeout": LIMIT,
+        "require_reachable": False,
+    }
+    params["endpoints"] = [*params["endpoints"][: ENDPOINTS - SILENT], *["tcp://amd1:4444"] * SILENT]
+
+    def ask() -> float:
+        seconds, result = logic(live, "_endpoint_info", "endpoint_info", params)
+        if sum(engine["reachable"] for engine in result["endpoints"]) != ENDPOINTS - SILENT:
+            raise OSError(f"not all engines answered: {result}")
+        return seconds
+
+    median = in_turns({"endpoints": ask})["endpoints"]
+    print(f"docker_endpoint_info, {ENDPOINTS} endpoints, {SILENT} of them silent / its limit = {median / LIMIT:.2f}")
 
 
 def builders() -> None:
@@ -106,11 +184,7 @@ def builders() -> None:
             list(pool.map(lambda name: live.ssh(name, _LISTEN % {"registry": live.registry}), names))
             # The base's layers are there, so that what is measured is not this machine's registry.
             list(pool.map(lambda name: live.ssh(name, f"docker pull -q {live.registry}/{seed.BUILDKIT}"), names))
-        copy = f"cd {CHECKOUT} && tar -c plugins/module_utils"
-        there = "/srv/bench/ansible_collections/buildfarm/multiarch"
-        packed = subprocess.run(["sh", "-c", copy], capture_output=True, check=True).stdout
-        unpack = f"mkdir -p {there} && tar -x -C {there} && cat > /srv/bench/driver.py <<'END'\n{_DRIVER}\nEND"
-        subprocess.run(live.farm.ssh("controller", unpack), input=packed, check=True)
+        bring_logic(live, _DRIVER)
 
         step(f"Creating a builder of {NODES} nodes")
         created = module(live, names)

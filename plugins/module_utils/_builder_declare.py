@@ -122,7 +122,7 @@ class _Reader:
             return default.host if default else text
         endpoint = Endpoint.parse(text)
         if endpoint.scheme == "context" and not self._lenient and self._contexts.get(text) is None:
-            known = ", ".join(self._contexts.names()) or "none"
+            known = ", ".join(self._contexts.all()) or "none"
             raise FarmError(
                 f"endpoint {text!r}: there is no such docker context in {self._contexts.config_dir} (there: {known});"
                 " create it with the module buildfarm.multiarch.docker_context, or give a URL"

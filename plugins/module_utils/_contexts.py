@@ -10,6 +10,7 @@ Source of the layout: docker/cli ``cli/context/store``: ``contexts/meta/<sha256 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -101,13 +102,18 @@ class ContextStore:
         """
         return self._read(self.meta_dir(name) / "meta.json")
 
-    def names(self) -> Tuple[str, ...]:
-        """Return the names of all stored contexts in order, ``default`` not among them.
+    def all(self) -> Dict[str, Mapping[str, Any]]:
+        """Return all stored contexts' descriptions by name in order, ``default`` not among them.
 
-        :raises FarmError: one of them cannot be read.
+        What cannot be read, or lies where docker would not look for it, is left out.
         """
-        metas = (self._read(path) for path in (self.config_dir / "contexts" / "meta").glob("*/meta.json"))
-        return tuple(sorted(str(meta["Name"]) for meta in metas if meta and meta.get("Name")))
+        found = {}
+        for path in (self.config_dir / "contexts" / "meta").glob("*/meta.json"):
+            with contextlib.suppress(FarmError):
+                meta = self._read(path) or {}
+                if self.meta_dir(str(meta.get("Name"))) == path.parent:
+                    found[str(meta["Name"])] = meta
+        return dict(sorted(found.items()))
 
     def _default(self) -> Context:
         # docker/cli takes TLS for its default context only where one of these two is set, and then verifies

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ._context_owner import mark, owned, owner_of, uses
 from ._contexts import TLS_NAMES, ContextStore, TlsFiles, config_dir, read_config
 from ._endpoints import PLAIN_PORT, TLS_PORT, Endpoint, context_name
 from ._errors import FarmError
@@ -38,6 +39,7 @@ class Wanted:
     :ivar tls: the whole TLS material by name (``ca``, ``cert``, ``key``), each with its source and its content;
         a content of None is not there yet. An empty mapping removes what is stored.
     :ivar insecure: whether plain TCP is asked for.
+    :ivar owner: for whom a context is made that is not there yet.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Wanted:
     skip_tls_verify: Optional[bool] = None
     tls: Optional[Mapping[str, Tuple[Path, Optional[bytes]]]] = None
     insecure: bool = False
+    owner: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,13 @@ def contexts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcom
     """
     store = ContextStore(config_dir(params))
     present = params["state"] == "present"
-    wanted = [_wanted(item, present, check_mode) for item in params["contexts"]]
-    _refuse_repeats([item.name for item in wanted])
+    wanted = [_wanted(item, present, check_mode, params["owner"]) for item in params["contexts"]]
+    declared = [item.name for item in wanted]
+    _refuse_repeats(declared)
     if present:
-        _refuse_builders([item.name for item in wanted], Store.of(params))
+        _refuse_builders(declared, Store.of(params))
+    removed, kept = _former(params, store, declared)
+    wanted += [Wanted(name) for name in removed]
     found = {item.name: read(store, item.name) for item in wanted}
     planned = {item.name: plan(found[item.name], item) for item in wanted}
     changed = [item for item in wanted if found[item.name] != planned[item.name]]
@@ -98,7 +104,13 @@ def contexts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcom
         before={item.name: _shown(found[item.name], item, found[item.name]) for item in wanted},
         after={item.name: _shown(planned[item.name], item, found[item.name]) for item in wanted},
         actions=[_action(item.name, found[item.name], planned[item.name]) for item in changed],
-        values={"contexts": [_value(store, item.name, stored) for item in wanted if (stored := planned[item.name])]},
+        values={
+            "contexts": [_value(store, item.name, stored) for item in wanted if (stored := planned[item.name])],
+            "leftover": list(kept),
+        },
+        warnings=tuple(
+            f"context {name!r} is no longer declared, and stays: {why}" for name, why in kept.items() if why
+        ),
     )
 
 
@@ -128,6 +140,8 @@ def plan(found: Optional[Stored], wanted: Wanted) -> Optional[Stored]:
     """
     if wanted.host is None:
         return None
+    # What somebody else made stays somebody else's, though it is kept as declared from now on.
+    ours = wanted.owner is not None and (found is None or owner_of(found.meta) is not None)
     base = found or Stored({"Name": wanted.name, "Metadata": {}, "Endpoints": {}}, {})
     description = base.description if wanted.description is None else wanted.description
     unverified = base.engine.get("SkipTLSVerify") if wanted.skip_tls_verify is None else wanted.skip_tls_verify
@@ -142,8 +156,11 @@ def plan(found: Optional[Stored], wanted: Wanted) -> Optional[Stored]:
     metadata = {key: value for key, value in (base.meta.get("Metadata") or {}).items() if key != "Description"}
     if description:
         metadata["Description"] = description
+    if ours:
+        metadata.update(mark(wanted.name, str(wanted.owner)))
     endpoints = {**(base.meta.get("Endpoints") or {}), "docker": engine}
-    return Stored({**base.meta, "Metadata": metadata, "Endpoints": endpoints}, tls, _PRIVATE)
+    # Docker writes the keys in this order.
+    return Stored({**base.meta, "Metadata": dict(sorted(metadata.items())), "Endpoints": endpoints}, tls, _PRIVATE)
 
 
 def _same(host: Optional[str], wanted: Endpoint) -> bool:
@@ -155,7 +172,7 @@ def _same(host: Optional[str], wanted: Endpoint) -> bool:
         return False
 
 
-def _wanted(item: Mapping[str, Any], present: bool, check_mode: bool) -> Wanted:
+def _wanted(item: Mapping[str, Any], present: bool, check_mode: bool, owner: Optional[str]) -> Wanted:
     """Read one entry of the module's option ``contexts``.
 
     :raises FarmError: its values contradict each other, or a file is missing in a real run.
@@ -183,6 +200,7 @@ def _wanted(item: Mapping[str, Any], present: bool, check_mode: bool) -> Wanted:
         skip_tls_verify=item.get("skip_tls_verify"),
         tls=material if material or insecure else None,
         insecure=insecure,
+        owner=owner,
     )
 
 
@@ -198,6 +216,22 @@ def _content(path: Path) -> Optional[bytes]:
         return read_bytes(path)
     except OSError as exc:
         raise FarmError(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def _former(
+    params: Mapping[str, Any], store: ContextStore, declared: List[str]
+) -> Tuple[List[str], Dict[str, Optional[str]]]:
+    """Return the owner's contexts that are not declared any more.
+
+    :return: those to remove, and those that stay with what needs them; None where nobody asked for their removal.
+    :raises FarmError: who uses them cannot be found out.
+    """
+    found = owned(store, params["owner"]) if params["owner"] else []
+    former = [name for name in found if name not in declared]
+    if not (former and params["purge"]):
+        return [], dict.fromkeys(former)
+    used = uses(store, Store.of(params), params["builder"])
+    return [name for name in former if name not in used], {name: used[name] for name in former if name in used}
 
 
 def _refuse_repeats(names: List[str]) -> None:
@@ -294,6 +328,7 @@ def _shown(stored: Optional[Stored], wanted: Wanted, found: Optional[Stored]) ->
         "host": stored.engine.get("Host"),
         "description": stored.description,
         "skip_tls_verify": bool(stored.engine.get("SkipTLSVerify")),
+        "owner": owner_of(stored.meta),
     }
     if stored.tls:
         shown["mode"] = f"{stored.mode:04o}"
@@ -316,5 +351,6 @@ def _value(store: ContextStore, name: str, stored: Stored) -> Dict[str, Any]:
         "host": stored.engine.get("Host"),
         "description": stored.description,
         "skip_tls_verify": bool(stored.engine.get("SkipTLSVerify")),
+        "owner": owner_of(stored.meta),
         "tls": tls if stored.tls else None,
     }

@@ -21,13 +21,14 @@ import time
 from dataclasses import dataclass
 from typing import Iterator, Optional
 
+from ._client_certificate import why_refused
 from ._contexts import ContextStore, TlsFiles
 from ._endpoints import Endpoint
 from ._errors import FarmError
 from ._sockets import PARTIAL_CHAIN
 
 #: OpenSSL's X509_V_ERR_* that a person would act on differently.
-_NOT_YET_VALID, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
+_NOT_YET_VALID, _EXPIRED, _SELF_SIGNED, _WRONG_PURPOSE, _WRONG_NAMES = 9, 10, 18, 26, (62, 64)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def resolve(endpoint: Endpoint, store: ContextStore, tls: Optional[TlsFiles] = N
         return Route(endpoint, tls if endpoint.scheme == "tcp" else None)
     context = store.get(endpoint.text)
     if context is None:
-        known = ", ".join(store.names()) or "none"
+        known = ", ".join(store.all()) or "none"
         raise FarmError(f"no docker context {endpoint.text!r} in {store.config_dir}; there: {known}")
     if "://" not in context.host:
         raise FarmError(f"docker context {endpoint.text!r}: its engine's address {context.host!r} is no URL")
@@ -195,9 +196,9 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
     closed = isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError, http.client.HTTPException))
     if closed and trusted and route.tls is not None:
         # The engine's alert is lost when it closes the connection while the request is being sent.
-        return _refused(route, "connection closed")
+        return _refused(route.tls, "connection closed")
     if isinstance(exc, ssl.SSLError):
-        return _tls_trouble(exc, route)
+        return _tls_trouble(exc, route.tls or TlsFiles())
     if isinstance(exc, socket.gaierror):
         return Unreachable("unresolved", f"the host name {host!r} cannot be resolved ({exc.strerror})")
     if isinstance(exc, ConnectionRefusedError):
@@ -221,18 +222,23 @@ def _mistrust(exc: ssl.SSLCertVerificationError, host: str) -> Unreachable:
         return Unreachable("expired", "its certificate, or its CA's, has expired; renew it")
     if exc.verify_code == _NOT_YET_VALID:
         return Unreachable("not_yet_valid", "its certificate is not valid yet; do the clocks agree?")
+    if exc.verify_code == _SELF_SIGNED:
+        return Unreachable("untrusted", "its certificate is self-signed, not signed by the given CA; issue one that is")
+    if exc.verify_code == _WRONG_PURPOSE:
+        text = "its certificate is not for servers, its extended key usage lacks serverAuth; issue one that is"
+        return Unreachable("untrusted", text)
     return Unreachable("untrusted", f"its certificate is not signed by the given CA ({exc.verify_message})")
 
 
-def _tls_trouble(exc: ssl.SSLError, route: Route) -> Unreachable:
+def _tls_trouble(exc: ssl.SSLError, files: TlsFiles) -> Unreachable:
     reason = (exc.reason or str(exc)).replace("_", " ").lower()
     if "alert" not in reason:
         return Unreachable("tls", f"it does not speak TLS as this client does ({reason}); is TLS enabled there?")
-    return _refused(route, reason)
+    return _refused(files, reason)
 
 
-def _refused(route: Route, reason: str) -> Unreachable:
-    if route.tls is not None and route.tls.cert is None:
+def _refused(files: TlsFiles, reason: str) -> Unreachable:
+    if files.cert is None:
         return Unreachable("client_certificate", f"it wants a client certificate and none is given ({reason})")
-    refused = f"it refused this client's certificate ({reason}); is it signed by the engine's CA?"
+    refused = f"it refused this client's certificate ({reason}): {why_refused(files)}"
     return Unreachable("client_certificate", refused)

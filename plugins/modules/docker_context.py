@@ -43,7 +43,7 @@ options:
     default: present
   contexts:
     description:
-      - The contexts. Those that are not listed are left alone.
+      - The contexts. Those that are not listed are left alone, unless O(purge=true).
     type: list
     elements: dict
     required: true
@@ -92,7 +92,28 @@ options:
           - Whoever reaches the port of such an engine is root on its host.
         type: bool
         default: false
+  owner:
+    description:
+      - For whom contexts are made, a farm's name for example. Contexts that the module creates are marked with it in
+        their metadata.
+      - Contexts that are there already without such a mark stay without it, so they change nothing, and are never
+        purged. A context that the module made for another owner becomes this one's.
+    type: str
+  purge:
+    description:
+      - Whether contexts that the module made for O(owner) are removed where they are not listed. With O(state=absent)
+        all of them go.
+      - One that a buildx builder still uses, or that the docker CLI uses at present, stays, and a warning says why.
+    type: bool
+    default: false
+  builder:
+    description:
+      - A builder as RV(buildfarm.multiarch.buildx_builder#module:builder) says that it is. O(purge) looks at it in
+        place of the stored one of that name, so that check mode knows what an earlier task would have changed.
+    type: dict
 notes:
+  - The docker CLI 20.10 and later keeps the mark of O(owner) with C(docker context update), C(export) and C(import).
+    A copy under another name, as C(docker context create --from) makes it, is whoever's who made it, and is not purged.
   - The context that the docker CLI uses at present cannot be removed.
 seealso:
   - module: buildfarm.multiarch.docker_certificates
@@ -132,6 +153,14 @@ EXAMPLES = r"""
         host: tcp://198.51.100.9:2375
         insecure: true
 
+- name: Declare all contexts of a farm, and remove those of engines that have left it
+  buildfarm.multiarch.docker_context:
+    owner: farm
+    purge: true
+    contexts:
+      - name: amd1
+        host: ssh://builder@amd1.example.com
+
 - name: Remove contexts
   buildfarm.multiarch.docker_context:
     state: absent
@@ -163,6 +192,10 @@ contexts:
       description: Whether the engine's certificate is not verified.
       type: bool
       sample: false
+    owner:
+      description: For whom the module made it. V(none) if it did not, or was not told.
+      type: str
+      sample: farm
     tls:
       description: The context's own files, V(none) for one that it does not have. V(none) as a whole without TLS.
       type: dict
@@ -170,6 +203,14 @@ contexts:
         ca: /root/.docker/contexts/tls/1f0e.../docker/ca.pem
         cert: /root/.docker/contexts/tls/1f0e.../docker/cert.pem
         key: /root/.docker/contexts/tls/1f0e.../docker/key.pem
+leftover:
+  description:
+    - Names of the contexts that the module made for O(owner), that are not listed, and that stay. Without O(purge)
+      these are all of them, with it those that are in use.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 actions:
   description: What was, or in check mode would be, done. Each entry is a list of one sentence.
   returned: success
@@ -199,7 +240,10 @@ ARGUMENT_SPEC = {
             "insecure": {"type": "bool", "default": False},
         },
     },
+    "owner": {"type": "str"},
+    "purge": {"type": "bool", "default": False},
+    "builder": {"type": "dict"},
 }
 
 if __name__ == "__main__":
-    main(ARGUMENT_SPEC, contexts)
+    main(ARGUMENT_SPEC, contexts, required_if=[("purge", True, ["owner"])])

@@ -160,7 +160,10 @@ endpoints:
       type: int
       sample: 364
     error:
-      description: Why the engine was not reached, and what to do. V(none) if it was.
+      description:
+        - Why the engine was not reached, and what to do. V(none) if it was.
+        - Of a client's certificate that the engine refused it says what is wrong with it, as far as O(ca) and the
+          certificate itself show it here. Engines tell little of that.
       type: str
       sample: "engine amd1 (tcp://amd1:2376): connection refused; is the engine running and listening there?"
     error_kind:

@@ -116,10 +116,12 @@ class LiveFarm:
         inventory: dict[str, Any] | None = None,
         limit: str | None = None,
         show: bool = False,
+        verbosity: int = 0,
     ) -> Run:
         """Run a playbook, by path or by its name in the collection.
 
         :param inventory: instead of the farm's own; hosts' connection variables are filled in by name.
+        :param verbosity: how many times `-v`.
         :param show: let Ansible print to the terminal; otherwise it prints diffs, and the output is kept.
         """
         with tempfile.TemporaryDirectory() as folder:
@@ -129,6 +131,7 @@ class LiveFarm:
             argv = ["ansible-playbook", "-i", str(hosts), "-e", f"@{extra}"]
             argv += [*(["--check"] if check else []), *([] if show else ["--diff"])]
             argv += ["--limit", limit] if limit else []
+            argv += [f"-{'v' * verbosity}"] if verbosity else []
             environment = {**self.environment(), "BUILDFARM_RECORDS": str(records)}
             outputs = None if show else (Path(folder) / "stdout", Path(folder) / "stderr")
             rc = _forked([*argv, name], environment, outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -55,6 +56,39 @@ def test_issue_once_for_the_whole_farm(farm: LiveFarm) -> None:
     farm.ssh("ctl", f"openssl verify -x509_strict -CAfile {DIRECTORY}/ca.pem {DIRECTORY}/*/*/cert.pem")
     shown = farm.ssh("ctl", f"openssl x509 -noout -fingerprint -sha256 -in {DIRECTORY}/servers/old1/cert.pem")
     assert shown.strip().endswith(done["servers"]["old1"]["fingerprint"])
+
+
+def test_an_eleventh_node_concerns_itself(farm: LiveFarm) -> None:
+    """Of ten nodes' certificates and contexts no file is touched when another node comes."""
+    config = f"{DIRECTORY}/docker"
+    client = {kind: f"{DIRECTORY}/clients/client/{kind}.pem" for kind in ("ca", "cert", "key")}
+
+    def declare(count: int) -> list[dict[str, Any]]:
+        names = [f"node{number:02}" for number in range(count)]
+        contexts = [{"name": name, "host": f"tcp://{name}.farm.test", **client} for name in names]
+        tasks = [
+            {"buildfarm.multiarch.docker_certificates": {"directory": DIRECTORY,
+                                                         "servers": [{"name": name} for name in names]}},
+            {"buildfarm.multiarch.docker_context": {"docker_config": config, "contexts": contexts, "owner": "farm"}},
+        ]  # fmt: skip
+        run = farm.play([{"hosts": "ctl", "gather_facts": False, "tasks": tasks}]).expect_success()
+        return [task.result for task in run.tasks]
+
+    def files() -> set[str]:
+        return set(farm.ssh("ctl", f"find {DIRECTORY} -type f -printf '%P %i %s %m %T@ %C@\n'").splitlines())
+
+    declare(10)
+    before = files()
+    issued, made = declare(11)
+    assert issued["actions"] == [["issue server 'node10': missing"]]
+    assert made["actions"] == [["create context 'node10'"]]
+    after = files()
+    assert before < after
+    context = hashlib.sha256(b"node10").hexdigest()
+    places = ("servers/node10/", f"docker/contexts/meta/{context}/", f"docker/contexts/tls/{context}/")
+    new = {line.split()[0] for line in after - before}
+    assert all(path.startswith(places) for path in new), new
+    assert {path.rpartition("/")[0] + "/" for path in new} == {*places[:2], places[2] + "docker/"}
 
 
 def test_engines_accept_what_is_issued_and_renewed(farm: LiveFarm) -> None:

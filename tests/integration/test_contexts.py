@@ -109,6 +109,32 @@ def test_plain_tcp_has_to_be_asked_for(farm: LiveFarm) -> None:
     assert contexts(farm, {"name": "mid1", "host": "tcp://mid1:2375", "insecure": True})["changed"]
 
 
+def test_the_docker_cli_keeps_whose_a_context_is(farm: LiveFarm) -> None:
+    """CLIs of 20.10, 26.1 and 28.5: a context that was updated, or exported and imported, stays the owner's."""
+    hosts = {"old1": "20.10", "ctl": "26.1", "ctlnew": "28.5"}
+    declared = [{"name": name, "host": f"ssh://{name}"} for name in ("kept", "former", "moved")]
+    options = {"docker_config": CONFIG, "owner": "farm"}
+    cli = f"docker --config {CONFIG} context"
+    by_hand = (
+        "docker --version; set -e; cd /tmp; rm -f moved.tar; "
+        f"{cli} update former --description 'by hand' --docker host=ssh://elsewhere; "
+        f"{cli} export moved moved.tar; {cli} rm moved; {cli} import moved moved.tar; rm moved.tar; "
+        f"{cli} create copy --from former; {cli} create theirs --docker host=ssh://theirs"
+    )
+    tasks = [
+        {"buildfarm.multiarch.docker_context": {**options, "contexts": declared}},
+        {"ansible.builtin.command": {"argv": ["sh", "-c", by_hand]}},
+        {"buildfarm.multiarch.docker_context": {**options, "contexts": declared[:1], "purge": True}},
+        {"ansible.builtin.command": {"argv": ["sh", "-c", f"{cli} ls -q; rm -rf {CONFIG}"]}},
+    ]
+    run = farm.play([{"hosts": ":".join(hosts), "gather_facts": False, "tasks": tasks}]).expect_success()
+    for host, version in hosts.items():
+        _made, changed, purged, left = (task.result for task in run.tasks if task.host == host)
+        assert f"version {version}" in changed["stdout"]
+        assert purged["actions"] == [["remove context 'former'"], ["remove context 'moved'"]], host
+        assert left["stdout"].split() == ["copy", "default", "kept", "theirs"], host
+
+
 def test_absent(farm: LiveFarm) -> None:
     contexts(farm, {"name": "old1", "host": "tcp://old1:2376", **TLS}, {"name": "mid1", "host": "ssh://mid1"})
     docker(farm, "context use mid1")

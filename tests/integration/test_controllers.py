@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from ansible_runs import LiveFarm, Run
+from traces import in_output, on_host, texts_of
 
 FIRST, SECOND, NODE = "ctl", "ctlnew", "mid2"
+FOLDER = "/root/.config/buildfarm/certificates"
 GROUPS = {"buildx_controllers": {FIRST: None, SECOND: None}, "buildx_nodes": {NODE: None}}
 
 
@@ -26,19 +30,34 @@ def variables(farm: LiveFarm) -> Iterator[dict[str, Any]]:
     farm.ssh(NODE, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
 
 
-def site(farm: LiveFarm, variables: dict[str, Any], check: bool = False) -> Run:
+def site(farm: LiveFarm, variables: dict[str, Any], **options: Any) -> Run:
     """Provision the farm."""
-    run = farm.playbook("buildfarm.multiarch.site", variables=variables, inventory=GROUPS, check=check)
+    run = farm.playbook("buildfarm.multiarch.site", variables=variables, inventory=GROUPS, **options)
     return run.expect_success()
 
 
-def test_both_controllers_use_one_builder(farm: LiveFarm, variables: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class FirstRun:
+    """The run that makes everything, as told to somebody who looks for a fault, and when it began."""
+
+    done: Run
+    since: float
+
+
+@pytest.fixture(scope="module")
+def first_run(farm: LiveFarm, variables: dict[str, Any]) -> FirstRun:
+    """Provision the farm after a look at what that would do."""
     predicted = site(farm, variables, check=True)
     assert farm.ssh(SECOND, "ls -d /root/.config/buildfarm", check=False) == "", "check mode changed a host"
-    done = site(farm, variables)
+    since = time.time()
+    done = site(farm, variables, verbosity=3)
     assert sorted(done.changed) == sorted(predicted.changed)
-    assert [change.partition(":")[0] for change in done.changed if "Declare the builder" in change] == [FIRST, SECOND]
+    return FirstRun(done, since)
 
+
+def test_both_controllers_use_one_builder(farm: LiveFarm, first_run: FirstRun) -> None:
+    declared = [change.partition(":")[0] for change in first_run.done.changed if "Declare the builder" in change]
+    assert declared == [FIRST, SECOND]
     for controller in (FIRST, SECOND):
         listed = farm.ssh(controller, "docker buildx ls")
         assert f"farm-{NODE}" in listed
@@ -47,14 +66,27 @@ def test_both_controllers_use_one_builder(farm: LiveFarm, variables: dict[str, A
     assert farm.ssh(NODE, "docker ps --format '{{.Names}}'").split() == [f"buildx_buildkit_farm-{NODE}"]
 
 
-def test_each_has_its_own_key_and_no_other(farm: LiveFarm, variables: dict[str, Any]) -> None:
-    folder = "/root/.config/buildfarm/certificates"
-    held = farm.ssh(SECOND, f"cd {folder}; find . -type f -printf '%p %m\n' | sort").splitlines()
+def test_each_has_its_own_key_and_no_other(farm: LiveFarm, first_run: FirstRun) -> None:
+    held = farm.ssh(SECOND, f"cd {FOLDER}; find . -type f -printf '%p %m\n' | sort").splitlines()
     assert held == [f"./clients/{SECOND}/{name}.pem 600" for name in ("ca", "cert", "key")]
-    assert farm.ssh(SECOND, f"cat {folder}/clients/{SECOND}/key.pem") == farm.ssh(
-        FIRST, f"cat {folder}/clients/{SECOND}/key.pem"
+    assert farm.ssh(SECOND, f"cat {FOLDER}/clients/{SECOND}/key.pem") == farm.ssh(
+        FIRST, f"cat {FOLDER}/clients/{SECOND}/key.pem"
     )
-    assert "PRIVATE KEY" not in site(farm, variables).stdout
+
+
+def test_keys_leave_no_traces(farm: LiveFarm, first_run: FirstRun) -> None:
+    """The output of -vvv, journals with what modules were called with, and files that others may read."""
+    keys = farm.ssh(FIRST, f"find {FOLDER} -name '*key.pem' | xargs cat")
+    assert keys.count("BEGIN") == 4  # the authority's, the node's, and one for each controller
+    texts = texts_of(keys)
+    assert "Using module file" in first_run.done.stdout
+    assert in_output(first_run.done, texts) == []
+    for host in (FIRST, SECOND, NODE):
+        assert on_host(farm, host, texts, first_run.since) == [], host
+    # The search finds what is there.
+    farm.ssh(NODE, "cat > /run/seen; chmod 644 /run/seen", stdin=f"is {texts[1]} seen\n")
+    assert on_host(farm, NODE, texts, first_run.since) == ["/run/seen"]
+    farm.ssh(NODE, "rm /run/seen")
 
 
 def test_again_changes_nothing(farm: LiveFarm, variables: dict[str, Any]) -> None:

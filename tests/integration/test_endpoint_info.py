@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ansible_runs import LiveFarm
-from listeners import PLAIN, TLS_ONLY, TLS_VERIFY, let_in_by_ssh, listening
+from listeners import TLS_ONLY, TLS_VERIFY, let_in_by_ssh, listening
 
 DIRECTORY = "/root/certificates-of-a-test"
 CONFIG = "/root/docker-of-a-test"
 CLIENT = f"{DIRECTORY}/clients/client"
 TLS = {"ca": f"{CLIENT}/ca.pem", "cert": f"{CLIENT}/cert.pem", "key": f"{CLIENT}/key.pem"}
-NODES = {"old1": TLS_VERIFY, "mid1": TLS_VERIFY, "mid2": TLS_ONLY, "new1": PLAIN}
+#: Certificates that are good for nothing.
+ODD = f"{DIRECTORY}/odd"
+#: Engines of 20.10, 26.1 and 28.5 that let in nobody without a certificate, and one of 26.1 that lets in anybody.
+MUTUAL = ("old1", "mid1", "new1")
+NODES = {**dict.fromkeys(MUTUAL, TLS_VERIFY), "mid2": TLS_ONLY}
 #: A server that accepts connections and is silent; it ends by itself.
 SILENT = "import socket,time; s=socket.create_server(('', 4445)); s.settimeout(300); c=s.accept(); time.sleep(300)"
 
@@ -23,14 +28,18 @@ SILENT = "import socket,time; s=socket.create_server(('', 4445)); s.settimeout(3
 def engines(farm: LiveFarm) -> Iterator[None]:
     servers = [{"name": node} for node in NODES]
     farm.module("ctl", "docker_certificates", directory=DIRECTORY, servers=servers)
-    items = [{"name": node, "host": f"tcp://{node}:2376", **TLS} for node in NODES if node != "new1"]
+    items = [{"name": node, "host": f"tcp://{node}:2376", **TLS} for node in NODES]
     items += [
-        {"name": "new1", "host": "tcp://new1:2375", "insecure": True},
+        {"name": "plain", "host": "tcp://mid2:2375", "insecure": True},
         {"name": "by-address", "host": f"tcp://{farm.address('mid1')}:2376", **TLS},
     ]
     farm.module("ctl", "docker_context", docker_config=CONFIG, contexts=items)
+    # Another port of an engine, without TLS and without another restart.
+    plain = "--unit=plain-of-a-test --socket-property=ListenStream=2375"
     with listening(farm, "ctl", DIRECTORY, NODES):
+        farm.ssh("mid2", f"systemd-run -q {plain} /usr/lib/systemd/systemd-socket-proxyd /run/docker.sock")
         yield
+        farm.ssh("mid2", "systemctl stop 'plain-of-a-test.*'")
     farm.ssh("ctl", f"rm -rf {DIRECTORY} {CONFIG}")
 
 
@@ -47,10 +56,10 @@ def info(farm: LiveFarm, *endpoints: str, **options: Any) -> list[dict[str, Any]
 
 
 def test_versions_platforms_and_tls(farm: LiveFarm) -> None:
-    found = info(farm, *NODES)
-    assert [engine["endpoint"] for engine in found] == list(NODES)
-    assert [engine["version"][:5] for engine in found] == ["20.10", "26.1.", "26.1.", "28.5."]
-    assert [engine["tls"] for engine in found] == ["mutual", "mutual", "server", "none"]
+    found = info(farm, *NODES, "plain")
+    assert [engine["endpoint"] for engine in found] == [*NODES, "plain"]
+    assert [engine["version"][:5] for engine in found] == ["20.10", "26.1.", "28.5.", "26.1.", "26.1."]
+    assert [engine["tls"] for engine in found] == ["mutual", "mutual", "mutual", "server", "none"]
     assert {(engine["os"], engine["architecture"], engine["platform"]) for engine in found} == {
         ("linux", "amd64", "linux/amd64")
     }
@@ -59,7 +68,7 @@ def test_versions_platforms_and_tls(farm: LiveFarm) -> None:
         "ctl", "docker_certificates", directory=DIRECTORY, servers=[{"name": node} for node in NODES]
     )
     assert found[0]["certificate_expires"] == certificates["servers"]["old1"]["not_after"]
-    assert found[3]["certificate_expires"] is None
+    assert found[-1]["certificate_expires"] is None
     assert (found[0]["tls_verified"], found[0]["certificate_subject"]) == (True, "CN=old1")
     assert 363 <= found[0]["certificate_days_left"] <= 365
 
@@ -81,7 +90,10 @@ def test_every_failure_is_told_in_bounded_time(farm: LiveFarm) -> None:
                 "name",
                 f"engine by-address (tcp://{farm.address('mid1')}:2376): its certificate is not valid",
             ),
-            "nosuch": ("context", f"no docker context 'nosuch' in {CONFIG}; there: by-address, mid1, mid2, new1, old1"),
+            "nosuch": (
+                "context",
+                f"no docker context 'nosuch' in {CONFIG}; there: by-address, mid1, mid2, new1, old1, plain",
+            ),
             "tcp://mid1:2375": ("refused", "engine tcp://mid1:2375: connection refused"),
             "tcp://mid1:2376": ("tls", "it wants TLS"),
             "tcp://new1:4444": ("timeout", "no answer within 2 s"),
@@ -105,16 +117,93 @@ def test_every_failure_is_told_in_bounded_time(farm: LiveFarm) -> None:
         farm.ssh("new1", "iptables -D INPUT -p tcp --dport 4444 -j DROP; kill $(cat /run/silent.pid)", check=False)
 
 
-def test_certificates_of_others_are_refused(farm: LiveFarm) -> None:
-    (foreign_ca,) = info(farm, "tcp://mid1:2376", **{**TLS, "ca": "/etc/ssl/certs/ca-certificates.crt"})
-    assert (foreign_ca["error_kind"], "not signed by the given CA" in foreign_ca["error"]) == ("untrusted", True)
-    (nobody,) = info(farm, "tcp://mid1:2376", ca=TLS["ca"])
-    assert (nobody["error_kind"], "wants a client certificate" in nobody["error"]) == ("client_certificate", True)
-    farm.module("ctl", "docker_certificates", directory=f"{DIRECTORY}/other")
-    foreign = {kind: path.replace(DIRECTORY, f"{DIRECTORY}/other") for kind, path in TLS.items()}
-    (stranger,) = info(farm, "tcp://old1:2376", **{**foreign, "ca": TLS["ca"]})
-    assert stranger["error_kind"] == "client_certificate"
-    assert "refused this client's certificate" in stranger["error"]
+def make_odd_certificates(farm: LiveFarm) -> None:
+    """Put certificates that are good for nothing into a directory each, `ODD/NAME/{cert,key}.pem`."""
+    signed = f"-CA {DIRECTORY}/ca.pem -CAkey {DIRECTORY}/ca-key.pem"
+    past = f"{signed} -not_before 20200101000000Z -not_after 20200201000000Z"
+    future = f"{signed} -not_before 20990101000000Z -not_after 20990201000000Z"
+    made = {
+        "expired-client": f"{past} -addext extendedKeyUsage=clientAuth",
+        "expired-server": f"{past} -addext extendedKeyUsage=serverAuth",
+        "early-client": f"{future} -addext extendedKeyUsage=clientAuth",
+        "early-server": f"{future} -addext extendedKeyUsage=serverAuth",
+        "self-signed": "",
+    }
+    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost"
+    lines = [f"set -e; cd {ODD}"]
+    for name, options in made.items():
+        lines += [f"mkdir {name}", f"{new} -addext subjectAltName=DNS:localhost {options} -out {name}/cert.pem"]
+        lines[-1] += f" -keyout {name}/key.pem"
+    lines += [
+        "ln -s other/clients/client other-client; ln -s other/servers/localhost other-server",
+        f"ln -s {CLIENT} a-client; ln -s {DIRECTORY}/servers/mid1 a-server",
+    ]
+    farm.ssh("ctl", "\n".join(lines))
+    farm.module("ctl", "docker_certificates", directory=f"{ODD}/other", servers=[{"name": "localhost"}])
+
+
+@pytest.fixture
+def odd_certificates(farm: LiveFarm) -> Iterator[None]:
+    farm.ssh("ctl", f"mkdir -p {ODD}")
+    try:
+        make_odd_certificates(farm)
+        yield
+    finally:
+        farm.ssh("ctl", f"rm -rf {ODD} {CONFIG}-odd")
+
+
+def test_clients_are_refused_and_told_why(farm: LiveFarm, odd_certificates: None) -> None:
+    """Every engine refuses every client but the right one."""
+    wanted = {
+        "nobody": "it wants a client certificate and none is given (",
+        "self-signed": "/cert.pem is self-signed",
+        "other-client": f"/cert.pem is not signed by {CONFIG}-odd/",
+        "expired-client": "/cert.pem has expired",
+        "early-client": "/cert.pem is not valid yet; do the clocks agree?",
+        "a-server": "/cert.pem is not for clients, its extended key usage lacks clientAuth",
+        "a-client": None,
+    }
+    contexts = [
+        {"name": f"{client}-{node}", "host": f"tcp://{node}:2376", "ca": TLS["ca"]}
+        | ({} if client == "nobody" else {kind: f"{ODD}/{client}/{kind}.pem" for kind in ("cert", "key")})
+        for client in wanted
+        for node in MUTUAL
+    ]
+    farm.module("ctl", "docker_context", docker_config=f"{CONFIG}-odd", contexts=contexts)
+    found = info(farm, *(context["name"] for context in contexts), docker_config=f"{CONFIG}-odd")
+    for engine, message in zip(found, [message for message in wanted.values() for _node in MUTUAL]):
+        if message is None:
+            assert (engine["reachable"], engine["tls"]) == (True, "mutual"), engine
+        else:
+            assert (engine["reachable"], engine["error_kind"]) == (False, "client_certificate"), engine
+            assert message in engine["error"]
+    for node in MUTUAL:
+        assert re.findall(r":(237[56]) ", farm.ssh(node, "ss -tln")) == ["2376"]
+
+
+def test_servers_are_refused_and_told_why(farm: LiveFarm, odd_certificates: None) -> None:
+    """This side refuses a certificate before it knows whether an engine is behind it: OpenSSL's server shows them."""
+    wanted = {
+        "expired-server": ("expired", "its certificate, or its CA's, has expired; renew it"),
+        "early-server": ("not_yet_valid", "its certificate is not valid yet; do the clocks agree?"),
+        "self-signed": ("untrusted", "its certificate is self-signed, not signed by the given CA"),
+        "other-server": ("untrusted", "its certificate is not signed by the given CA"),
+        "a-client": ("untrusted", "its certificate is not for servers"),
+    }
+    ports = {name: 4451 + number for number, name in enumerate(wanted)}
+    servers = [
+        f"timeout 60 openssl s_server -quiet -accept {port} -cert {ODD}/{name}/cert.pem -key {ODD}/{name}/key.pem"
+        " </dev/null >/dev/null 2>&1 & echo $! >> /run/servers.pid"
+        for name, port in ports.items()
+    ]
+    farm.ssh("ctl", "\n".join(servers))
+    try:
+        found = info(farm, *(f"tcp://localhost:{port}" for port in ports.values()), **TLS)
+    finally:
+        farm.ssh("ctl", "kill $(cat /run/servers.pid); rm /run/servers.pid")
+    for engine, (kind, message) in zip(found, wanted.values()):
+        assert (engine["reachable"], engine["error_kind"]) == (False, kind), engine
+        assert message in engine["error"]
 
 
 def test_all_must_be_reachable(farm: LiveFarm) -> None:

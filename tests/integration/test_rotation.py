@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -40,7 +42,9 @@ def variables(farm: LiveFarm) -> dict[str, Any]:
     return {**farm.variables("rotation"), **own}
 
 
-def provision(farm: LiveFarm, nodes: dict[str, Any], controllers: dict[str, Any] | None = None) -> Run:
+def provision(
+    farm: LiveFarm, nodes: dict[str, Any], controllers: dict[str, Any] | None = None, check: bool = False
+) -> Run:
     """Do what site does on hosts that have everything installed."""
 
     def play(hosts: str, *entries: tuple[str, str]) -> dict[str, Any]:
@@ -55,7 +59,8 @@ def provision(farm: LiveFarm, nodes: dict[str, Any], controllers: dict[str, Any]
         play("buildx_nodes", ("listener", "main")),
         play("buildx_controllers", ("farm", "contexts"), ("farm", "main")),
     ]
-    return farm.play(plays, variables=variables(farm), inventory=groups(nodes, controllers)).expect_success()
+    run = farm.play(plays, variables=variables(farm), inventory=groups(nodes, controllers), check=check)
+    return run.expect_success()
 
 
 def rotate(farm: LiveFarm, **options: Any) -> Run:
@@ -96,6 +101,26 @@ def leave(farm: LiveFarm, host: str) -> None:
     farm.module(host, "docker_listener", state="absent")
     quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes; rm -f /etc/docker/daemon.json"
     farm.ssh(host, f"{quiet}; systemctl reset-failed docker; systemctl restart docker")
+
+
+def pauses(farm: LiveFarm, host: str, since: float) -> list[tuple[float, float]]:
+    """When a node's engine did not run, by systemd's account: from the beginning of each stop to the next start."""
+    journal = f"journalctl -u docker -o json --output-fields=MESSAGE_ID --since @{since:.0f}"
+    entries = [json.loads(line) for line in farm.ssh(host, journal).splitlines()]
+    ids = {"de5b426a63be47a7b6ac3eaac82e2f6f": "stop", "39f53479d3a045ac8e11786248231fbf": "start"}
+    steps = [
+        (ids[entry["MESSAGE_ID"]], int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
+        for entry in entries
+        if entry.get("MESSAGE_ID") in ids
+    ]
+    assert [step for step, _time in steps] == ["stop", "start"] * (len(steps) // 2), steps
+    return [(begin, end) for (_stop, begin), (_start, end) in zip(steps[::2], steps[1::2])]
+
+
+def one_at_a_time(nodes: list[list[tuple[float, float]]]) -> bool:
+    """Whether no two nodes paused at the same time, and all did."""
+    spans = sorted(span for pauses in nodes for span in pauses)
+    return all(nodes) and all(end < begin for (_begin, end), (begin, _end) in pairwise(spans))
 
 
 @dataclass
@@ -157,6 +182,7 @@ class Load:
 def test_builds_go_on_while_the_authority_is_replaced(rotating: LiveFarm) -> None:
     farm = rotating
     (before,) = fingerprints(farm, "mid1", "/etc/docker/tls/ca.pem")
+    since = time.time()
     with Load(farm) as load:
         while load.built < 2:
             time.sleep(1)
@@ -171,6 +197,7 @@ def test_builds_go_on_while_the_authority_is_replaced(rotating: LiveFarm) -> Non
     assert not [text for text in load.said if "x509" in text or "certificate" in text or "tls:" in text], load.said
     assert load.retried <= len(restarts)
     assert sorted(restarts) == sorted([*NODES, *NODES])
+    assert one_at_a_time([pauses(farm, node, since) for node in NODES])
     trust = {host: fingerprints(farm, host, "/etc/docker/tls/ca.pem") for host in NODES}
     trust["ctl"] = fingerprints(farm, "ctl", f"{DIRECTORY}/ca.pem")
     (after,) = trust["mid1"]
@@ -274,6 +301,22 @@ def test_an_engine_that_the_controller_does_not_reach_is_taken_back(rotating: Li
     assert len(reached(farm, "ctl")) == len(NODES)
 
 
+def test_a_node_that_leaves_takes_its_context_along(rotating: LiveFarm) -> None:
+    farm = rotating
+    names = "docker context ls --format '{{.Name}}'"
+    for controller in CONTROLLERS:
+        farm.ssh(controller, "docker context create ours --docker host=ssh://nowhere")
+        assert f"{BUILDER}-mid2" in farm.ssh(controller, names)
+    predicted = provision(farm, NODES, check=True)
+    done = provision(farm, NODES)
+    assert sorted(predicted.changed) == sorted(done.changed)
+    assert {entry.partition(":")[0] for entry in done.changed} == set(CONTROLLERS)
+    for controller in CONTROLLERS:
+        wanted = {"default", "ours", *(f"{BUILDER}-{node}" for node in NODES)}
+        assert set(farm.ssh(controller, names).split()) == wanted
+        assert "mid2" not in farm.ssh(controller, f"docker buildx inspect {BUILDER}")
+
+
 def test_certificates_from_elsewhere(rotating: LiveFarm) -> None:
     """Nodes and controllers that bring their own get none, and replacing the authority does not concern them."""
     farm = rotating
@@ -292,6 +335,7 @@ def test_certificates_from_elsewhere(rotating: LiveFarm) -> None:
     issued = farm.ssh("ctl", f"find {DIRECTORY}/ -type f | xargs sha256sum")
     done = provision(farm, nodes, controllers)
     assert {task.host for task in done.tasks if task.result.get("restarted")} == set(NODES)
+    assert not [entry for entry in done.changed if "former nodes" in entry]
     assert len(reached(farm, "ctl")) == len(NODES)
     assert provision(farm, nodes, controllers).changed == []
     name = "buildfarm.multiarch.rotate_certificates"

@@ -16,7 +16,7 @@ def issue():
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    def make(name, issuer=None, days=1):
+    def make(name, issuer=None, days=1, since=-2):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -26,7 +26,7 @@ def issue():
             .issuer_name(x509.load_pem_x509_certificate(issuer[0]).subject if issuer else subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_before(now + datetime.timedelta(days=since))
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
             .sign(serialization.load_pem_private_key(issuer[1], None) if issuer else key, hashes.SHA256())

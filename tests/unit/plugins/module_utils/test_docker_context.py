@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context as module
@@ -17,6 +17,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts impo
     config_dir,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plan import Outcome
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node, Store
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 #: sha256 of "arm1"
@@ -46,9 +48,16 @@ def material(tmp_path: Path) -> Dict[str, str]:
     return {kind: str(path) for kind, path in paths.items()}
 
 
-def run(store: ContextStore, *contexts: Dict[str, Any], state: str = "present", check: bool = False) -> Dict[str, Any]:
+def outcome(
+    store: ContextStore, *contexts: Dict[str, Any], state: str = "present", check: bool = False, **options: Any
+) -> Outcome:
     params = {"docker_config": str(store.config_dir), "state": state, "contexts": list(contexts)}
-    return module.contexts(params, check, None).as_result()  # type: ignore[arg-type]
+    params = {**params, "owner": None, "purge": False, "builder": None, **options}
+    return module.contexts(params, check, None)  # type: ignore[arg-type]
+
+
+def run(store: ContextStore, *contexts: Dict[str, Any], **options: Any) -> Dict[str, Any]:
+    return outcome(store, *contexts, **options).as_result()
 
 
 def put(store: ContextStore, name: str, content: str) -> Path:
@@ -67,7 +76,7 @@ def test_reads_what_docker_writes(store: ContextStore, docker: str) -> None:
     (tls / "ca.pem").write_text("x")
     assert store.get("arm1") == Context("arm1", "<under> the stäirs", HOST, TlsFiles(ca=tls / "ca.pem"), True)
     assert store.get("arm2") is None
-    assert store.names() == ("arm1",)
+    assert list(store.all()) == ["arm1"]
 
 
 def test_damaged_context(store: ContextStore) -> None:
@@ -192,7 +201,7 @@ def test_refuses(store: ContextStore, items: Any, message: str, check: bool) -> 
     (store.config_dir / "buildx" / "instances" / "farm").touch()
     with pytest.raises(FarmError, match=message):
         run(store, *items, check=check)
-    assert store.names() == ()
+    assert store.all() == {}
 
 
 def test_absent(store: ContextStore, material: Dict[str, str]) -> None:
@@ -201,7 +210,7 @@ def test_absent(store: ContextStore, material: Dict[str, str]) -> None:
     predicted = run(store, *both, state="absent", check=True)
     assert run(store, *both, state="absent") == predicted
     assert predicted["actions"] == [["remove context 'arm1'"]]
-    assert store.names() == ("arm2",)
+    assert list(store.all()) == ["arm2"]
     assert not store.tls_dir("arm1").parent.exists()
     assert run(store, *both, state="absent")["changed"] is False
 
@@ -211,6 +220,101 @@ def test_current_context_is_not_removed(store: ContextStore) -> None:
     (store.config_dir / "config.json").write_text('{"currentContext": "arm2"}')
     with pytest.raises(FarmError, match=r"current one.*docker context use default"):
         run(store, {"name": "arm2"}, state="absent", check=True)
+
+
+def ssh(*names: str) -> List[Dict[str, Any]]:
+    return [{"name": name, "host": f"ssh://{name}"} for name in names]
+
+
+def put_builder(store: ContextStore, name: str, *endpoints: str) -> None:
+    builders = Store(store.config_dir / "buildx")
+    nodes = tuple(Node(f"{name}{number}", endpoint) for number, endpoint in enumerate(endpoints))
+    builders.write(Instance(name, "docker-container", nodes), builders.read(name))
+
+
+def test_purge_removes_what_was_made_for_the_owner(store: ContextStore, material: Dict[str, str]) -> None:
+    run(store, {"name": "arm1", "host": HOST, **material}, *ssh("arm2"), owner="farm")
+    run(store, *ssh("arm3"), owner="other")
+    run(store, *ssh("theirs"))
+    assert run(store, *ssh("arm2"), owner="farm")["leftover"] == ["arm1"]
+    predicted = run(store, *ssh("arm2"), owner="farm", purge=True, check=True)
+    assert "arm1" in store.all()
+    done = run(store, *ssh("arm2"), owner="farm", purge=True)
+    assert predicted == done
+    assert (done["actions"], done["leftover"]) == ([["remove context 'arm1'"]], [])
+    assert (done["diff"]["before"]["arm1"]["host"], done["diff"]["after"]["arm1"]) == (HOST, None)
+    assert list(store.all()) == ["arm2", "arm3", "theirs"]
+    assert not store.tls_dir("arm1").parent.exists()
+    assert run(store, *ssh("arm2"), owner="farm", purge=True)["changed"] is False
+    assert run(store, owner="farm", purge=True, state="absent")["actions"] == [["remove context 'arm2'"]]
+    assert list(store.all()) == ["arm3", "theirs"]
+
+
+def test_contexts_of_others_are_kept_as_declared_and_not_taken_over(store: ContextStore) -> None:
+    run(store, *ssh("theirs"))
+    done = run(store, *ssh("theirs"), owner="farm")
+    assert (done["changed"], done["contexts"][0]["owner"]) == (False, None)
+    assert run(store, {"name": "theirs", "host": "ssh://elsewhere"}, owner="farm")["changed"]
+    assert run(store, owner="farm", purge=True)["changed"] is False
+    # A copy of one of ours, as docker context create --from makes it.
+    run(store, *ssh("ours"), owner="farm")
+    meta = json.loads((store.meta_dir("ours") / "meta.json").read_text())
+    put(store, "copy", json.dumps({**meta, "Name": "copy"}))
+    assert run(store, owner="farm", purge=True)["actions"] == [["remove context 'ours'"]]
+    assert list(store.all()) == ["copy", "theirs"]
+
+
+def test_a_context_changes_its_owner(store: ContextStore) -> None:
+    run(store, {**ssh("arm1")[0], "description": "mine"}, owner="farm")
+    assert run(store, *ssh("arm1"))["contexts"][0]["owner"] == "farm"
+    done = run(store, *ssh("arm1"), owner="other")
+    assert (done["actions"], done["contexts"][0]["owner"]) == ([["update context 'arm1'"]], "other")
+    before, after = done["diff"]["before"]["arm1"], done["diff"]["after"]["arm1"]
+    assert {key: after[key] for key in after if before[key] != after[key]} == {"owner": "other"}
+    assert run(store, owner="farm", purge=True)["changed"] is False
+
+
+def test_purge_spares_what_is_in_use(store: ContextStore) -> None:
+    run(store, *ssh("arm1", "arm2", "arm3"), owner="farm")
+    put_builder(store, "Build", "arm1", "unix:///x")
+    (store.config_dir / "config.json").write_text('{"currentContext": "arm2"}')
+    found = outcome(store, owner="farm", purge=True)
+    assert found.actions == [("remove context 'arm3'",)]
+    assert found.values["leftover"] == ["arm1", "arm2"]
+    assert found.warnings == (
+        "context 'arm1' is no longer declared, and stays: builder 'Build' uses it",
+        "context 'arm2' is no longer declared, and stays: it is docker's current one",
+    )
+    assert outcome(store, owner="farm").warnings == ()
+    # What an earlier task of a check would have changed.
+    planned = {"name": "Build", "nodes": [{"name": "n", "endpoint": "unix:///x"}]}
+    assert run(store, owner="farm", purge=True, builder=planned)["actions"] == [["remove context 'arm1'"]]
+
+
+def test_a_planned_builder_needs_its_contexts(store: ContextStore) -> None:
+    run(store, *ssh("arm1"), owner="farm")
+    planned = {"name": "build", "nodes": [{"name": "n", "endpoint": "arm1"}]}
+    assert run(store, owner="farm", purge=True, builder=planned)["changed"] is False
+
+
+def test_purge_does_not_guess_what_a_damaged_builder_uses(store: ContextStore) -> None:
+    run(store, *ssh("arm1"), owner="farm")
+    put_builder(store, "build", "arm1")
+    Store(store.config_dir / "buildx").path("build").write_text("{")
+    assert run(store, *ssh("arm1"), owner="farm", purge=True)["changed"] is False
+    with pytest.raises(FarmError, match="instances/build: not JSON"):
+        run(store, owner="farm", purge=True)
+
+
+def test_a_damaged_context_of_others_is_no_obstacle(store: ContextStore) -> None:
+    put(store, "theirs", "{")
+    run(store, *ssh("arm1"), owner="farm")
+    # A copy of the files that docker does not find by its name.
+    misplaced = store.meta_dir("elsewhere") / "meta.json"
+    misplaced.parent.mkdir()
+    misplaced.write_text((store.meta_dir("arm1") / "meta.json").read_text().replace("arm1", "arm2"))
+    assert list(store.all()) == ["arm1"]
+    assert run(store, owner="farm", purge=True)["actions"] == [["remove context 'arm1'"]]
 
 
 def test_failed_write_is_rolled_back(

@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, Optional
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context, _engine, _x509
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._client_certificate import why_refused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore, TlsFiles
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoint_info import endpoint_info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import Endpoint
@@ -136,6 +137,12 @@ def probe(url: str, store: ContextStore, tls: Optional[TlsFiles] = None, timeout
     return _engine.probe(Endpoint.parse(url), store, timeout, tls)
 
 
+def declare(store: ContextStore, context: Dict[str, Any]) -> None:
+    params = {"docker_config": str(store.config_dir), "state": "present", "contexts": [context]}
+    params = {**params, "owner": None, "purge": False, "builder": None}
+    _docker_context.contexts(params, False, None)  # type: ignore[arg-type]
+
+
 def test_plain_tcp(store: ContextStore) -> None:
     with engine() as url:
         found = probe(url, store)
@@ -168,8 +175,7 @@ def test_context_brings_its_certificates(store: ContextStore, authority: Authori
     files = authority.issue("client", server=False)
     with engine(authority.listener()) as url:
         item = {"name": "arm1", "host": url, "ca": str(files.ca), "cert": str(files.cert), "key": str(files.key)}
-        params = {"docker_config": str(store.config_dir), "state": "present", "contexts": [item]}
-        _docker_context.contexts(params, False, None)  # type: ignore[arg-type]
+        declare(store, item)
         assert probe("arm1", store).tls == "mutual"
     gone = probe("arm1", store)
     assert (gone.error_kind, gone.error) == (
@@ -180,12 +186,7 @@ def test_context_brings_its_certificates(store: ContextStore, authority: Authori
 
 def test_unverified_context(store: ContextStore, stranger: Authority) -> None:
     with engine(stranger.listener("elsewhere", mutual=False)) as url:
-        params = {
-            "docker_config": str(store.config_dir),
-            "state": "present",
-            "contexts": [{"name": "arm1", "host": url, "skip_tls_verify": True}],
-        }
-        _docker_context.contexts(params, False, None)  # type: ignore[arg-type]
+        declare(store, {"name": "arm1", "host": url, "skip_tls_verify": True})
         found = probe("arm1", store)
     assert (found.reachable, found.tls, found.tls_verified) == (True, "server", False)
     assert (found.certificate_subject, found.certificate_expires, found.certificate_days_left) == (None, None, None)
@@ -209,12 +210,58 @@ def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Autho
     assert (wrong_ca.error_kind, "not signed by the given CA" in str(wrong_ca.error)) == ("untrusted", True)
     assert (wrong_client.error_kind, no_client.error_kind) == ("client_certificate", "client_certificate")
     assert "refused this client's certificate" in str(wrong_client.error)
+    assert f"{foreign.cert} is not signed by {authority.ca}" in str(wrong_client.error)
     assert "wants a client certificate" in str(no_client.error)
     assert (no_file.error_kind, "/nowhere/key.pem: no such file" in str(no_file.error)) == ("files", True)
     assert (wrong_key.error_kind, "matching key" in str(wrong_key.error)) == ("files", True)
     assert (wrong_name.error_kind, "not valid for '127.0.0.1'" in str(wrong_name.error)) == ("name", True)
     assert (expired.error_kind, "expired" in str(expired.error)) == ("expired", True)
     assert (no_tls.error_kind, "does not speak TLS" in str(no_tls.error)) == ("tls", True)
+
+
+@pytest.mark.parametrize(
+    ("what", "given_ca", "message"),
+    [
+        ("expired", True, "has expired, or its CA has; renew it"),
+        ("early", True, "is not valid yet; do the clocks agree?"),
+        ("self-signed", True, "is self-signed; wanted one that is signed by the engine's CA"),
+        ("self-signed", False, "is self-signed"),
+        ("stranger", True, "is not signed by "),
+        ("stranger", False, "signed by the engine's CA?"),
+        ("server", True, "is not for clients, its extended key usage lacks clientAuth"),
+        ("good", True, "is in order for "),
+    ],
+)
+def test_what_is_wrong_with_a_client_is_found_here(
+    authority: Authority, stranger: Authority, issue: Any, tmp_path: Path, what: str, given_ca: bool, message: str
+) -> None:
+    """Engines before Go 1.21 say "bad certificate" of them all."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    ca = (authority.ca.read_bytes(), authority.key)
+    made = {
+        "early": lambda: issue("client", ca, days=9, since=1),
+        "self-signed": lambda: issue("client"),
+    }
+    if what in made:
+        for path, content in zip((cert, key), made[what]()):
+            path.write_bytes(content)
+        files = TlsFiles(authority.ca, cert, key)
+    elif what == "expired":
+        files = authority.issue("old", server=False, lasts=timedelta(minutes=-1))
+    else:
+        files = (stranger if what == "stranger" else authority).issue(what, server=what == "server")
+    said = why_refused(TlsFiles(authority.ca if given_ca else None, files.cert, files.key))
+    assert str(files.cert) in said
+    assert message in said
+
+
+def test_certificates_that_are_none_for_servers(store: ContextStore, authority: Authority, issue: Any) -> None:
+    client = authority.issue("client", server=False)
+    listener = authority.listener()
+    listener.load_cert_chain(str(client.cert), str(client.key))
+    with engine(listener) as url:
+        wrong_kind = probe(url, store, client)
+    assert (wrong_kind.error_kind, "is not for servers" in str(wrong_kind.error)) == ("untrusted", True)
 
 
 @pytest.mark.parametrize("document", [{}, [], {"Os": "linux"}, "x", None])
