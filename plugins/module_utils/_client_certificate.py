@@ -11,13 +11,12 @@ the server with the CA that the client trusts, as both sides of a farm have the 
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from pathlib import Path
 from typing import Optional
 
 from ._contexts import TlsFiles
-from ._sockets import PARTIAL_CHAIN
+from ._sockets import PARTIAL_CHAIN, verification_error
 
 #: OpenSSL's X509_V_ERR_*: self-signed by itself; and signed by something that is not known.
 _SELF_SIGNED, _UNKNOWN_CA = 18, (2, 19, 20, 21)
@@ -62,13 +61,4 @@ def _verified(ca: Optional[Path], cert: Path, key: Path) -> Optional[ssl.SSLCert
     asking.verify_mode = ssl.CERT_NONE
     for context in (accepting, asking):  # the server needs some certificate, and nobody looks at it
         context.load_cert_chain(str(cert), str(key), password="")
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sides = asking.wrap_bio(back, there), accepting.wrap_bio(there, back, server_side=True)
-    try:
-        for _flight in range(3):  # of TLS 1.2; TLS 1.3 takes two
-            for side in sides:
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    side.do_handshake()
-    except ssl.SSLCertVerificationError as exc:
-        return exc
-    return None
+    return verification_error(asking, accepting)

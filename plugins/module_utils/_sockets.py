@@ -91,15 +91,21 @@ def certificate_problem(ca: bytes, certificate: bytes, key: bytes) -> Optional[s
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
         context.load_cert_chain(certificate_path, key_path)
+    error = verification_error(_client(ca), context)
+    return error.verify_message if error else None
+
+
+def verification_error(client: ssl.SSLContext, server: ssl.SSLContext) -> Optional[ssl.SSLCertVerificationError]:
+    """Let a client and a server shake hands in memory; returns why one does not accept the other, None if both do."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = _client(ca).wrap_bio(to_client, to_server)
-    server = context.wrap_bio(to_server, to_client, server_side=True)
+    sides = client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)
     try:
-        for side in (client, server, client):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                side.do_handshake()
+        for _flight in range(3):  # of TLS 1.2; TLS 1.3 takes two
+            for side in sides:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
     except ssl.SSLCertVerificationError as exc:
-        return exc.verify_message
+        return exc
     return None
 
 
