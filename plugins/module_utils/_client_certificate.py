@@ -15,7 +15,6 @@ import ssl
 from pathlib import Path
 from typing import Optional
 
-from ._contexts import TlsFiles
 from ._sockets import PARTIAL_CHAIN, verification_error
 
 #: OpenSSL's X509_V_ERR_*: self-signed by itself; and signed by something that is not known.
@@ -28,23 +27,22 @@ _PLAIN = {
 }
 
 
-def why_refused(files: TlsFiles) -> str:
+def why_refused(ca: Optional[Path], cert: Path, key: Path) -> str:
     """Say, of a client's certificate that an engine refused, what is wrong with it as far as can be known here.
 
-    :param files: with a certificate and its key, both readable.
+    :param ca: the CA's certificate that the client trusts, None for the host's CAs.
     """
-    assert files.cert is not None and files.key is not None
-    found = _verified(files.ca, files.cert, files.key)
+    found = _verified(ca, cert, key)
     if found is None:
-        ca = files.ca or "the host's CAs"
-        return f"{files.cert} is in order for {ca}; does the engine trust another CA, or is its clock wrong?"
+        known = ca or "the host's CAs"
+        return f"{cert} is in order for {known}; does the engine trust another CA, or is its clock wrong?"
     if found.verify_code in _PLAIN:
-        return f"{files.cert} {_PLAIN[found.verify_code]}"
+        return f"{cert} {_PLAIN[found.verify_code]}"
     if found.verify_code not in _UNKNOWN_CA:
-        return f"{files.cert} is not accepted by OpenSSL either ({found.verify_message})"
-    if files.ca is None:
-        return f"is {files.cert} signed by the engine's CA?"
-    return f"{files.cert} is not signed by {files.ca}; wanted one that is signed by the engine's CA"
+        return f"{cert} is not accepted by OpenSSL either ({found.verify_message})"
+    if ca is None:
+        return f"is {cert} signed by the engine's CA?"
+    return f"{cert} is not signed by {ca}; wanted one that is signed by the engine's CA"
 
 
 def _verified(ca: Optional[Path], cert: Path, key: Path) -> Optional[ssl.SSLCertVerificationError]:

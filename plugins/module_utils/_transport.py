@@ -238,7 +238,7 @@ def _tls_trouble(exc: ssl.SSLError, files: TlsFiles) -> Unreachable:
 
 
 def _refused(files: TlsFiles, reason: str) -> Unreachable:
-    if files.cert is None:
+    if files.cert is None or files.key is None:
         return Unreachable("client_certificate", f"it wants a client certificate and none is given ({reason})")
-    refused = f"it refused this client's certificate ({reason}): {why_refused(files)}"
+    refused = f"it refused this client's certificate ({reason}): {why_refused(files.ca, files.cert, files.key)}"
     return Unreachable("client_certificate", refused)

@@ -250,7 +250,8 @@ def test_what_is_wrong_with_a_client_is_found_here(
         files = authority.issue("old", server=False, lasts=timedelta(minutes=-1))
     else:
         files = (stranger if what == "stranger" else authority).issue(what, server=what == "server")
-    said = why_refused(TlsFiles(authority.ca if given_ca else None, files.cert, files.key))
+    assert files.cert and files.key
+    said = why_refused(authority.ca if given_ca else None, files.cert, files.key)
     assert str(files.cert) in said
     assert message in said
 
