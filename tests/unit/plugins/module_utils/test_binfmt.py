@@ -679,6 +679,15 @@ class TestApplying:
         with pytest.raises(FarmError, match="has no binfmt_misc at the moment; load the module"):
             _binfmt_apply.logic(self.params(), True, self.runner(kernel))
 
+    @pytest.mark.parametrize("check_mode", [True, False])
+    def test_a_kernel_that_is_too_old(self, kernel, monkeypatch, check_mode):
+        name = os.uname()
+        old = os.uname_result((name.sysname, name.nodename, "4.7.10", name.version, "x86_64"))
+        monkeypatch.setattr(os, "uname", lambda: old)
+        with pytest.raises(FarmError, match=r"runs Linux 4\.7\.10; .* since Linux 4\.8, .*; use a newer kernel"):
+            _binfmt_apply.logic(self.params(), check_mode, self.runner(kernel))
+        assert not _binfmt_apply.logic(self.params(state="absent"), check_mode, self.runner(kernel)).changed
+
     def test_packages_that_are_not_installed(self, kernel):
         options = self.params(source="packages")
         with pytest.raises(FarmError, match=r"no package registers linux/arm64 .*qemu-user-binfmt on Debian 13"):
