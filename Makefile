@@ -54,10 +54,12 @@ test: farm ## every test, on a farm of real hosts here
 	@.venv/bin/python tests/farm prepare $(BASES)
 	@$(PYTEST) -q --numprocesses 2 --dist loadgroup
 
-test-long: venv ## builders from 200 random states to random declarations, and with a real arm64 machine as a node
+LONG = $(patsubst %,tests/integration/test_%.py,builder binfmt_packages arm64)
+
+test-long: venv ## builders and handlers from 200 random states to random declarations, and a real arm64 machine
 	@$(BOOTSTRAP) packages farm arm64
 	@.venv/bin/python tests/farm prepare $(BASES) arm64
-	@ARM64=1 BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q --durations=15 tests/integration/test_builder.py
+	@ARM64=1 BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q --durations=15 $(LONG)
 
 bench: farm ## how quickly a converged farm is checked, and a builder of 16 nodes made and checked
 	@.venv/bin/python tests/bench.py

@@ -18,6 +18,6 @@ _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Give a test its group, before pytest-xdist reads it; groups are what that keeps together."""
-    kind, file = item.path.parent.name, item.path.stem[len("test_") :]
-    group = file if kind == "integration" else "no-farm"
+    file = item.path.stem[len("test_") :]
+    group = file if "integration" in item.path.relative_to(item.config.rootpath).parts else "no-farm"
     item.add_marker(pytest.mark.xdist_group("handlers" if group in _OF_HANDLERS else group))

@@ -6,22 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from ansible_runs import LiveFarm
-from building import BUILDER, CONTROLLERS, PLATFORMS, BuildFarm, build_farm
+from ansible_runs import task
+from building import BUILDER, CONTROLLERS, PLATFORMS, BuildFarm
 
 FILES = "FROM scratch\nARG TARGETARCH\nCOPY note /note-$TARGETARCH\n"
-
-
-@pytest.fixture(scope="module")
-def images(farm: LiveFarm) -> Iterator[BuildFarm]:
-    """Both controllers with their builders."""
-    with build_farm(farm) as made:
-        yield made
 
 
 def read(images: BuildFarm, on: str, name: str, **options: Any) -> dict[str, Any]:
@@ -30,32 +22,41 @@ def read(images: BuildFarm, on: str, name: str, **options: Any) -> dict[str, Any
     return images.farm.module(on, "buildx_imagetools_info", name=full, builder=BUILDER, **options)
 
 
+#: Tag, options of the build, and the number of attestations that it leads to.
+PUSHED: list[tuple[str, dict[str, Any], int]] = [
+    ("plain", {"platforms": PLATFORMS}, 0),
+    ("attested", {"platforms": PLATFORMS, "provenance": "mode=max"}, 2),
+    ("single", {"platforms": PLATFORMS[1:]}, 0),
+    ("single-attested", {"platforms": PLATFORMS[1:], "provenance": "true"}, 1),
+]
+
+
 @pytest.mark.parametrize("on", CONTROLLERS)
-@pytest.mark.parametrize(
-    ("tag", "options", "attestations"),
-    [
-        ("plain", {"platforms": PLATFORMS}, 0),
-        ("attested", {"platforms": PLATFORMS, "provenance": "mode=max"}, 2),
-        ("single", {"platforms": PLATFORMS[1:]}, 0),
-        ("single-attested", {"platforms": PLATFORMS[1:], "provenance": "true"}, 1),
-    ],
-)
-def test_what_was_pushed_is_read(
-    images: BuildFarm, on: str, tag: str, options: dict[str, Any], attestations: int
-) -> None:
+def test_what_was_pushed_is_read(images: BuildFarm, on: str) -> None:
     context = images.context(on, "files", FILES, note="text")
-    name = f"{images.repository}/{on}:{tag}"
-    built = images.build(on, builder=BUILDER, context=context, tags=[name], push=True, **options)
-    found = read(images, on, f"{on}:{tag}", query="manifests[].platform")
-    assert (found["exists"], found["changed"], found["result"]) == (True, False, options["platforms"])
-    index = found["index"]
-    assert (index["name"], index["digest"]) == (name, built["image"]["digest"])
-    assert [item["digest"] for item in index["manifests"]] == [item["digest"] for item in built["image"]["platforms"]]
-    assert [item["type"] for item in index["attestations"]] == ["attestation-manifest"] * attestations
-    subjects = {item["digest"] for item in index["manifests"]} if attestations else set()
-    assert {item["subject"] for item in index["attestations"]} == subjects
-    one = read(images, on, f"{on}@{index['manifests'][-1]['digest']}")["index"]
-    assert [item["platform"] for item in one["manifests"]] == ["linux/arm64"]
+    name = f"{images.repository}/{on}"
+    read = [
+        task("buildx_imagetools_info", name=f"{name}:{tag}", builder=BUILDER, query="manifests[].platform")
+        for tag, _options, _count in PUSHED
+    ]
+    build = [
+        task("buildx_build", builder=BUILDER, context=context, tags=[f"{name}:{tag}"], push=True, **options)
+        for tag, options, _count in PUSHED
+    ]
+    results = images.farm.tasks(on, *build, *read)
+    digests = []
+    for (tag, options, attestations), built, found in zip(PUSHED, results, results[len(PUSHED) :]):
+        assert (found["exists"], found["changed"], found["result"]) == (True, False, options["platforms"])
+        index, image = found["index"], built["image"]
+        assert (index["name"], index["digest"]) == (f"{name}:{tag}", image["digest"])
+        assert [item["digest"] for item in index["manifests"]] == [item["digest"] for item in image["platforms"]]
+        assert [item["type"] for item in index["attestations"]] == ["attestation-manifest"] * attestations
+        subjects = {item["digest"] for item in index["manifests"]} if attestations else set()
+        assert {item["subject"] for item in index["attestations"]} == subjects
+        digests.append(index["manifests"][-1]["digest"])
+    by_digest = [task("buildx_imagetools_info", name=f"{name}@{digest}", builder=BUILDER) for digest in digests]
+    for found in images.farm.tasks(on, *by_digest):
+        assert [item["platform"] for item in found["index"]["manifests"]] == ["linux/arm64"]
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
