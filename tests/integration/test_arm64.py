@@ -49,8 +49,9 @@ def test_what_its_processor_runs_is_not_registered(farm: LiveFarm) -> None:
     """arm64, and arm/v7 too, as this processor has the old instructions; amd64 and s390x are emulated in emulation."""
     names = ["arm64", "arm", "s390x", "amd64"]
     options = {"image": f"{farm.registry}/{seed.EMULATOR}", "persistent": False}
+    values = ("changed", "actions", "diff", "native", "emulated")
     with farm.trusted_registry(HOST):
-        real = farm.converge(HOST, "binfmt", platforms=names, also=("native", "emulated"), **options)
+        real = farm.converge(HOST, "binfmt", platforms=names, values=values, **options)
         assert real["native"] == ["linux/arm64", "linux/arm/v7"]
         assert real["emulated"] == ["linux/s390x", "linux/amd64"]
         assert real["actions"][-1][-2:] == ["--install", "s390x,amd64"]

@@ -63,8 +63,9 @@ class Kernel:
 
     def declare(self, boot: str | None = None, **options: Any) -> dict[str, Any]:
         """Run the task, see LiveFarm.converge."""
-        how: dict[str, Any] = {"variables": self.variables, "boot": boot, "also": ("native", "emulated")}
-        return self.farm.converge(self.host, "binfmt", **how, **{**self.options, **options})
+        values = ("changed", "actions", "diff", "native", "emulated")
+        arguments = {**self.options, **options}
+        return self.farm.converge(self.host, "binfmt", variables=self.variables, boot=boot, values=values, **arguments)
 
     def shell(self, command: str) -> str:
         """Run a command where these handlers are to be seen."""

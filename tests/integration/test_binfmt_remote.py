@@ -68,10 +68,10 @@ def test_present_repaired_and_absent(farm: LiveFarm, options: dict[str, Any]) ->
     handlers = farm.module(NODE, "binfmt_info")["handlers"]
     version = real["qemu_versions"]["linux/s390x"]
     assert version in {handler["qemu_version"] for handler in handlers}
-    for drift in (f"echo 0 > {ENTRY}", f"echo -1 > {ENTRY}"):
-        farm.ssh(NODE, drift)
-        assert run(farm, **options)["actions"][0][-4:] == ["--uninstall", "qemu-s390x", "--install", "s390x"]
-    same = [task("binfmt", qemu_version=version, **options), task("binfmt", verify=False, **options)]
+    farm.ssh(NODE, f"echo 0 > {ENTRY}")
+    one = {**options, "platforms": PLATFORMS[:1]}
+    assert run(farm, **one)["actions"][0][-4:] == ["--uninstall", "qemu-s390x", "--install", "s390x"]
+    same = [task("binfmt", qemu_version=version, **one), task("binfmt", verify=False, **options)]
     assert [found["changed"] for found in farm.tasks(CONTROLLER, *same)] == [False, False]
     assert run(farm, **{**options, "state": "absent", "platforms": PLATFORMS})["changed"]
     assert not {"qemu-s390x", "qemu-riscv64"} & set(farm.ssh(NODE, f"ls {ROOT}").split())

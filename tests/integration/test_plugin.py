@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,15 @@ USER = "/root/.docker/cli-plugins/docker-buildx"
 FOLDER = "/srv/plugin-test"
 
 
+#: The least that docker takes for the plugin.
+PROGRAM = f"""#!/bin/sh
+case $1 in
+docker-cli-plugin-metadata) echo '{{"SchemaVersion": "0.1.0", "Vendor": "nobody", "Version": "v{OLD}"}}' ;;
+*) echo github.com/docker/buildx v{OLD} 0 ;;
+esac
+"""
+
+
 class Plugins:
     """The module on hosts, and the releases."""
 
@@ -35,12 +45,9 @@ class Plugins:
 
     def sources(self, host: str) -> None:
         """Put sources on a host that have no more to build than a program to hand on."""
-        get = f"from urllib.request import urlretrieve; urlretrieve('{self.url('whole')}', 'program')"
-        self.farm.ssh(
-            host,
-            f'mkdir -p {FOLDER}/sources && cd {FOLDER}/sources && python3 -c "{get}" && chmod 755 program'
-            " && echo FROM scratch > Dockerfile && echo COPY program /buildx >> Dockerfile",
-        )
+        dockerfile = "FROM scratch\nCOPY program /buildx\n"
+        write = f"mkdir -p {FOLDER}/sources && cd {FOLDER}/sources && echo '{dockerfile}' > Dockerfile"
+        self.farm.ssh(host, f"{write} && cat > program && chmod 755 program", stdin=PROGRAM)
 
     def used(self, host: str = HOST) -> str:
         """The version of the buildx that docker itself finds, nothing where it finds none."""
@@ -166,11 +173,12 @@ def test_a_file_is_installed_for_one_user_and_removed(plugins: Plugins) -> None:
 def test_sources_are_built_by_the_engine(plugins: Plugins) -> None:
     """By engine and CLI 20.10 without any buildx, from a directory and over git; with a packaged one by 28.5.
 
-    What buildx's own Dockerfile is made from cannot be had here: this one puts out a program that is built already.
+    What buildx's own Dockerfile is made from cannot be had here: this one puts out a script.
     """
     at = f"{FOLDER}/built/docker-buildx"
     plugins.farm.ssh(HOST, f"rm -f {USER}")
     arguments: dict[str, Any] = {"build": f"{FOLDER}/sources", "path": at}
+    checksum = f"sha256:{hashlib.sha256(PROGRAM.encode()).hexdigest()}"
     plugins.sources(HOST)
     plugins.sources(FORKY)
     build = plugin(**arguments)
@@ -180,7 +188,7 @@ def test_sources_are_built_by_the_engine(plugins: Plugins) -> None:
     (of_new,) = plugins.run(build, host=FORKY)
     for built in (of_old, of_new):
         assert built["actions"] == [["build", f"{FOLDER}/sources"], ["write", at]]
-        assert built["plugin"]["checksum"] == plugins.checksum()
+        assert built["plugin"]["checksum"] == checksum
         assert [predicted[key] for key in ("actions", "diff")] == [built[key] for key in ("actions", "diff")]
     assert not again["changed"]
     plugins.farm.ssh(FORKY, f"rm -rf {FOLDER}")
@@ -195,7 +203,7 @@ def test_sources_are_built_by_the_engine(plugins: Plugins) -> None:
             plugin(build="git://127.0.0.1/sources/.git#v1", path=at),
             plugin(fails=True, build="git://127.0.0.1/sources/.git#v2", path=at, minimum_version="0.99"),
         )
-        assert of_git["plugin"]["checksum"] == plugins.checksum()
+        assert of_git["plugin"]["checksum"] == checksum
         assert "the engine could not build it" in failed["msg"] and "v2" in failed["stderr"]
     finally:
         plugins.farm.ssh(HOST, f"kill $(cat {FOLDER}/git)")

@@ -120,7 +120,7 @@ def test_archives_of_one_node(images: BuildFarm, on: str) -> None:
     predicted = images.farm.tasks(on, *(build(check=True, **options) for options in wanted))
     *done, before = images.farm.tasks(on, *(build(**options) for options in wanted for _twice in range(2)), look)
     for prediction, real, again in zip(predicted, done[::2], done[1::2]):
-        assert real["changed"] and (real["actions"], real["diff"]) == (prediction["actions"], prediction["diff"])
+        assert real["changed"] and real["actions"] == prediction["actions"]
         assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
     _broken, *failed, after, _mended, _other = images.farm.tasks(
         on,
