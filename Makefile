@@ -54,11 +54,12 @@ test: farm ## every test, on a farm of real hosts here
 	@.venv/bin/python tests/farm prepare $(BASES)
 	@$(PYTEST) -q --numprocesses 3 --dist loadgroup
 
-test-long: farm ## builders from 200 random states to random declarations, then with a real arm64 machine as a node
+test-long: farm ## builders and handlers from 200 random states to random declarations, then a real arm64 machine
 	@$(BOOTSTRAP) packages arm64
 	@.venv/bin/python tests/farm prepare $(BASES) arm64
-	@BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q tests/integration/test_builder.py -k from_any_state
-	@ARM64=1 $(PYTEST) -q --durations=15 tests/integration/test_builder.py
+	@BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q -k from_any_state \
+		tests/integration/test_builder.py tests/integration/test_binfmt_packages.py
+	@ARM64=1 $(PYTEST) -q --durations=15 tests/integration/test_builder.py tests/integration/test_arm64.py
 
 bench: farm ## ratios: a converged farm checked, 100 certificates, 50 endpoints, a builder of 16 nodes made and checked
 	@.venv/bin/python tests/bench.py

@@ -217,5 +217,8 @@ def _unit_steps(found: Found, unit: Optional[str]) -> List[Action]:
     if unit == found.unit and found.enabled:
         return []
     write = [("write", UNIT_PATH)] if unit != found.unit else []
+    if found.enabled and unit_settings(unit)[0] == unit_settings(found.unit)[0]:
+        # It has proved to work, and to start it again would take away the handlers of other tasks for a moment.
+        return [*write, reload]
     # Enabled last: a unit that does not start is not taken for a finished one by the next run.
     return [*write, reload, ("systemctl", "restart", UNIT), ("systemctl", "enable", UNIT)]

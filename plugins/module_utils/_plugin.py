@@ -179,7 +179,7 @@ def _sufficient(
 
 def _kept(plugin: Plugin, params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     path = Path(plugin.path)
-    state = {"path": plugin.path, "checksum": checksum_of(path)}
+    state = _state(path)
     found = Outcome(state, state, warnings=_clashes(path, False, params))
     return _finished(found, plugin, None, params, check_mode, runner)
 

@@ -125,6 +125,8 @@ options:
         C(docker.service), and C(systemd-binfmt.service), which removes all handlers when it is restarted.
       - With O(source=packages) C(systemd-binfmt.service) does it. If other flags than the packages' are wanted, or
         handlers of packages are to be absent, files in C(/etc/binfmt.d) override those of the packages.
+      - All tasks share the service. Where one brings another O(image) or O(preserve_argv0), the service registers the
+        platforms of earlier tasks so too, at once.
       - V(false) takes O(platforms) out of the service.
       - Otherwise it is V(true), but for tasks with O(endpoint), which can register nothing at boot.
     type: bool

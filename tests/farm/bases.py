@@ -166,13 +166,15 @@ def install(root: Path, packages: Sequence[str]) -> None:
         policy.unlink()
 
 
-def unpack(suite: str, packages: Sequence[str], target: Path) -> list[str]:
+def unpack(suite: str, packages: Sequence[str], target: Path, root: Path | None = None) -> list[str]:
     """Unpack packages, of any architecture (`runc:arm64`), without installing.
 
     No dependency is followed and no maintainer script runs. Returns the names
     of the .deb files: `NAME_VERSION_ARCH.deb`, an epoch's colon as `%3a`.
+
+    :param root: whose apt knows the packages, both_arches(suite) if left out.
     """
-    root = both_arches(suite)
+    root = root or both_arches(suite)
     # What lies in the current directory is neither listed nor fetched again.
     script = (
         'fetch() { cd /; apt-get -q download --print-uris "$@"; '
@@ -209,10 +211,16 @@ def both_arches(suite: str) -> Path:
 
     def build(root: Path) -> None:
         copy(lower, root)
-        chroot(root, ["dpkg", "--add-architecture", "arm64"])
-        apt(root, "update")
+        learn(root, ["arm64"])
 
     return cache.artifact(f"both-{suite}", [1, lower.name], build, "a copy, 10 seconds, once")
+
+
+def learn(root: Path, arches: Sequence[str]) -> None:
+    """Let a root file system's apt know the packages of further architectures, by their Debian names."""
+    for arch in arches:
+        chroot(root, ["dpkg", "--add-architecture", arch])
+    apt(root, "update")
 
 
 def apt(root: Path, *arguments: str) -> None:

@@ -15,6 +15,8 @@ import cache
 from oci import Image, layer
 
 ARCHES = ("amd64", "arm64")
+#: By their Debian names, as the programs are that run on any machine for which an emulator is there.
+PROGRAM_ARCHES = ("arm64", "armhf", "ppc64el", "riscv64", "s390x")
 SUITE = "trixie"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Debian's name of the compiler for an architecture; the commands are called
@@ -57,6 +59,26 @@ _GCC_WITHOUT = [
 def busybox() -> dict[str, Image]:
     """A base with a shell and the usual tools, for RUN: 1 MB a platform."""
     return {f"linux/{arch}": _image("busybox", arch, [], []) for arch in ARCHES}
+
+
+def busybox_programs() -> Path:
+    """A directory with busybox, a static program of 1 to 2 MB, for each of PROGRAM_ARCHES."""
+    lower = bases.base(SUITE)
+
+    def build(target: Path) -> None:
+        root = target / "root"
+        bases.copy(lower, root)
+        bases.learn(root, PROGRAM_ARCHES)
+        for arch in PROGRAM_ARCHES:
+            unpacked = target / "unpacked" / arch
+            unpacked.mkdir(parents=True)
+            bases.unpack(SUITE, [f"busybox-static:{arch}"], unpacked, root)
+            (unpacked / "usr/bin/busybox").rename(target / arch)
+        cache.remove(root)
+        cache.remove(target / "unpacked")
+
+    inputs = [1, lower.name, PROGRAM_ARCHES]
+    return cache.artifact("busybox-programs", inputs, build, "lists of five architectures' packages, seconds, once")
 
 
 def gcc() -> dict[str, Image]:

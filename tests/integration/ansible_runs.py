@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,28 @@ import seed
 from hosts import Host
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def task(name: str, /, check: bool = False, fails: bool = False, **arguments: Any) -> dict[str, Any]:
+    """Return a task that runs a module.
+
+    :param name: of one of the collection's modules, or an FQCN.
+    :param check: in check mode.
+    :param fails: it is to fail, and the play goes on.
+    """
+    action = {"name": name, name if "." in name else f"buildfarm.multiarch.{name}": arguments}
+    return {**action, **({"check_mode": True} if check else {}), **({"ignore_errors": True} if fails else {})}
+
+
+def shell(command: str, /) -> dict[str, Any]:
+    """Return a task that runs a shell command."""
+    return {"name": "shell", "ansible.builtin.shell": command}
+
+
+def installing(*packages: str) -> str:
+    """Return a shell command that installs Debian packages on a host, with fresh lists only where they are needed."""
+    install = f"apt-get -q -y install --no-install-recommends {' '.join(packages)}"
+    return f"{{ {install} || {{ apt-get -q update && {install}; }}; }}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +110,26 @@ class LiveFarm:
         assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
 
+    @contextlib.contextmanager
+    def trusted_registry(self, host: str) -> Iterator[None]:
+        """Let a host's engine use the farm's plain registry for a while, without a restart."""
+        path = "/etc/docker/daemon.json"
+        kept = self.ssh(host, f"mkdir -p /etc/docker; cat {path} 2>/dev/null || echo {{}}")
+        settings = json.loads(kept)
+
+        def trust(registries: list[str], wait: str) -> None:
+            # The engine reads its configuration some time after it was told to.
+            listed = f"docker info --format '{{{{json .RegistryConfig.IndexConfigs}}}}' | grep -qF {self.registry}"
+            command = f'cat > {path}; systemctl reload docker; timeout 20 sh -c "{wait} {listed}; do sleep 0.1; done"'
+            self.ssh(host, command, stdin=json.dumps({**settings, "insecure-registries": registries}))
+
+        trust([self.registry], "until")
+        try:
+            yield
+        finally:
+            trust([], "while")
+            self.ssh(host, f"cat > {path}" if settings else f"rm {path}", stdin=kept)
+
     def module(
         self, host: str, name: str, /, check: bool = False, fails: bool = False, **arguments: Any
     ) -> dict[str, Any]:
@@ -94,12 +138,53 @@ class LiveFarm:
         :param check: in check mode.
         :param fails: the task must fail; otherwise it must succeed.
         """
-        task = {"name": name, f"buildfarm.multiarch.{name}" if "." not in name else name: arguments}
-        run = self.play([{"hosts": host, "gather_facts": False, "tasks": [task]}], check=check)
+        (result,) = self.tasks(host, task(name, check=check, fails=fails, **arguments))
+        return result
+
+    def tasks(
+        self, host: str, /, *tasks: dict[str, Any], variables: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Run tasks on a host in one play; returns their results.
+
+        A task that ignores errors must fail, each other one must succeed.
+
+        :param variables: of the play.
+        """
+        run = self.play([{"hosts": host, "gather_facts": False, "vars": variables or {}, "tasks": list(tasks)}])
         assert run.tasks, run.stdout[-4000:] + run.stderr[-4000:]
-        result = run.tasks[-1]
-        assert (result.outcome == "failed") == fails, json.dumps(result.result, indent=1)[:8000]
-        return result.result
+        wanted = ["ignored" if one.get("ignore_errors") else "ok" for one in tasks]
+        for found, outcome in zip(run.tasks, wanted):
+            assert found.outcome == outcome, json.dumps(found.result, indent=1)[:8000]
+        assert len(run.tasks) == len(wanted), run.stdout[-4000:]
+        return [found.result for found in run.tasks]
+
+    def converge(
+        self,
+        host: str,
+        name: str,
+        /,
+        variables: dict[str, Any] | None = None,
+        boot: str | None = None,
+        values: Sequence[str] = ("changed", "actions", "diff"),
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """Predict what a module does, let it do it, and run it again, all in one play; returns what it did.
+
+        Nothing may be left for the second run.
+
+        :param boot: a shell command that does what a boot does, after which nothing is left to do either.
+        :param values: what has to be predicted.
+        """
+        want = task(name, **arguments)
+        booted = [shell(boot), want] if boot else []
+        tasks = [task(name, check=True, **arguments), want, want, *booted]
+        predicted, real, *again = self.tasks(host, *tasks, variables=variables)
+        for key in values:
+            assert predicted[key] == real[key], key
+        for later in again[::2]:
+            assert (later["changed"], later["actions"]) == (False, []), later["diff"]
+            assert later["diff"]["before"] == later["diff"]["after"] == real["diff"]["after"]
+        return real
 
     def play(self, plays: list[dict[str, Any]], check: bool = False, **options: Any) -> Run:
         """Run plays given as data."""

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import seed
-from ansible_runs import CHECKOUT, LiveFarm
+from ansible_runs import CHECKOUT, LiveFarm, task
+from building import unlisten
 
 CONTROLLER, AMD, ARM = "ctl", "mid1", "mid2"
 PLATFORMS = ["linux/amd64", "linux/arm64"]
@@ -30,28 +31,16 @@ SOURCES = "/srv/articles"
 @pytest.fixture(scope="module", autouse=True)
 def traces(farm: LiveFarm) -> Iterator[None]:
     """Put the sources on the controller; whatever happens, leave the hosts as they were."""
-    configuration = {"insecure-registries": [farm.registry]}
     farm.module(
         CONTROLLER, "ansible.builtin.copy", src=f"{CHECKOUT}/examples/hello/", dest=f"{SOURCES}/", mode="preserve"
     )
-    local = farm.ssh(CONTROLLER, "cat /etc/docker/daemon.json 2>/dev/null || true")
-    farm.module(CONTROLLER, "ansible.builtin.copy", dest="/etc/docker/daemon.json", content=json.dumps(configuration))
-    farm.ssh(CONTROLLER, "systemctl reset-failed docker; systemctl restart docker")
-    yield
-    farm.ssh(
-        CONTROLLER,
-        f"docker buildx rm {BUILDER} 2>/dev/null; rm -rf {SOURCES} /srv/out; docker system prune -af",
-        check=False,
-    )
-    farm.module(CONTROLLER, "ansible.builtin.copy", dest="/etc/docker/daemon.json", content=local or "{}")
-    for host in (AMD, ARM):
-        farm.module(host, "docker_listener", state="absent")
-        farm.ssh(
-            host,
-            "rm -f /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker; "
-            "docker system prune -af --volumes",
-        )
+    with farm.trusted_registry(CONTROLLER):
+        yield
+        quiet = f"docker buildx rm {BUILDER} 2>/dev/null; rm -rf {SOURCES} /srv/out; docker system prune -af"
+        farm.ssh(CONTROLLER, quiet, check=False)
     farm.module(ARM, "binfmt", state="absent", platforms=["linux/arm64"])
+    for host in (AMD, ARM):
+        unlisten(farm, host)
 
 
 def listener(farm: LiveFarm) -> dict[str, Any]:
@@ -71,8 +60,13 @@ def node(farm: LiveFarm, host: str, platform: str) -> dict[str, Any]:
 def builder(farm: LiveFarm, *nodes: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Declare the builder twice: the second time nothing may change."""
     declared = {"name": BUILDER, "nodes": list(nodes), **options}
-    result = farm.module(CONTROLLER, "buildx_builder", **declared)
-    assert not farm.module(CONTROLLER, "buildx_builder", **declared)["changed"]
+    return twice(farm, CONTROLLER, task("buildx_builder", **declared))
+
+
+def twice(farm: LiveFarm, host: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Run a task twice: the second time nothing may change; returns what the first did."""
+    result, again = farm.tasks(host, wanted, wanted)
+    assert not again["changed"]
     return result
 
 
@@ -85,30 +79,27 @@ def build(farm: LiveFarm, platforms: list[str], **options: Any) -> dict[str, Any
         "build_args": {"REGISTRY": f"{farm.registry}/library"},
         **options,
     }
-    result = farm.module(CONTROLLER, "buildx_build", **declared)
-    assert not farm.module(CONTROLLER, "buildx_build", **declared)["changed"]
-    return result
+    return twice(farm, CONTROLLER, task("buildx_build", **declared))
 
 
 @pytest.mark.parametrize("host", [AMD, ARM])
 def test_engine_opened_on_tcp_through_systemd_answers_version(farm: LiveFarm, host: str) -> None:
-    result = farm.module(host, "docker_listener", **listener(farm))
+    result = twice(farm, host, task("docker_listener", **listener(farm)))
     assert result["changed"]
     assert "without TLS" in str(result["warnings"])
     script = f"import urllib.request as u; print(u.urlopen('http://{host}:2375/version', timeout=5).read().decode())"
     version = json.loads(farm.ssh(CONTROLLER, f'python3 -c "{script}"'))
     assert version["Version"].startswith("26.1")
-    assert not farm.module(host, "docker_listener", **listener(farm))["changed"]
 
 
 def test_handlers_installed_and_visible_in_proc(farm: LiveFarm) -> None:
     declared = {"platforms": ["linux/arm64"], "image": f"{farm.registry}/{seed.EMULATOR}"}
-    assert farm.module(ARM, "binfmt", **declared)["changed"]
+    first, again, info = farm.tasks(ARM, *[task("binfmt", **declared)] * 2, task("binfmt_info"))
+    assert first["changed"] and not again["changed"]
     entry = farm.ssh(ARM, "cat /proc/sys/fs/binfmt_misc/qemu-aarch64")
     assert "enabled" in entry
     assert "F" in entry.split("flags:")[1].split()[0]
-    assert not farm.module(ARM, "binfmt", **declared)["changed"]
-    (handler,) = [one for one in farm.module(ARM, "binfmt_info")["handlers"] if one["name"] == "qemu-aarch64"]
+    (handler,) = [one for one in info["handlers"] if one["name"] == "qemu-aarch64"]
     assert handler["enabled"] and handler["works"]
 
 
@@ -225,8 +216,7 @@ def test_cache_pruned(farm: LiveFarm) -> None:
 
 def test_builder_removed(farm: LiveFarm) -> None:
     declared = {"name": BUILDER, "state": "absent"}
-    assert farm.module(CONTROLLER, "buildx_builder", **declared)["changed"]
-    assert not farm.module(CONTROLLER, "buildx_builder", **declared)["changed"]
+    assert twice(farm, CONTROLLER, task("buildx_builder", **declared))["changed"]
     assert BUILDER not in farm.ssh(CONTROLLER, "docker buildx ls")
     for host in (AMD, ARM):
         assert farm.ssh(host, "docker ps --all --quiet") == ""

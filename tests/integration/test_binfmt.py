@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from ansible_runs import LiveFarm
+import images
+from ansible_runs import LiveFarm, shell, task
 
 NODE = "mid1"
 PLATFORMS = ["linux/s390x", "linux/riscv64"]
@@ -44,21 +45,11 @@ def image(farm: LiveFarm) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def node(farm: LiveFarm, image: str) -> Iterator[None]:
     """A node whose engine reaches the registry, without handlers of the tests' platforms; the same afterwards."""
-    settings = json.dumps({"insecure-registries": [farm.registry]})
-    farm.ssh(
-        NODE, "mkdir -p /etc/docker; test ! -e /etc/docker/daemon.json || mv /etc/docker/daemon.json /root/kept.json"
-    )
-    farm.ssh(
-        NODE, "cat > /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker", stdin=settings
-    )
-    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
-    print(f"emulator image: {image}")
-    yield
-    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
-    farm.ssh(
-        NODE, "rm /etc/docker/daemon.json; test ! -e /root/kept.json || mv /root/kept.json /etc/docker/daemon.json"
-    )
-    farm.ssh(NODE, "systemctl reset-failed docker; systemctl restart docker")
+    with farm.trusted_registry(NODE):
+        farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+        print(f"emulator image: {image}")
+        yield
+        farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
 
 
 @pytest.fixture
@@ -67,43 +58,73 @@ def options(image: str) -> dict[str, Any]:
     return {"platforms": [*PLATFORMS, "linux/amd64"], "image": image}
 
 
+@pytest.fixture(scope="module")
+def looks() -> dict[str, str]:
+    """How the node looked when both handlers were there."""
+    return {}
+
+
 @pytest.fixture
-def registered(farm: LiveFarm, options: dict[str, Any]) -> None:
-    """Both handlers are there."""
-    farm.module(NODE, "binfmt", **options)
+def registered(farm: LiveFarm, options: dict[str, Any], looks: dict[str, str]) -> None:
+    """Both handlers are there, and nothing else of an earlier test."""
+    look = f"cat {ROOT}/qemu-* {UNIT}; systemctl is-enabled buildfarm-binfmt; mountpoint {ROOT}"
+    if "registered" not in looks or farm.ssh(NODE, look, check=False) != looks["registered"]:
+        farm.module(NODE, "binfmt", **options)
+        looks["registered"] = farm.ssh(NODE, look)
 
 
-def handlers(farm: LiveFarm) -> dict[str, dict[str, Any]]:
-    """What binfmt_info tells, by name."""
-    return {handler["name"]: handler for handler in farm.module(NODE, "binfmt_info")["handlers"]}
+def binfmt(**options: Any) -> dict[str, Any]:
+    """A task of the module."""
+    return task("binfmt", **options)
+
+
+def names(farm: LiveFarm) -> set[str]:
+    """The handlers of this kernel."""
+    return set(farm.ssh(NODE, f"ls {ROOT}").split()) - {"register", "status"}
+
+
+def flags(farm: LiveFarm) -> str:
+    """The flags of a handler."""
+    return farm.ssh(NODE, f"sed -n 's/^flags: //p' {ENTRY}").strip()
+
+
+def at_boot(farm: LiveFarm) -> str:
+    """What the boot unit registers."""
+    return farm.ssh(NODE, f"grep -o -e '--install .*' {UNIT}").split()[1]
 
 
 def test_handlers_are_registered_and_work(farm: LiveFarm, options: dict[str, Any]) -> None:
-    predicted = farm.module(NODE, "binfmt", check=True, **options)
-    assert "qemu-s390x" not in handlers(farm)
-    real = farm.module(NODE, "binfmt", **options)
+    look = shell(f"ls {ROOT}")
+    predicted, seen, real, info = farm.tasks(
+        NODE, binfmt(check=True, **options), look, binfmt(**options), task("binfmt_info")
+    )
+    assert "qemu-s390x" not in seen["stdout"]
     for key in ("changed", "actions", "diff", "native", "emulated"):
         assert predicted[key] == real[key]
     assert real["actions"][0][-2:] == ["--install", "s390x,riscv64"]
     assert (real["native"], real["emulated"]) == (["linux/amd64"], PLATFORMS)
     assert list(real["qemu_versions"]) == PLATFORMS
-    found = handlers(farm)["qemu-s390x"]
+    (found,) = [handler for handler in info["handlers"] if handler["name"] == "qemu-s390x"]
     assert (found["enabled"], found["works"], found["platforms"]) == (True, True, ["linux/s390x"])
     assert re.match(r"\d+\.\d+", found["qemu_version"])
     assert real["qemu_versions"]["linux/s390x"] == found["qemu_version"]
-    assert set(PLATFORMS) < set(farm.module(NODE, "binfmt_info")["platforms"])
+    assert set(PLATFORMS) < set(info["platforms"]) and info["native"] == ["linux/386", "linux/amd64"]
 
 
 def test_a_second_run_needs_no_engine(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
-    farm.ssh(NODE, "systemctl stop docker.socket docker.service")
-    again = farm.module(NODE, "binfmt", **options)
+    _stopped, again, _removed, failed, _started, repaired = farm.tasks(
+        NODE,
+        shell("systemctl stop docker.socket docker.service"),
+        binfmt(**options),
+        shell(f"echo -1 > {ENTRY}"),
+        binfmt(fails=True, **options),
+        shell("systemctl reset-failed docker; systemctl start docker"),
+        binfmt(**options),
+    )
     assert (again["changed"], again["actions"]) == (False, [])
-    farm.ssh(NODE, f"echo -1 > {ENTRY}")
-    failed = farm.module(NODE, "binfmt", fails=True, **options)
     assert "the engine on mid1 has to run" in failed["msg"]
     assert "Cannot connect to the Docker daemon" in failed["msg"]
-    farm.ssh(NODE, "systemctl reset-failed docker; systemctl start docker")
-    assert farm.module(NODE, "binfmt", **options)["changed"]
+    assert repaired["changed"]
 
 
 def test_containers_of_the_platform_run(farm: LiveFarm, registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,14 +168,10 @@ def test_a_handler_that_is_of_no_use_is_replaced(
     farm.ssh(NODE, f"echo ':{foreign}' > {ROOT}/register; cp {ROOT}/jar /root/jar")
     try:
         farm.ssh(NODE, change.format(entry=ENTRY, root=ROOT, rule=RULE))
-        predicted = farm.module(NODE, "binfmt", check=True, **options)
-        assert said in predicted["diff"]["before"]["linux/s390x"]
-        real = farm.module(NODE, "binfmt", **options)
-        assert real["diff"] == predicted["diff"]
-        assert real["actions"] == predicted["actions"]
+        real = farm.converge(NODE, "binfmt", **options)
+        assert said in real["diff"]["before"]["linux/s390x"]
         assert real["actions"][0][-2:] == ["--install", "s390x"]
-        assert handlers(farm)["qemu-s390x"]["works"] and "qemu-other" not in handlers(farm)
-        assert not farm.module(NODE, "binfmt", **options)["changed"]
+        assert real["qemu_versions"]["linux/s390x"] and "qemu-other" not in names(farm)
         farm.ssh(NODE, f"cmp {ROOT}/jar /root/jar")
     finally:
         farm.ssh(NODE, f"echo -1 > {ROOT}/jar; rm -f /usr/bin/qemu-s390x /root/jar")
@@ -162,35 +179,29 @@ def test_a_handler_that_is_of_no_use_is_replaced(
 
 def test_flag_p_is_a_choice(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
     for preserve, said in ((False, "flags POCF, wanted not P"), (True, "flags OCF, wanted P among them")):
-        predicted = farm.module(NODE, "binfmt", check=True, preserve_argv0=preserve, **options)
-        assert predicted["diff"]["before"]["linux/s390x"] == said
-        real = farm.module(NODE, "binfmt", preserve_argv0=preserve, **options)
-        assert real["actions"] == predicted["actions"]
-        assert ("P" in handlers(farm)["qemu-s390x"]["flags"]) == preserve
-        assert not farm.module(NODE, "binfmt", preserve_argv0=preserve, **options)["changed"]
-        farm.ssh(NODE, "systemctl restart buildfarm-binfmt")
-        assert not farm.module(NODE, "binfmt", preserve_argv0=preserve, **options)["changed"]
+        boot = "systemctl restart buildfarm-binfmt"
+        real = farm.converge(NODE, "binfmt", boot=boot, preserve_argv0=preserve, **options)
+        assert real["diff"]["before"]["linux/s390x"] == said
+        assert ("P" in flags(farm)) == preserve
     assert "flag C always" in farm.module(NODE, "binfmt", fails=True, credentials=False, **options)["msg"]
 
 
 def test_a_truncated_emulator_is_named(farm: LiveFarm, image: str, options: dict[str, Any]) -> None:
-    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
     shorten = (
         f"docker create --name whole {image}; docker cp whole:/usr/bin/qemu-s390x - | tar -xC /root; "
         "truncate -s 100000 /root/qemu-s390x; docker cp /root/qemu-s390x whole:/usr/bin/qemu-s390x; "
         "docker commit whole truncated:1; docker rm whole; rm /root/qemu-s390x"
     )
     farm.ssh(NODE, shorten)
-    failed = farm.module(NODE, "binfmt", fails=True, **{**options, "image": "truncated:1"})
+    absent = binfmt(state="absent", platforms=PLATFORMS)
+    _absent, failed = farm.tasks(NODE, absent, binfmt(fails=True, **{**options, "image": "truncated:1"}))
     assert "linux/s390x is registered, but does not work" in failed["msg"]
     assert "handler qemu-s390x, interpreter /usr/bin/qemu-s390x" in failed["msg"]
     assert "installing: s390x OK" in failed["msg"] and "linux/riscv64" not in failed["msg"]
-    assert farm.ssh(NODE, f"ls {UNIT} 2>/dev/null || true") == ""
-    predicted = farm.module(NODE, "binfmt", check=True, **options)
-    assert "does not work" in predicted["diff"]["before"]["linux/s390x"]
-    assert farm.module(NODE, "binfmt", **options)["actions"] == predicted["actions"]
-    assert handlers(farm)["qemu-s390x"]["works"]
-    farm.ssh(NODE, "docker rmi truncated:1")
+    farm.ssh(NODE, f"test ! -e {UNIT} && docker rmi truncated:1")
+    real = farm.converge(NODE, "binfmt", **options)
+    assert "does not work" in real["diff"]["before"]["linux/s390x"]
+    assert real["qemu_versions"]["linux/s390x"]
 
 
 def test_the_image_of_old_articles(farm: LiveFarm, image: str, options: dict[str, Any]) -> None:
@@ -198,59 +209,67 @@ def test_the_image_of_old_articles(farm: LiveFarm, image: str, options: dict[str
     legacy = "mirror.example.com/docker/binfmt:a7996909642ee92942dcd6cff44b9b95f08dad64"
     commit = f'docker commit -c \'CMD ["--install", "ppc64le,s390x,riscv64"]\' whole {legacy}'
     farm.ssh(NODE, f"docker create --name whole {image}; {commit}; docker rm whole")
-    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
     options = {**options, "image": legacy}
-    predicted = farm.module(NODE, "binfmt", check=True, **options)
-    real = farm.module(NODE, "binfmt", **options)
+    want = binfmt(**options)
+    _absent, predicted, real, again, _disabled, enabled, last, failed, _removed = farm.tasks(
+        NODE,
+        binfmt(state="absent", platforms=PLATFORMS),
+        binfmt(check=True, **options),
+        want,
+        want,
+        shell(f"echo 0 > {ENTRY}"),
+        want,
+        want,
+        binfmt(fails=True, state="exact", **options),
+        binfmt(state="absent", platforms=[*PLATFORMS, "ppc64le"]),
+    )
     assert real["actions"] == predicted["actions"]
     assert real["actions"][0][-1] == legacy
-    assert handlers(farm)["qemu-s390x"]["works"] and handlers(farm)["qemu-riscv64"]["works"]
-    assert not farm.module(NODE, "binfmt", **options)["changed"]
-    farm.ssh(NODE, f"echo 0 > {ENTRY}")
-    assert farm.module(NODE, "binfmt", **options)["actions"][0] == ["write", ENTRY, "-1"]
-    assert not farm.module(NODE, "binfmt", **options)["changed"]
-    failed = farm.module(NODE, "binfmt", fails=True, state="exact", **options)
+    assert set(real["qemu_versions"]) == set(PLATFORMS)
+    assert enabled["actions"][0] == ["write", ENTRY, "-1"]
+    assert not again["changed"] and not last["changed"]
     assert "is docker/binfmt, which registers its own five" in failed["msg"]
-    farm.module(NODE, "binfmt", state="absent", platforms=[*PLATFORMS, "ppc64le"])
     farm.ssh(NODE, f"docker rmi {legacy}")
 
 
 def test_exactly_these(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
     farm.ssh(NODE, f"echo ':jar:E::jar::/bin/true:' > {ROOT}/register")
-    # Handlers of others on this kernel stay by being declared as they are.
-    others = {name for name in handlers(farm) if name.startswith("qemu-")} - {"qemu-s390x", "qemu-riscv64"}
-    if others:
-        pytest.skip(f"someone else needs {', '.join(sorted(others))}, and all hosts share one kernel")
-    exact = {**options, "state": "exact", "platforms": ["s390x"]}
-    predicted = farm.module(NODE, "binfmt", check=True, **exact)
-    assert predicted["diff"]["before"]["others"] == ["qemu-riscv64"]
-    real = farm.module(NODE, "binfmt", **exact)
-    assert real["actions"] == predicted["actions"]
-    assert set(handlers(farm)) == {"jar", "qemu-s390x"}
-    assert farm.ssh(NODE, f"grep -o -e '--install .*' {UNIT}").split()[1] == "s390x"
-    assert not farm.module(NODE, "binfmt", **exact)["changed"]
-    farm.module(NODE, "binfmt", state="absent")
-    assert set(handlers(farm)) == {"jar"}
+    others = {name for name in names(farm) if name.startswith("qemu-")} - {"qemu-s390x", "qemu-riscv64"}
+    assert not others, f"{sorted(others)} would be removed for all hosts of this kernel, and someone may need them"
+    real = farm.converge(NODE, "binfmt", **{**options, "state": "exact", "platforms": ["s390x"]})
+    assert real["diff"]["before"]["others"] == ["qemu-riscv64"]
+    assert names(farm) == {"jar", "qemu-s390x"} and at_boot(farm) == "s390x"
+    farm.converge(NODE, "binfmt", state="absent")
+    assert names(farm) == {"jar"}
     farm.ssh(NODE, f"echo -1 > {ROOT}/jar")
 
 
 def test_an_image_that_does_nothing_and_exits_with_0(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
     farm.ssh(NODE, f"docker commit -c 'ENTRYPOINT [\"true\"]' $(docker create {farm.registry}/library/busybox) liar:1")
     farm.ssh(NODE, f"echo -1 > {ENTRY}")
-    failed = farm.module(NODE, "binfmt", fails=True, persistent=False, **{**options, "image": "liar:1"})
-    assert "after the task linux/s390x is missing; the emulator image liar:1 said: nothing" in failed["msg"]
-    failed = farm.module(NODE, "binfmt", fails=True, **{**options, "image": f"{farm.registry}/no/such:image"})
-    assert "able to pull it" in failed["msg"]
+    nowhere = {**options, "image": f"{farm.registry}/no/such:image"}
+    liar, missing = farm.tasks(
+        NODE,
+        binfmt(fails=True, persistent=False, **{**options, "image": "liar:1"}),
+        binfmt(fails=True, **nowhere),
+    )
+    assert "after the task linux/s390x is missing; the emulator image liar:1 said: nothing" in liar["msg"]
+    assert "able to pull it" in missing["msg"]
     farm.ssh(NODE, "docker container prune -f; docker rmi liar:1")
 
 
 def test_the_version_of_qemu_can_be_demanded(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
-    version = handlers(farm)["qemu-s390x"]["qemu_version"]
-    series = version.rsplit(".", 1)[0]
-    assert not farm.module(NODE, "binfmt", qemu_version=series, **options)["changed"]
-    predicted = farm.module(NODE, "binfmt", check=True, qemu_version="1.2", **options)
+    series = "{{ now.qemu_versions['linux/s390x'] | splitext | first }}"
+    now, same, predicted, failed = farm.tasks(
+        NODE,
+        {**binfmt(**options), "register": "now"},
+        binfmt(qemu_version=series, **options),
+        binfmt(check=True, qemu_version="1.2", **options),
+        binfmt(fails=True, qemu_version="1.2", **options),
+    )
+    version = now["qemu_versions"]["linux/s390x"]
+    assert not same["changed"]
     assert predicted["diff"]["before"]["linux/s390x"] == f"QEMU {version}, wanted 1.2"
-    failed = farm.module(NODE, "binfmt", fails=True, qemu_version="1.2", **options)
     assert f"linux/s390x is QEMU {version}, wanted 1.2" in failed["msg"]
 
 
@@ -262,75 +281,65 @@ def test_handlers_come_back_after_a_reboot(farm: LiveFarm, registered: None, opt
     deadline = time.monotonic() + 60
     while not farm.ssh(NODE, f"cat {ENTRY}", check=False) and time.monotonic() < deadline:
         time.sleep(1)
-    assert handlers(farm)["qemu-s390x"]["works"]
     assert not farm.module(NODE, "binfmt", **options)["changed"]
 
 
 def test_tasks_share_the_boot_unit(farm: LiveFarm, registered: None, image: str) -> None:
-    assert farm.ssh(NODE, f"grep -o -e '--install .*' {UNIT}").split()[1] == "riscv64,s390x"
-    assert not farm.module(NODE, "binfmt", platforms=["s390x"], image=image)["changed"]
-    farm.module(NODE, "binfmt", platforms=["s390x"], image=image, persistent=False)
-    assert farm.ssh(NODE, f"grep -o -e '--install .*' {UNIT}").split()[1] == "riscv64"
-    assert "qemu-s390x" in handlers(farm)
+    assert at_boot(farm) == "riscv64,s390x"
+    one = {"platforms": ["s390x"], "image": image}
+    kept, _left = farm.tasks(NODE, binfmt(**one), binfmt(persistent=False, **one))
+    assert not kept["changed"]
+    assert at_boot(farm) == "riscv64" and "qemu-s390x" in names(farm)
 
 
 def test_absent_removes_handlers_and_the_boot_unit(farm: LiveFarm, registered: None) -> None:
-    predicted = farm.module(NODE, "binfmt", check=True, state="absent", platforms=PLATFORMS)
-    real = farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
-    assert real["actions"] == predicted["actions"]
-    assert real["diff"] == predicted["diff"]
-    assert "qemu-s390x" not in handlers(farm)
+    assert farm.converge(NODE, "binfmt", state="absent", platforms=PLATFORMS)["changed"]
+    assert "qemu-s390x" not in names(farm)
     assert farm.ssh(NODE, "find /etc/systemd -name 'buildfarm-binfmt*'") == ""
-    assert not farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)["changed"]
 
 
 def test_uninstalling_leaves_the_host_as_it_was(farm: LiveFarm, options: dict[str, Any]) -> None:
-    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
+    absent = binfmt(state="absent", platforms=PLATFORMS)
     files = "find /etc/systemd /etc/binfmt.d | sort; sha256sum $(find /etc/systemd /etc/binfmt.d -type f)"
-    look = f"{files}; cat /proc/mounts; docker ps -aq; docker volume ls -q; ls -I qemu-aarch64 {ROOT}"
-    before = farm.ssh(NODE, look)
-    assert farm.module(NODE, "binfmt", **options)["changed"]
-    assert farm.ssh(NODE, look) != before
-    farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
-    assert farm.ssh(NODE, look) == before
+    look = shell(f"{files}; cat /proc/mounts; docker ps -aq; docker volume ls -q; ls -I qemu-aarch64 {ROOT}")
+    _absent, before, _installed, between, _removed, after = farm.tasks(
+        NODE, absent, look, binfmt(**options), look, absent, look
+    )
+    assert before["stdout"] == after["stdout"] != between["stdout"]
 
 
 def test_before_the_engine_is_installed(farm: LiveFarm, options: dict[str, Any]) -> None:
-    predicted = farm.module("bare1", "binfmt", check=True, **options)
+    predicted, failed, info = farm.tasks(
+        "bare1", binfmt(check=True, **options), binfmt(fails=True, **options), task("binfmt_info")
+    )
     assert predicted["emulated"] == PLATFORMS
-    failed = farm.module("bare1", "binfmt", fails=True, **options)
     assert "install the docker CLI there" in failed["msg"]
     assert farm.ssh("bare1", "find /etc/systemd -name 'buildfarm-binfmt*'") == ""
-    found = farm.module("bare1", "binfmt_info")
-    assert found["native"] == ["linux/386", "linux/amd64"]
+    assert info["native"] == ["linux/386", "linux/amd64"]
 
 
 def test_not_mounted(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
     """Root sees the handlers all the same, so that nothing has to change and check mode is right."""
     farm.ssh(NODE, f"umount {ROOT}")
     try:
-        found = farm.module(NODE, "binfmt_info")
+        found, same = farm.tasks(NODE, task("binfmt_info"), binfmt(**options))
         assert not found["mounted"] and set(PLATFORMS) < set(found["platforms"])
-        assert not farm.module(NODE, "binfmt", **options)["changed"]
+        assert not same["changed"]
         farm.ssh("mid2", f"echo 0 > {ENTRY}")
-        predicted = farm.module(NODE, "binfmt", check=True, **options)
-        real = farm.module(NODE, "binfmt", **options)
-        assert real["actions"] == predicted["actions"] and real["diff"] == predicted["diff"]
-        assert real["actions"][0][0] == "mount"
-        assert farm.module(NODE, "binfmt_info")["mounted"]
+        assert farm.converge(NODE, "binfmt", **options)["actions"][0][0] == "mount"
+        farm.ssh(NODE, f"mountpoint {ROOT}")
     finally:
         farm.ssh(NODE, f"mountpoint -q {ROOT} || mount -t binfmt_misc binfmt_misc {ROOT}")
 
 
 def test_without_rights(farm: LiveFarm, registered: None, options: dict[str, Any]) -> None:
     farm.ssh(NODE, "id somebody 2>/dev/null || useradd somebody")
-    task = {"buildfarm.multiarch.binfmt": {**options, "platforms": ["ppc64le"]}, "ignore_errors": True}
+    refused = {**options, "platforms": ["ppc64le"], "fails": True}
     user = "setpriv --reuid somebody --clear-groups"
     farm.ssh(NODE, f"printf '#!/bin/sh\\nexec {user} python3 \"$@\"\\n' > /root/p; install /root/p /usr/local/bin/p")
     variables = {"ansible_python_interpreter": "/usr/local/bin/p"}
-    play = {"hosts": NODE, "gather_facts": False, "vars": variables, "tasks": [{**task, "check_mode": True}, task]}
-    for outcome in farm.play([play]).tasks:
-        assert "only root may change handlers" in outcome.result["msg"]
+    for failed in farm.tasks(NODE, binfmt(check=True, **refused), binfmt(**refused), variables=variables):
+        assert "only root may change handlers" in failed["msg"]
     farm.ssh(NODE, "rm /root/p /usr/local/bin/p")
 
 
@@ -346,19 +355,16 @@ MACHINES = {
 
 def test_five_platforms_are_built_and_run(farm: LiveFarm, options: dict[str, Any]) -> None:
     """Not programs of this collection's, but a shell of each platform, in RUN and in a container."""
-    before = {name for name in handlers(farm) if name.startswith("qemu-")}
+    before = names(farm)
     result = farm.module(NODE, "binfmt", **{**options, "platforms": list(MACHINES)})
     assert set(result["qemu_versions"]) == set(MACHINES) and None not in result["qemu_versions"].values()
     try:
         for platform, (debian, machine) in MACHINES.items():
-            fetch = (
-                f"mkdir -p /srv/five && cd /srv/five && dpkg --add-architecture {debian} && "
-                f"apt-get -q update >/dev/null && apt-get -q download busybox-static:{debian} && "
-                f"dpkg -x busybox-static_*_{debian}.deb {debian}"
-            )
-            farm.ssh(NODE, fetch)
+            program = (images.busybox_programs() / debian).read_bytes()
+            command = farm.farm.ssh(NODE, "mkdir -p /srv/five; cat > /srv/five/busybox; chmod 755 /srv/five/busybox")
+            subprocess.run(command, input=program, check=True)
             dockerfile = (
-                f"FROM scratch\nCOPY {debian}/usr/bin/busybox /bin/busybox\n"
+                "FROM scratch\nCOPY busybox /bin/busybox\n"
                 'RUN ["/bin/busybox", "sh", "-c", "/bin/busybox uname -m > /machine"]\n'
             )
             farm.ssh(NODE, "cat > /srv/five/Dockerfile", stdin=dockerfile)
@@ -367,7 +373,7 @@ def test_five_platforms_are_built_and_run(farm: LiveFarm, options: dict[str, Any
             shell = "'/bin/busybox cat /machine; /bin/busybox uname -m'"
             ran = farm.ssh(NODE, f"docker run --rm --platform {platform} {tag} /bin/busybox sh -c {shell}")
             assert ran.split() == [machine, machine]
-            farm.ssh(NODE, f"docker rmi {tag}; dpkg --remove-architecture {debian}")
+            farm.ssh(NODE, f"docker rmi {tag}")
     finally:
         entries = {"qemu-aarch64": "arm64", "qemu-arm": "arm", "qemu-ppc64le": "ppc64le"}
         added = [arch for name, arch in entries.items() if name not in before]

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ansible_runs import LiveFarm
+from ansible_runs import LiveFarm, installing, shell, task
+from building import listen, unlisten
 
 CONTROLLER, NODE = "ctl", "mid2"
 ROOT = "/proc/sys/fs/binfmt_misc"
@@ -24,35 +25,39 @@ _LOOK = f"cd {ROOT}; ls -I qemu-aarch64 -I register | xargs head -n 9"
 @pytest.fixture(scope="module", autouse=True)
 def engine(farm: LiveFarm) -> Iterator[None]:
     """An engine that listens on TCP, and a context for it."""
-    settings = {"insecure-registries": [farm.registry]}
-    farm.module(NODE, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=settings)
+    listen(farm, NODE)
     farm.ssh(CONTROLLER, f"rm -rf ~/.docker; docker context create far --docker host=tcp://{NODE}:2375")
     farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
     yield
     farm.module(NODE, "binfmt", state="absent", platforms=PLATFORMS)
     farm.ssh(CONTROLLER, "rm -rf ~/.docker")
-    farm.module(NODE, "docker_listener", state="absent")
-    farm.ssh(NODE, "rm -f /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker")
+    unlisten(farm, NODE)
 
 
-@pytest.fixture(params=["far", f"tcp://{NODE}:2375"])
-def options(farm: LiveFarm, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The module's options, by a context and by a URL."""
+@pytest.fixture
+def options(farm: LiveFarm) -> dict[str, Any]:
+    """The module's options, with a context."""
     image = f"{farm.registry}/tonistiigi/binfmt:qemu-v10.0.4"
-    return {"platforms": [*PLATFORMS, "amd64"], "image": image, "endpoint": request.param}
+    return {"platforms": [*PLATFORMS, "amd64"], "image": image, "endpoint": "far"}
 
 
 def run(farm: LiveFarm, **options: Any) -> dict[str, Any]:
     """Run the task; check mode predicts it and changes nothing in the kernel, a second run changes nothing at all."""
-    before = farm.ssh(NODE, _LOOK)
-    predicted = farm.module(CONTROLLER, "binfmt", check=True, **options)
-    assert farm.ssh(NODE, _LOOK) == before
-    real = farm.module(CONTROLLER, "binfmt", **options)
+    look = {**shell(_LOOK), "delegate_to": NODE}
+    before, predicted, after, real, again, left = farm.tasks(
+        CONTROLLER,
+        look,
+        task("binfmt", check=True, **options),
+        look,
+        task("binfmt", **options),
+        task("binfmt", **options),
+        {**shell("docker ps -aq; docker images -q buildfarm-programs"), "delegate_to": NODE},
+    )
+    assert before["stdout"] == after["stdout"]
     for key in ("changed", "actions", "diff", "native", "emulated"):
         assert predicted[key] == real[key], key
-    assert not farm.module(CONTROLLER, "binfmt", **options)["changed"]
-    # Nothing stays on the engine.
-    assert farm.ssh(NODE, "docker ps -aq; docker images -q buildfarm-programs") == ""
+    assert not again["changed"]
+    assert left["stdout"] == "", "something stays on the engine"
     return real
 
 
@@ -60,23 +65,28 @@ def test_present_repaired_and_absent(farm: LiveFarm, options: dict[str, Any]) ->
     real = run(farm, **options)
     assert (real["changed"], real["native"], real["emulated"]) == (True, ["linux/amd64"], PLATFORMS)
     assert real["not_compared"] == ["interpreter", "flags"]
-    version = farm.module(NODE, "binfmt_info")["handlers"]
-    assert real["qemu_versions"]["linux/s390x"] in {handler["qemu_version"] for handler in version}
-    for drift in (f"echo 0 > {ENTRY}", f"echo -1 > {ENTRY}"):
-        farm.ssh(NODE, drift)
-        assert run(farm, **options)["actions"][0][-4:] == ["--uninstall", "qemu-s390x", "--install", "s390x"]
-    found = run(farm, **options, qemu_version=real["qemu_versions"]["linux/s390x"])
-    assert not found["changed"]
-    assert not run(farm, **options, verify=False)["changed"]
+    handlers = farm.module(NODE, "binfmt_info")["handlers"]
+    version = real["qemu_versions"]["linux/s390x"]
+    assert version in {handler["qemu_version"] for handler in handlers}
+    farm.ssh(NODE, f"echo 0 > {ENTRY}")
+    one = {**options, "platforms": PLATFORMS[:1]}
+    assert run(farm, **one)["actions"][0][-4:] == ["--uninstall", "qemu-s390x", "--install", "s390x"]
+    same = [task("binfmt", qemu_version=version, **one), task("binfmt", verify=False, **options)]
+    assert [found["changed"] for found in farm.tasks(CONTROLLER, *same)] == [False, False]
     assert run(farm, **{**options, "state": "absent", "platforms": PLATFORMS})["changed"]
-    assert farm.ssh(NODE, f"ls {ROOT} | grep -c -e s390x -e riscv64 || true").strip() == "0"
+    assert not {"qemu-s390x", "qemu-riscv64"} & set(farm.ssh(NODE, f"ls {ROOT}").split())
+
+
+def test_by_a_url(farm: LiveFarm, options: dict[str, Any]) -> None:
+    options = {**options, "endpoint": f"tcp://{NODE}:2375", "platforms": PLATFORMS[:1]}
+    assert run(farm, **options)["emulated"] == PLATFORMS[:1]
+    assert run(farm, **options, state="absent")["changed"]
 
 
 def test_exactly_these(farm: LiveFarm, options: dict[str, Any]) -> None:
     farm.module(CONTROLLER, "binfmt", **options)
     others = set(farm.ssh(NODE, f"ls {ROOT} | grep ^qemu-").split()) - {"qemu-s390x", "qemu-riscv64"}
-    if others:
-        pytest.skip(f"someone else needs {', '.join(sorted(others))}, and all hosts share one kernel")
+    assert not others, f"{sorted(others)} would be removed for all hosts of this kernel, and someone may need them"
     farm.ssh(NODE, f"echo ':jar:E::jar::/bin/true:' > {ROOT}/register")
     real = run(farm, **{**options, "state": "exact", "platforms": ["s390x"]})
     assert real["diff"]["before"]["others"] == ["qemu-riscv64"]
@@ -85,17 +95,20 @@ def test_exactly_these(farm: LiveFarm, options: dict[str, Any]) -> None:
 
 
 def test_what_cannot_be(farm: LiveFarm, options: dict[str, Any]) -> None:
-    def message(**changes: Any) -> str:
-        return str(farm.module(CONTROLLER, "binfmt", fails=True, **{**options, **changes})["msg"])
-
-    assert "nothing can be registered at boot through endpoint" in message(persistent=True)
-    assert "run the task on that host" in message(source="packages")
-    assert "reports nothing" in message(image="docker/binfmt:a7996909642ee92942dcd6cff44b9b95f08dad64", state="absent")
-    assert "has to run" in message(endpoint=f"tcp://{NODE}:1")
+    legacy = "docker/binfmt:a7996909642ee92942dcd6cff44b9b95f08dad64"
     silent = farm.ssh(NODE, f"docker create --entrypoint true {farm.registry}/library/busybox").strip()
     farm.ssh(NODE, f"docker commit -c 'ENTRYPOINT [\"true\"]' {silent} liar:1; docker rm {silent}")
     farm.module(CONTROLLER, "binfmt", **{**options, "state": "absent", "platforms": PLATFORMS})
-    assert "linux/s390x is not run there: a s390x program exited with" in message(image="liar:1")
+    expected = [
+        ({"persistent": True}, "nothing can be registered at boot through endpoint"),
+        ({"source": "packages"}, "run the task on that host"),
+        ({"image": legacy, "state": "absent"}, "reports nothing"),
+        ({"endpoint": f"tcp://{NODE}:1"}, "has to run"),
+        ({"image": "liar:1"}, "linux/s390x is not run there: a s390x program exited with"),
+    ]
+    tasks = [task("binfmt", fails=True, **{**options, **changes}) for changes, _words in expected]
+    for failed, (_changes, words) in zip(farm.tasks(CONTROLLER, *tasks), expected):
+        assert words in failed["msg"]
     farm.ssh(NODE, "docker rmi liar:1")
 
 
@@ -117,8 +130,8 @@ exec /usr/share/docker.io/contrib/dockerd-rootless.sh --iptables=false --bridge=
 def test_a_rootless_engine(farm: LiveFarm) -> None:
     socket = "/run/user/rootless/docker.sock"
     install = (
-        "cat > /usr/local/bin/rootless.sh; export DEBIAN_FRONTEND=noninteractive; apt-get -q update; "
-        "apt-get -q -y --no-install-recommends install rootlesskit uidmap >/dev/null; "
+        "cat > /usr/local/bin/rootless.sh; export DEBIAN_FRONTEND=noninteractive; "
+        f"{installing('rootlesskit', 'uidmap')} >/dev/null; "
         "useradd -m rootless; echo rootless:500000:65536 | tee -a /etc/subuid >> /etc/subgid; "
         "install -d -o rootless -m 700 /run/user/rootless; "
         "systemd-run -q --unit=rootless --uid=rootless sh /usr/local/bin/rootless.sh; "
@@ -129,10 +142,10 @@ def test_a_rootless_engine(farm: LiveFarm) -> None:
     try:
         # Through an endpoint, and as the engine of the host itself.
         for options, environment in (({"endpoint": f"unix://{socket}"}, {}), ({}, {"DOCKER_HOST": f"unix://{socket}"})):
-            task = {"buildfarm.multiarch.binfmt": {"platforms": ["s390x"], **options}, "environment": environment}
-            tasks = [{**task, "check_mode": check, "ignore_errors": True} for check in (True, False)]
-            for outcome in farm.play([{"hosts": NODE, "gather_facts": False, "tasks": tasks}]).tasks:
-                assert "the engine is a rootless one" in outcome.result["msg"]
+            refused = {"platforms": ["s390x"], "fails": True, **options}
+            tasks = [{**task("binfmt", check=check, **refused), "environment": environment} for check in (True, False)]
+            for failed in farm.tasks(NODE, *tasks):
+                assert "the engine is a rootless one" in failed["msg"]
     finally:
         farm.ssh(
             NODE,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import bases
-from ansible_runs import CHECKOUT, LiveFarm
+from ansible_runs import LiveFarm, installing, shell, task
+from buildx_releases import NEW, OLD
+from release_server import FOLDER as SERVED
+from release_server import Releases, served
 
 #: bookworm has engine and CLI 20.10 and packages no buildx.
 HOST = "old1"
@@ -21,78 +21,64 @@ SYSTEM = "/usr/local/lib/docker/cli-plugins/docker-buildx"
 PACKAGED = "/usr/libexec/docker/cli-plugins/docker-buildx"
 USER = "/root/.docker/cli-plugins/docker-buildx"
 FOLDER = "/srv/plugin-test"
-OLD, NEW = "0.13.1", "0.29.1"
+
+
+#: The least that docker takes for the plugin.
+PROGRAM = f"""#!/bin/sh
+case $1 in
+docker-cli-plugin-metadata) echo '{{"SchemaVersion": "0.1.0", "Vendor": "nobody", "Version": "v{OLD}"}}' ;;
+*) echo github.com/docker/buildx v{OLD} 0 ;;
+esac
+"""
 
 
 class Plugins:
-    """Releases of buildx, made of Debian's packages, and the host that serves them."""
+    """The module on hosts, and the releases."""
 
-    def __init__(self, farm: LiveFarm, checksums: dict[str, str]) -> None:
-        self.farm = farm
-        self.checksums = checksums
-        self.server = f"http://{farm.address(HOST)}:8123"
+    def __init__(self, farm: LiveFarm, releases: Releases) -> None:
+        self.farm, self.releases = farm, releases
+        self.server, self.url, self.checksum = releases.server, releases.url, releases.checksum
 
-    def url(self, fault: str, version: str = OLD, arch: str = "amd64") -> str:
-        return f"{self.server}/{fault}/v{version}/buildx-v{version}.linux-{arch}"
-
-    def checksum(self, version: str = OLD, arch: str = "amd64") -> str:
-        return self.checksums[f"v{version}/buildx-v{version}.linux-{arch}"]
-
-    def requests(self) -> list[str]:
-        """Take what the server was asked for since the last time."""
-        return self.farm.ssh(HOST, f"cat {FOLDER}/log; : > {FOLDER}/log").splitlines()
-
-    def run(self, host: str = HOST, **arguments: Any) -> dict[str, Any]:
-        return self.farm.module(host, "buildx_plugin", **arguments)
-
-    def runs(self, outcome: str, *declarations: dict[str, Any]) -> list[dict[str, Any]]:
-        """Run the module once for each declaration, all in one play; each has to end as said, ok or ignored."""
-        tasks = [
-            {"name": "plugin", "buildfarm.multiarch.buildx_plugin": declaration, "ignore_errors": True}
-            for declaration in declarations
-        ]
-        done = self.farm.play([{"hosts": HOST, "gather_facts": False, "tasks": tasks}]).tasks
-        assert [task.outcome for task in done] == [outcome] * len(declarations), done
-        return [task.result for task in done]
+    def run(self, *tasks: dict[str, Any], host: str = HOST) -> list[dict[str, Any]]:
+        """Run tasks in one play; returns their results."""
+        return self.farm.tasks(host, *tasks)
 
     def sources(self, host: str) -> None:
         """Put sources on a host that have no more to build than a program to hand on."""
-        get = f"from urllib.request import urlretrieve; urlretrieve('{self.url('whole')}', 'program')"
-        self.farm.ssh(
-            host,
-            f'mkdir -p {FOLDER}/sources && cd {FOLDER}/sources && python3 -c "{get}" && chmod 755 program'
-            " && echo FROM scratch > Dockerfile && echo COPY program /buildx >> Dockerfile",
-        )
+        dockerfile = "FROM scratch\nCOPY program /buildx\n"
+        write = f"mkdir -p {FOLDER}/sources && cd {FOLDER}/sources && echo '{dockerfile}' > Dockerfile"
+        self.farm.ssh(host, f"{write} && cat > program && chmod 755 program", stdin=PROGRAM)
 
     def used(self, host: str = HOST) -> str:
         """The version of the buildx that docker itself finds, nothing where it finds none."""
-        said = self.farm.ssh(host, "docker buildx version 2>/dev/null || true").split()
-        return said[1].lstrip("v").partition("+")[0] if said else ""
+        return release_in(self.farm.ssh(host, "docker buildx version", check=False))
+
+
+def plugin(**options: Any) -> dict[str, Any]:
+    """A task of the module."""
+    return task("buildx_plugin", **options)
+
+
+#: Asks docker for the buildx that it finds.
+USED = {**shell("docker buildx version 2>&1"), "failed_when": False}
+
+
+def release_in(said: str) -> str:
+    """The release in what docker says, nothing where it finds no buildx."""
+    words = said.split()
+    return words[1].lstrip("v").partition("+")[0] if said.startswith("github.com/docker/buildx") else ""
+
+
+#: Prints what the server was asked for since the last time.
+REQUESTS = shell(f"cat {SERVED}/log; : > {SERVED}/log")
 
 
 @pytest.fixture(scope="module")
-def plugins(farm: LiveFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugins]:
-    """Serve the plugins of Debian's packages as if they were releases."""
-    folder: Path = tmp_path_factory.mktemp("plugin")
-    checksums = {}
+def plugins(farm: LiveFarm) -> Iterator[Plugins]:
+    """A host that serves releases; no plugins but those of packages, before and after."""
     clean(farm)
-    farm.ssh(HOST, f"mkdir -p {FOLDER}/v{OLD} {FOLDER}/v{NEW}")
-    for suite, arch, version in [("trixie", "amd64", OLD), ("trixie", "arm64", OLD), ("forky", "amd64", NEW)]:
-        bases.unpack(suite, [f"docker-buildx:{arch}"], folder / f"{suite}-{arch}")
-        content = (folder / f"{suite}-{arch}" / PACKAGED.lstrip("/")).read_bytes()
-        name = f"v{version}/buildx-v{version}.linux-{arch}"
-        checksums[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        line = f"{checksums[name][7:]} *{Path(name).name}"
-        script = f"cat > {FOLDER}/{name}; echo '{line}' >> {FOLDER}/v{version}/checksums.txt"
-        subprocess.run(farm.farm.ssh(HOST, script), input=content, check=True)
-    server = (CHECKOUT / "tests/integration/file_server.py").read_text()
-    farm.ssh(HOST, f"cat > {FOLDER}/file_server.py", stdin=server)
-    farm.ssh(
-        HOST,
-        f"cd {FOLDER} && (setsid python3 file_server.py . 8123 >> log 2>&1 < /dev/null & echo $! > pid) && sleep 1",
-    )
-    yield Plugins(farm, checksums)
-    farm.ssh(HOST, f"kill $(cat {FOLDER}/pid)")
+    with served(farm, HOST) as releases:
+        yield Plugins(farm, releases)
     clean(farm)
 
 
@@ -106,42 +92,46 @@ def clean(farm: LiveFarm) -> None:
 def test_a_release_goes_up_and_down(plugins: Plugins) -> None:
     """On an engine's host of 20.10, which gets no experimental setting for it."""
     mirror = f"{plugins.server}/whole"
-    plugins.requests()
-    predicted = plugins.run(check=True, release=OLD, mirror=mirror)
-    assert plugins.requests() == [f"whole v{OLD}/checksums.txt 0"]
     versions = (OLD, NEW, OLD)
-    *results, again = plugins.runs("ok", *({"release": version, "mirror": mirror} for version in (*versions, OLD)))
+    predict = plugin(check=True, release=OLD, mirror=mirror)
+    installs = [plugin(release=version, mirror=mirror) for version in (*versions, OLD)]
+    _requests, predicted, of_prediction, *results, again, of_installs = plugins.run(
+        REQUESTS, predict, REQUESTS, *installs, REQUESTS
+    )
+    assert of_prediction["stdout_lines"] == [f"whole v{OLD}/checksums.txt 0"]
     for version, result in zip(versions, results):
         assert result["actions"] == [["download", plugins.url("whole", version)], ["write", USER]]
         assert result["plugin"]["checksum"] == plugins.checksum(version)
         assert result["plugin"]["version"].startswith(version)
     assert [predicted[key] for key in ("actions", "diff")] == [results[0][key] for key in ("actions", "diff")]
     assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
-    assert len(plugins.requests()) == 2 * len(versions)
+    assert len(of_installs["stdout_lines"]) == 2 * len(versions)
     assert plugins.used() == OLD
     assert plugins.farm.ssh(HOST, "cd ~/.docker && find . -type f").split() == ["./cli-plugins/docker-buildx"]
-    removed = plugins.run(state="absent")
-    assert removed["actions"] == [["remove", USER]] and plugins.used() == ""
-    assert not plugins.run(state="absent")["changed"]
+    assert plugins.farm.converge(HOST, "buildx_plugin", state="absent")["actions"] == [["remove", USER]]
+    assert plugins.used() == ""
 
 
 def test_a_bad_line_is_survived(plugins: Plugins) -> None:
-    size = int(plugins.farm.ssh(HOST, f"stat -c %s {FOLDER}/v{NEW}/buildx-v{NEW}.linux-amd64"))
-    plugins.requests()
-    plugins.run(url=plugins.url("cut", NEW), checksum=plugins.checksum(NEW), retries=1)
-    starts = [int(line.split()[-1]) for line in plugins.requests()]
-    assert starts == list(range(0, size, 20_000_000)) and len(starts) > 1
-    assert plugins.used() == NEW
     slow = {"url": plugins.url("slow"), "checksum": plugins.checksum(), "retries": 0}
-    failed = plugins.run(fails=True, timeout=1, **slow)
-    assert "bytes came, then nothing for 1 s" in failed["msg"] and plugins.used() == NEW
-    plugins.run(timeout=10, **slow)
+    _requests, _cut, requests, of_cut, failed, of_failed, _slow = plugins.run(
+        REQUESTS,
+        plugin(url=plugins.url("cut", NEW), checksum=plugins.checksum(NEW), retries=1),
+        REQUESTS,
+        USED,
+        plugin(fails=True, timeout=1, **slow),
+        USED,
+        plugin(timeout=10, **slow),
+    )
+    starts = [int(line.split()[-1]) for line in requests["stdout_lines"]]
+    assert starts == list(range(0, plugins.releases.size(NEW), 20_000_000)) and len(starts) > 1
+    assert "bytes came, then nothing for 1 s" in failed["msg"]
+    assert release_in(of_cut["stdout"]) == release_in(of_failed["stdout"]) == NEW
     assert plugins.used() == OLD
 
 
 def test_what_does_not_fit_changes_nothing(plugins: Plugins) -> None:
     release = {"release": OLD, "mirror": f"{plugins.server}/whole"}
-    plugins.run(**release)
     arm64 = {"url": plugins.url("whole", OLD, "arm64"), "checksum": plugins.checksum(OLD, "arm64")}
     new = {"checksum": plugins.checksum(NEW), "retries": 0}
     expected = [
@@ -152,10 +142,11 @@ def test_what_does_not_fit_changes_nothing(plugins: Plugins) -> None:
         ({"url": "http://127.0.0.1:1/x", **new}, "Connection refused"),
         (arm64, "what came is an executable for arm64 of "),
         ({"release": NEW, "mirror": f"{plugins.server}/page"}, "no checksum of buildx-v0.29.1.linux-amd64 in it"),
-        ({"src": f"{FOLDER}/file_server.py"}, "and no docker CLI plugin that runs on this host"),
+        ({"src": f"{SERVED}/file_server.py"}, "and no docker CLI plugin that runs on this host"),
         ({**release, "minimum_version": "0.99"}, "is older than the wanted 0.99.0"),
     ]
-    failures = plugins.runs("ignored", *(declaration for declaration, _message in expected))
+    refused = [plugin(fails=True, **declaration) for declaration, _message in expected]
+    _installed, *failures = plugins.run(plugin(**release), *refused)
     for failed, (_declaration, message) in zip(failures, expected):
         assert message in failed["msg"], failed["msg"]
     assert plugins.used() == OLD
@@ -163,47 +154,56 @@ def test_what_does_not_fit_changes_nothing(plugins: Plugins) -> None:
 
 
 def test_a_file_is_installed_for_one_user_and_removed(plugins: Plugins) -> None:
-    arguments = {"src": f"{FOLDER}/v{OLD}/buildx-v{OLD}.linux-amd64", "docker_config": f"{FOLDER}/config"}
+    config = {"docker_config": f"{FOLDER}/config"}
+    arguments = {"src": f"{SERVED}/v{OLD}/buildx-v{OLD}.linux-amd64", **config}
     at = f"{FOLDER}/config/cli-plugins/docker-buildx"
-    predicted = plugins.run(check=True, **arguments)
-    installed = plugins.run(**arguments)
+    predicted, installed, _chmod, mended, removed = plugins.run(
+        plugin(check=True, **arguments),
+        plugin(**arguments),
+        shell(f"chmod 600 {at}"),
+        plugin(**arguments),
+        plugin(state="absent", **config),
+    )
     assert predicted["diff"] == installed["diff"]
     assert installed["plugin"]["path"] == at
-    plugins.farm.ssh(HOST, f"chmod 600 {at}")
-    assert plugins.run(**arguments)["actions"] == [["chmod", "0755", at]]
-    removed = plugins.run(state="absent", docker_config=f"{FOLDER}/config")
+    assert mended["actions"] == [["chmod", "0755", at]]
     assert removed["actions"] == [["remove", at]]
 
 
 def test_sources_are_built_by_the_engine(plugins: Plugins) -> None:
     """By engine and CLI 20.10 without any buildx, from a directory and over git; with a packaged one by 28.5.
 
-    What buildx's own Dockerfile is made from cannot be had here: this one puts out a program that is built already.
+    What buildx's own Dockerfile is made from cannot be had here: this one puts out a script.
     """
     at = f"{FOLDER}/built/docker-buildx"
     plugins.farm.ssh(HOST, f"rm -f {USER}")
     arguments: dict[str, Any] = {"build": f"{FOLDER}/sources", "path": at}
+    checksum = f"sha256:{hashlib.sha256(PROGRAM.encode()).hexdigest()}"
     plugins.sources(HOST)
-    predicted = plugins.run(check=True, **arguments)
     plugins.sources(FORKY)
-    for host in (HOST, FORKY):
-        built = plugins.run(host, **arguments)
+    build = plugin(**arguments)
+    predicted, of_old, again = plugins.run(
+        plugin(check=True, **arguments), build, plugin(minimum_version="0.13", **arguments)
+    )
+    (of_new,) = plugins.run(build, host=FORKY)
+    for built in (of_old, of_new):
         assert built["actions"] == [["build", f"{FOLDER}/sources"], ["write", at]]
-        assert built["plugin"]["checksum"] == plugins.checksum()
+        assert built["plugin"]["checksum"] == checksum
         assert [predicted[key] for key in ("actions", "diff")] == [built[key] for key in ("actions", "diff")]
-    assert not plugins.run(**arguments, minimum_version="0.13")["changed"]
+    assert not again["changed"]
     plugins.farm.ssh(FORKY, f"rm -rf {FOLDER}")
     plugins.farm.ssh(
         HOST,
-        "apt-get -q update && apt-get -q -y install --no-install-recommends git && "
-        f"cd {FOLDER}/sources && git init -q . && git add . && "
+        f"{installing('git')} >/dev/null && cd {FOLDER}/sources && git init -q . && git add . && "
         "git -c user.name=x -c user.email=x commit -qm x && git tag v1 && "
         f"rm {at} && git daemon --base-path={FOLDER} --export-all --detach --pid-file={FOLDER}/git",
     )
     try:
-        built = plugins.run(build="git://127.0.0.1/sources/.git#v1", path=at)
-        assert built["plugin"]["checksum"] == plugins.checksum()
-        failed = plugins.run(build="git://127.0.0.1/sources/.git#v2", path=at, minimum_version="0.99", fails=True)
+        of_git, failed = plugins.run(
+            plugin(build="git://127.0.0.1/sources/.git#v1", path=at),
+            plugin(fails=True, build="git://127.0.0.1/sources/.git#v2", path=at, minimum_version="0.99"),
+        )
+        assert of_git["plugin"]["checksum"] == checksum
         assert "the engine could not build it" in failed["msg"] and "v2" in failed["stderr"]
     finally:
         plugins.farm.ssh(HOST, f"kill $(cat {FOLDER}/git)")
@@ -211,25 +211,30 @@ def test_sources_are_built_by_the_engine(plugins: Plugins) -> None:
 
 def test_plugins_in_two_places(plugins: Plugins) -> None:
     """What docker finds first counts, even where it does not run; the module says so."""
-    found = plugins.run(FORKY, minimum_version="0.29")
+    release = plugin(release=OLD, mirror=f"{plugins.server}/whole", path=SYSTEM)
+    found, refused, installed, now, again, _broken, no_longer, none, warned, _mended, removed = plugins.run(
+        plugin(minimum_version="0.29"),
+        plugin(fails=True, minimum_version="0.99"),
+        release,
+        USED,
+        release,
+        shell(f"mkdir -p $(dirname {USER}) && echo broken > {USER} && chmod 755 {USER}"),
+        USED,
+        plugin(fails=True),
+        release,
+        shell(f"rm {USER}"),
+        plugin(path=SYSTEM, state="absent"),
+        host=FORKY,
+    )
     assert (found["changed"], found["plugin"]["path"]) == (False, PACKAGED)
-    refused = plugins.run(FORKY, minimum_version="0.99", fails=True)
     assert "is older than the wanted 0.99.0" in refused["msg"]
-    release = {"release": OLD, "mirror": f"{plugins.server}/whole", "path": SYSTEM}
-    installed = plugins.run(FORKY, **release)
-    assert installed["warnings"] == [f"{SYSTEM} hides {PACKAGED} from now on"] and plugins.used(FORKY) == OLD
-    assert "warnings" not in plugins.run(FORKY, **release)
-    plugins.farm.ssh(FORKY, f"mkdir -p $(dirname {USER}) && echo broken > {USER} && chmod 755 {USER}")
-    try:
-        assert plugins.used(FORKY) == ""
-        assert "docker looks no further" in plugins.run(FORKY, fails=True)["msg"]
-        warned = plugins.run(FORKY, **release)["warnings"]
-        assert warned == [f"{USER}: docker finds this plugin first and does not use {SYSTEM}; remove it"]
-    finally:
-        plugins.farm.ssh(FORKY, f"rm {USER}")
-    assert plugins.run(FORKY, path=SYSTEM, state="absent")["changed"] and plugins.used(FORKY) == NEW
+    assert installed["warnings"] == [f"{SYSTEM} hides {PACKAGED} from now on"] and release_in(now["stdout"]) == OLD
+    assert "warnings" not in again
+    assert release_in(no_longer["stdout"]) == "" and "docker looks no further" in none["msg"]
+    assert warned["warnings"] == [f"{USER}: docker finds this plugin first and does not use {SYSTEM}; remove it"]
+    assert removed["changed"] and plugins.used(FORKY) == NEW
     plugins.farm.ssh(HOST, f"rm -f {USER}")
-    assert "install the package docker-buildx" in plugins.run(fails=True)["msg"]
+    assert "install the package docker-buildx" in plugins.farm.module(HOST, "buildx_plugin", fails=True)["msg"]
 
 
 def test_the_role_installs_where_the_package_is_too_old(plugins: Plugins) -> None:

@@ -7,16 +7,19 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
+import runpy
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 Tool = Callable[..., str]
 
@@ -163,6 +166,58 @@ def test_roles_defaults_match_argument_specs(tree: Path) -> None:
                     wrong.append(f"{role}: {name} defaults to {defaults[name]!r}, which is not what is documented")
             elif "default" in options[name]:
                 wrong.append(f"{role}: {name} defaults to a template; describe it instead of documenting a default")
+    assert not wrong, "\n".join(wrong)
+
+
+def blocks(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A task, or those inside a block."""
+    inside = [one for key in ("block", "rescue", "always") for one in task.get(key, [])]
+    for one in inside:
+        yield from blocks(one)
+    if not inside:
+        yield task
+
+
+def complaints(spec: dict[str, Any], values: dict[str, Any], **rules: Any) -> list[str]:
+    """What Ansible itself says of a task's options; the value of a template is taken to be right."""
+    rules.pop("supports_check_mode", None)
+    open_values = {name for name, value in values.items() if isinstance(value, str) and "{{" in value}
+    known = {name: {"type": "raw"} if name in open_values else option for name, option in spec.items()}
+    return ArgumentSpecValidator(known, **rules).validate(values).error_messages
+
+
+def test_examples_of_modules(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each example's options exist, have values that they take, and go together."""
+    monkeypatch.syspath_prepend(str(tree.parents[2]))
+    ansible = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible")
+    declared: list[Any] = []
+    monkeypatch.setattr(ansible, "main", lambda spec, _logic, **rules: declared.append((spec, rules)))
+    wrong = []
+    for name in sorted(modules(tree)):
+        examples = runpy.run_path(str(tree / f"plugins/modules/{name}.py"), run_name="__main__")["EXAMPLES"]
+        spec, rules = declared.pop()
+        items = yaml.safe_load(examples)
+        tasks = [task for item in items for one in item.get("tasks", [item]) for task in blocks(one)]
+        own = [task[f"buildfarm.multiarch.{name}"] or {} for task in tasks if f"buildfarm.multiarch.{name}" in task]
+        assert own, f"{name} has no example of itself"
+        wrong += [f"{name}: {text}: {one}" for one in own for text in complaints(spec, one, **rules)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_examples_of_roles(tree: Path) -> None:
+    """Each variable in the example of a role's README is one of a role, with a value that it takes."""
+    specs: dict[str, Any] = {}
+    for path in tree.glob("roles/*/meta/argument_specs.yml"):
+        for spec in load_yaml(path)["argument_specs"].values():
+            specs.update(spec.get("options") or {})
+    optional = {name: {**option, "required": False} for name, option in specs.items()}
+    wrong = []
+    for path in sorted(tree.glob("roles/*/README.md")):
+        for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):
+            for play in yaml.safe_load(block):
+                given = [play.get("vars", {}), *play.get("roles", [])]
+                found = {name: value for one in given for name, value in one.items() if name != "role"}
+                wrong += [f"{path.parent.name}: {text}" for text in complaints(optional, found)]
     assert not wrong, "\n".join(wrong)
 
 

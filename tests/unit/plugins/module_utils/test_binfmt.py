@@ -390,19 +390,19 @@ def test_steps(want, registry, verdicts, steps):
         (declared("arm64", persistent=None), None, False, [WRITE_UNIT, *UNIT_STEPS], ["linux/arm64"]),
         (declared("arm64", persistent=True), unit("arm64"), True, [], ["linux/arm64"]),
         (declared("arm64", persistent=True), unit("arm64"), False, UNIT_STEPS, ["linux/arm64"]),
-        # Another task's platforms stay, but not where these are all that there are to be.
+        # Another task's platforms stay, and their handlers are left alone, but not where these are all there are to be.
         (
             declared("arm64", persistent=True),
             unit("s390x"),
             True,
-            [WRITE_UNIT, *UNIT_STEPS],
+            [WRITE_UNIT, UNIT_STEPS[0]],
             ["linux/arm64", "linux/s390x"],
         ),
         (
             declared("arm64", persistent=True, state="exact"),
             unit("arm64", "s390x"),
             True,
-            [WRITE_UNIT, *UNIT_STEPS],
+            [WRITE_UNIT, UNIT_STEPS[0]],
             ["linux/arm64"],
         ),
         (
@@ -419,7 +419,7 @@ def test_steps(want, registry, verdicts, steps):
             [WRITE_UNIT, *UNIT_STEPS],
             ["linux/arm64"],
         ),
-        (declared("arm64"), unit("arm64", "s390x"), True, [WRITE_UNIT, *UNIT_STEPS], ["linux/s390x"]),
+        (declared("arm64"), unit("arm64", "s390x"), True, [WRITE_UNIT, UNIT_STEPS[0]], ["linux/s390x"]),
         (
             declared("arm64"),
             unit("arm64"),
@@ -678,6 +678,15 @@ class TestApplying:
         monkeypatch.setattr(_binfmt_apply, "ROOT", str(kernel / "none"))
         with pytest.raises(FarmError, match="has no binfmt_misc at the moment; load the module"):
             _binfmt_apply.logic(self.params(), True, self.runner(kernel))
+
+    @pytest.mark.parametrize("check_mode", [True, False])
+    def test_a_kernel_that_is_too_old(self, kernel, monkeypatch, check_mode):
+        name = os.uname()
+        old = os.uname_result((name.sysname, name.nodename, "4.7.10", name.version, "x86_64"))
+        monkeypatch.setattr(os, "uname", lambda: old)
+        with pytest.raises(FarmError, match=r"runs Linux 4\.7\.10; .* since Linux 4\.8, .*; use a newer kernel"):
+            _binfmt_apply.logic(self.params(), check_mode, self.runner(kernel))
+        assert not _binfmt_apply.logic(self.params(state="absent"), check_mode, self.runner(kernel)).changed
 
     def test_packages_that_are_not_installed(self, kernel):
         options = self.params(source="packages")

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import registry
-from ansible_runs import LiveFarm
-from building import AMD, BUILDER, CONTROLLERS, ONE_NODE, PLATFORMS, BuildFarm, build_farm
+from ansible_runs import shell, task
+from building import AMD, BUILDER, CONTROLLERS, ONE_NODE, PLATFORMS, BuildFarm
 
 HELLO = """FROM busybox
 ARG WHO=world
@@ -35,11 +35,9 @@ COPY note /note-$TARGETARCH
 """
 
 
-@pytest.fixture(scope="module")
-def images(farm: LiveFarm) -> Iterator[BuildFarm]:
-    """Both controllers with their builders."""
-    with build_farm(farm) as made:
-        yield made
+def build(**options: Any) -> dict[str, Any]:
+    """A task of the module."""
+    return task("buildx_build", **options)
 
 
 def exists(images: BuildFarm, on: str, name: str) -> bool:
@@ -62,16 +60,24 @@ def test_two_platforms_are_pushed_and_a_second_run_changes_nothing(images: Build
     assert found == [("linux/amd64", f"{on}-amd", True), ("linux/arm64", f"{on}-arm", False)]
     assert all(item["size"] > 1_000_000 for item in first["image"]["platforms"])
 
-    images.context(on, "hello", HELLO, note="two")
-    second = images.build(on, **options)
-    assert second["changed"] and second["image"]["digest"] != first["image"]["digest"]
-    images.context(on, "hello", HELLO, note="one")
-    # The steps' results come from the cache: other times of the files do not make another image.
-    assert images.build(on, **options)["image"]["digest"] == first["image"]["digest"]
-
     other = {**options, "build_args": {"WHO": "a b=c"}, "labels": {"x.y": "z z"}}
-    assert not images.build(on, check=True, **other)["changed"], "only building tells"
-    assert [images.build(on, **other)["changed"] for _run in range(2)] == [True, False]
+    known, _two, second, _one, third, untold, labelled, again = images.farm.tasks(
+        on,
+        build(check=True, **options),
+        shell(f"printf two > {context}/note"),
+        build(**options),
+        shell(f"printf one > {context}/note"),
+        build(**options),
+        build(check=True, **other),
+        build(**other),
+        build(**other),
+    )
+    assert not known["changed"]
+    assert second["changed"] and second["image"]["digest"] != first["image"]["digest"]
+    # The steps' results come from the cache: other times of the files do not make another image.
+    assert third["image"]["digest"] == first["image"]["digest"]
+    assert not untold["changed"], "only building tells"
+    assert (labelled["changed"], again["changed"]) == (True, False)
     narrowed = images.build_twice(on, **{**options, "platforms": PLATFORMS[:1]})
     assert narrowed["changed"]
     assert [item["platform"] for item in narrowed["image"]["platforms"]] == PLATFORMS[:1]
@@ -81,45 +87,52 @@ def test_two_platforms_are_pushed_and_a_second_run_changes_nothing(images: Build
 def test_files_of_two_nodes_end_in_one_directory(images: BuildFarm, on: str) -> None:
     context = images.context(on, "files", FILES, note="text")
     output = {"type": "local", "dest": "/srv/images/out"}
+    options = {"builder": BUILDER, "context": context, "platforms": PLATFORMS, "outputs": [output]}
     images.farm.ssh(on, "rm -rf /srv/images/out")
-    assert images.build_twice(on, builder=BUILDER, context=context, platforms=PLATFORMS, outputs=[output])["changed"]
-    listed = images.farm.ssh(on, "cd /srv/images/out && find . -type f | sort").split()
-    assert listed == ["./linux_amd64/note-amd64", "./linux_arm64/note-arm64"]
-    images.farm.ssh(on, "echo other > /srv/images/out/linux_amd64/note-amd64")
-    assert images.build(on, builder=BUILDER, context=context, platforms=PLATFORMS, outputs=[output])["changed"]
-    assert images.farm.ssh(on, "cat /srv/images/out/linux_amd64/note-amd64") == "text"
+    assert images.build_twice(on, **options)["changed"]
+    listed, _changed, repaired, content = images.farm.tasks(
+        on,
+        shell("cd /srv/images/out && find . -type f | sort"),
+        shell("echo other > /srv/images/out/linux_amd64/note-amd64"),
+        build(**options),
+        shell("cat /srv/images/out/linux_amd64/note-amd64"),
+    )
+    assert listed["stdout_lines"] == ["./linux_amd64/note-amd64", "./linux_arm64/note-arm64"]
+    assert repaired["changed"] and content["stdout"] == "text"
+
+
+#: What one node puts out, and for which platforms.
+ARCHIVES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"type": "oci", "dest": "/srv/images/archives/i.oci"}, PLATFORMS),
+    ({"type": "oci", "dest": "/srv/images/archives/layout", "options": {"tar": False}}, PLATFORMS),
+    ({"type": "docker", "dest": "/srv/images/archives/i.tar"}, PLATFORMS[:1]),
+    ({"type": "tar", "dest": "/srv/images/archives/f.tar"}, PLATFORMS),
+]
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
-@pytest.mark.parametrize(
-    ("output", "platforms"),
-    [
-        ({"type": "oci", "dest": "/srv/images/i.oci"}, PLATFORMS),
-        ({"type": "oci", "dest": "/srv/images/layout", "options": {"tar": False}}, PLATFORMS),
-        ({"type": "docker", "dest": "/srv/images/i.tar"}, PLATFORMS[:1]),
-        ({"type": "tar", "dest": "/srv/images/f.tar"}, PLATFORMS),
-    ],
-)
-def test_archives_of_one_node(images: BuildFarm, on: str, output: dict[str, Any], platforms: list[str]) -> None:
+def test_archives_of_one_node(images: BuildFarm, on: str) -> None:
     context = images.context(on, "files", FILES, note="text")
-    dest = output["dest"]
-    images.farm.ssh(on, f"rm -rf {dest}")
-    options = {
-        "builder": ONE_NODE,
-        "context": context,
-        "platforms": platforms,
-        "tags": ["files:1"],
-        "outputs": [output],
-    }
-    assert images.build_twice(on, **options)["changed"]
-    listing = f"find {dest} -type f -printf '%p %i %T@\\n' | sort; ls -A /srv/images"
-    before = images.farm.ssh(on, listing)
-    images.context(on, "files", FILES + "RUN no such program\n", note="text")
-    failed = images.build(on, fails=True, **options)
-    assert "RUN no such program" in failed["msg"]
-    assert images.farm.ssh(on, listing) == before
-    images.context(on, "files", FILES, note="other text")
-    assert images.build(on, **options)["changed"]
+    images.farm.ssh(on, "rm -rf /srv/images/archives; mkdir -p /srv/images/archives")
+    common = {"builder": ONE_NODE, "context": context, "tags": ["files:1"]}
+    wanted = [{**common, "platforms": platforms, "outputs": [output]} for output, platforms in ARCHIVES]
+    look = shell("cd /srv/images; find archives -type f -printf '%p %i %T@\\n' | sort; ls -A . archives")
+    predicted = images.farm.tasks(on, *(build(check=True, **options) for options in wanted))
+    *done, before = images.farm.tasks(on, *(build(**options) for options in wanted for _twice in range(2)), look)
+    for prediction, real, again in zip(predicted, done[::2], done[1::2]):
+        assert real["changed"] and real["actions"] == prediction["actions"]
+        assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
+    _broken, *failed, after, _mended, _other = images.farm.tasks(
+        on,
+        shell(f"echo RUN no such program >> {context}/Dockerfile"),
+        *(build(fails=True, **options) for options in wanted),
+        look,
+        shell(f"sed -i /^RUN/d {context}/Dockerfile"),
+        shell(f"printf 'other text' > {context}/note"),
+    )
+    assert all("RUN no such program" in one["msg"] for one in failed)
+    assert after["stdout"] == before["stdout"]
+    assert all(one["changed"] for one in images.farm.tasks(on, *(build(**options) for options in wanted)))
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
@@ -163,7 +176,7 @@ def test_bad_input_is_refused_and_changes_nothing(images: BuildFarm, on: str) ->
     for message, (_change, words) in zip(messages, cases, strict=True):
         assert words in message
     assert not exists(images, on, name)
-    assert images.farm.ssh(on, "ls /srv/images/x 2>/dev/null || true") == ""
+    images.farm.ssh(on, "test ! -e /srv/images/x")
     assert images.farm.ssh(on, f"cat ~/.docker/buildx/instances/{BUILDER}") == definition
 
 
@@ -197,7 +210,7 @@ def test_a_build_that_takes_too_long_is_ended(images: BuildFarm) -> None:
     assert "buildx build" not in images.farm.ssh("ctl", "ps -eo args")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trusted(images: BuildFarm) -> Iterator[str]:
     """A controller that trusts the registry that wants a password; a docker configuration with the builders."""
     ssh, certificate = images.farm.ssh, "/usr/local/share/ca-certificates/images.crt"
@@ -208,18 +221,16 @@ def trusted(images: BuildFarm) -> Iterator[str]:
     ssh("ctl", f"rm -rf {certificate} /srv/images/docker && update-ca-certificates --fresh")
 
 
-@pytest.mark.parametrize("password", ["wrong-password", None])
-def test_a_registry_that_refuses_the_credentials_is_named(
-    images: BuildFarm, trusted: str, password: str | None
-) -> None:
+def test_a_registry_that_refuses_the_credentials_is_named(images: BuildFarm, trusted: str) -> None:
     context = images.context("ctl", "files", FILES, note="text")
+    secure, password = images.farm.secure_registry, "wrong-password"
     login = base64.b64encode(f"{registry.USER}:{password}".encode()).decode()
-    auths = {images.farm.secure_registry: {"auth": login}} if password else {}
-    images.farm.ssh("ctl", f"cat > {trusted}/config.json", stdin=json.dumps({"auths": auths}))
     options = {"builder": BUILDER, "context": context, "platforms": PLATFORMS, "docker_config": trusted}
-    failed = images.build("ctl", fails=True, tags=[f"{images.farm.secure_registry}/x:1"], push=True, **options)
-    assert failed["msg"].startswith(f"registry {images.farm.secure_registry} refused the credentials")
-    assert str(password) not in json.dumps(failed) and login not in json.dumps(failed)
+    for auths in ({secure: {"auth": login}}, {}):
+        images.farm.ssh("ctl", f"cat > {trusted}/config.json", stdin=json.dumps({"auths": auths}))
+        failed = images.build("ctl", fails=True, tags=[f"{secure}/x:1"], push=True, **options)
+        assert failed["msg"].startswith(f"registry {secure} refused the credentials")
+        assert password not in json.dumps(failed) and login not in json.dumps(failed)
 
 
 @pytest.mark.parametrize("host", [AMD, "new1"])
@@ -228,11 +239,15 @@ def test_the_engines_own_builder(images: BuildFarm, host: str) -> None:
     name = "images-test:1"
     try:
         result = images.build_twice(host, context=context, tags=[name], load=True)
-        inspected = images.farm.ssh(host, f"docker image inspect --format '{{{{.Id}}}}' {name}").strip()
-        assert result["changed"] and result["image"]["id"] == inspected
+        inspected, default, failed = images.farm.tasks(
+            host,
+            shell(f"docker image inspect --format '{{% raw %}}{{{{.Id}}}}{{% endraw %}}' {name}"),
+            build(context=context, tags=[name]),
+            build(fails=True, context=context, tags=[name], platforms=PLATFORMS),
+        )
+        assert result["changed"] and result["image"]["id"] == inspected["stdout"]
         assert [(item["platform"], item["native"]) for item in result["image"]["platforms"]] == [("linux/amd64", True)]
-        assert not images.build(host, context=context, tags=[name])["changed"], "it is the driver's default as well"
-        failed = images.build(host, fails=True, context=context, tags=[name], platforms=PLATFORMS)
+        assert not default["changed"], "it is the driver's default as well"
         assert (
             "an image of 2 platforms is more than the image store of the engine of the docker context in use"
             in (failed["msg"])

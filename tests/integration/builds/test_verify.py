@@ -14,28 +14,26 @@ from typing import Any
 import pytest
 
 import registry
-from ansible_runs import LiveFarm
-from building import AMD, ARM, BUILDER, CONTROLLERS, PLATFORMS, BuildFarm, build_farm
+from ansible_runs import LiveFarm, task
+from building import AMD, ARM, BUILDER, CONTROLLERS, PLATFORMS, BuildFarm, listen, unlisten
 
 HELLO = """FROM busybox
 ARG TARGETPLATFORM
 RUN echo "$TARGETPLATFORM" > /platform
 CMD ["cat", "/platform"]
 """
-ENGINES = (AMD, ARM, "old1", "new1")
+FURTHER = ("old1", "new1")
+ENGINES = (AMD, ARM, *FURTHER)
 
 
-@pytest.fixture(scope="module")
-def images(farm: LiveFarm) -> Iterator[BuildFarm]:
-    """Both controllers with their builders, and two further engines that listen."""
-    with build_farm(farm) as made:
-        configuration = {"insecure-registries": [farm.registry]}
-        for host in ("old1", "new1"):
-            farm.module(host, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=configuration)
-        yield made
-        for host in ("old1", "new1"):
-            farm.module(host, "docker_listener", state="absent")
-            farm.ssh(host, "rm -f /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker")
+@pytest.fixture(scope="module", autouse=True)
+def engines(farm: LiveFarm) -> Iterator[None]:
+    """Two further engines that listen."""
+    for host in FURTHER:
+        listen(farm, host)
+    yield
+    for host in FURTHER:
+        unlisten(farm, host)
 
 
 @pytest.fixture(scope="module")
@@ -54,36 +52,36 @@ def leftovers(images: BuildFarm) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
-@pytest.mark.parametrize("check", [False, True])
-def test_every_platform_runs_on_its_node_and_leaves_nothing(images: BuildFarm, name: str, on: str, check: bool) -> None:
+def test_every_platform_runs_on_its_node_and_leaves_nothing(images: BuildFarm, name: str, on: str) -> None:
     before = leftovers(images)
     run = {"command": ["sh", "-c", "cat /platform; echo noise >&2"], "expected": "{platform}"}
     options = {"name": name, "builder": BUILDER, "platforms": [*PLATFORMS, "linux/arm64/v8"], "run": run}
-    result = images.farm.module(on, "image_verify", check=check, **options)
-    assert not result["changed"]
-    found = [
-        (item["platform"], item["node"], item["endpoint"], item["native"], item["output"], item["rc"])
-        for item in result["image"]["platforms"]
-    ]
-    assert found == [
-        ("linux/amd64", f"{on}-amd", f"tcp://{AMD}:2375", True, "linux/amd64", 0),
-        ("linux/arm64", f"{on}-arm", f"tcp://{ARM}:2375", False, "linux/arm64", 0),
-    ]
+    for result in images.farm.tasks(on, *(task("image_verify", check=check, **options) for check in (False, True))):
+        assert not result["changed"]
+        found = [
+            (item["platform"], item["node"], item["endpoint"], item["native"], item["output"], item["rc"])
+            for item in result["image"]["platforms"]
+        ]
+        assert found == [
+            ("linux/amd64", f"{on}-amd", f"tcp://{AMD}:2375", True, "linux/amd64", 0),
+            ("linux/arm64", f"{on}-arm", f"tcp://{ARM}:2375", False, "linux/arm64", 0),
+        ]
     assert leftovers(images) == before
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_engine_runs_either_platform(images: BuildFarm, name: str, engine: str) -> None:
+def test_every_engine_runs_either_platform(images: BuildFarm, name: str) -> None:
     """The image's own command; an image that was there before stays."""
-    images.farm.ssh(engine, f"docker pull {name}")
+    for engine in ENGINES:
+        images.farm.ssh(engine, f"docker pull {name}")
     before = leftovers(images)
-    endpoints = dict.fromkeys(PLATFORMS, f"tcp://{engine}:2375")
-    run = {"expected_regex": "^linux/a[mr]"}
-    result = images.farm.module("ctl", "image_verify", name=name, builder=BUILDER, endpoints=endpoints, run=run)
-    assert [item["output"] for item in result["image"]["platforms"]] == PLATFORMS
-    assert [item["native"] for item in result["image"]["platforms"]] == [True, False]
+    options = {"name": name, "builder": BUILDER, "run": {"expected_regex": "^linux/a[mr]"}}
+    wanted = [dict.fromkeys(PLATFORMS, f"tcp://{engine}:2375") for engine in ENGINES]
+    for result in images.farm.tasks("ctl", *(task("image_verify", endpoints=one, **options) for one in wanted)):
+        assert [item["output"] for item in result["image"]["platforms"]] == PLATFORMS
+        assert [item["native"] for item in result["image"]["platforms"]] == [True, False]
     assert leftovers(images) == before
-    images.farm.ssh(engine, f"docker rmi {name}")
+    for engine in ENGINES:
+        images.farm.ssh(engine, f"docker rmi {name}")
 
 
 def test_everything_that_is_wrong_is_said_at_once(images: BuildFarm, name: str) -> None:

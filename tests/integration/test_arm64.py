@@ -1,0 +1,65 @@
+"""buildx_plugin and binfmt on the real arm64 machine, where the farm has one (`ARM64=1`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import seed
+from ansible_runs import LiveFarm, shell, task
+from buildx_releases import NEW, OLD
+from release_server import Releases, served
+
+HOST = "arm1"
+USER = "/root/.docker/cli-plugins/docker-buildx"
+ROOT = "/proc/sys/fs/binfmt_misc"
+
+
+@pytest.fixture(scope="module")
+def releases(farm: LiveFarm) -> Iterator[Releases]:
+    """A server of releases."""
+    with served(farm, "old1") as server:
+        yield server
+
+
+def test_the_plugin_for_its_architecture_is_chosen(farm: LiveFarm, releases: Releases) -> None:
+    release = {"release": OLD, "mirror": f"{releases.server}/whole"}
+    real = farm.converge(HOST, "buildx_plugin", **release)
+    assert real["actions"] == [["download", releases.url("whole", OLD, "arm64")], ["write", USER]]
+    assert real["plugin"]["checksum"] == releases.checksum(OLD, "arm64")
+    assert OLD in farm.ssh(HOST, "docker buildx version")
+    amd64 = {"url": releases.url("whole", NEW), "checksum": releases.checksum(NEW)}
+    refused, missing, used = farm.tasks(
+        HOST,
+        task("buildx_plugin", fails=True, **amd64),
+        # That release is there for amd64 only.
+        task("buildx_plugin", fails=True, **{**release, "release": NEW}),
+        shell("docker buildx version"),
+    )
+    assert "what came is an executable for amd64 of" in refused["msg"]
+    assert "wanted one for linux/arm64; nothing was changed" in refused["msg"]
+    assert f"no checksum of buildx-v{NEW}.linux-arm64 in it" in missing["msg"]
+    assert OLD in used["stdout"]
+    assert farm.converge(HOST, "buildx_plugin", state="absent")["actions"] == [["remove", USER]]
+    assert farm.ssh(HOST, "ls -A ~/.docker/cli-plugins") == ""
+
+
+def test_what_its_processor_runs_is_not_registered(farm: LiveFarm) -> None:
+    """arm64, and arm/v7 too, as this processor has the old instructions; amd64 and s390x are emulated in emulation."""
+    names = ["arm64", "arm", "s390x", "amd64"]
+    options = {"image": f"{farm.registry}/{seed.EMULATOR}", "persistent": False}
+    values = ("changed", "actions", "diff", "native", "emulated")
+    # Python's package registers one, for example.
+    before = set(farm.ssh(HOST, f"ls {ROOT}").split())
+    with farm.trusted_registry(HOST):
+        real = farm.converge(HOST, "binfmt", platforms=names, values=values, **options)
+        assert real["native"] == ["linux/arm64", "linux/arm/v7"]
+        assert real["emulated"] == ["linux/s390x", "linux/amd64"]
+        assert real["actions"][-1][-2:] == ["--install", "s390x,amd64"]
+        assert None not in real["qemu_versions"].values()
+        assert set(farm.ssh(HOST, f"ls {ROOT}").split()) - before == {"qemu-s390x", "qemu-x86_64"}
+        info = farm.module(HOST, "binfmt_info")
+        assert info["native"] == ["linux/arm/v6", "linux/arm/v7", "linux/arm64"]
+        farm.converge(HOST, "binfmt", state="absent", platforms=names, **options)
+        assert set(farm.ssh(HOST, f"ls {ROOT}").split()) == before
