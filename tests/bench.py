@@ -61,16 +61,14 @@ print(json.dumps({
 SERVERS = 100
 #: Endpoints that are asked, how many of them never answer, and the seconds that it may take.
 ENDPOINTS, SILENT, LIMIT = 50, 5, 5.0
-#: Runs the logic of a module as the module does, its imports included; prints the seconds and the result.
-_MODULE_DRIVER = """
-import importlib, json, sys, time
+#: Runs docker_endpoint_info's logic as the module does, its imports included; prints the seconds and the result.
+_ASKING = """
+import json, sys, time
 started = time.monotonic()
 sys.path.insert(0, "/srv/bench")
-where, name, params = json.load(sys.stdin)
-where = "ansible_collections.buildfarm.multiarch.plugins.module_utils." + where
-result = getattr(importlib.import_module(where), name)(params, False, None)
-seconds = time.monotonic() - started
-print(json.dumps([seconds, result if isinstance(result, dict) else result.as_result()]))
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoint_info import endpoint_info
+result = endpoint_info(json.load(sys.stdin), False, None)
+print(json.dumps([time.monotonic() - started, result["endpoints"]]))
 """
 
 
@@ -98,16 +96,17 @@ def converged_farm() -> None:
             tools = Path(sys.executable).parent
             on = ["-i", str(inventory)]
             site = [str(tools / "ansible-playbook"), *on, "-e", f"@{extra}", "buildfarm.multiarch.site"]
-            ping = [str(tools / "ansible"), *on, "all", "-m", "ansible.builtin.ping"]
+            ansible = [str(tools / "ansible"), *on]
+            ping = [*ansible, "all", "-m", "ansible.builtin.ping"]
             settings = {key: value for key, value in live.environment().items() if "CALLBACK" not in key}
 
             def run(argv: list[str]) -> None:
                 subprocess.run(argv, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, check=True)
 
             medians = in_turns({"site.yml": lambda: timed(run, site), "ping": lambda: timed(run, ping)})
-        print(f"site.yml / ping = {medians['site.yml'] / medians['ping']:.2f}")
-        bring_logic(live, _MODULE_DRIVER)
-        certificates(live)
+            print(f"site.yml / ping = {medians['site.yml'] / medians['ping']:.2f}")
+            certificates(run, ansible)
+        bring_logic(live, _ASKING)
         endpoints(live)
     finally:
         live.farm.down()
@@ -123,30 +122,21 @@ def bring_logic(live: LiveFarm, driver: str) -> None:
     subprocess.run(live.farm.ssh("controller", unpack), input=packed, check=True)
 
 
-def logic(live: LiveFarm, where: str, name: str, params: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-    """Run a module's logic on the controller; returns its seconds and its result."""
-    asked = json.dumps([where, name, params])
-    seconds, result = json.loads(live.ssh("controller", "python3 /srv/bench/driver.py", stdin=asked))
-    return float(seconds), result
-
-
-def certificates(live: LiveFarm) -> None:
-    """`docker_certificates` with nothing to do, for one server and for many."""
+def certificates(run: Callable[[list[str]], None], ansible: list[str]) -> None:
+    """`docker_certificates` with nothing to do, for one server and for many, as a task on the controller."""
     step(f"docker_certificates with nothing to do, {ROUNDS} times in turn")
-    unset = dict.fromkeys(("ca_cert", "ca_key", "ca_passphrase", "ca_previous_passphrase"))
-    days = {"validity_days": 365, "ca_validity_days": 3650, "renew_before_days": 30}
-    named = {"ca_common_name": "bench", "key_type": "ecdsa-p256", "rotate": "none", "clients": ["client"]}
 
-    def run(servers: int) -> float:
-        names = [{"name": f"node{number}", "sans": None} for number in range(servers)]
-        own = {"directory": f"/srv/bench/certificates-{servers}", "servers": names}
-        return logic(live, "_certificates", "certificates", {**unset, **days, **named, **own})[0]
+    def task(servers: int) -> list[str]:
+        names = [{"name": f"node{number}"} for number in range(servers)]
+        arguments = {"directory": f"/srv/bench/certificates-{servers}", "servers": names}
+        return [*ansible, "controller", "-m", "buildfarm.multiarch.docker_certificates", "-a", json.dumps(arguments)]
 
-    run(1)
-    run(SERVERS)
-    few, many = "1 server", f"{SERVERS} servers"
-    medians = in_turns({few: lambda: run(1), many: lambda: run(SERVERS)})
-    print(f"docker_certificates with nothing to do, {many} / {few} = {medians[many] / medians[few]:.2f}")
+    works = {f"servers: {servers}": task(servers) for servers in (1, SERVERS)}
+    for argv in works.values():
+        run(argv)
+    medians = in_turns({label: lambda argv=argv: timed(run, argv) for label, argv in works.items()})
+    one, many = medians.values()
+    print(f"docker_certificates with nothing to do, {SERVERS} servers / 1 server = {many / one:.2f}")
 
 
 def endpoints(live: LiveFarm) -> None:
@@ -164,10 +154,11 @@ def endpoints(live: LiveFarm) -> None:
     params["endpoints"] = [*params["endpoints"][: ENDPOINTS - SILENT], *["tcp://amd1:4444"] * SILENT]
 
     def ask() -> float:
-        seconds, result = logic(live, "_endpoint_info", "endpoint_info", params)
-        if sum(engine["reachable"] for engine in result["endpoints"]) != ENDPOINTS - SILENT:
-            raise OSError(f"not all engines answered: {result}")
-        return seconds
+        asked = live.ssh("controller", "python3 /srv/bench/driver.py", stdin=json.dumps(params))
+        seconds, found = json.loads(asked)
+        if sum(engine["reachable"] for engine in found) != ENDPOINTS - SILENT:
+            raise OSError(f"not all engines answered: {found}")
+        return float(seconds)
 
     median = in_turns({"endpoints": ask})["endpoints"]
     print(f"docker_endpoint_info, {ENDPOINTS} endpoints, {SILENT} of them silent / its limit = {median / LIMIT:.2f}")
