@@ -27,7 +27,8 @@ from ._systemd import UNIT_DIRECTORIES, Service, UnitFiles, exec_start, read_ser
 
 #: The TLS files: authority, certificate and private key.
 TLS_NAMES = ("ca", "cert", "key")
-DROP_IN = "50-buildfarm-listener.conf"
+#: Sorts after others', ``systemctl edit``'s ``override.conf`` among them: their commands are the base of ours.
+DROP_IN = "zz-buildfarm-listener.conf"
 #: dockerd's own where it is told of none.
 DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_CONFIG = "/etc/docker/daemon.json"

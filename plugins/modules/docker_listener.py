@@ -15,7 +15,7 @@ author:
 description:
   - Makes the engine of a node listen on a TCP port with mutual TLS, beside the sockets that its unit opens anyway, and
     merges settings into its C(daemon.json).
-  - The flags are added by a systemd drop-in, C(50-buildfarm-listener.conf), that repeats the unit's own command. The
+  - The flags are added by a systemd drop-in, C(zz-buildfarm-listener.conf), that repeats the unit's own command. The
     command is read anew each time, without this drop-in, so flags of the package, of a later version of it and of other
     drop-ins stay. Only C(-H tcp://) and C(--tls) flags among them, as edited units have them, are left out, with a
     warning.
@@ -134,7 +134,7 @@ options:
     default: false
 notes:
   - Restarting an engine ends its containers, BuildKit's included, unless C(live-restore) is set in C(daemon.json).
-  - A drop-in that sets C(ExecStart) must sort before C(50-buildfarm-listener.conf), or this module's has no effect.
+  - A drop-in that sets C(ExecStart) must sort before C(zz-buildfarm-listener.conf), or this module's has no effect.
     This is checked.
   - The engine gets five minutes to restart.
   - While a change goes on, the files that it replaces have a second name beside them, C(.NAME.previous), and
@@ -243,7 +243,7 @@ listener:
       description: The files that make it up; those of TLS are V(null) without TLS.
       type: dict
       sample:
-        drop_in: /etc/systemd/system/docker.service.d/50-buildfarm-listener.conf
+        drop_in: /etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf
         daemon_config: /etc/docker/daemon.json
         ca: /etc/docker/tls/ca.pem
         certificate: /etc/docker/tls/cert.pem
@@ -280,7 +280,7 @@ actions:
     - [write, /etc/docker/tls/ca.pem]
     - [write, /etc/docker/tls/cert.pem]
     - [write, /etc/docker/tls/key.pem]
-    - [write, /etc/systemd/system/docker.service.d/50-buildfarm-listener.conf]
+    - [write, /etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf]
     - [systemctl, daemon-reload]
     - [systemctl, reset-failed, docker.service]
     - [systemctl, restart, docker.service]

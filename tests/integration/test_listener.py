@@ -18,7 +18,7 @@ from ansible_runs import LiveFarm
 ENGINES = ["old1", "mid1", "new1"]
 #: The one for what does not depend on the engine's version.
 NODE = "mid1"
-DROP_IN = "/etc/systemd/system/docker.service.d/50-buildfarm-listener.conf"
+DROP_IN = "/etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf"
 CONFIG = "/etc/docker/daemon.json"
 FILES = f"{DROP_IN} {CONFIG} /etc/docker/tls/*"
 RESTART = "systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
@@ -355,15 +355,15 @@ def test_a_new_command_of_the_package_and_of_other_drop_ins_is_taken_up(
     farm.ssh(NODE, "rm /etc/systemd/system/docker.service")
 
     other = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock"
-    drop_in = "/etc/systemd/system/docker.service.d/20-other.conf"
+    drop_in = "/etc/systemd/system/docker.service.d/override.conf"
     farm.ssh(NODE, f"cat > {drop_in}", stdin=other + " --label b=2\n")
     assert farm.module(NODE, "docker_listener", **tls)["restarted"]
     assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip().endswith("b=2]")
 
-    farm.ssh(NODE, f"mv {drop_in} /etc/systemd/system/docker.service.d/60-other.conf")
+    farm.ssh(NODE, f"mv {drop_in} /etc/systemd/system/docker.service.d/zzz-other.conf")
     failed = farm.module(NODE, "docker_listener", check=True, fails=True, **tls)
-    assert "sorts before 50-buildfarm-listener.conf" in failed["msg"]
-    farm.ssh(NODE, "rm /etc/systemd/system/docker.service.d/60-other.conf; systemctl daemon-reload")
+    assert "sorts before zz-buildfarm-listener.conf" in failed["msg"]
+    farm.ssh(NODE, "rm /etc/systemd/system/docker.service.d/zzz-other.conf; systemctl daemon-reload")
 
 
 VENDOR, EDITED = "/usr/lib/systemd/system/docker.service", "/etc/systemd/system/docker.service"
@@ -372,7 +372,7 @@ DROP_INS = f"{EDITED}.d"
 STARTS = {
     "the articles' unit": f"sed 's|-H fd://|-H fd:// -H tcp://0.0.0.0:2375|' {VENDOR} > {EDITED}",
     "hosts in daemon.json": "printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/dockerd\\n' "
-    f"> {DROP_INS}/10-clear.conf",
+    f"> {DROP_INS}/override.conf",
     # docker_daemon_options and docker_service_start_command of the role geerlingguy.docker, which edits the package's
     # own file, and a proxy as its users have it.
     "geerlingguy.docker": f"cp {VENDOR} /root/vendor.service; sed -i 's|^ExecStart=.*|ExecStart=/usr/sbin/dockerd "
@@ -418,7 +418,7 @@ def test_from_what_others_have_left(farm: LiveFarm, tls: dict[str, str], host: s
         farm.ssh(
             host,
             f"if [ -e /root/vendor.service ]; then mv /root/vendor.service {VENDOR}; fi; rm -f {EDITED} {CONFIG} "
-            f"{DROP_INS}/10-clear.conf {DROP_INS}/http-proxy.conf; systemctl daemon-reload",
+            f"{DROP_INS}/override.conf {DROP_INS}/http-proxy.conf; systemctl daemon-reload",
         )
     # Back to the package's own unit, whose socket systemd opens: an engine that opened one itself has removed that.
     real = farm.module(host, "docker_listener", **tls)

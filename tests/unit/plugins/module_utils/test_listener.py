@@ -33,7 +33,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd impor
 
 DEBIAN = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
 SUSE = "/usr/bin/dockerd --add-runtime oci=/usr/sbin/docker-oci $DOCKER_NETWORK_OPTIONS $DOCKER_OPTS"
-DROP_IN = "/etc/systemd/system/docker.service.d/50-buildfarm-listener.conf"
+DROP_IN = "/etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf"
 CONFIG = "/etc/docker/daemon.json"
 RELOAD = ["systemctl", "daemon-reload"]
 RESTART = [["systemctl", "reset-failed", "docker.service"], ["systemctl", "restart", "docker.service"]]
@@ -208,7 +208,7 @@ def test_options_that_cannot_be(options, said):
         (TLS, fresh(command=None), "not installed on node1; apply the role"),
         (KEPT, fresh(command=None), "not installed on node1; apply the role"),
         (TLS, fresh(service=Service("masked", False)), "is masked"),
-        (TLS, fresh(overriding="/etc/x/90.conf"), "90.conf replaces the command .* sorts before 50-"),
+        (TLS, fresh(overriding="/etc/x/zzz.conf"), "zzz.conf replaces the command .* sorts before zz-"),
         (TLS, with_options("-H tcp://0.0.0.0:2376"), "already has -H tcp://0.0.0.0:2376; remove it from the variables"),
         (TLS, with_options("--tlsverify"), "already has --tlsverify"),
         (TLS, fresh(command=None, others=("Docker from a snap",)), "found Docker from a snap, and wanted an engine"),
@@ -355,18 +355,18 @@ def test_reading_leaves_the_own_drop_in_out_and_finds_the_config_file(tmp_path):
     lib.mkdir()
     (lib / "docker.service").write_text("[Service]\nExecStart=/usr/bin/dockerd -H fd://\n")
     drop_in = "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd {}\n"
-    (etc / "docker.service.d/20-own.conf").write_text(drop_in.format("--config-file /etc/d.json"))
-    (etc / "docker.service.d/50-buildfarm-listener.conf").write_text(drop_in.format("-H tcp://0.0.0.0:2376"))
+    (etc / "docker.service.d/override.conf").write_text(drop_in.format("--config-file /etc/d.json"))
+    (etc / "docker.service.d/zz-buildfarm-listener.conf").write_text(drop_in.format("-H tcp://0.0.0.0:2376"))
 
     def runner(argv, **options):
         return Result(tuple(argv), 0, "MainPID=0\nLoadState=loaded\nActiveState=inactive\n", "")
 
     found = read(TLS, runner, [str(etc), str(lib)])
     assert (found.command, found.config_path) == ("/usr/bin/dockerd --config-file /etc/d.json", "/etc/d.json")
-    assert found.source.endswith("20-own.conf")
+    assert found.source.endswith("override.conf")
     assert found.overriding is None
-    (etc / "docker.service.d/60-late.conf").write_text(drop_in.format("--debug"))
-    assert read(TLS, runner, [str(etc), str(lib)]).overriding == str(etc / "docker.service.d/60-late.conf")
+    (etc / "docker.service.d/zzz-late.conf").write_text(drop_in.format("--debug"))
+    assert read(TLS, runner, [str(etc), str(lib)]).overriding == str(etc / "docker.service.d/zzz-late.conf")
 
 
 def left(folder):
