@@ -18,9 +18,11 @@ ROOT = "/proc/sys/fs/binfmt_misc"
 
 @pytest.fixture(scope="module")
 def releases(farm: LiveFarm) -> Iterator[Releases]:
-    """A server of releases."""
+    """A server of releases; the machine has none, before and after."""
+    farm.ssh(HOST, f"rm -f {USER}")
     with served(farm, "old1") as server:
         yield server
+    farm.ssh(HOST, f"rm -f {USER}")
 
 
 def test_the_plugin_for_its_architecture_is_chosen(farm: LiveFarm, releases: Releases) -> None:

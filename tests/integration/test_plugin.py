@@ -119,13 +119,13 @@ def test_a_bad_line_is_survived(plugins: Plugins) -> None:
         plugin(url=plugins.url("cut", NEW), checksum=plugins.checksum(NEW), retries=1),
         REQUESTS,
         USED,
-        plugin(fails=True, timeout=1, **slow),
+        plugin(fails=True, timeout=2, **slow),
         USED,
         plugin(timeout=10, **slow),
     )
     starts = [int(line.split()[-1]) for line in requests["stdout_lines"]]
     assert starts == list(range(0, plugins.releases.size(NEW), 20_000_000)) and len(starts) > 1
-    assert "bytes came, then nothing for 1 s" in failed["msg"]
+    assert "bytes came, then nothing for 2 s" in failed["msg"]
     assert release_in(of_cut["stdout"]) == release_in(of_failed["stdout"]) == NEW
     assert plugins.used() == OLD
 
