@@ -135,7 +135,7 @@ def certificates(run: Callable[[list[str]], None], ansible: list[str]) -> None:
     for argv in works.values():
         run(argv)
     medians = in_turns({label: lambda argv=argv: timed(run, argv) for label, argv in works.items()})
-    one, many = medians.values()
+    one, many = (medians[label] for label in works)
     print(f"docker_certificates with nothing to do, {SERVERS} servers / 1 server = {many / one:.2f}")
 
 

@@ -102,9 +102,10 @@ def observe(declared: Declaration, site: Site, probe: bool = True, ask: bool = T
     except TruncatedInstance:
         if declared.nodes is None and declared.state != "absent":
             raise
-    default_files = _default_files(store)
-    nodes = _nodes_to_see(declared, instance, default_files)
     driver = declared.driver or (instance.driver if instance else "docker-container")
+    # The remote driver refuses files, for which buildx's default configuration makes its every create fail.
+    default_files = None if driver == "remote" else _default_files(store)
+    nodes = _nodes_to_see(declared, instance, default_files)
     places: Mapping[Place, Found] = {}
     if probe:
         places = look(declared.name, driver, nodes, site, ask)

@@ -172,7 +172,7 @@ def _unreachable(nodes: Sequence[Node], declared: Declaration, observed: Observa
 def _merge(spec: NodeSpec, declared: Declaration, driver: str, stored: Sequence[Node], observed: Observation) -> Node:
     """Return a node as it is to be stored; what is not declared stays as stored, and is buildx's default if new."""
     old = next((node for node in stored if node.name == spec.name), None)
-    base = old or Node(spec.name, _new_endpoint(spec, declared, driver), files=_defaults(driver, observed))
+    base = old or Node(spec.name, _new_endpoint(spec, declared, driver), files=observed.default_files)
     endpoint = base.endpoint
     if spec.endpoint is not None and not same_endpoint(spec.endpoint, base.endpoint):
         endpoint = spec.endpoint
@@ -207,11 +207,6 @@ def _new_endpoint(spec: NodeSpec, declared: Declaration, driver: str) -> str:
     if spec.endpoint is None:
         raise FarmError(f"builder {declared.name!r}: node {spec.name!r} is new and has no endpoint; declare one")
     return spec.endpoint
-
-
-def _defaults(driver: str, observed: Observation) -> Optional[Mapping[str, bytes]]:
-    # The remote driver refuses files, for which buildx's default configuration makes its every create fail.
-    return None if driver == "remote" else observed.default_files
 
 
 def _pinned(declared: Declaration, nodes: Tuple[Node, ...], observed: Observation) -> Tuple[Node, ...]:

@@ -22,14 +22,14 @@ from hosts import Host
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def task(name: str, /, check: bool = False, fails: bool = False, **arguments: Any) -> dict[str, Any]:
+def task(module: str, /, check: bool = False, fails: bool = False, **arguments: Any) -> dict[str, Any]:
     """Return a task that runs a module.
 
-    :param name: of one of the collection's modules, or an FQCN.
+    :param module: one of the collection's modules, or an FQCN.
     :param check: in check mode.
     :param fails: it is to fail, and the play goes on.
     """
-    action = {"name": name, name if "." in name else f"buildfarm.multiarch.{name}": arguments}
+    action = {"name": module, module if "." in module else f"buildfarm.multiarch.{module}": arguments}
     return {**action, **({"check_mode": True} if check else {}), **({"ignore_errors": True} if fails else {})}
 
 

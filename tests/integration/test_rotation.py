@@ -28,7 +28,7 @@ ADDED = {"mid2": {"farm_node_platforms": []}}
 DIRECTORY = "/root/certificates-of-rotation"
 BUILDER = "rotation"
 _FOLDERS = "/etc/docker /etc/systemd/system/docker.service.d /run/buildfarm-listener"
-_BREAKING = "/etc/systemd/system/docker.service.d/zz-breaks-the-listener.conf"
+_BREAKING = "/etc/systemd/system/docker.service.d/zzz-breaks-the-listener.conf"
 
 
 def groups(nodes: dict[str, Any], controllers: dict[str, Any] | None = None) -> dict[str, Any]:

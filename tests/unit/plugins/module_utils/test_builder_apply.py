@@ -182,6 +182,14 @@ def test_a_container_with_buildxs_default_configuration_is_found_again(world):
     assert [action[0] for action in world.call({})["actions"]] == ["write"] and world.containers == before
 
 
+@pytest.mark.parametrize("driver, files", [("docker-container", ["buildkitd.toml"]), ("remote", [])])
+def test_a_remote_node_gets_no_default_configuration(world, driver, files):
+    (world.config / "buildx").mkdir()
+    (world.config / "buildx/buildkitd.default.toml").write_text("debug = true")
+    (node,) = world.call({}, driver=driver, check=True, probe=False)["builder"]["nodes"]
+    assert list(node["files"]) == files
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_cache_that_an_ended_run_has_left_goes_with_its_node(world, keep):
     world.call({}, B)

@@ -357,8 +357,7 @@ def test_a_new_node_gets_what_buildx_would_give_it():
     assert planned.target.nodes == (Node("a", endpoint("a"), None, {"network": "host"}, FLAGS, None),)
     planned = run(None, "a", observation={"default_files": CONFIG})
     assert planned.target.nodes[0].files == CONFIG
-    remote = (NodeSpec("a", "tcp://a:1234"),)
-    planned = run(None, remote, observation={"default_files": CONFIG}, driver="remote")
+    planned = run(None, (NodeSpec("a", "tcp://a:1234"),), driver="remote")
     assert (planned.target.nodes[0].flags, planned.target.nodes[0].files) == (None, None)
     planned = run(None, (NodeSpec("k"),), driver="kubernetes", kubeconfig="/k")
     assert planned.target.nodes[0].endpoint == "kubernetes:///farm?deployment=k&kubeconfig=%2Fk"
