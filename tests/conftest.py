@@ -6,7 +6,7 @@
 
 All hosts share the machine's kernel and so its handlers, therefore whatever installs, removes or depends on handlers
 runs on one worker, in the order of the files. Checks that need no farm are taken one by one, so that no worker is
-without work while another one ends.
+without work while another one ends; what takes longest is begun first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 
 _OF_HANDLERS = {"articles", "arm64", "build", "imagetools_info", "site", "verify"}
 _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
+_LONGEST = ["handlers", "test_ansible_test_sanity", "builder", "rotation"]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -29,3 +30,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     else:
         group = item.name if file == "quality" else file
     item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest groups first; within each, and after them, the order stays."""
+    groups = {item: next(item.iter_markers("xdist_group")).args[0] for item in items}
+    items.sort(key=lambda item: _LONGEST.index(groups[item]) if groups[item] in _LONGEST else len(_LONGEST))
