@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import kills
 from ansible_runs import LiveFarm
 from listeners import PLAIN, TLS_VERIFY, let_in_by_ssh, listening
 
@@ -596,24 +597,13 @@ def test_remote_driver(builders: Builders, on: str) -> None:
 #: Where two plans are ended, in turn the one from state A to B and the one back: just before what the module is about
 #: to do as its own process tells, or in the midst of what buildx does: a host and what its engine tells.
 ENDS: list[str | tuple[str, str]] = [
-    "Popen.*--bootstrap",  # B: the container was taken away, to be made anew
+    "subprocess.Popen --bootstrap",  # B: the container was taken away, to be made anew
     ("mid2", "start"),  # A: it comes
-    "DELETE [^ ]*/volumes/",  # B: it left, its cache did not yet
+    "http.client.send DELETE [^ ]*/volumes/",  # B: it left, its cache did not yet
     ("mid1", "create"),  # A: made anew
-    "rename.*instances/farm'",  # B: all is done but the definition
-    "rename.*instances/farm' then send",  # A: the definition was written, and not looked at again
+    "os.rename instances/farm'",  # B: all is done but the definition
+    "os.rename instances/farm' then http.client.send .",  # A: the definition was written, and not looked at again
 ]
-#: What Python imports at its start, and what ends it: https://docs.python.org/3/library/audit_events.html
-END = """import os, re, signal, sys
-patterns = os.environ["END"].split(" then ")
-events = {"os.rename", "subprocess.Popen", "http.client.send"}
-def hook(event, arguments):
-    if event in events and re.search(patterns[0], f"{event} {arguments}"):
-        del patterns[0]
-        if not patterns:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-"""
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
@@ -673,10 +663,10 @@ def test_killed_at_each_step_the_next_run_ends_as_declared(builders: Builders) -
     ]
     builders.run(*states[1])
     untouched = builders.containers(other), builders.volumes(other)
-    builders.farm.ssh("ctl", "mkdir -p /srv/end; cat > /srv/end/sitecustomize.py", stdin=END)
     for number, end in enumerate(ENDS):
         nodes = states[number % 2]
-        _play_and_end(builders, nodes, end)
+        with kills.prepared(builders.farm, "ctl"):
+            _play_and_end(builders, nodes, end)
         builders.run(*nodes)
         assert (builders.containers(other), builders.volumes(other)) == untouched, end
         if number % 2 == 0:
@@ -687,7 +677,7 @@ def _play_and_end(builders: Builders, nodes: list[dict[str, Any]], end: str | tu
     """Run the module, and kill it and all that it has started at one of `ENDS`."""
     task: dict[str, Any] = {"buildfarm.multiarch.buildx_builder": {"name": "farm", "nodes": nodes}}
     if isinstance(end, str):
-        task["environment"] = {"PYTHONPATH": "/srv/end", "END": end}
+        task["environment"] = kills.killed_at(end)
     with ThreadPoolExecutor() as pool:
         run = pool.submit(builders.farm.play, [{"hosts": "ctl", "gather_facts": False, "tasks": [task]}])
         if isinstance(end, tuple):

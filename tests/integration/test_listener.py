@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import kills
 from ansible_runs import LiveFarm
 
 ENGINES = ["old1", "mid1", "new1"]
@@ -274,32 +275,14 @@ def test_a_renewed_certificate_is_served(
     assert ["write", "/etc/docker/tls/key.pem"] in predicted["actions"]
 
 
-#: Ends the module's process where the task's environment says so, as a lost machine would.
-KILLER = """
-import os, signal, sys
-
-EVENT, _, WORD = os.environ.get("KILLED_AT", "").partition(" ")
-
-def hook(event, arguments):
-    # The third and fourth of subprocess.Popen's are its directory and environment.
-    if event == EVENT and WORD in repr(arguments[:2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-if EVENT:
-    sys.addaudithook(hook)
-"""
-
-
 def test_runs_that_were_killed_are_finished_or_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
-    farm.ssh(NODE, "mkdir -p /root/killer; cat > /root/killer/sitecustomize.py", stdin=KILLER)
-
-    def killed_at(event: str, **options: Any) -> None:
-        environment = {"PYTHONPATH": "/root/killer", "KILLED_AT": event}
+    def killed_at(steps: str, **options: Any) -> None:
+        environment = kills.killed_at(steps)
         task = {"buildfarm.multiarch.docker_listener": {**tls, **options}, "environment": environment}
         run = farm.play([{"hosts": NODE, "gather_facts": False, "tasks": [task]}])
         assert (run.tasks[0].outcome, run.tasks[0].result["rc"]) == ("failed", 137), run.tasks[0]
 
-    try:
+    with kills.prepared(farm, NODE):
         wanted: dict[str, Any] = {"port": 2377, "daemon_config": {"labels": ["farm=yes"]}}
         # One of two files is written.
         killed_at(f"os.rename {CONFIG}", **wanted)
@@ -324,8 +307,7 @@ def test_runs_that_were_killed_are_finished_or_taken_back(farm: LiveFarm, tls: d
         assert "192.0.2.77:2376: bind: cannot assign requested address; every file was put back" in failed["msg"]
         assert farm.ssh(NODE, STATE) == before
         assert client(farm, NODE, 2377).startswith("26")
-    finally:
-        farm.ssh(NODE, f"rm -rf /root/killer {CONFIG}")
+    farm.ssh(NODE, f"rm {CONFIG}")
 
 
 def test_a_changed_daemon_json_is_brought_into_effect(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
