@@ -82,7 +82,12 @@ def test_direct_tcp_unix_and_ssh(farm: LiveFarm, ssh_to_mid1: None) -> None:
 
 
 def test_every_failure_is_told_in_bounded_time(farm: LiveFarm) -> None:
-    farm.ssh("new1", "iptables -I INPUT -p tcp --dport 4444 -j DROP")
+    rules = (
+        "INPUT -p tcp --dport 4444 -j DROP",
+        # What a router says that has no route.
+        "INPUT -p tcp --dport 4446 -j REJECT --reject-with icmp-host-unreachable",
+    )
+    farm.ssh("new1", "; ".join(f"iptables -I {rule}" for rule in rules))
     farm.ssh("new1", f'setsid python3 -c "{SILENT}" >/dev/null 2>&1 </dev/null & echo $! > /run/silent.pid')
     try:
         wanted = {
@@ -98,6 +103,7 @@ def test_every_failure_is_told_in_bounded_time(farm: LiveFarm) -> None:
             "tcp://mid1:2376": ("tls", "it wants TLS"),
             "tcp://new1:4444": ("timeout", "no answer within 2 s"),
             "tcp://new1:4445": ("timeout", "no answer within 2 s"),
+            "tcp://new1:4446": ("unreachable", "no way to the host (No route to host)"),
             "tcp://no-such-host:2375": ("unresolved", "'no-such-host' cannot be resolved"),
             f"tcp://{farm.registry}": ("answer", "is not a Docker engine's"),
             "ssh://nobody@mid1": ("ssh", "could not be run there over ssh"),
@@ -114,7 +120,8 @@ def test_every_failure_is_told_in_bounded_time(farm: LiveFarm) -> None:
         assert found[-1]["reachable"]
         assert float(run.tasks[2].result["stdout"]) - float(run.tasks[0].result["stdout"]) < 5
     finally:
-        farm.ssh("new1", "iptables -D INPUT -p tcp --dport 4444 -j DROP; kill $(cat /run/silent.pid)", check=False)
+        closed = "; ".join(f"iptables -D {rule}" for rule in rules)
+        farm.ssh("new1", f"{closed}; kill $(cat /run/silent.pid)", check=False)
 
 
 def make_odd_certificates(farm: LiveFarm) -> None:

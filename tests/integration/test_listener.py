@@ -27,6 +27,11 @@ RESTART = "systemctl daemon-reload; systemctl reset-failed docker; systemctl res
 FOLDERS = "/etc/docker /etc/systemd/system/docker.service.d /run/buildfarm-listener"
 #: Contents, modes and times.
 STATE = f"cat {FILES} 2>&1 | sha256sum; stat -c '%n %a %Y' {FILES} 2>&1; find {FOLDERS} ! -type d 2>&1 | sort; true"
+#: Runs a container of nothing but a program of the host.
+IDLE = (
+    "tar -C / -ch usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6 | docker import - idle; "
+    "docker run -d {} --stop-signal KILL --name idle idle sleep 1d"
+)
 PREDICTED = ("changed", "actions", "diff", "listener", "restarted")
 
 
@@ -184,12 +189,9 @@ def test_settings_that_the_engine_refuses_are_taken_back(farm: LiveFarm, tls: di
 def test_a_port_that_is_taken_and_a_disk_that_fills_up(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
     """Nothing half is left by a disk that is full at once, or only when everything has to be put back."""
     drop_in = f"{DROP_IN.rpartition('/')[0]}/00-fills-the-disk.conf"
-    files = "usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6"
     farm.ssh(
         NODE,
-        f"set -e; tar -C / -ch {files} | docker import - idle;"
-        f"docker run -d --restart always --stop-signal KILL --name idle idle sleep 1d;"
-        f"echo '{{}}' > {CONFIG}; {RESTART}; cp -a /etc/docker /root/aside;"
+        f"set -e; {IDLE.format('--restart always')}; echo '{{}}' > {CONFIG}; {RESTART}; cp -a /etc/docker /root/aside;"
         "mount -t tmpfs -o size=256k,mode=755 tmpfs /etc/docker; cp -a /root/aside/. /etc/docker;"
         "cat /dev/zero > /etc/docker/tls/zeros 2>/dev/null || true;"
         "setsid python3 -m http.server 2377 >/dev/null 2>&1 </dev/null & echo $! > /run/server.pid",
@@ -249,14 +251,20 @@ def test_certificates_that_no_client_would_take_are_refused(
 
 
 def test_an_engine_that_does_not_answer_is_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
-    before = farm.ssh(NODE, STATE)
+    """With live-restore containers go on as if nothing had been."""
+    process = "docker inspect --format '{{.State.Running}} {{.State.Pid}}' idle"
+    farm.ssh(NODE, f"echo '{{\"live-restore\": true}}' > {CONFIG}; {RESTART}; {IDLE.format('')}")
+    before, running = farm.ssh(NODE, STATE), farm.ssh(NODE, process)
     rule = "INPUT -i lo -p tcp --dport 2377 -j REJECT"
     farm.ssh(NODE, f"iptables -I {rule}")
     failed = farm.module(NODE, "docker_listener", fails=True, probe_timeout=1, port=2377, **tls)
     farm.ssh(NODE, f"iptables -D {rule}")
     assert "started, and after 1 seconds tcp://0.0.0.0:2377: Connection refused; every file was put" in failed["msg"]
     assert farm.ssh(NODE, STATE) == before
+    assert farm.ssh(NODE, process) == running
+    assert running.startswith("true")
     assert client(farm, NODE).startswith("26")
+    farm.ssh(NODE, f"docker rm -f idle; docker rmi idle; rm {CONFIG}; {RESTART}")
 
 
 def test_a_renewed_certificate_is_served(
