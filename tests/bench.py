@@ -10,6 +10,7 @@ both; the seconds depend on the machine.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -144,14 +145,14 @@ def endpoints(live: LiveFarm) -> None:
     step(f"docker_endpoint_info of {ENDPOINTS} endpoints, {SILENT} of them silent")
     live.ssh("amd1", "iptables -I INPUT -p tcp --dport 4444 -j DROP")
     client = "/root/.config/buildfarm/certificates/clients/controller"
+    answering = itertools.islice(itertools.cycle(["tcp://amd1:2376", "tcp://arm1:2376"]), ENDPOINTS - SILENT)
     params = {
         **{kind: f"{client}/{kind}.pem" for kind in ("ca", "cert", "key")},
-        "endpoints": [f"tcp://{name}:2376" for name in ("amd1", "arm1")] * ((ENDPOINTS - SILENT) // 2 + 1),
+        "endpoints": [*answering, *["tcp://amd1:4444"] * SILENT],
         "docker_config": None,
         "timeout": LIMIT,
         "require_reachable": False,
     }
-    params["endpoints"] = [*params["endpoints"][: ENDPOINTS - SILENT], *["tcp://amd1:4444"] * SILENT]
 
     def ask() -> float:
         asked = live.ssh("controller", "python3 /srv/bench/driver.py", stdin=json.dumps(params))

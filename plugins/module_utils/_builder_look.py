@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
-from ._builder import Declaration, Found, Observation, Place, describe, same_endpoint
+from ._builder import Declaration, Found, Observation, Place, describe
 from ._builder_declare import canonical
+from ._builder_plan import merge
 from ._buildkitd import config_files
 from ._buildx import Buildx, Inspection, parse_inspect
 from ._containers import cache_exists, read_container
@@ -105,7 +106,7 @@ def observe(declared: Declaration, site: Site, probe: bool = True, ask: bool = T
     driver = declared.driver or (instance.driver if instance else "docker-container")
     # The remote driver refuses files, for which buildx's default configuration makes its every create fail.
     default_files = None if driver == "remote" else _default_files(store)
-    nodes = _nodes_to_see(declared, instance, default_files)
+    nodes = _nodes_to_see(declared, driver, instance, default_files)
     places: Mapping[Place, Found] = {}
     if probe:
         places = look(declared.name, driver, nodes, site, ask)
@@ -212,24 +213,16 @@ def in_parallel(items: Iterable[Item], work: Callable[[Item], Made]) -> List[Mad
 
 
 def _nodes_to_see(
-    declared: Declaration, instance: Optional[Instance], default_files: Optional[Mapping[str, bytes]]
+    declared: Declaration, driver: str, instance: Optional[Instance], default_files: Optional[Mapping[str, bytes]]
 ) -> Tuple[Node, ...]:
     """Return all definitions, stored and declared, of nodes that a plan may have to do with; the declared ones last."""
-    stored = {node.name: node for node in instance.nodes} if instance else {}
-    wanted = []
-    for spec in declared.nodes or ():
-        old = stored.get(spec.name)
-        endpoint = spec.endpoint or (old.endpoint if old else None)
-        if endpoint is None:
-            continue
-        if old is not None and same_endpoint(old.endpoint, endpoint):
-            endpoint = old.endpoint
-        # What is not declared stays, wherever the node is to be reached now.
-        kept = old or Node(spec.name, endpoint, files=default_files)
-        opts = {**(spec.driver_opts or {}), **{f"env.{name}": value for name, value in (spec.env or {}).items()}}
-        files = kept.files if spec.files is None else spec.files
-        wanted.append(Node(spec.name, endpoint, driver_opts=opts or kept.driver_opts, files=files))
-    return (*(instance.nodes if instance else ()), *wanted)
+    stored = instance.nodes if instance else ()
+    places = {node.name for node in stored}
+    # buildx itself says where the pods of a new node are; another node that has no endpoint is refused by the plan.
+    specs = [spec for spec in declared.nodes or () if spec.endpoint or spec.name in places or driver == "kubernetes"]
+    wanted = (merge(spec, declared, driver, stored, default_files) for spec in specs)
+    # BuildKit is asked for what it detects, beside which buildx would show pins.
+    return (*stored, *(replace(node, platforms=None, flags=None) for node in wanted))
 
 
 def _look_at_engines(places: Mapping[Place, Sequence[Node]], site: Site) -> Dict[Place, Found]:

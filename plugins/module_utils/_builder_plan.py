@@ -125,7 +125,7 @@ def _target(declared: Declaration, observed: Observation) -> Tuple[Instance, Fro
     specs = declared.nodes if declared.nodes is not None else tuple(NodeSpec(node.name) for node in stored)
     if not specs:
         raise FarmError(f"builder {declared.name!r}: a builder has one node at least; remove it with state: absent")
-    declared_nodes = {spec.name: _merge(spec, declared, driver, stored, observed) for spec in specs}
+    declared_nodes = {spec.name: merge(spec, declared, driver, stored, observed.default_files) for spec in specs}
     named = set(declared_nodes)
     kept = [node for node in stored if node.name not in named]
     if declared.purge_nodes:
@@ -169,10 +169,19 @@ def _unreachable(nodes: Sequence[Node], declared: Declaration, observed: Observa
     return dead
 
 
-def _merge(spec: NodeSpec, declared: Declaration, driver: str, stored: Sequence[Node], observed: Observation) -> Node:
-    """Return a node as it is to be stored; what is not declared stays as stored, and is buildx's default if new."""
+def merge(
+    spec: NodeSpec,
+    declared: Declaration,
+    driver: str,
+    stored: Sequence[Node],
+    default_files: Optional[Mapping[str, bytes]],
+) -> Node:
+    """Return a node as it is to be stored; what is not declared stays as stored, and is buildx's default if new.
+
+    :raises FarmError: it is new and has no endpoint.
+    """
     old = next((node for node in stored if node.name == spec.name), None)
-    base = old or Node(spec.name, _new_endpoint(spec, declared, driver), files=observed.default_files)
+    base = old or Node(spec.name, _new_endpoint(spec, declared, driver), files=default_files)
     endpoint = base.endpoint
     if spec.endpoint is not None and not same_endpoint(spec.endpoint, base.endpoint):
         endpoint = spec.endpoint

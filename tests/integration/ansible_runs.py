@@ -22,7 +22,14 @@ from hosts import Host
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def task(module: str, /, check: bool = False, fails: bool = False, **arguments: Any) -> dict[str, Any]:
+def task(
+    module: str,
+    /,
+    check: bool = False,
+    fails: bool = False,
+    environment: dict[str, str] | None = None,
+    **arguments: Any,
+) -> dict[str, Any]:
     """Return a task that runs a module.
 
     :param module: one of the collection's modules, or an FQCN.
@@ -30,6 +37,7 @@ def task(module: str, /, check: bool = False, fails: bool = False, **arguments: 
     :param fails: it is to fail, and the play goes on.
     """
     action = {"name": module, module if "." in module else f"buildfarm.multiarch.{module}": arguments}
+    action |= {"environment": environment} if environment else {}
     return {**action, **({"check_mode": True} if check else {}), **({"ignore_errors": True} if fails else {})}
 
 

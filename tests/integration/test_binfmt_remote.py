@@ -142,8 +142,8 @@ def test_a_rootless_engine(farm: LiveFarm) -> None:
     try:
         # Through an endpoint, and as the engine of the host itself.
         for options, environment in (({"endpoint": f"unix://{socket}"}, {}), ({}, {"DOCKER_HOST": f"unix://{socket}"})):
-            refused = {"platforms": ["s390x"], "fails": True, **options}
-            tasks = [{**task("binfmt", check=check, **refused), "environment": environment} for check in (True, False)]
+            refused = {"platforms": ["s390x"], "fails": True, "environment": environment, **options}
+            tasks = [task("binfmt", check=check, **refused) for check in (True, False)]
             for failed in farm.tasks(NODE, *tasks):
                 assert "the engine is a rootless one" in failed["msg"]
     finally:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import kills
-from ansible_runs import LiveFarm
+from ansible_runs import LiveFarm, task
 from listeners import PLAIN, TLS_VERIFY, let_in_by_ssh, listening
 
 CONTROLLERS = ("ctl", "ctlnew")
@@ -66,24 +66,11 @@ class Builders:
         **options: Any,
     ) -> dict[str, Any]:
         """Declare the builder `farm`; check mode must have predicted what the run then does."""
-        arguments = {"name": "farm", **({"nodes": list(nodes)} if nodes else {}), **options}
-        task = {
-            "buildfarm.multiarch.buildx_builder": arguments,
-            "environment": environment or {},
-            "ignore_errors": True,
-        }
-        tasks = [task] if fails else [{**task, "check_mode": True}, task, task]
-        run = self.farm.play([{"hosts": on, "gather_facts": False, "tasks": tasks}])
-        for outcome in run.tasks:
-            assert outcome.outcome == ("ignored" if fails else "ok"), json.dumps(outcome.result, indent=1)[:8000]
-        if fails:
-            return run.tasks[0].result
-        predicted, result, again = (outcome.result for outcome in run.tasks)
-        for key in ("changed", "actions", "diff"):
-            assert predicted[key] == result[key], key
-        assert (again["changed"], again["actions"]) == (False, [])
-        assert again["diff"]["before"] == again["diff"]["after"]
-        return result
+        arguments = {"name": "farm", **({"nodes": list(nodes)} if nodes else {}), "environment": environment, **options}
+        if not fails:
+            return self.farm.converge(on, "buildx_builder", **arguments)
+        (failed,) = self.farm.tasks(on, task("buildx_builder", fails=True, **arguments))
+        return failed
 
     def instance(self, on: str = "ctl") -> str:
         """The builder's definition as it is on disk."""
@@ -437,13 +424,13 @@ def test_builds_go_where_the_module_says(builders: Builders) -> None:
     nodes = [builders.node("mid1", platforms=["linux/arm64"]), builders.node("mid2", platforms=["linux/amd64"])]
     requests = [["linux/amd64", "linux/arm64"], ["linux/amd64", "linux/386"], ["linux/386"], ["linux/arm64"]]
     builders.run(*nodes)
-    tasks = [{"buildfarm.multiarch.buildx_builder": {"name": "farm", "platforms": request}} for request in requests]
-    run = builders.farm.play([{"hosts": "ctl", "gather_facts": False, "tasks": tasks}]).expect_success()
+    tasks = [task("buildx_builder", name="farm", platforms=request) for request in requests]
+    answers = builders.farm.tasks("ctl", *tasks)
     dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n"
     builders.farm.ssh("ctl", "mkdir -p /tmp/ctx && cat > /tmp/ctx/Dockerfile", stdin=dockerfile)
     list_cache = "docker exec buildx_buildkit_{0} sh -c 'buildctl du --verbose && buildctl prune >/dev/null'"
-    for request, task in zip(requests, run.tasks):
-        said = {(way["platform"], way["node"]) for way in task.result["builder"]["platforms"]}
+    for request, answer in zip(requests, answers):
+        said = {(way["platform"], way["node"]) for way in answer["builder"]["platforms"]}
         builders.farm.ssh(
             "ctl",
             f"docker buildx build --builder farm --platform {','.join(request)} --no-cache"
@@ -480,14 +467,14 @@ def test_what_cannot_be_meant_is_refused(builders: Builders) -> None:
         ({"name": "farm", "nodes": [{"name": "b", "endpoint": "tcp://mid1:1"}]}, "connection refused"),
     ]
     tasks = [
-        {"buildfarm.multiarch.buildx_builder": arguments, "check_mode": check, "ignore_errors": True}
+        task("buildx_builder", fails=True, check=check, **arguments)
         for arguments, _message in refusals
         for check in (True, False)
     ]
-    run = builders.farm.play([{"hosts": "ctl", "gather_facts": False, "tasks": tasks}])
+    failures = builders.farm.tasks("ctl", *tasks)
     for place, (arguments, message) in enumerate(refusals):
-        for task in run.tasks[2 * place : 2 * place + 2]:
-            assert task.outcome == "ignored" and message in task.result["msg"], (arguments, task.result)
+        for failed in failures[2 * place : 2 * place + 2]:
+            assert message in failed["msg"], (arguments, failed)
     assert builders.farm.ssh("ctl", "ls ~/.docker/buildx/instances 2>/dev/null || true") == ""
 
 
@@ -663,23 +650,22 @@ def test_killed_at_each_step_the_next_run_ends_as_declared(builders: Builders) -
     ]
     builders.run(*states[1])
     untouched = builders.containers(other), builders.volumes(other)
-    for number, end in enumerate(ENDS):
-        nodes = states[number % 2]
-        with kills.prepared(builders.farm, "ctl"):
+    with kills.prepared(builders.farm, "ctl"):
+        for number, end in enumerate(ENDS):
+            nodes = states[number % 2]
             _play_and_end(builders, nodes, end)
-        builders.run(*nodes)
-        assert (builders.containers(other), builders.volumes(other)) == untouched, end
-        if number % 2 == 0:
-            assert builders.containers("mid2") == {} and builders.volumes("mid2") == [], end
+            builders.run(*nodes)
+            assert (builders.containers(other), builders.volumes(other)) == untouched, end
+            if number % 2 == 0:
+                assert builders.containers("mid2") == {} and builders.volumes("mid2") == [], end
 
 
 def _play_and_end(builders: Builders, nodes: list[dict[str, Any]], end: str | tuple[str, str]) -> None:
     """Run the module, and kill it and all that it has started at one of `ENDS`."""
-    task: dict[str, Any] = {"buildfarm.multiarch.buildx_builder": {"name": "farm", "nodes": nodes}}
-    if isinstance(end, str):
-        task["environment"] = kills.killed_at(end)
+    environment = kills.killed_at(end) if isinstance(end, str) else None
+    declare = task("buildx_builder", environment=environment, name="farm", nodes=nodes)
     with ThreadPoolExecutor() as pool:
-        run = pool.submit(builders.farm.play, [{"hosts": "ctl", "gather_facts": False, "tasks": [task]}])
+        run = pool.submit(builders.farm.play, [{"hosts": "ctl", "gather_facts": False, "tasks": [declare]}])
         if isinstance(end, tuple):
             name = f"buildx_buildkit_{end[0]}"
             events = f"docker --context {end[0]} events --filter event={end[1]} --filter container={name}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_runs import LiveFarm
+from ansible_runs import LiveFarm, task
 from listeners import TLS_VERIFY, listening
 
 DIRECTORY = "/root/certificates-of-a-test"
@@ -66,13 +66,11 @@ def test_an_eleventh_node_concerns_itself(farm: LiveFarm) -> None:
     def declare(count: int) -> list[dict[str, Any]]:
         names = [f"node{number:02}" for number in range(count)]
         contexts = [{"name": name, "host": f"tcp://{name}.farm.test", **client} for name in names]
-        tasks = [
-            {"buildfarm.multiarch.docker_certificates": {"directory": DIRECTORY,
-                                                         "servers": [{"name": name} for name in names]}},
-            {"buildfarm.multiarch.docker_context": {"docker_config": config, "contexts": contexts, "owner": "farm"}},
-        ]  # fmt: skip
-        run = farm.play([{"hosts": "ctl", "gather_facts": False, "tasks": tasks}]).expect_success()
-        return [task.result for task in run.tasks]
+        return farm.tasks(
+            "ctl",
+            task("docker_certificates", directory=DIRECTORY, servers=[{"name": name} for name in names]),
+            task("docker_context", docker_config=config, contexts=contexts, owner="farm"),
+        )
 
     def files() -> set[str]:
         return set(farm.ssh("ctl", f"find {DIRECTORY} -type f -printf '%P %i %s %m %T@ %C@\n'").splitlines())

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import kills
-from ansible_runs import LiveFarm
+from ansible_runs import LiveFarm, task
 
 ENGINES = ["old1", "mid1", "new1"]
 #: The one for what does not depend on the engine's version.
@@ -193,7 +193,7 @@ def test_a_port_that_is_taken_and_a_disk_that_fills_up(farm: LiveFarm, tls: dict
         NODE,
         f"set -e; {IDLE.format('--restart always')}; echo '{{}}' > {CONFIG}; {RESTART}; cp -a /etc/docker /root/aside;"
         "mount -t tmpfs -o size=256k,mode=755 tmpfs /etc/docker; cp -a /root/aside/. /etc/docker;"
-        "cat /dev/zero > /etc/docker/tls/zeros 2>/dev/null || true;"
+        "! cat /dev/zero > /etc/docker/tls/zeros 2>/dev/null;"
         "setsid python3 -m http.server 2377 >/dev/null 2>&1 </dev/null & echo $! > /run/server.pid",
     )
     try:
@@ -206,7 +206,7 @@ def test_a_port_that_is_taken_and_a_disk_that_fills_up(farm: LiveFarm, tls: dict
         # The engine's start fills it, after the files were written.
         farm.ssh(NODE, "rm /etc/docker/tls/zeros")
         before = farm.ssh(NODE, STATE)
-        fill = "/bin/sh -c 'cat /dev/zero >/etc/docker/zeros || true'"
+        fill = "/bin/sh -c '! cat /dev/zero >/etc/docker/zeros'"
         farm.ssh(NODE, f"cat > {drop_in}", stdin=f"[Service]\nExecStartPre={fill}\n")
         failed = farm.module(NODE, "docker_listener", fails=True, **change)
         assert "0.0.0.0:2377: bind: address already in use; every file was put back and the engine" in failed["msg"]
@@ -238,15 +238,11 @@ def test_certificates_that_no_client_would_take_are_refused(
         "unsuitable certificate purpose": issue("engine", authority, x509.ExtendedKeyUsageOID.CLIENT_AUTH),
     }
     tasks = [
-        {
-            "buildfarm.multiarch.docker_listener": {"ca": tls["ca"], "certificate": certificate, "key": key},
-            "ignore_errors": True,
-        }
+        task("docker_listener", fails=True, ca=tls["ca"], certificate=certificate, key=key)
         for certificate, key in reasons.values()
     ]
-    run = farm.play([{"hosts": NODE, "gather_facts": False, "tasks": tasks}]).expect_success()
-    for reason, task in zip(reasons, run.tasks, strict=True):
-        assert f"would take it: {reason}; by this host's clock it is 20" in task.result["msg"]
+    for reason, failed in zip(reasons, farm.tasks(NODE, *tasks), strict=True):
+        assert f"would take it: {reason}; by this host's clock it is 20" in failed["msg"]
     assert (farm.ssh(NODE, STATE), engine(farm)) == (before, listening)
 
 
@@ -285,9 +281,8 @@ def test_a_renewed_certificate_is_served(
 
 def test_runs_that_were_killed_are_finished_or_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
     def killed_at(steps: str, **options: Any) -> None:
-        environment = kills.killed_at(steps)
-        task = {"buildfarm.multiarch.docker_listener": {**tls, **options}, "environment": environment}
-        run = farm.play([{"hosts": NODE, "gather_facts": False, "tasks": [task]}])
+        listen = task("docker_listener", environment=kills.killed_at(steps), **{**tls, **options})
+        run = farm.play([{"hosts": NODE, "gather_facts": False, "tasks": [listen]}])
         assert (run.tasks[0].outcome, run.tasks[0].result["rc"]) == ("failed", 137), run.tasks[0]
 
     with kills.prepared(farm, NODE):
