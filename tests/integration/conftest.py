@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import bytecode
 from ansible_runs import CHECKOUT, LiveFarm
 from hosts import Host
 
@@ -62,9 +63,12 @@ def collections() -> Path:
 def farm(collections: Path) -> Iterator[LiveFarm]:
     """The running farm."""
     if name := os.environ.get("BUILDFARM_FARM"):
-        yield LiveFarm(name, collections)
+        live = LiveFarm(name, collections)
+        bytecode.keep(live)
+        yield live
         return
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     live = LiveFarm.start(f"test-{worker}" if worker else "test", HOSTS, collections)
+    bytecode.keep(live)
     yield live
     live.farm.down()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,46 @@ EXPECTED: dict[str, tuple[str, list[str], str]] = {
     "opensuse-leap-15.6": ("Suse", ["docker"], ""),
     "alpine-3.20": ("", [], ""),
 }
+#: The role's variables for a version, and what the package manager of each of some distributions is told.
+VERSIONS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
+    (
+        {"engine_source": "docker", "engine_version": "28.5.2"},
+        {
+            "debian-13": ["docker-ce=5:28.5.2-*", "docker-ce-cli=5:28.5.2-*", "containerd.io"],
+            "rocky-9": ["docker-ce-28.5.2", "docker-ce-cli-28.5.2", "containerd.io"],
+        },
+    ),
+    (
+        {"engine_source": "docker", "engine_minimum_version": "28.0"},
+        {
+            "ubuntu-24.04": ["docker-ce>=5:28.0", "docker-ce-cli", "containerd.io"],
+            "fedora-42": ["docker-ce >= 3:28.0", "docker-ce-cli", "containerd.io"],
+        },
+    ),
+    (
+        {"engine_minimum_version": "26.1"},
+        {
+            "debian-13": ["docker.io>=26.1", "docker-cli"],
+            "fedora-42": ["moby-engine >= 26.1", "docker-cli"],
+            "opensuse-leap-15.6": ["docker>=26.1"],
+        },
+    ),
+    (
+        {"engine_packages": ["docker.io", "runc"], "engine_version": "26.1.5"},
+        {"lmde-6": ["docker.io=26.1.5*", "runc"], "rhel-9": ["docker.io-26.1.5", "runc"]},
+    ),
+]
+BSD = {"system": "FreeBSD", "systemd": False, "lineage": ["freebsd"], "release": "14.1"}
+MACOS = {"system": "Darwin", "systemd": False, "lineage": [], "release": None}
+#: A system, what differs there, the role's source of packages, and what it says.
+REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
+    ("", MACOS, "distribution", "found Darwin without systemd, wanted Linux booted with systemd"),
+    ("", BSD, "distribution", "found FreeBSD freebsd without systemd, wanted Linux booted with systemd"),
+    ("alpine-3.20", {"systemd": False}, "distribution", "found Linux alpine without systemd, wanted Linux booted"),
+    ("alpine-3.20", {}, "none", "found alpine without Docker's engine, wanted Docker's engine, and engine_source is"),
+    ("rocky-9", {}, "distribution", "it knows no packages for this distribution; choose 'docker', or name"),
+    ("opensuse-leap-15.6", {}, "docker", "it knows no packages for this distribution; choose 'distribution', or"),
+]
 #: Values of the role's variables to compare, by name.
 SHOWN = ["engine_family", "engine_names", "engine_wanted", "engine_repository_url", "engine_lacks"]
 
@@ -74,40 +114,45 @@ def importable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluated(
-    tree: Path, tool: Tool, folder: Path, names: Iterable[str] = tuple(EXPECTED), venv: str = "", **variables: Any
+    tree: Path, tool: Tool, folder: Path, declared: dict[str, tuple[str, dict[str, Any]]], venv: str = ""
 ) -> dict[str, Any]:
-    """The values that the role's variables have on each of these distributions."""
+    """The values that the role's variables have, by host; what is declared are its distribution and own variables."""
     role = tree / "roles/engine"
     defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
-    hosts = {name: {**defaults, "recorded": facts(tree, name), **variables} for name in names}
+    hosts = {host: {**defaults, "recorded": facts(tree, name), **own} for host, (name, own) in declared.items()}
     load = {"name": "Load", "ansible.builtin.include_vars": str(role / "vars/main.yml")}
     shown = ", ".join(f"'{name}': {name}" for name in SHOWN)
     text = "engine_families[engine_family].text if engine_family else ''"
+    note = {"name": "Note", "ansible.builtin.set_fact": {"noted": f"{{{{ {{{shown}, 'text': {text}}} }}}}"}}
+    of_all = "dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'noted')))"
     write = {
         "name": "Write",
-        "ansible.builtin.copy": {
-            "dest": f"{folder}/{{{{ inventory_hostname }}}}.out",
-            "content": f"{{{{ {{{shown}, 'text': {text}}} | to_json }}}}",
-        },
+        "ansible.builtin.copy": {"dest": f"{folder}/noted.json", "content": f"{{{{ {of_all} | to_json }}}}"},
+        "run_once": True,
     }
-    play(venv, tool, folder, hosts, [load, write])
-    return {name: json.loads((folder / f"{name}.out").read_text()) for name in hosts}
-
-
-def test_the_distributions_own_packages(tree: Path, tool: Tool, tmp_path: Path) -> None:
-    found = evaluated(tree, tool, tmp_path)
-    assert {name: (values["engine_family"], values["engine_names"]) for name, values in found.items()} == {
-        name: (family, packages) for name, (family, packages, _repository) in EXPECTED.items()
-    }
-    assert all(values["engine_wanted"] == values["engine_names"] for values in found.values())
-    assert {str(values["engine_lacks"]) for values in found.values()} == {'["Docker\'s engine"]'}
+    play(venv, tool, folder, hosts, [load, note, write])
+    return json.loads((folder / "noted.json").read_text())
 
 
 @pytest.mark.parametrize("venv", ["", "oldest"])
-def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
-    found = evaluated(tree, tool, tmp_path, venv=venv, engine_source="docker")
-    for name, (family, _packages, repository) in EXPECTED.items():
-        values = found[name]
+def test_what_is_chosen(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
+    """The distributions' own packages and Docker's, and versions in the words of each package manager."""
+    own = {f"{name} own": (name, {}) for name in EXPECTED}
+    dockers = {f"{name} docker's": (name, {"engine_source": "docker"}) for name in EXPECTED}
+    versions = {
+        f"{name} {number}": (name, variables)
+        for number, (variables, packages) in enumerate(VERSIONS)
+        for name in packages
+    }
+    found = evaluated(tree, tool, tmp_path, {**own, **dockers, **versions}, venv)
+
+    for name, (family, packages, repository) in EXPECTED.items():
+        values = found[f"{name} own"]
+        assert (values["engine_family"], values["engine_names"]) == (family, packages), name
+        assert values["engine_wanted"] == packages, name
+        assert values["engine_lacks"] == ["Docker's engine"], name
+
+        values = found[f"{name} docker's"]
         path, _blank, suite = repository.partition(" ")
         assert values["engine_repository_url"] == (f"{URL}/{path}" if path else ""), name
         assert values["engine_names"] == (DOCKER if path else []), name
@@ -119,75 +164,23 @@ def test_dockers_own_packages(tree: Path, tool: Tool, tmp_path: Path, venv: str)
             assert f"baseurl={URL}/{path}/$releasever/$basearch/stable" in lines, name
             assert "gpgcheck=1" in lines, name
 
-
-@pytest.mark.parametrize(
-    ("variables", "packages"),
-    [
-        (
-            {"engine_source": "docker", "engine_version": "28.5.2"},
-            {
-                "debian-13": ["docker-ce=5:28.5.2-*", "docker-ce-cli=5:28.5.2-*", "containerd.io"],
-                "rocky-9": ["docker-ce-28.5.2", "docker-ce-cli-28.5.2", "containerd.io"],
-            },
-        ),
-        (
-            {"engine_source": "docker", "engine_minimum_version": "28.0"},
-            {
-                "ubuntu-24.04": ["docker-ce>=5:28.0", "docker-ce-cli", "containerd.io"],
-                "fedora-42": ["docker-ce >= 3:28.0", "docker-ce-cli", "containerd.io"],
-            },
-        ),
-        (
-            {"engine_minimum_version": "26.1"},
-            {
-                "debian-13": ["docker.io>=26.1", "docker-cli"],
-                "fedora-42": ["moby-engine >= 26.1", "docker-cli"],
-                "opensuse-leap-15.6": ["docker>=26.1"],
-            },
-        ),
-        (
-            {"engine_packages": ["docker.io", "runc"], "engine_version": "26.1.5"},
-            {"lmde-6": ["docker.io=26.1.5*", "runc"], "rhel-9": ["docker.io-26.1.5", "runc"]},
-        ),
-    ],
-)
-def test_versions(
-    tree: Path, tool: Tool, tmp_path: Path, variables: dict[str, Any], packages: dict[str, list[str]]
-) -> None:
-    found = evaluated(tree, tool, tmp_path, packages, **variables)
-    assert {name: found[name]["engine_wanted"] for name in packages} == packages
+    for number, (_variables, wanted) in enumerate(VERSIONS):
+        assert {name: found[f"{name} {number}"]["engine_wanted"] for name in wanted} == wanted
 
 
-BSD = {"system": "FreeBSD", "systemd": False, "lineage": ["freebsd"], "release": "14.1"}
-MACOS = {"system": "Darwin", "systemd": False, "lineage": [], "release": None}
-
-
-@pytest.mark.parametrize(
-    ("name", "found", "source", "said"),
-    [
-        ("", MACOS, "distribution", "node: found Darwin without systemd, wanted Linux booted with systemd"),
-        ("", BSD, "distribution", "node: found FreeBSD freebsd without systemd, wanted Linux booted with systemd"),
-        ("alpine-3.20", {"systemd": False}, "distribution", "found Linux alpine without systemd, wanted Linux booted"),
-        (
-            "alpine-3.20",
-            {},
-            "none",
-            "found alpine without Docker's engine, wanted Docker's engine, and engine_source is",
-        ),
-        ("rocky-9", {}, "distribution", "it knows no packages for this distribution; choose 'docker', or name"),
-        ("opensuse-leap-15.6", {}, "docker", "it knows no packages for this distribution; choose 'distribution', or"),
-    ],
-)
-def test_a_host_that_cannot_have_an_engine(
-    tree: Path, tool: Tool, tmp_path: Path, name: str, found: dict[str, Any], source: str, said: str
-) -> None:
+def test_hosts_that_cannot_have_an_engine(tree: Path, tool: Tool, tmp_path: Path) -> None:
     """The role ends with one error, before it has connected to the host."""
-    known = {"recorded": {**facts(tree, name), **found}, "engine_source": source}
-    role = {"name": "Apply", "ansible.builtin.import_role": {"name": "buildfarm.multiarch.engine"}}
     # The address of nothing: whatever connects, fails otherwise.
-    hosts = {"node": {**known, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}}
+    nowhere = {"ansible_connection": "ssh", "ansible_host": "192.0.2.1"}
+    hosts = {
+        f"node{number}": {"recorded": {**facts(tree, name), **found}, "engine_source": source, **nowhere}
+        for number, (name, found, source, _said) in enumerate(REFUSED)
+    }
+    role = {"name": "Apply", "ansible.builtin.import_role": {"name": "buildfarm.multiarch.engine"}}
     with pytest.raises(pytest.fail.Exception) as caught:
         play("", tool, tmp_path, hosts, [role])
-    output = " ".join(str(caught.value).split())
-    assert said in output
-    assert output.count("fatal: ") == 1
+    _start, *errors = " ".join(str(caught.value).split()).split("fatal: [")
+    assert len(errors) == len(REFUSED)
+    for host, (_name, _found, _source, said) in zip(hosts, REFUSED):
+        (error,) = [error for error in errors if error.startswith(f"{host}]")]
+        assert said in error
