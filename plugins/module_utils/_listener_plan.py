@@ -152,13 +152,12 @@ def _check_tls(declared: Declared, found: Found, predicting: bool) -> None:
                 key_needed=True,
             )
         key = None if problem else key
-    held = tuple(found.file(declared.tls_path(name)).content for name in ("ca", "cert"))
-    if declared.ca and declared.certificate and key and held != (declared.ca, declared.certificate):
+    if declared.ca and declared.certificate and key and plan(declared, found).restarts:
         _check_certificate(declared.host, declared.ca, declared.certificate, key)
 
 
 def _check_certificate(host: str, ca: bytes, certificate: bytes, key: bytes) -> None:
-    """Refuse a new certificate that no client would take, before the engine is restarted with it.
+    """Refuse a certificate that no client would take, before the engine is restarted with it.
 
     :raises FarmError: it is another authority's, or not for a server, or not valid now.
     """

@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import kills
-from ansible_runs import LiveFarm, task
+from ansible_runs import LiveFarm, installing, task
 
 ENGINES = ["old1", "mid1", "new1"]
 #: The one for what does not depend on the engine's version.
 NODE = "mid1"
+#: Gives a program another clock: https://github.com/wolfcw/libfaketime
+CLOCK = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 DROP_IN = "/etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf"
 CONFIG = "/etc/docker/daemon.json"
 FILES = f"{DROP_IN} {CONFIG} /etc/docker/tls/*"
@@ -243,6 +245,23 @@ def test_certificates_that_no_client_would_take_are_refused(
     ]
     for reason, failed in zip(reasons, farm.tasks(NODE, *tasks), strict=True):
         assert f"would take it: {reason}; by this host's clock it is 20" in failed["msg"]
+    assert (farm.ssh(NODE, STATE), engine(farm)) == (before, listening)
+
+
+def test_a_host_whose_clock_is_wrong(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
+    """An engine that is as declared is left alone, and is not restarted for what no client would take."""
+    before = farm.ssh(NODE, STATE)
+    farm.ssh(NODE, f"test -e {CLOCK} || {installing('libfaketime')}")
+    for days, reason in ((-1000, "is not yet valid"), (1000, "has expired")):
+        clock = {"LD_PRELOAD": CLOCK, "FAKETIME": f"{days:+}d", "NO_FAKE_STAT": "1", "DONT_FAKE_MONOTONIC": "1"}
+        same, failed = farm.tasks(
+            NODE,
+            task("docker_listener", environment=clock, **tls),
+            task("docker_listener", environment=clock, fails=True, **tls, port=2377),
+        )
+        assert not same["changed"]
+        date = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days)
+        assert f"certificate {reason}; by this host's clock it is {date:%Y-%m-%d}T" in failed["msg"]
     assert (farm.ssh(NODE, STATE), engine(farm)) == (before, listening)
 
 

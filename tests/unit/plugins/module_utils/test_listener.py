@@ -330,9 +330,12 @@ class TestKeys:
         for predicting in (True, False):
             with pytest.raises(FarmError, match=r"would take it: .*; by this host's clock it is 2\d\d\d-.*nothing was"):
                 check(other, fresh(), predicting)
-        # Of what the engine has already the next run tells nothing: it changes nothing.
-        files = {other.tls_path("ca"): Content(other.ca), other.tls_path("cert"): Content(other.certificate)}
-        assert check(other, fresh(files=files), predicting=False) == ()
+        # An engine that has it already is left alone, and is not restarted for anything else either.
+        has = converged(other)
+        assert check(other, has, predicting=False) == ()
+        elsewhere = declared(ca=issue("ca")[0].decode(), certificate=pair[0].decode(), key=pair[1].decode(), port=2377)
+        with pytest.raises(FarmError, match="would take it"):
+            check(elsewhere, has, predicting=False)
 
     def test_certificates_to_come_are_predicted(self):
         want = declared(ca=None, certificate=None, key=None)
