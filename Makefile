@@ -6,7 +6,7 @@ BOOTSTRAP = $(PYTHON) tests/bootstrap.py
 PYTEST = .venv/bin/python -m pytest
 
 # What the hosts of the tests boot from.
-BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller
+BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller trixie+dnf forky+dnf5 trixie+zypper
 
 .DEFAULT_GOAL := help
 .PHONY: help python venv lint unit quality sanity changelog farm demo test test-long bench clean

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import bases
@@ -45,7 +45,7 @@ def _build(root: Path) -> None:
     pool.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=cache.root(), prefix=".repacking-") as folder:
         work = Path(folder)
-        debs = _fetch(work)
+        debs = fetch(_SOURCES, work)
         for version in (OLDER, NEWER):
             _repack([debs["docker.io"]], "docker-ce", f"5:{_revision(version)}", work, pool)
             _repack([debs["docker-cli"]], "docker-ce-cli", f"5:{_revision(version)}", work, pool)
@@ -60,9 +60,9 @@ def _revision(version: str) -> str:
     return f"{version}-1~debian.13~{SUITE}"
 
 
-def _fetch(work: Path) -> dict[str, Path]:
-    """Download Debian's packages; returns their files by name."""
-    names = bases.unpack(SUITE, [f"{name}:amd64" for name in _SOURCES], work / "unpacked")
+def fetch(sources: Sequence[str], work: Path) -> dict[str, Path]:
+    """Download Debian's packages, for whatever architecture; returns their files by name."""
+    names = bases.unpack(SUITE, sources, work / "unpacked")
     return {name.split("_")[0]: cache.directory("apt") / name for name in names}
 
 

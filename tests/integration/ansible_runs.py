@@ -103,6 +103,17 @@ class LiveFarm:
         farms.Farm(name).up(hosts, seed.store())
         return cls(name, collections)
 
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, name: str, hosts: list[Host], collections: Path) -> Iterator[LiveFarm]:
+        """Start a farm of these hosts for a while; each of pytest-xdist's workers has one of its own."""
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        live = cls.start(f"{name}-{worker}" if worker else name, hosts, collections)
+        try:
+            yield live
+        finally:
+            live.farm.down()
+
     def address(self, host: str) -> str:
         """A host's IPv4 address."""
         return self.farm.address(host)
@@ -235,6 +246,8 @@ class LiveFarm:
     def inventory(self, groups: dict[str, Any] | None = None) -> dict[str, Any]:
         """The farm's inventory; with `groups` ({group: {host: variables}}) in those groups."""
         whole = self.farm.inventory()
+        # Connections of an earlier farm at the same addresses must not be taken up.
+        whole["all"]["vars"]["ansible_control_path_dir"] = str(self.farm.directory / "cp")
         if groups is None:
             return whole
         known = {name: values for group in whole["all"]["children"].values() for name, values in group["hosts"].items()}
@@ -278,8 +291,6 @@ class LiveFarm:
             "ANSIBLE_DEPRECATION_WARNINGS": "0",
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_HOME": str(CHECKOUT / ".build/ansible"),
-            # Connections of an earlier farm at the same addresses must not be taken up.
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.farm.directory / "cp"),
         }
 
 

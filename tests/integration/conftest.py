@@ -66,9 +66,7 @@ def farm(collections: Path) -> Iterator[LiveFarm]:
         live = LiveFarm(name, collections)
         bytecode.keep(live)
         yield live
-        return
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    live = LiveFarm.start(f"test-{worker}" if worker else "test", HOSTS, collections)
-    bytecode.keep(live)
-    yield live
-    live.farm.down()
+    else:
+        with LiveFarm.running("test", HOSTS, collections) as live:
+            bytecode.keep(live)
+            yield live

@@ -6,11 +6,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,10 +15,10 @@ import pytest
 import docker_repository
 import farm as farms
 from ansible_runs import LiveFarm, Run
+from engines import apply, as_predicted, served
 
 #: The first gets Docker's packages, the second the distribution's.
 BARE, OTHER = "bare3", "bare4"
-PORT = 8000
 SOURCES = "/etc/apt/sources.list.d/docker.sources"
 KEYRING = "/etc/apt/keyrings/docker.asc"
 #: What tells whether a refused run has changed anything.
@@ -32,43 +28,8 @@ STATE = f"ls {SOURCES} {KEYRING} /etc/docker 2>/dev/null; dpkg-query -W | sha256
 @pytest.fixture(scope="module")
 def docker(farm: LiveFarm) -> Iterator[dict[str, Any]]:
     """The role's variables for the farm's own repository, which is served meanwhile."""
-    root = docker_repository.repository()
-    namespace, address = farm.farm.network.namespace(0), farm.address("registry")
-    server = subprocess.Popen(
-        ["ip", "netns", "exec", namespace, sys.executable, "-m", "http.server", str(PORT), "--directory", str(root)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        url = f"http://{address}:{PORT}"
-        farms.until(lambda: answers(url), 20, "the repository does not answer")
-        key = (root / docker_repository.KEY).read_bytes()
-        yield {
-            "engine_source": "docker",
-            "engine_repository": f"http://{farms.REGISTRY}:{PORT}/{docker_repository.PATH}",
-            "engine_repository_key_checksum": f"sha256:{hashlib.sha256(key).hexdigest()}",
-        }
-    finally:
-        server.kill()
-        server.wait()
-
-
-def answers(url: str) -> bool:
-    """Whether something answers at an address."""
-    try:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def apply(farm: LiveFarm, host: str, check: bool = False, **variables: Any) -> Run:
-    """Apply the role to a host."""
-    return farm.play(
-        [{"hosts": host, "gather_facts": False, "roles": ["buildfarm.multiarch.engine"]}],
-        check=check,
-        variables=variables,
-    )
+    with served(farm, docker_repository.repository(), docker_repository.PATH, docker_repository.KEY) as variables:
+        yield variables
 
 
 def refused(farm: LiveFarm, host: str, **variables: Any) -> str:
@@ -89,12 +50,6 @@ def versions(farm: LiveFarm, host: str) -> dict[str, str]:
         host, f"dpkg-query -W -f '${{Package}} ${{Version}} ${{db:Status-Status}}\n' {names}", check=False
     )
     return dict(line.split()[:2] for line in listed.splitlines() if line.endswith(" installed"))
-
-
-def the_same(predicted: Run, done: Run) -> bool:
-    """Whether check mode predicted what was done; its guess about packages stands for any package manager's task."""
-    guess, real = "Predict that packages are installed", "Install packages with apt"
-    return [task.replace(guess, real) for task in predicted.changed] == done.changed
 
 
 def changes(run: Run) -> list[str]:
@@ -118,7 +73,7 @@ def test_from_dockers_repository_at_a_version(farm: LiveFarm, docker: dict[str, 
     predicted = apply(farm, BARE, check=True, **older).expect_success()
     assert farm.ssh(BARE, STATE, check=False) == before, "check mode changed the host"
     done = apply(farm, BARE, **older).expect_success()
-    assert the_same(predicted, done)
+    assert as_predicted(predicted, done)
     assert len(done.changed) == 4  # key, repository, packages, options
 
     wanted = f"5:{docker_repository.OLDER}-1~debian.13~trixie"
@@ -138,7 +93,7 @@ def test_an_older_engine_than_the_minimum_is_upgraded(farm: LiveFarm, docker: di
     newer = {**docker, "engine_minimum_version": docker_repository.NEWER}
     predicted = apply(farm, BARE, check=True, **newer).expect_success()
     done = apply(farm, BARE, **newer).expect_success()
-    assert the_same(predicted, done)
+    assert as_predicted(predicted, done)
     assert changes(done) == ["Install packages with apt"]
     assert versions(farm, BARE)["docker-ce"].startswith(f"5:{docker_repository.NEWER}-")
     assert apply(farm, BARE, **newer).expect_success().changed == []
@@ -190,7 +145,7 @@ def test_from_the_distribution_with_members_authorities_and_options(farm: LiveFa
     }
     predicted = apply(farm, OTHER, check=True, **declared).expect_success()
     done = apply(farm, OTHER, **declared).expect_success()
-    assert the_same(predicted, done)
+    assert as_predicted(predicted, done)
     assert "secret" not in done.stdout + predicted.stdout
     assert set(versions(farm, OTHER)) == {"docker.io", "docker-cli", "containerd", "runc"}
     # Whoever is a member may do what root may.
@@ -243,7 +198,7 @@ def test_conflicting_packages_are_reported_and_removed_only_if_asked(farm: LiveF
     asked = {**docker, "engine_remove_conflicting": True}
     predicted = apply(farm, OTHER, check=True, **asked).expect_success()
     done = apply(farm, OTHER, **asked).expect_success()
-    assert the_same(predicted, done)
+    assert as_predicted(predicted, done)
     assert set(versions(farm, OTHER)) == {"docker-ce", "docker-ce-cli", "containerd.io"}
     assert farm.ssh(OTHER, "docker volume ls --quiet").split() == ["kept"]
     assert "farmer" in farm.ssh(OTHER, "getent group docker")
