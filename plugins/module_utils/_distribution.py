@@ -27,7 +27,12 @@ PACKAGES = (
     *("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"),
     *("docker.io", "docker-cli", "docker-buildx", "docker-compose", "docker-compose-v2", "docker-doc"),
     *("moby-engine", "docker", "docker-client", "docker-common", "docker-engine", "docker-engine-selinux"),
-    *("containerd", "runc", "podman-docker"),
+    *("docker-stable", "containerd", "runc", "podman-docker"),
+)
+#: Commands that list packages with their version and a status.
+_QUERIES = (
+    ("dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\\n"),
+    ("rpm", "--query", "--queryformat=%{NAME} %{VERSION} installed\\n"),
 )
 # Epoch, upstream's version, and what the distribution adds to it.
 _VERSION = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
@@ -63,16 +68,21 @@ def distribution(paths: Sequence[str] = OS_RELEASE) -> Dict[str, Any]:
 
 
 def installed(runner: Runner) -> Dict[str, str]:
-    """Return those of ``PACKAGES`` that are installed, with upstream's version; asks dpkg, else rpm."""
-    if shutil.which("dpkg-query"):
-        argv = ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\\n"]
-    elif shutil.which("rpm"):
-        argv = ["rpm", "--query", "--queryformat=%{NAME} %{VERSION} installed\\n"]
-    else:
-        return {}
+    """Return those of ``PACKAGES`` that are installed, with upstream's version.
+
+    Asks dpkg and rpm, where they are, until one of them knows any: Fedora has dpkg, too, and Debian has rpm.
+    """
+    for query in _QUERIES:
+        found = _listed(runner, query) if shutil.which(query[0]) else {}
+        if found:
+            return found
+    return {}
+
+
+def _listed(runner: Runner, query: Sequence[str]) -> Dict[str, str]:
     try:
         # The exit status only says that one of them is not known.
-        lines = runner([*argv, *PACKAGES]).stdout.splitlines()
+        lines = runner([*query, *PACKAGES]).stdout.splitlines()
     except CommandError:
         return {}
     # rpm says "package runc is not installed".

@@ -186,11 +186,16 @@ def plan(declared: Declared, found: Found) -> Plan:
         commands = (("systemctl", "daemon-reload"),)
         if declared.runs or found.service.active:
             commands += restart(declared.unit, found.service.sockets if _opened_its_own(found) else ())
-    elif declared.runs and not found.service.active:
+    elif declared.runs and not _runs_by_then(found):
         commands = (("systemctl", "start", declared.unit),)
     elif declared.runs and found.service.needs_reload:
         commands = (("systemctl", "daemon-reload"),)
     return Plan(directories, tuple(changes), commands, stale)
+
+
+def _runs_by_then(found: Found) -> bool:
+    """Whether the engine runs. One that only check mode finds missing runs by then: whoever installs it, starts it."""
+    return found.service.active or found.command is None
 
 
 def restart(unit: str, sockets: Tuple[str, ...] = ()) -> Tuple[Tuple[str, ...], ...]:
@@ -327,7 +332,7 @@ def describe(declared: Declared, found: Found, steps: Plan) -> Tuple[Dict[str, A
             change = changes.get(path)
             whose = "the declared" if declared.present else "the former"
             after[path] = _shown_tls(name, change.after, whose) if change else before[path]
-    before["engine"] = "running" if found.service.active else "not running"
+    before["engine"] = "running" if _runs_by_then(found) else "not running"
     if steps.stale and not steps.changes:
         before["engine"] = f"running, {steps.stale}"
     after["engine"] = "running" if declared.runs or found.service.active else "not running"

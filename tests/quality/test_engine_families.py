@@ -50,6 +50,8 @@ VERSIONS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         {
             "debian-13": ["docker-ce=5:28.5.2-*", "docker-ce-cli=5:28.5.2-*", "containerd.io"],
             "rocky-9": ["docker-ce-28.5.2", "docker-ce-cli-28.5.2", "containerd.io"],
+            # zypper wants to hear the epochs.
+            "sles-15.6": ["docker-ce=3:28.5.2", "docker-ce-cli=1:28.5.2", "containerd.io"],
         },
     ),
     (
@@ -65,6 +67,15 @@ VERSIONS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
             "debian-13": ["docker.io>=26.1", "docker-cli"],
             "fedora-42": ["moby-engine >= 26.1", "docker-cli"],
             "opensuse-leap-15.6": ["docker>=26.1"],
+        },
+    ),
+    (
+        {"engine_version": "28.5.1"},
+        {
+            "ubuntu-24.04": ["docker.io=28.5.1*"],
+            "fedora-42": ["moby-engine-28.5.1", "docker-cli-28.5.1"],
+            "amzn-2023": ["docker-28.5.1"],
+            "opensuse-leap-15.6": ["docker=28.5.1_ce"],
         },
     ),
     (

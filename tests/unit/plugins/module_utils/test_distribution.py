@@ -86,6 +86,16 @@ def test_installed_packages(monkeypatch, program, said):
     assert asked == [program]
 
 
+def test_packages_of_rpm_where_there_is_dpkg_too(monkeypatch):
+    monkeypatch.setattr(_distribution.shutil, "which", lambda name: name)
+    said = {"dpkg-query": "", "rpm": "moby-engine 28.5.1 installed\n"}
+
+    def runner(argv, **options):
+        return Result(tuple(argv), 1, said[argv[0]], "")
+
+    assert installed(runner) == {"moby-engine": "28.5.1"}
+
+
 def test_a_system_without_either_package_manager(monkeypatch):
     monkeypatch.setattr(_distribution.shutil, "which", lambda name: None)
 

@@ -142,6 +142,8 @@ def with_files(found, **contents):
         ),
         (KEPT, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
         (KEPT, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
+        # Check mode finds it missing; the packages that bring it, or the role, start it.
+        (KEPT, fresh(service=Service("not-found", False, False, (), {}, 0.0), command=None), []),
     ],
 )
 def test_steps(want, found, actions):
