@@ -17,7 +17,8 @@ import pytest
 
 _OF_HANDLERS = {"articles", "arm64", "build", "imagetools_info", "site", "verify"}
 _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
-_LONGEST = ["handlers", "test_ansible_test_sanity", "builder", "rotation"]
+_LONGEST = ["handlers", "test_ansible_test_sanity", "builder", "rotation", "listener", "engine", "engine_rpm"]
+_LONGEST += ["test_ansible_test_units", "controllers"]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

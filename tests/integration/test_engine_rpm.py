@@ -20,7 +20,7 @@ import pytest
 import bytecode
 import farm as farms
 import rpm_repository
-from ansible_runs import LiveFarm, Run, task
+from ansible_runs import CHECKOUT, LiveFarm, Run, task
 from docker_repository import NEWER, OLDER
 from engines import SERVER, apply, as_predicted, served
 from hosts import Host
@@ -103,6 +103,24 @@ def refused(farm: LiveFarm, hosts: str = ALL, **variables: Any) -> list[str]:
     failed = [(task.host, str(task.result)) for task in run.tasks if task.outcome == "failed"]
     assert sorted(host for host, _said in failed) == names
     return [said for _host, said in sorted(failed)]
+
+
+def test_a_controller_whose_distribution_has_no_docker(farm: LiveFarm) -> None:
+    rocky = {
+        "/etc/os-release": (CHECKOUT / "tests/unit/fixtures/os-release/rocky-9").read_text(),
+        "/etc/redhat-release": "Rocky Linux release 9.4 (Blue Onyx)\n",
+    }
+    fedora = {path: farm.ssh("fedora", f"cat {path}") for path in rocky}
+    try:
+        for path, text in rocky.items():
+            farm.ssh("fedora", f"cat > {path}", stdin=text)
+        run = farm.play([{"hosts": "fedora", "gather_facts": False, "roles": ["buildfarm.multiarch.buildx"]}])
+    finally:
+        for path, text in fedora.items():
+            farm.ssh("fedora", f"cat > {path}", stdin=text)
+    (said,) = run.failures
+    assert "lacks cryptography, docker, jmespath, paramiko, the docker CLI; install the docker CLI, which" in said
+    assert run.changed == []
 
 
 def test_a_key_with_another_checksum_is_refused(farm: LiveFarm, docker: dict[str, Any]) -> None:
