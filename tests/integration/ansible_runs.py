@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bytecode
 import farm as farms
 import seed
 from hosts import Host
@@ -105,14 +106,20 @@ class LiveFarm:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, name: str, hosts: list[Host], collections: Path) -> Iterator[LiveFarm]:
-        """Start a farm of these hosts for a while; each of pytest-xdist's workers has one of its own."""
+    def running(cls, name: str, hosts: list[Host], collections: Path, given: str = "") -> Iterator[LiveFarm]:
+        """Start a farm of these hosts for a while; each of pytest-xdist's workers has one of its own.
+
+        :param given: one that is up already, to be used instead and left.
+        """
         worker = os.environ.get("PYTEST_XDIST_WORKER")
-        live = cls.start(f"{name}-{worker}" if worker else name, hosts, collections)
+        own = f"{name}-{worker}" if worker else name
+        live = cls(given, collections) if given else cls.start(own, hosts, collections)
         try:
+            bytecode.keep(live)
             yield live
         finally:
-            live.farm.down()
+            if not given:
+                live.farm.down()
 
     def address(self, host: str) -> str:
         """A host's IPv4 address."""

@@ -7,8 +7,10 @@ source itself, so a host runs what it would run without. Benchmarks and the demo
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from ansible_runs import LiveFarm
+if TYPE_CHECKING:
+    from ansible_runs import LiveFarm
 
 _PACKAGES = "/usr/lib/python3/dist-packages"
 #: In memory: files on a disk would be taken for what a task has changed.

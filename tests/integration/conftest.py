@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-import bytecode
 from ansible_runs import CHECKOUT, LiveFarm
 from hosts import Host
 
@@ -62,11 +61,5 @@ def collections() -> Path:
 @pytest.fixture(scope="session")
 def farm(collections: Path) -> Iterator[LiveFarm]:
     """The running farm."""
-    if name := os.environ.get("BUILDFARM_FARM"):
-        live = LiveFarm(name, collections)
-        bytecode.keep(live)
+    with LiveFarm.running("test", HOSTS, collections, given=os.environ.get("BUILDFARM_FARM", "")) as live:
         yield live
-    else:
-        with LiveFarm.running("test", HOSTS, collections) as live:
-            bytecode.keep(live)
-            yield live

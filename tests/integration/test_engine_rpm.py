@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-import bytecode
 import farm as farms
 import rpm_repository
 from ansible_runs import CHECKOUT, LiveFarm, Run, task
@@ -40,14 +39,9 @@ STATE = f"cat /etc/yum.repos.d/* /etc/zypp/repos.d/*; ls {KEY} /etc/docker; rpm 
 def farm(collections: Path) -> Iterator[LiveFarm]:
     """A farm of these hosts; that of `BUILDFARM_FARM` if it has them."""
     given = farms.Farm(os.environ.get("BUILDFARM_FARM", ""))
-    if all(host in given.hosts for host in HOSTS):
-        live = LiveFarm(given.name, collections)
-        bytecode.keep(live)
+    has_them = all(host in given.hosts for host in HOSTS)
+    with LiveFarm.running("rpm", HOSTS, collections, given=given.name if has_them else "") as live:
         yield live
-    else:
-        with LiveFarm.running("rpm", HOSTS, collections) as live:
-            bytecode.keep(live)
-            yield live
 
 
 @pytest.fixture(scope="module")
