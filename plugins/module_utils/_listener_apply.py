@@ -14,7 +14,7 @@ from . import _listener, _sockets
 from ._errors import FarmError
 from ._files import restore, write_together
 from ._listener import DEFAULT_SOCKET, Declared, Found, hosts
-from ._listener_plan import Plan, check, describe, plan, restart
+from ._listener_plan import Plan, check, check_certificate, describe, plan, restart
 from ._listener_undo import Undo
 from ._plan import Outcome
 from ._runner import CommandError, Result, Runner, checked
@@ -41,6 +41,7 @@ def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcom
         return _previous(declared, found, kept, check_mode, runner)
     warnings = check(declared, found, check_mode)
     steps = plan(declared, found)
+    check_certificate(declared, found, steps)
     before, after = describe(declared, found, steps)
     if steps.actions and not check_mode:
         kept = apply(declared, found, steps, runner, kept)

@@ -151,22 +151,26 @@ def _check_tls(declared: Declared, found: Found, predicting: bool) -> None:
                 "key is not set; give the key once, it may be left out while it stays the same",
                 key_needed=True,
             )
-        key = None if problem else key
-    if declared.ca and declared.certificate and key and plan(declared, found).restarts:
-        _check_certificate(declared.host, declared.ca, declared.certificate, key)
 
 
-def _check_certificate(host: str, ca: bytes, certificate: bytes, key: bytes) -> None:
+def check_certificate(declared: Declared, found: Found, steps: Plan) -> None:
     """Refuse a certificate that no client would take, before the engine is restarted with it.
 
     :raises FarmError: it is another authority's, or not for a server, or not valid now.
     """
+    ca, certificate = declared.ca, declared.certificate
+    key = declared.key or found.file(declared.tls_path("key")).content
+    # In check mode they may still be to come, or the key on the host may be another's.
+    if not (steps.restarts and _uses_tls(declared) and ca and certificate and key):
+        return
+    if _sockets.key_problem(certificate, key):
+        return
     problem = _sockets.certificate_problem(ca, certificate, key)
     if problem:
         clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         raise FarmError(
-            f"{host}: certificate: no client that trusts the ca given would take it: {problem}; by this host's clock it"
-            f" is {clock}; nothing was changed"
+            f"{declared.host}: certificate: no client that trusts the ca given would take it: {problem}; by this "
+            f"host's clock it is {clock}; nothing was changed"
         )
 
 
