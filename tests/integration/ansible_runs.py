@@ -243,7 +243,8 @@ class LiveFarm:
             argv += [*(["--check"] if check else []), *([] if show else ["--diff"])]
             argv += ["--limit", limit] if limit else []
             argv += [f"-{'v' * verbosity}"] if verbosity else []
-            environment = {**self.environment(), "BUILDFARM_RECORDS": str(records)}
+            settings = {"ANSIBLE_CONFIG": str(CHECKOUT / "tests/integration/ansible.cfg")}
+            environment = {**self.environment(), **settings, "BUILDFARM_RECORDS": str(records)}
             outputs = None if show else (Path(folder) / "stdout", Path(folder) / "stderr")
             rc = _forked([*argv, name], environment, outputs)
             lines = records.read_text().splitlines() if records.exists() else []
