@@ -54,8 +54,8 @@ def own_tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def home() -> Path:
-    """Return a home directory for the tools, kept for all checkouts because ansible-test fills it with environments."""
-    path = bootstrap.cache() / "environments" / "home"
+    """Return a home directory for the tools, kept with their environment because ansible-test fills it with others."""
+    path = bootstrap.ensure_venv("quality").parent.resolve() / "home"
     (path / ".config" / "pip").mkdir(parents=True, exist_ok=True)
     (path / ".config" / "pip" / "pip.conf").write_text(_pip_configuration())
     get_pip = path / ".ansible" / "test" / "cache" / f"get_pip_{_ansible_test_pip().replace('.', '_')}.py"
