@@ -76,11 +76,8 @@ def tool(tree: Path, home: Path) -> Tool:
         ANSIBLE_COLLECTIONS_PATH=str(tree.parents[2]),
         XDG_CACHE_HOME=str(home / ".cache"),
     )
-    # ansible-test takes every pythonX.Y on the path for one that works; pyenv's wrappers do not, unless selected. It
-    # gets the oldest and the newest that it knows: what both import, at five seconds each, those between import too.
-    versions = Path.home() / ".pyenv" / "versions"
-    pythons = [str(path) for name in ("3.8", "3.13") for path in versions.glob(f"{name}.*/bin")]
-    path = [folder for folder in environment["PATH"].split(os.pathsep) if not folder.endswith("/.pyenv/shims")]
+    # ansible-test takes every pythonX.Y on the path for one that works; pyenv's wrappers do not, unless selected.
+    pythons = [str(path) for path in sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin"))]
 
     def run(venv: str, *argv: str | Path, cwd: Path = tree, **extra: str) -> str:
         tools = bootstrap.ensure_venv(venv)
@@ -91,7 +88,7 @@ def tool(tree: Path, home: Path) -> Tool:
             done = subprocess.run(
                 [tools / argv[0], *argv[1:]],
                 cwd=cwd,
-                env={**environment, "PATH": os.pathsep.join([str(tools), *pythons, *path]), **extra},
+                env={**environment, "PATH": os.pathsep.join([str(tools), *pythons, environment["PATH"]]), **extra},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
