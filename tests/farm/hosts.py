@@ -131,7 +131,8 @@ class Container:
     def prepare(self, files: dict[str, str], packages: Path) -> None:
         """Mount its root over the base, with `files` (path: text) written and the cached packages at hand.
 
-        The engine's own directories are not on the overlay: overlay2 cannot be stacked on one.
+        The engine's own directories are not on the overlay: overlay2 cannot be stacked on one. Nothing waits until the
+        overlay's files are on the disk ("volatile"): no host outlives this machine.
         """
         base = self.host.root()
         for name in ("upper", "work", "root", "docker", "containerd"):
@@ -150,7 +151,7 @@ class Container:
                     shutil.copystat(base / parent, folder) if (base / parent).is_dir() else None
             target.write_text(text)
             target.chmod(0o600 if "ssh" in path else 0o644)
-        layers = f"lowerdir={base},upperdir={upper},workdir={self.directory / 'work'}"
+        layers = f"lowerdir={base},upperdir={upper},workdir={self.directory / 'work'},volatile"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)], check=True)
         for name in ("docker", "containerd"):
             (self.root / "var/lib" / name).mkdir(mode=0o710, parents=True, exist_ok=True)
