@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -39,6 +40,10 @@ _ENDED = 124
 _SHOWN_LINES = 30
 #: What begins BuildKit's summary: a dashed line, or the place in the Dockerfile.
 _BLOCK = re.compile(r"------\Z|\S+:\d+\Z")
+#: The registry's answer to a node whose layer another node was just pushing as well: for a moment it finds nothing in
+#: the layer's link, which it empties to write it (distribution/distribution#4489, seen with 2.8.3).
+_PUSHED_AT_ONCE = re.compile(r"ERROR: .*failed to push .*\n.*provided digest did not match uploaded content")
+_PUSHES = 3
 _METADATA, _ATTESTATIONS, _SEVERAL_OUTPUTS = (0, 6, 0), (0, 10, 0), (0, 13, 0)
 
 State = Dict[str, Optional[Dict[str, Any]]]
@@ -202,12 +207,27 @@ class _Job:
             more = ["--metadata-file", metadata_file] if self.buildx.version() >= _METADATA else []
             args = self.arguments([output.argument(staged.get(output)) for output in self.declared.outputs], more)
             try:
-                self.buildx.run(args, failure="build", timeout=self.declared.timeout)
+                self._run(args)
             except CommandError as exc:
                 raise self._failure(exc, before) from exc
             for output, path in staged.items():
                 _put(output, path)
             return _read_metadata(metadata_file)
+
+    def _run(self, args: Sequence[str]) -> None:
+        """Build, and push again what a registry refused only because two nodes pushed the same layer at once.
+
+        :raises CommandError: the build failed.
+        """
+        ends = time.monotonic() + self.declared.timeout if self.declared.timeout else None
+        for left in reversed(range(_PUSHES)):
+            timeout = max(1.0, ends - time.monotonic()) if ends else None
+            try:
+                self.buildx.run(args, failure="build", timeout=timeout)
+                return
+            except CommandError as exc:
+                if not left or not _PUSHED_AT_ONCE.search(exc.result.stderr):
+                    raise
 
     def verify(self, after: Results) -> None:
         """Compare what the outputs hold now with what was asked for.

@@ -161,6 +161,8 @@ notes:
   - Credentials for registries are those of C(docker login) in O(docker_config).
   - A registry that speaks plain HTTP is reached only through a builder whose buildkitd configuration says so, unless
     its address is a loopback one.
+  - Where two nodes push the same layer at the same moment, a registry of the distribution project (C(registry:2)) may
+    refuse it to one of them. Such a push is tried again, two times at most.
   - If a build fails after it has pushed to some of O(tags), the error says what these stand for now.
 seealso:
   - module: buildfarm.multiarch.buildx_builder

@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -219,6 +221,44 @@ def trusted(images: BuildFarm) -> Iterator[str]:
     ssh("ctl", "mkdir -p /srv/images/docker && cp -r ~/.docker/buildx /srv/images/docker/")
     yield "/srv/images/docker"
     ssh("ctl", f"rm -rf {certificate} /srv/images/docker && update-ca-certificates --fresh")
+
+
+def emptied(images: BuildFarm, name: str) -> str:
+    """Empty the link of a layer of this image as soon as there is one, until the registry has refused a push.
+
+    The registry does so itself to write a link that is there already. Returns the refusal, of its log.
+    """
+    files = images.farm.farm.directory / "registry"
+    layers = files / f"farm/store/docker/registry/v2/repositories/{name}/_layers/sha256"
+    deadline = time.monotonic() + 60
+    while not (links := list(layers.glob("*/link"))):
+        assert time.monotonic() < deadline, f"nothing was pushed to {name}"
+        time.sleep(0.0002)
+    kept = {link: link.read_text() for link in links}
+    try:
+        for link in links:
+            link.write_text("")
+        while True:
+            log = (files / "registry.log").read_text(errors="replace")
+            if refused := re.search(rf'"PUT /v2/{name}/manifests/\S+ HTTP/1.1" 400', log):
+                return refused.group()
+            assert time.monotonic() < deadline, f"nothing pushed to {name} was refused"
+            time.sleep(0.01)
+    finally:
+        for link, digest in kept.items():
+            link.write_text(digest)
+
+
+def test_a_layer_that_is_just_pushed_by_another_node_is_pushed_again(images: BuildFarm) -> None:
+    # While the large layer is on its way, the small one is there, and the manifest is not.
+    large = "RUN head -c 50000000 /dev/urandom > /large"
+    context = images.context("ctl", "at-once", f"FROM busybox\n{large}\nCOPY note /note\n", note="text")
+    name = f"{images.repository}/at-once"
+    with ThreadPoolExecutor() as pool:
+        refusal = pool.submit(emptied, images, name.partition("/")[2])
+        built = images.build("ctl", builder=ONE_NODE, context=context, tags=[name], push=True)
+        assert refusal.result()
+    assert built["changed"] and exists(images, "ctl", name)
 
 
 def test_a_registry_that_refuses_the_credentials_is_named(images: BuildFarm, trusted: str) -> None:

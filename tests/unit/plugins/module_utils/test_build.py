@@ -182,6 +182,27 @@ def test_a_refused_push_names_the_registry(world, params):
         build(params, False, world)
 
 
+@pytest.mark.parametrize("refusals", [2, 3])
+def test_a_layer_that_two_nodes_push_at_once_is_pushed_again(world, params, refusals):
+    said = (FIXTURES / "buildx-0.13.1/build-pushed-at-once.txt").read_text()
+    timeouts = []
+
+    def refuse(argv, timeout=None, **options):
+        if argv[2] == "build":
+            world.failure = said if len(world.builds) < refusals else None
+            timeouts.append(timeout)
+        return world(argv, **options)
+
+    params["timeout"] = 60.0
+    if refusals == 2:
+        assert build(params, False, refuse).as_result()["changed"]
+    else:
+        with pytest.raises(FarmError, match="provided digest did not match uploaded content"):
+            build(params, False, refuse)
+    assert len(world.builds) == 3
+    assert 50 < timeouts[2] < timeouts[1] < timeouts[0] <= 60
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
