@@ -122,7 +122,7 @@ class Farm:
             if parent.exists():
                 parent.rmdir()
         for host in self.hosts:
-            self._machine(host).end(self._packages(host))
+            self._machine(host).end(self.network, self._packages(host))
         cache.remove(self.directory)
         with _lock():
             if not names():
@@ -177,11 +177,11 @@ class Farm:
 
     def power_off(self, name: str) -> None:
         """End a host's processes at once, as a power cut does; its files stay."""
-        self._cgroup(name).end()
+        self._machine(self._host(name)).power_off(self.network)
 
     def power_on(self, name: str) -> None:
         """Boot a host that was powered off."""
-        host = next(host for host in self.hosts if host.name == name)
+        host = self._host(name)
         self._machine(host).boot(self.network, self.hosts.index(host) + 1)
         self._wait(host)
 
@@ -239,6 +239,9 @@ class Farm:
             done = settle()
         if done.returncode:
             raise OSError(f"{host.name} does not let us in: {done.stderr.strip()}; its console: {log}")
+
+    def _host(self, name: str) -> Host:
+        return next(host for host in self.hosts if host.name == name)
 
     def _machine(self, host: Host) -> Container | Machine:
         kind = Machine if host.emulated else Container

@@ -26,6 +26,8 @@ CONTROLLER_PACKAGES += ["python3-paramiko"]
 #: What a base's variant has beyond the suite.
 VARIANTS = {"controller": CONTROLLER_PACKAGES, "workstation": ["docker.io", *CONTROLLER_PACKAGES]}
 
+_NSPAWN = Path("/run/systemd/nspawn")
+
 
 @dataclass(frozen=True)
 class Host:
@@ -170,8 +172,7 @@ class Container:
                 "--keep-unit",
                 "--boot",
                 f"--directory={self.root}",
-                # systemd-nspawn keeps files by this name, so it must differ between farms.
-                f"--machine=bf{network.number}-{self.host.name}",
+                f"--machine={self._name(network)}",
                 f"--hostname={self.host.name}",
                 f"--network-namespace-path=/run/netns/{network.namespace(index)}",
                 "--resolv-conf=off",
@@ -187,9 +188,25 @@ class Container:
             self.directory / "console.log",
         )
 
-    def end(self, packages: Path) -> None:
-        """End its processes, keep the packages that it downloaded, and remove its files."""
+    def _name(self, network: Network) -> str:
+        """Its name for systemd-nspawn, which keeps files by it, so that it must differ between farms."""
+        return f"bf{network.number}-{self.host.name}"
+
+    def power_off(self, network: Network) -> None:
+        """End its processes at once, and remove what systemd-nspawn removes only where it ends by itself.
+
+        Since systemd 256 that includes a mount, over which it refuses to start again.
+        """
+        name, root = self._name(network), self.root.stat()
         self.cgroup.end()
+        for left in (f"propagate/{name}", f"unix-export/{name}", f"locks/name-{name}"):
+            cache.remove(_NSPAWN / left)
+        cache.remove(_NSPAWN / f"locks/inode-{root.st_dev}:{root.st_ino}")
+
+    def end(self, network: Network, packages: Path) -> None:
+        """End its processes, keep the packages that it downloaded, and remove its files."""
+        if self.root.exists():
+            self.power_off(network)
         packages.mkdir(parents=True, exist_ok=True)
         for package in (self.directory / "upper/var/cache/apt/archives").glob("*.deb"):
             kept = packages / package.name
@@ -228,7 +245,11 @@ class Machine:
         )
         self.cgroup.start(["ip", "netns", "exec", network.switch, *command], self.directory / "console.log")
 
-    def end(self, packages: Path) -> None:
-        """Switch it off and remove its files."""
+    def power_off(self, network: Network) -> None:
+        """Switch it off."""
         self.cgroup.end()
+
+    def end(self, network: Network, packages: Path) -> None:
+        """Switch it off and remove its files."""
+        self.power_off(network)
         cache.remove(self.directory)
