@@ -57,15 +57,16 @@ VERSIONS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
     (
         {"engine_source": "docker", "engine_minimum_version": "28.0"},
         {
-            "ubuntu-24.04": ["docker-ce>=5:28.0", "docker-ce-cli", "containerd.io"],
-            "fedora-42": ["docker-ce >= 3:28.0", "docker-ce-cli", "containerd.io"],
+            "ubuntu-24.04": ["docker-ce>=5:28.0", "docker-ce-cli>=5:28.0", "containerd.io"],
+            "fedora-42": ["docker-ce >= 3:28.0", "docker-ce-cli >= 1:28.0", "containerd.io"],
+            "sles-15.6": ["docker-ce>=3:28.0", "docker-ce-cli>=1:28.0", "containerd.io"],
         },
     ),
     (
         {"engine_minimum_version": "26.1"},
         {
-            "debian-13": ["docker.io>=26.1", "docker-cli"],
-            "fedora-42": ["moby-engine >= 26.1", "docker-cli"],
+            "debian-13": ["docker.io>=26.1", "docker-cli>=26.1"],
+            "fedora-42": ["moby-engine >= 26.1", "docker-cli >= 26.1"],
             "opensuse-leap-15.6": ["docker>=26.1"],
         },
     ),
