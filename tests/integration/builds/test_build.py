@@ -231,12 +231,12 @@ def emptied(images: BuildFarm, name: str) -> str:
     files = images.farm.farm.directory / "registry"
     layers = files / f"farm/store/docker/registry/v2/repositories/{name}/_layers/sha256"
     deadline = time.monotonic() + 60
-    while not (links := list(layers.glob("*/link"))):
+    # While it is being written, it is empty.
+    while not (kept := {link: digest for link in layers.glob("*/link") if (digest := link.read_text())}):
         assert time.monotonic() < deadline, f"nothing was pushed to {name}"
         time.sleep(0.0002)
-    kept = {link: link.read_text() for link in links}
     try:
-        for link in links:
+        for link in kept:
             link.write_text("")
         while True:
             log = (files / "registry.log").read_text(errors="replace")
