@@ -12,6 +12,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = ("ansible_collections", "buildfarm", "multiarch")
 
@@ -43,3 +45,10 @@ def _tree() -> Path:
 
 # ansible-test's own importer reads the same directory, first or second makes no difference then.
 sys.path.insert(0, str(_tree()))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take ansible-test's plugin out that forks for each test, and makes each fixture of the session anew in it."""
+    forked = config.pluginmanager.get_plugin("ansible_forked")
+    if forked:
+        config.pluginmanager.unregister(forked)
