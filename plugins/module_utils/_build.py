@@ -219,9 +219,9 @@ class _Job:
 
         :raises CommandError: the build failed.
         """
-        ends = time.monotonic() + self.declared.timeout if self.declared.timeout else None
+        ends = None if self.declared.timeout is None else time.monotonic() + self.declared.timeout
         for left in reversed(range(_PUSHES)):
-            timeout = max(1.0, ends - time.monotonic()) if ends else None
+            timeout = None if ends is None else max(0.0, ends - time.monotonic())
             try:
                 self.buildx.run(args, failure="build", timeout=timeout)
                 return

@@ -182,6 +182,20 @@ def test_a_refused_push_names_the_registry(world, params):
         build(params, False, world)
 
 
+@pytest.mark.parametrize("declared", [None, 0.0, 0.5])
+def test_a_short_timeout_is_taken_as_it_is(world, params, declared):
+    timeouts = []
+
+    def noting(argv, timeout=None, **options):
+        if argv[2] == "build":
+            timeouts.append(timeout)
+        return world(argv, **options)
+
+    build({**params, "timeout": declared}, False, noting)
+    (taken,) = timeouts
+    assert taken is None if declared is None else taken <= declared
+
+
 @pytest.mark.parametrize("refusals", [2, 3])
 def test_a_layer_that_two_nodes_push_at_once_is_pushed_again(world, params, refusals):
     said = (FIXTURES / "buildx-0.13.1/build-pushed-at-once.txt").read_text()
