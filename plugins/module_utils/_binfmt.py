@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ._binfmt_handler import Handler
 from ._errors import FarmError
 from ._files import read_bytes
 from ._platforms import Platform, parse_all
@@ -35,7 +36,6 @@ ENTRIES: Dict[str, str] = {
     "riscv64": "qemu-riscv64",
     "s390x": "qemu-s390x",
 }
-_QEMU = re.compile(r"(?:^|/)qemu-")
 #: Flag F opens the interpreter when it is registered, so that containers, which do not have its file, can use it.
 _FIRST_KERNEL = (4, 8)
 #: Prints each entry's file, with the file system mounted where nobody else sees it.
@@ -79,44 +79,6 @@ def require_kernel(host: str, release: str) -> None:
             f"{host} runs Linux {release}; containers can use QEMU handlers since Linux 4.8, with which flag F came; "
             "use a newer kernel"
         )
-
-
-@dataclass(frozen=True)
-class Handler:
-    """An entry of binfmt_misc, or a line that registers one.
-
-    :ivar magic, mask, offset: what a file has to hold to be run by it; no magic where it goes by a file's name.
-    """
-
-    name: str
-    enabled: bool
-    interpreter: str
-    flags: str
-    magic: bytes = b""
-    mask: bytes = b""
-    offset: int = 0
-
-    @classmethod
-    def parse(cls, name: str, text: str) -> Handler:
-        """Read an entry's file: ``enabled`` or ``disabled``, then lines of a key and its value."""
-        lines = text.splitlines()
-        values = {key: value.strip() for key, _blank, value in (line.partition(" ") for line in lines)}
-        magic = bytes.fromhex(values.get("magic", ""))
-        mask = bytes.fromhex(values.get("mask", "")) or b"\xff" * len(magic)
-        offset = int(values.get("offset") or 0)
-        start = (lines[:1] == ["enabled"], values.get("interpreter", ""), values.get("flags:", ""))
-        return cls(name, *start, magic, mask, offset)
-
-    @property
-    def is_qemu(self) -> bool:
-        """Whether it is QEMU's, by its name or by its interpreter's."""
-        return any(_QEMU.search(text) for text in (self.name, self.interpreter))
-
-    def runs(self, arch: str) -> bool:
-        """Whether the kernel would choose it for an architecture's programs, by its rule for magic and mask."""
-        head = program(arch)[self.offset :]
-        matches = all((byte ^ wanted) & bits == 0 for byte, wanted, bits in zip(head, self.magic, self.mask))
-        return bool(self.magic) and matches
 
 
 @dataclass(frozen=True)
@@ -164,7 +126,8 @@ class Registry:
 
     def emulating(self, arch: str) -> List[Handler]:
         """Return QEMU's handlers for an architecture, whatever they are called; the one with the usual name first."""
-        found = [handler for handler in self.handlers.values() if handler.is_qemu and handler.runs(arch)]
+        head = program(arch)
+        found = [handler for handler in self.handlers.values() if handler.is_qemu and handler.runs(head)]
         return sorted(found, key=lambda handler: handler.name != ENTRIES[arch])
 
     def in_the_way(self, arch: str, name: Optional[str] = None) -> List[str]:

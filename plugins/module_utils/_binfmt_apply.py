@@ -19,12 +19,12 @@ from ._binfmt_image import UNIT, UNIT_LINK, UNIT_PATH
 from ._binfmt_judge import MISSING, NATIVE, REGISTERED, Verdict, judge
 from ._binfmt_plan import NO_RULE, Action, Found, Plan, plan
 from ._binfmt_rules import RuleFile, of_update_binfmts, read_rule_files, rule_for
-from ._contexts import config_dir
+from ._docker_config import config_dir
 from ._errors import FarmError
 from ._files import read_bytes, restore, write_atomically
 from ._plan import Outcome
 from ._platforms import Platform, native_platform
-from ._programs import ask_here
+from ._programs import ask_here, program
 from ._runner import CommandError, Result, Runner, checked
 from ._systemd import require_systemd
 
@@ -80,7 +80,7 @@ class Host:
             return Verdict(REGISTERED if registry.in_the_way(platform.arch, demand.name) else MISSING)
         native = native_platform(os.uname().machine)
         verdict = judge(platform, registry, native, lambda arch: ask_here(arch, self.runner), demand)
-        if declared.image is None and verdict.text != NATIVE and not rule_for(platform.arch, files):
+        if declared.image is None and verdict.text != NATIVE and not rule_for(program(platform.arch), files):
             return Verdict(NO_RULE)
         return verdict
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from ._binfmt import ENTRIES, read_platforms
+from ._binfmt_handler import Demand
 from ._binfmt_image import EmulatorImage
-from ._binfmt_judge import Demand
 from ._binfmt_rules import Rule, RuleFile, rule_for
 from ._endpoints import Endpoint
 from ._errors import FarmError
 from ._platforms import Platform
+from ._programs import program
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Declared:
         _check(params, image, remote)
         everything: Sequence[str] = tuple(ENTRIES)
         if state != "absent":
-            packaged = [arch for arch in ENTRIES if rule_for(arch, files)]
+            packaged = [arch for arch in ENTRIES if rule_for(program(arch), files)]
             everything = image.architectures if image else packaged
         texts = ["all"] if params["platforms"] is None and state == "absent" else params["platforms"] or []
         return cls(
@@ -81,7 +82,7 @@ class Declared:
     def demand(self, arch: str, files: Sequence[RuleFile] = ()) -> Demand:
         """Return what an architecture's handler has to be like."""
         flags = Demand(self.verify, self.qemu_version, None, None, self.credentials, self.preserve_argv0)
-        rule = None if self.image else rule_for(arch, files)
+        rule = None if self.image else rule_for(program(arch), files)
         name = rule.handler.name if rule else ENTRIES[arch]
         interpreter = rule.handler.interpreter if rule else f"/usr/bin/{name}"
         return Demand(flags.verify, flags.version, name, interpreter, flags.credentials, flags.preserve_argv0)
@@ -91,7 +92,7 @@ class Declared:
 
         :raises FarmError: it cannot have them.
         """
-        rule = rule_for(arch, files)
+        rule = rule_for(program(arch), files)
         return rule.with_flags(self.demand(arch, files)) if rule else None
 
 

@@ -11,9 +11,10 @@ from functools import lru_cache, partial
 from typing import Dict, List, Mapping
 
 from ._binfmt import ENTRIES, Registry, platforms_of
-from ._binfmt_judge import NATIVE, Demand, Verdict, judge
+from ._binfmt_handler import Demand
+from ._binfmt_judge import NATIVE, Verdict, judge
 from ._platforms import native_platform
-from ._programs import ask_here
+from ._programs import ask_here, program
 from ._runner import Runner
 
 
@@ -29,7 +30,7 @@ def info(params: Mapping[str, object], check_mode: bool, runner: Runner) -> Dict
     verdicts = {arch: judge(platforms_of(arch)[0], registry, native, ask, Demand(verify)) for arch in ENTRIES}
     handlers = []
     for handler in registry.handlers.values():
-        arch = next((arch for arch in ENTRIES if handler.runs(arch)), None)
+        arch = next((arch for arch in ENTRIES if handler.runs(program(arch))), None)
         answer = ask(arch) if arch and verify else None
         handlers.append(
             {

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from ._binfmt import Handler, Registry
+from ._binfmt import Registry
+from ._binfmt_handler import Demand, Handler
 from ._platforms import Platform, runs_natively
 from ._programs import Answer
 
@@ -18,39 +19,6 @@ NATIVE, WORKS, REGISTERED, MISSING = "native", "works", "registered", "missing"
 
 #: 64-bit processors, some of which run these 32-bit programs by themselves.
 _KIN = {("arm64", "arm"), ("amd64", "386")}
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What a handler has to be like; None is not compared.
-
-    :ivar verify: run a program of the platform rather than trust the registration.
-    :ivar version: that the handler's QEMU has to have, or to begin with.
-    :ivar credentials, preserve_argv0: whether it has flag C, flag P.
-    """
-
-    verify: bool = True
-    version: Optional[str] = None
-    name: Optional[str] = None
-    interpreter: Optional[str] = None
-    credentials: Optional[bool] = None
-    preserve_argv0: Optional[bool] = None
-
-    def flags_problem(self, flags: str) -> Optional[str]:
-        """Say what is wrong with a handler's flags, None if nothing."""
-        wanted = {"F": True, "C": self.credentials, "P": self.preserve_argv0}
-        wrong = [flag for flag, there in wanted.items() if there is not None and there != (flag in flags)]
-        if not wrong:
-            return None
-        words = " and ".join(f"{flag} among them" if wanted[flag] else f"not {flag}" for flag in wrong)
-        why = "not usable in containers: " if "F" in wrong else ""
-        return f"{why}flags {flags or 'none'}, wanted {words}"
-
-    def version_problem(self, found: Optional[str]) -> Optional[str]:
-        """Say what is wrong with a QEMU's version, None if nothing."""
-        if not self.version or found == self.version or f"{found}".startswith(self.version + "."):
-            return None
-        return f"QEMU {found or 'of an unknown version'}, wanted {self.version}"
 
 
 @dataclass(frozen=True)

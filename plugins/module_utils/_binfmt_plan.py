@@ -15,6 +15,7 @@ from ._binfmt_image import UNIT, UNIT_PATH, unit_settings, unit_text
 from ._binfmt_judge import MISSING, NATIVE, REGISTERED, WORKS, Verdict
 from ._binfmt_rules import RuleFile
 from ._platforms import Platform
+from ._programs import program
 
 Action = Tuple[str, ...]
 
@@ -163,7 +164,7 @@ def _overrides(declared: Declared, found: Found) -> Dict[str, Optional[str]]:
     for file in found.files:
         lines: Dict[str, Optional[str]] = {}
         for rule in (rule for rule in file.rules() if rule.handler.is_qemu):
-            arch = next((arch for arch in found.emulated(declared) if rule.handler.runs(arch)), None)
+            arch = next((arch for arch in found.emulated(declared) if rule.handler.runs(program(arch))), None)
             if arch is None:
                 lines.update({rule.handler.name: None} if declared.state == "exact" else {})
             elif not declared.present:

@@ -19,10 +19,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
 
-from ._binfmt import ENTRIES, Handler, Registry, require_kernel
+from ._binfmt import ENTRIES, Registry, require_kernel
 from ._binfmt_declare import Declared
 from ._binfmt_engine import Engine
-from ._binfmt_judge import MISSING, NATIVE, REGISTERED, WORKS, Demand, Verdict
+from ._binfmt_handler import Demand, Handler
+from ._binfmt_judge import MISSING, NATIVE, REGISTERED, WORKS, Verdict
 from ._binfmt_plan import Found
 from ._errors import FarmError
 from ._platforms import Platform, native_platform, runs_natively

@@ -16,8 +16,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from ._binfmt import Handler
-from ._binfmt_judge import Demand
+from ._binfmt_handler import Demand, Handler
 from ._errors import FarmError
 from ._files import read_bytes
 
@@ -138,10 +137,10 @@ def read_rule_files(directories: Sequence[str] = DIRECTORIES) -> List[RuleFile]:
     return sorted([*found.values(), *left], key=lambda one: one.name)
 
 
-def rule_for(arch: str, files: Sequence[RuleFile]) -> Optional[Rule]:
-    """Return the packages' rule for an architecture, None where they have none."""
+def rule_for(head: bytes, files: Sequence[RuleFile]) -> Optional[Rule]:
+    """Return the packages' rule for programs that begin so, None where they have none."""
     rules = (rule for file in files for rule in file.rules())
-    return next((rule for rule in rules if rule.handler.is_qemu and rule.handler.runs(arch)), None)
+    return next((rule for rule in rules if rule.handler.is_qemu and rule.handler.runs(head)), None)
 
 
 def of_update_binfmts(pattern: str = _UPDATE_BINFMTS) -> Dict[str, str]:

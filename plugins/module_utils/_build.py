@@ -22,7 +22,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ._build_spec import Declaration
 from ._buildx import Buildx
-from ._contexts import ContextStore, config_dir
+from ._contexts import ContextStore
+from ._docker_config import config_dir
 from ._errors import FarmError
 from ._images import PlatformImage, in_registry, natives
 from ._index import is_refusal, refusal

@@ -25,7 +25,8 @@ from ._builder_plan import merge
 from ._buildkitd import config_files
 from ._buildx import Buildx, Inspection, parse_inspect
 from ._containers import cache_exists, read_container
-from ._contexts import ContextStore, config_dir, read_config
+from ._contexts import ContextStore
+from ._docker_config import config_dir, read_config
 from ._endpoints import Endpoint
 from ._engine import conversation, each_within, platform_of, unanswered
 from ._errors import FarmError

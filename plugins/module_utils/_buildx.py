@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ._contexts import read_config
 from ._errors import FarmError
 from ._platforms import Platform
 from ._runner import CommandError, Result, Runner, checked
 
 Version = Tuple[int, int, int]
 
-PLUGIN = "docker-buildx"
-_SYSTEM_DIRECTORIES = (
-    "/usr/local/lib/docker/cli-plugins",
-    "/usr/local/libexec/docker/cli-plugins",
-    "/usr/lib/docker/cli-plugins",
-    "/usr/libexec/docker/cli-plugins",
-)
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
 _BOOT_LINE = re.compile(r"#(\d+) (?:\[(?:(\S+) )?internal\] )?(.*)")
 _BOOT_DONE = re.compile(r" \d+\.\d+s(?: done)?\Z")
@@ -101,18 +92,6 @@ class Buildx:
                 f"{feature} needs buildx {format_version(floor)} or later, found {format_version(self.version())};"
                 " upgrade it, with the module buildfarm.multiarch.buildx_plugin for example"
             )
-
-
-def plugin_directories(docker_config: Path) -> Tuple[Path, ...]:
-    """Return where the docker CLI looks for plugins, in its order.
-
-    Source: docker/cli ``cli-plugins/manager``, the same from Docker 19.03 to 29.
-
-    :param docker_config: its configuration directory, whose ``config.json`` may name further ones.
-    :raises FarmError: that file cannot be read.
-    """
-    extra = read_config(docker_config).get("cliPluginsExtraDirs") or ()
-    return (*map(Path, extra), docker_config / "cli-plugins", *map(Path, _SYSTEM_DIRECTORIES))
 
 
 def parse_version(text: str) -> Version:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from ._contexts import ContextStore, read_config
+from ._contexts import ContextStore
+from ._docker_config import read_config
 from ._store import Store
 
 _KEY = "buildfarm.multiarch"

@@ -135,29 +135,5 @@ class ContextStore:
         return meta
 
 
-def config_dir(params: Mapping[str, Any]) -> Path:
-    """Return the docker CLI's configuration directory: option ``docker_config``, ``$DOCKER_CONFIG``, or ``~/.docker``.
-
-    :param params: a module's parameters.
-    """
-    chosen = params.get("docker_config") or os.environ.get("DOCKER_CONFIG") or "~/.docker"
-    return Path(os.path.abspath(os.path.expanduser(chosen)))
-
-
-def read_config(directory: Path) -> Dict[str, Any]:
-    """Return what the docker CLI's ``config.json`` in a configuration directory says, nothing where there is none.
-
-    :raises FarmError: it cannot be read, or is not what docker reads.
-    """
-    path = directory / "config.json"
-    try:
-        config = json.loads(read_bytes(path) or b"{}")
-    except (OSError, ValueError) as exc:
-        raise FarmError(f"{path}: not docker's configuration ({exc}); repair it") from exc
-    if not isinstance(config, dict):
-        raise FarmError(f"{path}: not docker's configuration, wanted a JSON object; repair it")
-    return config
-
-
 def _identifier(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ._context_owner import mark, owned, owner_of, uses
-from ._contexts import TLS_NAMES, ContextStore, TlsFiles, config_dir, read_config
+from ._contexts import TLS_NAMES, ContextStore, TlsFiles
+from ._docker_config import config_dir, read_config
 from ._endpoints import PLAIN_PORT, TLS_PORT, Endpoint, context_name
 from ._errors import FarmError
 from ._files import read_bytes, write_together
 from ._plan import Outcome
 from ._runner import Runner
 from ._store import Store
-from ._transport import check_files
 
 _PRIVATE = 0o600
 
@@ -263,6 +263,9 @@ def _refuse_current(store: ContextStore, name: str) -> None:
 def _check_material(wanted: Wanted) -> None:
     """Refuse files that docker could not use, as far as they are there."""
     if wanted.tls and all(content is not None for _path, content in wanted.tls.values()):
+        # What this needs would delay a run that changes nothing by tens of milliseconds.
+        from ._transport import check_files
+
         try:
             check_files(TlsFiles(**{kind: path for kind, (path, _content) in wanted.tls.items()}))
         except FarmError as exc:

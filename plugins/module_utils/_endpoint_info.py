@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Any, Dict
 
-from ._contexts import TLS_NAMES, ContextStore, TlsFiles, config_dir
+from ._contexts import TLS_NAMES, ContextStore, TlsFiles
+from ._docker_config import config_dir
 from ._endpoints import Endpoint
 from ._engine import probe_all
 from ._errors import FarmError

@@ -12,9 +12,8 @@ import shutil
 from typing import Any, Dict
 
 from ._binfmt_rules import read_rule_files
-from ._buildx import PLUGIN, plugin_directories
-from ._contexts import config_dir
 from ._distribution import distribution, docker_repository, installed
+from ._docker_config import PLUGIN, config_dir, plugin_directories
 from ._runner import Runner
 from ._systemd import BOOTED, UnitFiles
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ._buildx import PLUGIN as NAME
-from ._buildx import Version, format_version, plugin_directories
-from ._contexts import config_dir, read_config
+from ._buildx import Version, format_version
+from ._docker_config import PLUGIN as NAME
+from ._docker_config import config_dir, plugin_directories, read_config
 from ._errors import FarmError
 from ._files import write_atomically
 from ._plan import Outcome

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
-from ._contexts import config_dir
+from ._docker_config import config_dir
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
 from ._platforms import Platform

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ._buildx import Buildx
-from ._contexts import ContextStore, config_dir
+from ._contexts import ContextStore
+from ._docker_config import config_dir
 from ._endpoints import Endpoint
 from ._engine_run import Ran, run_once
 from ._errors import FarmError

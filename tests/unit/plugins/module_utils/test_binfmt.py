@@ -23,19 +23,18 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils import (
     _programs,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import (
-    Handler,
     Registry,
     read_platforms,
     require_kernel,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_declare import Declared
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_handler import Demand, Handler
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_image import EmulatorImage
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_judge import (
     MISSING,
     NATIVE,
     REGISTERED,
     WORKS,
-    Demand,
     Verdict,
     judge,
 )
@@ -43,7 +42,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_plan i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_rules import RuleFile
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import ask_here
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import ask_here, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result, run
 
 # Read from Linux 6.18, as tonistiigi/binfmt and as Debian's qemu-user-binfmt register it.
@@ -244,8 +243,8 @@ def test_kernels(release, good):
 @pytest.mark.parametrize("arch", _binfmt.ENTRIES)
 def test_a_handler_is_known_by_what_it_runs(arch):
     handler = Handler.parse("anything", IMAGES)
-    assert handler.runs(arch) == (arch == "arm64")
-    assert not Handler.parse("jar", "enabled\ninterpreter /j\nflags: \nextension .jar\n").runs(arch)
+    assert handler.runs(program(arch)) == (arch == "arm64")
+    assert not Handler.parse("jar", "enabled\ninterpreter /j\nflags: \nextension .jar\n").runs(program(arch))
 
 
 def test_the_own_architecture_needs_nothing():
@@ -504,7 +503,7 @@ def test_rules_of_packages(tmp_path):
     assert rule.handler == dataclasses.replace(
         Handler.parse("qemu-aarch64", DEBIANS), flags="OPF", magic=MAGIC[0], mask=rule.handler.mask
     )
-    assert rule.handler.runs("arm64") and rule.handler.is_qemu
+    assert rule.handler.runs(program("arm64")) and rule.handler.is_qemu
     assert rule.with_flags(Demand()) is rule
     assert rule.with_flags(Demand(credentials=True)).line == WITH_C
     with pytest.raises(FarmError, match="works with flag P only"):

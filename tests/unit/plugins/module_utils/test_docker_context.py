@@ -10,12 +10,13 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context as module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _transport
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import (
     Context,
     ContextStore,
     TlsFiles,
-    config_dir,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_config import config_dir
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._plan import Outcome
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node, Store
@@ -31,7 +32,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BUILDX_CONFIG", "DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_TLS"):
         monkeypatch.delenv(name, raising=False)
     # What the files hold is checked by OpenSSL; here their bytes matter.
-    monkeypatch.setattr(module, "check_files", lambda files: None)
+    monkeypatch.setattr(_transport, "check_files", lambda files: None)
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The docker CLI's configuration directory, and where it has its plugins."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple
+
+from ._errors import FarmError
+from ._files import read_bytes
+
+#: buildx, as the docker CLI knows it.
+PLUGIN = "docker-buildx"
+_SYSTEM_DIRECTORIES = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
+
+
+def config_dir(params: Mapping[str, Any]) -> Path:
+    """Return the docker CLI's configuration directory: option ``docker_config``, ``$DOCKER_CONFIG``, or ``~/.docker``.
+
+    :param params: a module's parameters.
+    """
+    chosen = params.get("docker_config") or os.environ.get("DOCKER_CONFIG") or "~/.docker"
+    return Path(os.path.abspath(os.path.expanduser(chosen)))
+
+
+def read_config(directory: Path) -> Dict[str, Any]:
+    """Return what the docker CLI's ``config.json`` in a configuration directory says, nothing where there is none.
+
+    :raises FarmError: it cannot be read, or is not what docker reads.
+    """
+    path = directory / "config.json"
+    try:
+        config = json.loads(read_bytes(path) or b"{}")
+    except (OSError, ValueError) as exc:
+        raise FarmError(f"{path}: not docker's configuration ({exc}); repair it") from exc
+    if not isinstance(config, dict):
+        raise FarmError(f"{path}: not docker's configuration, wanted a JSON object; repair it")
+    return config
+
+
+def plugin_directories(docker_config: Path) -> Tuple[Path, ...]:
+    """Return where the docker CLI looks for plugins, in its order.
+
+    Source: docker/cli ``cli-plugins/manager``, the same from Docker 19.03 to 29.
+
+    :param docker_config: its configuration directory, whose ``config.json`` may name further ones.
+    :raises FarmError: that file cannot be read.
+    """
+    extra = read_config(docker_config).get("cliPluginsExtraDirs") or ()
+    return (*map(Path, extra), docker_config / "cli-plugins", *map(Path, _SYSTEM_DIRECTORIES))
