@@ -47,7 +47,7 @@ options:
   client:
     description:
       - Paths of the controller's certificate, as RV(buildfarm.multiarch.docker_certificates#module:clients) holds
-        them. Used in RV(_value[].context).
+        them. Used in RV(_value[].context), and in that of RV(_value[].node).
     type: dict
     default: {}
   driver_opts:
@@ -68,7 +68,7 @@ EXAMPLES = r"""
 #   name: amd1
 #   native: linux/amd64
 #   emulated: []
-#   node: {name: farm-amd1, endpoint: farm-amd1, platforms: [linux/amd64], driver_opts: {}}
+#   node: {name: farm-amd1, endpoint: farm-amd1, platforms: [linux/amd64], driver_opts: {}, context: {...}}
 #   context: {name: farm-amd1, host: "tcp://amd1:2376", description: "amd1, node of farm"}
 """
 
@@ -140,6 +140,8 @@ def _node(
 ) -> Dict[str, Any]:
     endpoint, tls = _endpoint(assigned.name, variables)
     name = f"{builder}-{assigned.name}"
+    paths = {key: client[f"{key}_path"] for key in ("ca", "cert", "key") if f"{key}_path" in client}
+    context = {"host": endpoint, "description": f"{assigned.name}, node of {builder}", **paths}
     node = {
         "name": name,
         "endpoint": name if tls else endpoint,
@@ -149,14 +151,14 @@ def _node(
     config = variables.get("farm_node_buildkitd_config") or buildkitd_config
     if config is not None:
         node["buildkitd_config"] = config
-    paths = {key: client[f"{key}_path"] for key in ("ca", "cert", "key") if f"{key}_path" in client}
-    context = {"name": name, "host": endpoint, "description": f"{assigned.name}, node of {builder}", **paths}
+    if tls:
+        node["context"] = context
     return {
         "name": assigned.name,
         "native": str(assigned.native),
         "emulated": [str(pin) for pin in assigned.emulated],
         "node": node,
-        "context": context if tls else None,
+        "context": {"name": name, **context} if tls else None,
     }
 
 

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ._builder import Declaration, Found, Observation, Place, Plan, Step, describe
+from ._builder_contexts import keep_contexts, purge_contexts, with_contexts
 from ._builder_declare import OPTION_FLOORS, read_declaration
 from ._builder_look import Site, in_parallel, observe, runs, scratch, site_of, stored_driver, with_status
 from ._builder_plan import check_platforms, is_open, plan
@@ -37,9 +38,18 @@ _ATTEMPTS = 3
 def run_module(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     """The logic of the module ``buildx_builder``."""
     site = site_of(params, runner)
-    probe = params["probe"] or not check_mode
-    declared = read_declaration(params, site.contexts, stored_driver(params["name"], site.store), lenient=not probe)
-    return reconcile(declared, site, check_mode, probe)
+    driver = stored_driver(params["name"], site.store)
+    kept = keep_contexts(params, True, runner)
+    # A context that is still to be made leads nowhere yet.
+    probe = not check_mode or (params["probe"] and not kept.changed)
+    if kept.changed and not check_mode:
+        # What is wrong with the declaration is told before anything is written.
+        read_declaration(params, site.contexts, driver, lenient=True)
+        keep_contexts(params, False, runner)
+    declared = read_declaration(params, site.contexts, driver, lenient=not probe)
+    outcome = reconcile(declared, site, check_mode, probe)
+    purged = purge_contexts(params, outcome.values["builder"], kept, check_mode, runner)
+    return with_contexts(outcome, kept, purged)
 
 
 def reconcile(declared: Declaration, site: Site, check_mode: bool, probe: bool = True) -> Outcome:

@@ -29,6 +29,15 @@ from ._plan import Outcome
 from ._runner import Runner
 from ._store import Store
 
+#: What can be declared of a context beside its name and its engine, as options of a module.
+OPTIONS: Dict[str, Dict[str, Any]] = {
+    "description": {"type": "str"},
+    "ca": {"type": "path"},
+    "cert": {"type": "path"},
+    "key": {"type": "path", "no_log": False},
+    "skip_tls_verify": {"type": "bool"},
+    "insecure": {"type": "bool", "default": False},
+}
 _PRIVATE = 0o600
 
 

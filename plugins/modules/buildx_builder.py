@@ -35,6 +35,7 @@ attributes:
     details:
       - What only a started node can tell is not known then. That is whether BuildKit starts at all, and which
         emulated platforms it detects for O(platforms) and RV(builder.platforms).
+      - Where the context of a node is still to be made or changed, no node is looked at, as with O(probe=false).
   diff_mode:
     support: full
     description: Returns the builder before and after. Files are shown by their checksums.
@@ -84,12 +85,50 @@ options:
         description:
           - How the engine is reached. C(unix:///PATH), C(tcp://HOST:PORT), C(ssh://USER@HOST), or the name of a docker
             context. Port 2375 is added to C(tcp) where there is none.
-          - An engine behind TLS needs a docker context (see M(buildfarm.multiarch.docker_context)), as buildx uses no
-            TLS for a C(tcp) endpoint.
+          - An engine behind TLS needs a docker context (see O(nodes[].context)), as buildx uses no TLS for a C(tcp)
+            endpoint.
           - For O(driver=remote), where BuildKit listens. Schemes C(tcp), C(unix), C(ssh), C(docker-container),
             C(kube-pod), C(npipe).
           - Required for a new node, but not allowed for O(driver=kubernetes).
         type: str
+      context:
+        description:
+          - The docker context that O(nodes[].endpoint) names. It is made, or changed, before the nodes are looked at,
+            and stays so if the builder then fails. A context that is made is marked with the builder's name.
+          - Without it the context has to be there. Ignored with O(state=absent).
+          - The options are those of M(buildfarm.multiarch.docker_context), in the same sense.
+        type: dict
+        suboptions:
+          host:
+            description:
+              - The engine's URL, C(tcp://HOST:PORT), C(ssh://[USER@]HOST[:PORT]) or C(unix:///PATH).
+            type: str
+            required: true
+          description:
+            description:
+              - What people are told about the context. If unset it is left alone.
+            type: str
+          ca:
+            description:
+              - File, on the host where the module runs, with the CA's certificate that signed the engine's.
+            type: path
+          cert:
+            description:
+              - File with the client's certificate. Needs O(nodes[].context.key).
+            type: path
+          key:
+            description:
+              - File with the key of O(nodes[].context.cert), without a password.
+            type: path
+          skip_tls_verify:
+            description:
+              - Whether the engine's certificate is not verified. If unset it is left alone.
+            type: bool
+          insecure:
+            description:
+              - Whether C(tcp) without TLS is wanted.
+            type: bool
+            default: false
       platforms:
         description:
           - Platforms to pin to the node, as C(linux/arm64). buildx sends builds for them to it without asking.
@@ -134,6 +173,14 @@ options:
       - With V(false) they stay, in their order, and new nodes come after them.
     type: bool
     default: true
+  purge_contexts:
+    description:
+      - Whether contexts that were made for the builder (see O(nodes[].context)) are removed when no node that is
+        declared has them any more, after the builder has let go of them.
+      - One that another builder uses, or that the docker CLI uses at present, stays, and a warning says why.
+      - Needs O(nodes) or O(state=absent), with which all of them go.
+    type: bool
+    default: false
   bootstrap:
     description:
       - Whether to start nodes that do not run. With V(false), a container that is out of date is still removed, and the
@@ -244,6 +291,20 @@ EXAMPLES = r"""
         platforms: [linux/arm64]
     platforms: [linux/amd64, linux/arm64]
     use: true
+
+- name: Reach an engine over mutual TLS, and forget what led to engines that are no longer nodes
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    nodes:
+      - name: arm1
+        endpoint: farm-arm1
+        context:
+          host: tcp://arm1.example.com:2376
+          ca: ~/.config/buildfarm/certificates/clients/client/ca.pem
+          cert: ~/.config/buildfarm/certificates/clients/client/cert.pem
+          key: ~/.config/buildfarm/certificates/clients/client/key.pem
+        platforms: [linux/arm64]
+    purge_contexts: true
 
 - name: Change the BuildKit image and its limits on a running builder, its cache kept
   buildfarm.multiarch.buildx_builder:
@@ -392,14 +453,23 @@ builder:
           description: Whether the node's own processor runs it. V(none) where that is not known.
           type: bool
           sample: true
+contexts:
+  description:
+    - The contexts of O(nodes[].context) afterwards, as RV(buildfarm.multiarch.docker_context#module:contexts) has them.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_context import OPTIONS
 
 NODE = {
     "name": {"type": "str", "required": True},
     "endpoint": {"type": "str"},
+    "context": {"type": "dict", "options": {"host": {"type": "str", "required": True}, **OPTIONS}},
     "platforms": {"type": "list", "elements": "str"},
     "driver_opts": {"type": "dict"},
     "env": {"type": "dict"},
@@ -416,8 +486,10 @@ SPEC = {
         "elements": "dict",
         "options": NODE,
         "mutually_exclusive": [("buildkitd_config", "buildkitd_config_file")],
+        "required_by": {"context": ["endpoint"]},
     },
     "purge_nodes": {"type": "bool", "default": True},
+    "purge_contexts": {"type": "bool", "default": False},
     "bootstrap": {"type": "bool", "default": True},
     "use": {"type": "bool", "default": False},
     "use_scope": {"type": "str", "choices": ["default", "global"], "default": "default"},

@@ -220,7 +220,7 @@ actions:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_context import contexts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_context import OPTIONS, contexts
 
 ARGUMENT_SPEC = {
     "docker_config": {"type": "path"},
@@ -232,12 +232,7 @@ ARGUMENT_SPEC = {
         "options": {
             "name": {"type": "str", "required": True},
             "host": {"type": "str"},
-            "description": {"type": "str"},
-            "ca": {"type": "path"},
-            "cert": {"type": "path"},
-            "key": {"type": "path", "no_log": False},
-            "skip_tls_verify": {"type": "bool"},
-            "insecure": {"type": "bool", "default": False},
+            **OPTIONS,
         },
     },
     "owner": {"type": "str"},

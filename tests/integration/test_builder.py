@@ -333,6 +333,34 @@ def test_an_engine_that_is_reached_in_another_way_keeps_its_container(builders: 
     assert builders.containers("mid1") == before
 
 
+def test_contexts_come_and_go_with_their_nodes(builders: Builders) -> None:
+    tls = {kind: f"{CLIENT}/{kind}.pem" for kind in ("ca", "cert", "key")}
+
+    def node(host: str, **context: Any) -> dict[str, Any]:
+        context = {"host": f"tcp://{host}:2376", **tls, **context}
+        return builders.node(host, endpoint=f"farm-{host}", context=context)
+
+    builders.farm.ssh("ctl", "rm -rf ~/.docker")
+    created = builders.run(node("mid2"), node("old1"))
+    boot, write = ["docker", "buildx", "inspect", "--bootstrap", "farm"], "/root/.docker/buildx/instances/farm"
+    made = [["create context 'farm-mid2'"], ["create context 'farm-old1'"]]
+    assert created["actions"] == [*made, boot, ["write", write]]
+    assert [one["status"] for one in created["builder"]["nodes"]] == ["running", "running"]
+    assert [one["host"] for one in created["contexts"]] == ["tcp://mid2:2376", "tcp://old1:2376"]
+    assert builders.farm.ssh("ctl", "docker --context farm-old1 ps -q").strip()
+
+    purged = builders.run(node("mid2"), purge_contexts=True)
+    assert purged["actions"][0][0] == "remove-container-and-cache"
+    assert purged["actions"][-1] == ["remove context 'farm-old1'"]
+    assert builders.farm.ssh("ctl", "docker context ls -q").split() == ["default", "farm-mid2"]
+
+    refused = builders.run(node("mid2", ca=f"{DIRECTORY}/nowhere.pem"), fails=True)
+    assert "nowhere.pem: no such file" in refused["msg"]
+    assert not builders.run(node("mid2"))["changed"]
+    builders.run(state="absent", purge_contexts=True)
+    assert builders.farm.ssh("ctl", "docker context ls -q").split() == ["default"]
+
+
 def test_an_engine_over_ssh_and_the_controllers_own(builders: Builders) -> None:
     nodes = [
         {**builders.node("mid1"), "endpoint": "ssh://root@mid1"},

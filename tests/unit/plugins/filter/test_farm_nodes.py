@@ -30,3 +30,5 @@ def test_endpoints(variables, endpoint, context):
     (found,) = FilterModule().filters()["farm_nodes"](["n"], {"n": {**FACTS, **variables}})
     assert found["node"]["endpoint"] == endpoint
     assert (found.get("context") or {}).get("host") == context
+    assert found["context"] == (context and {"name": "farm-n", **found["node"]["context"]})
+    assert context or "context" not in found["node"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers im
     Container,
     declared_env,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Store, StoreConflict
@@ -32,6 +34,7 @@ DEFAULTS = {
     "driver": None,
     "nodes": None,
     "purge_nodes": True,
+    "purge_contexts": False,
     "bootstrap": True,
     "use": False,
     "use_scope": "default",
@@ -45,7 +48,7 @@ DEFAULTS = {
     "bootstrap_timeout": 60,
 }
 NODE = dict.fromkeys(
-    "endpoint platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
+    "endpoint context platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
 )
 #: Other ways to an engine.
 ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
@@ -115,10 +118,13 @@ class World:
     def version(self):
         return {"Os": "linux", "Arch": "amd64"}
 
-    def call(self, *nodes, check=False, **params):
+    def outcome(self, *nodes, check=False, **params):
         given = [{**NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
         params = {**DEFAULTS, "nodes": given, "docker_config": str(self.config), **params}
-        return run_module(params, check, self.run).as_result()
+        return run_module(params, check, self.run)
+
+    def call(self, *nodes, **options):
+        return self.outcome(*nodes, **options).as_result()
 
 
 @pytest.fixture
@@ -331,3 +337,85 @@ def test_info(world):
         ("unreachable", "engine tcp://b:2375: no answer"),
     ]
     assert builders[1]["platforms"][0] == {"platform": "linux/arm64", "node": "a", "source": "pin", "native": False}
+
+
+CA = {"name": "a", "endpoint": "farm-a", "context": {"host": "ssh://a", "description": "A"}}
+CB = {"name": "b", "endpoint": "farm-b", "context": {"host": "ssh://b"}}
+
+
+def contexts_of(world):
+    return sorted(ContextStore(world.config).all())
+
+
+def test_contexts_come_before_the_nodes_and_go_after_them(world):
+    purge = {"purge_contexts": True}
+    for nodes, params, steps, names in [
+        ([CA, CB], {}, ["create", "create"], ["farm-a", "farm-b"]),
+        ([{**CA, "context": {"host": "ssh://elsewhere"}}, CB], {}, ["update"], ["farm-a", "farm-b"]),
+        ([CA], {}, ["update"], ["farm-a", "farm-b"]),
+        ([CA], purge, ["remove"], ["farm-a"]),
+        ([B], purge, ["remove"], []),
+        ([CA], {}, ["create"], ["farm-a"]),
+        ([], {"state": "absent", **purge}, ["remove"], []),
+    ]:
+        predicted, result, again = (world.call(*nodes, check=check, **params) for check in (True, False, False))
+        assert (predicted["changed"], result["changed"], again["changed"]) == (True, True, False)
+        assert again["diff"]["before"] == again["diff"]["after"] == result["diff"]["after"]
+        # Check mode does not look at nodes whose contexts are still to be made.
+        if steps == ["remove"]:
+            assert [predicted[key] for key in ("actions", "diff")] == [result[key] for key in ("actions", "diff")]
+        assert [action[0].split()[0] for action in result["actions"] if " context " in action[0]] == steps
+        assert contexts_of(world) == names
+        assert [one["name"] for one in result["contexts"]] == [node["endpoint"] for node in nodes if "context" in node]
+
+
+def test_steps_on_contexts_surround_those_on_the_builder(world):
+    world.call(CA)
+    done = world.call(CB, purge_contexts=True)
+    assert done["actions"][0] == ["create context 'farm-b'"] and done["actions"][-1] == ["remove context 'farm-a'"]
+    assert len(done["actions"]) > 3
+    before, after = done["diff"]["before"]["contexts"], done["diff"]["after"]["contexts"]
+    assert {name: context["host"] for name, context in before.items()} == {"farm-a": "ssh://a"}
+    assert {name: context["host"] for name, context in after.items()} == {"farm-b": "ssh://b"}
+    predicted = world.call(CA, purge_contexts=True, check=True)
+    assert [action for action in predicted["actions"] if "context" in action[0]] == [
+        ["create context 'farm-a'"],
+        ["remove context 'farm-b'"],
+    ]
+    assert contexts_of(world) == ["farm-b"]
+
+
+def test_a_context_that_another_builder_needs_stays(world):
+    world.call(CA)
+    world.call({"name": "a", "endpoint": "farm-a"}, name="other", share_nodes=True)
+    for _run in range(2):
+        outcome = world.outcome(B, purge_contexts=True)
+        assert contexts_of(world) == ["farm-a"]
+        assert any("builder 'other' uses it" in warning for warning in outcome.warnings)
+    assert not outcome.changed
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({**CA, "driver_opts": {"nonsense": "1"}}, "nonsense"),
+        ({**CA, "endpoint": "farm"}, "the context of a node has this name"),
+        ({**CA, "endpoint": "tcp://a:2376"}, "tcp://a:2376"),
+        ({**CA, "context": {"host": "tcp://a:2375"}}, "without TLS"),
+        ({**CA, "context": {"host": "tcp://a", "cert": "/nowhere"}}, "belong together"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_what_cannot_be_meant_makes_no_context(world, node, message, check):
+    with pytest.raises(FarmError, match=re.escape(message)):
+        world.call(node, check=check)
+    assert contexts_of(world) == []
+
+
+def test_a_context_stays_where_the_builder_fails(world):
+    world.dead.add("farm-a")
+    with pytest.raises(FarmError, match="no answer"):
+        world.call(CA)
+    assert contexts_of(world) == ["farm-a"] and world.store.names() == ()
+    world.dead.clear()
+    assert not any("context" in action[0] for action in world.call(CA)["actions"])
