@@ -205,7 +205,9 @@ def builders() -> None:
 def module(live: LiveFarm, nodes: Sequence[str], name: str = "large", share_nodes: bool = True) -> dict[str, Any]:
     """Run buildx_builder's logic on the controller; returns what the driver printed."""
     opts = {"image": f"{live.registry}/{seed.BUILDKIT}", "network": "host"}
-    unset = dict.fromkeys(("env", "buildkitd_flags", "buildkitd_config", "buildkitd_config_file", "platforms"))
+    unset = dict.fromkeys(
+        ("context", "env", "buildkitd_flags", "buildkitd_config", "buildkitd_config_file", "platforms")
+    )
     declared = [{**unset, "name": node, "endpoint": f"tcp://{node}:2375", "driver_opts": opts} for node in nodes]
     params = {
         **dict.fromkeys(("driver", "keep_state", "platforms", "docker_config")),
@@ -215,6 +217,7 @@ def module(live: LiveFarm, nodes: Sequence[str], name: str = "large", share_node
         "state": "present",
         "bootstrap": True,
         "purge_nodes": True,
+        "purge_contexts": False,
         "use": False,
         "use_scope": "default",
         "on_unreachable": "fail",
