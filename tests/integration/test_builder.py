@@ -703,7 +703,7 @@ def _play_and_end(builders: Builders, nodes: list[dict[str, Any]], end: str | tu
     assert run.result().rc != 0, end
 
 
-CASES = int(os.environ.get("BUILDFARM_CASES", "10"))
+CASES = int(os.environ.get("BUILDFARM_CASES", "20"))
 SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
 
 
