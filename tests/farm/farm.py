@@ -113,14 +113,9 @@ class Farm:
         if not self.directory.exists():
             return
         declaration = self.declaration()
-        for host in self.hosts:
-            self._cgroup(host.name).end()
-        self._cgroup("registry").end()
+        self._cgroup().end()
         if declaration:
             self.network.down()
-            parent = self._cgroup("registry").path.parent
-            if parent.exists():
-                parent.rmdir()
         for host in self.hosts:
             self._machine(host).end(self.network, self._packages(host))
         cache.remove(self.directory)
@@ -247,7 +242,8 @@ class Farm:
         kind = Machine if host.emulated else Container
         return kind(host, self.directory / "hosts" / host.name, self._cgroup(host.name))
 
-    def _cgroup(self, name: str) -> Cgroup:
+    def _cgroup(self, name: str = "") -> Cgroup:
+        """What holds the processes of a host or of the registry; without a name, those of the whole farm."""
         return Cgroup(f"buildfarm-{self.name}/{name}")
 
     def _folder(self, name: str) -> Path:

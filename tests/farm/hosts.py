@@ -68,21 +68,25 @@ class Host:
         return bases.grown(f"{variant}-{suite}", lower, VARIANTS[variant], f"a {variant}'s packages, seconds, once")
 
 
-def cgroup_root() -> Path:
-    """Where the unified control group hierarchy is mounted."""
+def cgroup_roots() -> list[Path]:
+    """Where the unified control group hierarchy is mounted, then systemd's legacy one where the machine has that too.
+
+    systemd-nspawn repeats a container's groups in the latter, and leaves them there.
+    """
     with open("/proc/self/mounts", encoding="utf-8") as mounts:
-        for line in mounts:
-            _device, point, kind = line.split()[:3]
-            if kind == "cgroup2":
-                return Path(point)
-    raise OSError("no cgroup2 file system is mounted, which systemd in a container needs")
+        mounted = [line.split()[1:4] for line in mounts]
+    unified = [Path(point) for point, kind, _options in mounted if kind == "cgroup2"]
+    legacy = [Path(point) for point, _kind, options in mounted if "name=systemd" in options.split(",")]
+    if not unified:
+        raise OSError("no cgroup2 file system is mounted, which systemd in a container needs")
+    return [unified[0], *legacy]
 
 
 class Cgroup:
     """A control group that holds a host's processes."""
 
     def __init__(self, name: str) -> None:
-        self.path = cgroup_root() / name
+        self.path, *self._copies = (root / name for root in cgroup_roots())
 
     def start(self, argv: list[str], log: Path) -> int:
         """Start a program inside, detached from this process; returns its process id."""
@@ -110,15 +114,14 @@ class Cgroup:
 
     def end(self) -> None:
         """Kill every process inside and remove the group."""
-        if not self.path.exists():
-            return
-        (self.path / "cgroup.kill").write_text("1")
+        if self.path.exists():
+            (self.path / "cgroup.kill").write_text("1")
         deadline = time.monotonic() + 20
         while self.running() and time.monotonic() < deadline:
             time.sleep(0.02)
-        groups = [Path(folder) for folder, _folders, _files in os.walk(self.path, topdown=False)]
-        for group in groups:
-            group.rmdir()
+        for tree in (self.path, *self._copies):
+            for folder, _folders, _files in os.walk(tree, topdown=False):
+                Path(folder).rmdir()
 
 
 class Container:

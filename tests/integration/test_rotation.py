@@ -138,7 +138,7 @@ class Load:
     def __enter__(self) -> Load:
         dockerfile = (
             f"FROM --platform=linux/amd64 {self.farm.registry}/{seed.BUSYBOX} AS work\n"
-            "ARG NUMBER\nRUN sleep 1 && echo $NUMBER > /number\nFROM scratch\nCOPY --from=work /number /\n"
+            "ARG NUMBER\nRUN sleep 3 && echo $NUMBER > /number\nFROM scratch\nCOPY --from=work /number /\n"
         )
         self.farm.ssh("ctl", "mkdir -p /srv/rotation; cat > /srv/rotation/Dockerfile", stdin=dockerfile)
         self._ending = threading.Event()
