@@ -107,8 +107,18 @@ def test_an_older_engine_than_the_minimum_is_upgraded(farm: LiveFarm, docker: di
 
 
 def test_a_newer_engine_than_the_version_is_replaced(farm: LiveFarm, docker: dict[str, Any]) -> None:
-    apply(farm, BARE, **docker, engine_version=docker_repository.OLDER).expect_success()
+    """The one that runs too, where packages restart nothing, as Ubuntu's does by itself."""
+    older, policy = {**docker, "engine_version": docker_repository.OLDER}, "/usr/sbin/policy-rc.d"
+    farm.ssh(BARE, f"printf '#!/bin/sh\nexit 101\n' > {policy}; chmod 755 {policy}")
+    try:
+        predicted = apply(farm, BARE, check=True, **older).expect_success()
+        done = apply(farm, BARE, **older).expect_success()
+    finally:
+        farm.ssh(BARE, f"rm {policy}")
+    assert as_predicted(predicted, done)
     assert versions(farm, BARE)["docker-ce"].startswith(f"5:{docker_repository.OLDER}-")
+    running = "readlink /proc/$(systemctl show --property=MainPID --value docker)/exe"
+    assert farm.ssh(BARE, running).strip() == "/usr/sbin/dockerd"
     assert farm.ssh(BARE, "docker version --format '{{.Server.Version}}'").strip()
 
 
