@@ -83,7 +83,7 @@ def cgroup_roots() -> list[Path]:
 
 
 class Cgroup:
-    """A control group that holds a host's processes."""
+    """A control group that holds the processes of a host, or the groups of a farm's hosts."""
 
     def __init__(self, name: str) -> None:
         self.path, *self._copies = (root / name for root in cgroup_roots())
@@ -113,7 +113,7 @@ class Cgroup:
             return False
 
     def end(self) -> None:
-        """Kill every process inside and remove the group."""
+        """Kill every process inside and remove the group, with what systemd-nspawn has repeated of it."""
         if self.path.exists():
             (self.path / "cgroup.kill").write_text("1")
         deadline = time.monotonic() + 20
