@@ -57,7 +57,7 @@ def build(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     """
     declared = Declaration.from_params(params)
     warnings = declared.check_files(lenient=check_mode)
-    buildx = Buildx(runner, params.get("docker_config"))
+    buildx = Buildx.of(params, runner)
     builder = find_builder(buildx, Store.of(params), declared.builder)
     _check_versions(buildx, declared)
     placement = place(buildx, builder, declared.platforms, start=not check_mode)

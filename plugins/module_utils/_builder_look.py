@@ -64,7 +64,7 @@ def site_of(params: Mapping[str, Any], runner: Runner) -> Site:
     return Site(
         store=Store.of(params),
         contexts=ContextStore(config_dir(params)),
-        buildx=Buildx(runner, params.get("docker_config")),
+        buildx=Buildx.of(params, runner),
         timeout=params["timeout"],
         boot_timeout=params.get("bootstrap_timeout", 0),
         share_nodes=params.get("share_nodes", False),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ._errors import FarmError
 from ._files import read_bytes
@@ -58,3 +58,17 @@ def plugin_directories(docker_config: Path) -> Tuple[Path, ...]:
     """
     extra = read_config(docker_config).get("cliPluginsExtraDirs") or ()
     return (*map(Path, extra), docker_config / "cli-plugins", *map(Path, _SYSTEM_DIRECTORIES))
+
+
+def plugin_in_use(params: Mapping[str, Any]) -> Optional[Path]:
+    """Return the program that is ``docker buildx`` here; None where there is none, or the CLI is to say what is wrong.
+
+    :param params: a module's parameters.
+    """
+    try:
+        candidates = [directory / PLUGIN for directory in plugin_directories(config_dir(params))]
+    except FarmError:
+        # It warns of a configuration that it cannot read, and goes on without.
+        return None
+    found = next((path for path in candidates if os.path.lexists(path)), None)
+    return found if found and os.access(found, os.X_OK) else None

@@ -24,7 +24,7 @@ def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[s
     reference = Reference.parse(params["name"])
     builder = validate_name(params["builder"], "builder") if params.get("builder") else None
     query = _compiled(params["query"]) if params.get("query") else None
-    index = read_index(Buildx(runner, params.get("docker_config")), reference, builder)
+    index = read_index(Buildx.of(params, runner), reference, builder)
     found: Optional[Dict[str, Any]] = {"name": str(reference), **index.as_dict()} if index else None
     values: Dict[str, Any] = {"exists": index is not None, "index": found}
     if query:

@@ -49,7 +49,8 @@ class CommandError(FarmError):
 
 
 #: Runs argv (no shell) and returns its result whatever the exit status.
-#: Keywords: env (added to the process's own), stdin (text), timeout (seconds), follow (of a line, what to log).
+#: Keywords: env (added to the process's own), stdin (text), timeout (seconds), follow (of a line, what to log),
+#: executable (the file that is run in the place of argv's first).
 #: Raises CommandError where the program cannot be started (rc 127) or is ended by the timeout (rc 124).
 Runner = Callable[..., Result]
 
@@ -64,6 +65,7 @@ def run(
     timeout: Optional[float] = None,
     follow: Optional[Callable[[str], str]] = None,
     log: Optional[Callable[[str], object]] = None,
+    executable: Optional[str] = None,
 ) -> Result:
     """Run a program on this host and wait for it: the real Runner.
 
@@ -74,12 +76,14 @@ def run(
     :param follow: gets each line of its standard error while it runs, and returns what is to be logged of it, empty
         for nothing.
     :param log: takes that; a module's adapter gives it.
+    :param executable: path of the file to run, where it is not the one that ``argv`` names to people.
     :raises CommandError: the program is missing, may not be run, or took too long.
     """
     environment: Dict[str, str] = dict(os.environ, LC_ALL="C.UTF-8", **(env or {}))
     try:
         process = subprocess.Popen(
             list(argv),
+            executable=executable,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -88,7 +92,7 @@ def run(
         )
     except OSError as exc:
         failed = Result(tuple(argv), 127, "", exc.strerror or str(exc))
-        raise CommandError(f"{argv[0]} could not be started", failed) from exc
+        raise CommandError(f"{executable or argv[0]} could not be started", failed) from exc
     with process:
         try:
             if follow and log:

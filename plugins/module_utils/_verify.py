@@ -107,7 +107,7 @@ def verify(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping
     program = Program.from_params(params["run"]) if params.get("run") else None
     endpoints = {Platform.parse(key): Endpoint.parse(value) for key, value in (params.get("endpoints") or {}).items()}
     contexts = ContextStore(config_dir(params))
-    buildx = Buildx(runner, params.get("docker_config"))
+    buildx = Buildx.of(params, runner)
     builder = find_builder(buildx, Store.of(params), builder_name) if builder_name else None
     index = read_index(buildx, reference, builder_name)
     if index is None:

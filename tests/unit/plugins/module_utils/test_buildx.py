@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_config
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import (
     BootProgress,
     Buildx,
@@ -129,6 +131,44 @@ def test_floors_and_what_is_handed_on():
         (["docker", "buildx", "ls"], {"DOCKER_CONFIG": "/cfg", "A": "b"}),
     ]
     assert Buildx(runner).env == {}
+
+
+def test_the_plugin_is_started_as_docker_starts_it(tmp_path, monkeypatch):
+    """The first in docker's order; one that does not run, or a broken configuration, is left to docker."""
+    monkeypatch.setattr(_docker_config, "_SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
+    calls = []
+
+    def started():
+        def runner(argv, **options):
+            calls.append((argv, options.get("executable"), options["env"]))
+            return Result(tuple(argv), 0, "", "")
+
+        calls.clear()
+        Buildx.of({"docker_config": str(tmp_path)}, runner).run(["ls"], env={"A": "b"})
+        ((argv, executable, env),) = calls
+        assert argv == ["docker", "buildx", "ls"]
+        assert env.pop("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", None) == (executable and "docker")
+        assert env == {"DOCKER_CONFIG": str(tmp_path), "A": "b"}
+        return executable
+
+    def install(folder, mode=0o755):
+        plugin = tmp_path / folder / "docker-buildx"
+        plugin.parent.mkdir()
+        plugin.write_text("#!/bin/sh\n")
+        plugin.chmod(mode)
+        return str(plugin)
+
+    assert started() is None
+    system = install("system")
+    assert started() == system
+    own = install("cli-plugins")
+    assert started() == own
+    (tmp_path / "config.json").write_text(json.dumps({"cliPluginsExtraDirs": [str(tmp_path / "extra")]}))
+    assert started() == own
+    install("extra", mode=0o644)
+    assert started() is None
+    (tmp_path / "config.json").write_text("{")
+    assert started() is None
 
 
 def test_a_missing_buildx_is_named():

@@ -26,6 +26,14 @@ def test_failures_keep_the_programs_words():
     assert caught.value.result.rc == 127
 
 
+def test_another_file_than_the_one_that_is_named():
+    result = run(["docker", "-c", "echo $0"], executable="/bin/sh")
+    assert (result.argv[0], result.rc) == ("docker", 0)
+    with pytest.raises(CommandError, match="/nonexistent/plugin could not be started") as caught:
+        run(["docker", "buildx"], executable="/nonexistent/plugin")
+    assert caught.value.details["cmd"] == ["docker", "buildx"]
+
+
 def test_progress_is_logged_while_the_program_runs(tmp_path):
     mark, lines, logged = tmp_path / "mark", [], []
 
