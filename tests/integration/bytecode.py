@@ -1,7 +1,8 @@
 """Keeping what hosts compile: a module comes with Ansible's own code as source in a zip, with each task.
 
-Compiling it is most of what a task costs a host, and the tests run some two thousand. What is kept is found by the
-source itself, so a host runs what it would run without. Benchmarks and the demo do without.
+Compiling it, and the methods that data classes generate, is most of what a task costs a host, and the tests run more
+than two thousand. What is kept is found by the source itself, so a host runs what it would run without. Benchmarks and
+the demo do without.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 _PACKAGES = "/usr/lib/python3/dist-packages"
 #: In memory: files on a disk would be taken for what a task has changed.
 _KEPT = "/run/tests-bytecode"
-#: Python reads code from a zip as https://github.com/python/cpython/blob/3.8/Lib/zipimport.py does, ever since.
+#: Python reads code from a zip as https://github.com/python/cpython/blob/3.8/Lib/zipimport.py does, ever since: twice,
+#: once for a module's file name alone. Its dataclasses call exec with text.
 _HOOK = f"""
-import _imp, marshal, os, zipimport
+import _imp, dataclasses, functools, marshal, os, zipimport
 
 compile_source = zipimport._compile_source
 
@@ -25,7 +27,7 @@ def kept(path, source):
     name = "{_KEPT}/" + _imp.source_hash(0, source).hex()
     try:
         with open(name, "rb") as stream:
-            code = marshal.load(stream)
+            code = marshal.loads(stream.read())
     except OSError:
         code = compile_source(path, source)
         try:
@@ -40,6 +42,8 @@ def kept(path, source):
     return code
 
 zipimport._compile_source = kept
+zipimport._get_module_code = functools.lru_cache(maxsize=None)(zipimport._get_module_code)
+dataclasses.exec = lambda source, *namespaces: exec(kept("<string>", source.encode()), *namespaces)
 """
 
 
