@@ -50,7 +50,7 @@ class Buildx:
 
     @staticmethod
     def argv(args: Sequence[str]) -> List[str]:
-        """Return the whole argument list of a buildx command, as it is run and as it is reported."""
+        """Return the whole argument list of a buildx command, as a person would run it and as it is reported."""
         return ["docker", "buildx", *args]
 
     def run(
@@ -64,8 +64,8 @@ class Buildx:
     ) -> Result:
         """Run a buildx command.
 
-        The plugin is started as the docker CLI starts it, but without the CLI, which would start it twice, for what it
-        is and for the command: on the way to most commands that is more than half of the time.
+        The plugin, where it is known, is started as the docker CLI starts it, with the same arguments. The CLI would
+        start it twice, for its metadata and for the command, and with that takes more than half of most commands' time.
 
         :param failure: begins the message where the exit status is not 0; None returns any status.
         :param env: variables to add; the place for secrets.

@@ -27,8 +27,8 @@ CONTROLLER_PACKAGES += ["python3-paramiko"]
 VARIANTS = {"controller": CONTROLLER_PACKAGES, "workstation": ["docker.io", *CONTROLLER_PACKAGES]}
 
 _NSPAWN = Path("/run/systemd/nspawn")
-#: Of systemd, inside a host.
-_GENERATORS = "usr/lib/systemd/system-generators"
+#: Programs of systemd's, in /usr/lib; an empty file of the same name in /etc keeps one from being run.
+_GENERATORS = "systemd/system-generators"
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Container:
             os.link(package, archives / package.name)
         upper = self.directory / "upper"
         # A third of what a reload costs systemd; all that they would find here are consoles.
-        masked = {f"etc/systemd/system-generators/{file.name}": "" for file in (base / _GENERATORS).iterdir()}
+        masked = {f"etc/{_GENERATORS}/{file.name}": "" for file in (base / "usr/lib" / _GENERATORS).iterdir()}
         for path, text in {**files, **masked}.items():
             target = upper / path
             for parent in reversed(target.relative_to(upper).parents):

@@ -49,7 +49,7 @@ class World:
         self.failure = None
         self.builds = []
 
-    def __call__(self, argv, **_options):
+    def __call__(self, argv, env=None, stdin=None, timeout=None, executable=None):
         def done(out="", rc=0, err=""):
             return Result(tuple(argv), rc, out, err)
 

@@ -63,7 +63,7 @@ class World:
         self.ran, self.made, self.meanwhile = [], 0, None
         self.docker = True
 
-    def run(self, argv, env=None, **_options):
+    def run(self, argv, env=None, timeout=None, stdin=None, follow=None, executable=None):
         if not self.docker:
             raise CommandError("docker could not be started", Result(tuple(argv), 127, "", "No such file"))
         self.ran.append(argv[2])
