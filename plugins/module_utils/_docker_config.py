@@ -48,16 +48,17 @@ def read_config(directory: Path) -> Dict[str, Any]:
     return config
 
 
-def plugin_directories(docker_config: Path) -> Tuple[Path, ...]:
-    """Return where the docker CLI looks for plugins, in its order.
+def plugin_candidates(params: Mapping[str, Any]) -> Tuple[Path, ...]:
+    """Return the files that the docker CLI looks for as buildx, in its order.
 
     Source: docker/cli ``cli-plugins/manager``, the same from Docker 19.03 to 29.
 
-    :param docker_config: its configuration directory, whose ``config.json`` may name further ones.
+    :param params: a module's parameters; the configuration directory's ``config.json`` may name further directories.
     :raises FarmError: that file cannot be read.
     """
-    extra = read_config(docker_config).get("cliPluginsExtraDirs") or ()
-    return (*map(Path, extra), docker_config / "cli-plugins", *map(Path, _SYSTEM_DIRECTORIES))
+    own = config_dir(params)
+    extra = read_config(own).get("cliPluginsExtraDirs") or ()
+    return tuple(Path(directory) / PLUGIN for directory in (*extra, own / "cli-plugins", *_SYSTEM_DIRECTORIES))
 
 
 def plugin_in_use(params: Mapping[str, Any]) -> Optional[Path]:
@@ -66,7 +67,7 @@ def plugin_in_use(params: Mapping[str, Any]) -> Optional[Path]:
     :param params: a module's parameters.
     """
     try:
-        candidates = [directory / PLUGIN for directory in plugin_directories(config_dir(params))]
+        candidates = plugin_candidates(params)
     except FarmError:
         # It warns of a configuration that it cannot read, and goes on without.
         return None

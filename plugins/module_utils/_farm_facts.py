@@ -13,7 +13,7 @@ from typing import Any, Dict
 
 from ._binfmt_rules import read_rule_files
 from ._distribution import distribution, docker_repository, installed
-from ._docker_config import PLUGIN, config_dir, plugin_directories
+from ._docker_config import plugin_candidates
 from ._runner import Runner
 from ._systemd import BOOTED, UnitFiles
 
@@ -23,7 +23,6 @@ LIBRARIES = ("cryptography", "docker", "jmespath", "paramiko")
 
 def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
     """The logic of the module ``farm_facts``."""
-    plugins = [directory / PLUGIN for directory in plugin_directories(config_dir({}))]
     found = {
         "system": os.uname().sysname,
         "systemd": os.path.isdir(BOOTED),
@@ -33,7 +32,7 @@ def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict
         "engine": UnitFiles.find("docker.service").fragment is not None,
         "emulators": any(rule.handler.is_qemu for file in read_rule_files() for rule in file.rules()),
         "docker": shutil.which("docker"),
-        "buildx": next((str(path) for path in plugins if os.access(path, os.X_OK)), None),
+        "buildx": next((str(path) for path in plugin_candidates({}) if os.access(path, os.X_OK)), None),
         "missing_libraries": [name for name in LIBRARIES if importlib.util.find_spec(name) is None],
     }
     host = os.uname()

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ._buildx import Version, format_version
 from ._docker_config import PLUGIN as NAME
-from ._docker_config import config_dir, plugin_directories, read_config
+from ._docker_config import config_dir, plugin_candidates, read_config
 from ._errors import FarmError
 from ._files import write_atomically
 from ._plan import Outcome
@@ -133,11 +133,11 @@ def _minimum(params: Mapping[str, Any]) -> Optional[Version]:
     return minimum
 
 
-def _candidates(params: Mapping[str, Any]) -> List[Path]:
+def _candidates(params: Mapping[str, Any]) -> Tuple[Path, ...]:
     """Return where the plugin may be, in the order in which the docker CLI looks."""
     if params["path"] is not None:
-        return [_destination(params)]
-    return [directory / NAME for directory in plugin_directories(config_dir(params))]
+        return (_destination(params),)
+    return plugin_candidates(params)
 
 
 def _first(params: Mapping[str, Any]) -> Optional[Path]:
@@ -261,12 +261,12 @@ def _require_version(subject: str, plugin: Plugin, minimum: Optional[Version]) -
 
 def _clashes(at: Path, written: bool, params: Mapping[str, Any]) -> Tuple[str, ...]:
     """Say which other plugins stand in the way of one that is installed, or are hidden by it from now on."""
-    folders = list(plugin_directories(config_dir(params)))
-    if at.parent not in folders:
+    candidates = plugin_candidates(params)
+    if at not in candidates:
         # For another user, whose docker looks there.
         return ()
-    own = folders.index(at.parent)
-    others = [(place, folder / NAME) for place, folder in enumerate(folders) if (folder / NAME).exists()]
+    own = candidates.index(at)
+    others = [(place, path) for place, path in enumerate(candidates) if path.exists()]
     others = [(place, path) for place, path in others if not (at.exists() and path.samefile(at))]
     first = [
         f"{path}: docker finds this plugin first and does not use {at}; remove it"

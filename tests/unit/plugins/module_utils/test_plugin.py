@@ -37,10 +37,11 @@ def checksum(text):
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     """The module on a host with nothing but what the test installs, serves, and says of the docker CLI."""
-    found = _plugin.plugin_directories
+    found = _plugin.plugin_candidates
 
-    def directories(config):
-        return [tmp_path / str(path).lstrip("/") if str(path).startswith("/usr/") else path for path in found(config)]
+    def candidates(params):
+        paths = found(params)
+        return tuple(tmp_path / str(path).lstrip("/") if str(path).startswith("/usr/") else path for path in paths)
 
     def download(url, target, timeout, retries):
         make.downloads.append(url)
@@ -59,7 +60,7 @@ def call(tmp_path, monkeypatch):
         given = {**DEFAULTS, "state": "present", "mirror": MIRROR, "timeout": 5, "retries": 0, **params}
         return run_module({"docker_config": str(tmp_path / "config"), **given}, check, runner).as_result()
 
-    monkeypatch.setattr(_plugin, "plugin_directories", directories)
+    monkeypatch.setattr(_plugin, "plugin_candidates", candidates)
     monkeypatch.setattr(_plugin_source, "download", download)
     monkeypatch.delenv("DOCKER_CLI_EXPERIMENTAL", raising=False)
     make.config = tmp_path / "config/config.json"
