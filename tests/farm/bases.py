@@ -1,15 +1,17 @@
 """Root file systems of the hosts, and of the places where things are compiled.
 
 Layers, each an artifact of its own: debootstrap's result with what every host
-needs (`base`), then a copy of it with more packages (`grown`). So a suite is
-unpacked from scratch once, whatever is made of it.
+needs (`base`), then that with more packages (`grown`). So a suite is unpacked
+from scratch once, whatever is made of it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cache
@@ -111,17 +113,17 @@ def base(suite: str, arch: str = "amd64", packages: Sequence[str] = HOST_PACKAGE
 def grown(
     name: str, lower: Path, packages: Sequence[str], about: str, programs: Mapping[str, Path] | None = None
 ) -> Path:
-    """A copy of the root file system `lower` with `packages` installed too, and `programs` (path inside → script)."""
+    """The root file system `lower` with `packages` installed too, and `programs` (path inside → script)."""
     programs = programs or {}
 
     def build(root: Path) -> None:
-        copy(lower, root)
-        install(root, packages)
+        with sharing(lower, root):
+            install(root, packages)
         for path, source in programs.items():
             (root / path).write_text(f"#!/usr/bin/python3\n{source.read_text()}")
             (root / path).chmod(0o755)
 
-    inputs = [1, lower.name, list(packages), *cache.digest(*programs.values())]
+    inputs = [2, lower.name, list(packages), *cache.digest(*programs.values())]
     return cache.artifact(name, inputs, build, about)
 
 
@@ -143,6 +145,28 @@ def copy(source: Path, target: Path) -> None:
     """Copy a root file system into a directory; shares blocks where it can."""
     target.mkdir(parents=True, exist_ok=True)
     cache.run(["cp", "-a", "--reflink=auto", f"{source}/.", target])
+
+
+@contextmanager
+def sharing(source: Path, target: Path) -> Iterator[None]:
+    """Copy a root file system into a directory, for more packages; both share the files below /usr.
+
+    So hosts of one suite share them in memory too, whatever else they have. dpkg writes a file anew and renames it
+    into the old one's place (`tarobject` in its src/main/archives.c); that maintainer scripts do so too is checked.
+
+    :raises cache.ToolError: a shared file was written into.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    own = [entry for entry in source.iterdir() if entry.name != "usr"]
+    cache.run(["cp", "-a", "--reflink=auto", *own, target])
+    cache.run(["cp", "-a", "--link", source / "usr", target])
+    started = time.time()
+    yield
+    for folder, _folders, names in os.walk(target / "usr"):
+        for name in names:
+            found = os.lstat(os.path.join(folder, name))
+            if found.st_nlink > 1 and found.st_mtime >= started:
+                raise cache.ToolError(f"{folder}/{name} was written into; {source}, which shares it, has to be deleted")
 
 
 def install(root: Path, packages: Sequence[str]) -> None:

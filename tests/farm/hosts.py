@@ -29,6 +29,8 @@ VARIANTS = {"controller": CONTROLLER_PACKAGES, "workstation": ["docker.io", *CON
 _NSPAWN = Path("/run/systemd/nspawn")
 #: Programs of systemd's, in /usr/lib; an empty file of the same name in /etc keeps one from being run.
 _GENERATORS = "systemd/system-generators"
+#: Where apt keeps what it downloads, and where a host sees what earlier hosts downloaded.
+_ARCHIVES, _PACKAGES = Path("var/cache/apt/archives"), Path("/var/cache/packages")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class Host:
     def emulated(self) -> bool:
         """Whether it is a whole machine under QEMU rather than a container."""
         return self.base == "arm64"
+
+    @property
+    def packages(self) -> Path:
+        """Where packages that hosts of its suite downloaded are kept for the next."""
+        path = cache.root() / "packages" / self.base.partition("+")[0]
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def prepare(self) -> None:
         """Make what it boots from, where that is missing."""
@@ -135,23 +144,19 @@ class Container:
         self.cgroup = cgroup
         self.root = directory / "root"
 
-    def prepare(self, files: dict[str, str], packages: Path) -> None:
+    def prepare(self, files: dict[str, str]) -> None:
         """Mount its root over the base, with `files` (path: text) written and the cached packages at hand.
 
-        The engine's own directories are not on the overlay: overlay2 cannot be stacked on one. As no host outlives
-        this machine, nothing waits until files are on the disk: the engine's are in memory, half a gigabyte for a
-        farm of the tests, and the overlay is "volatile".
+        The engine's own directories are not on the overlay: overlay2 cannot be stacked on one.
         """
         base = self.host.root()
         for name in ("upper", "work", "root", "docker", "containerd"):
-            (self.directory / name).mkdir(parents=True, exist_ok=True)
-        for name in ("docker", "containerd"):
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=710", "tmpfs", str(self.directory / name)], check=True)
-        archives = self.directory / "upper/var/cache/apt/archives"
-        archives.mkdir(parents=True)
-        for package in packages.glob("*.deb"):
-            os.link(package, archives / package.name)
+            (self.directory / name).mkdir(parents=True)
         upper = self.directory / "upper"
+        archives = upper / _ARCHIVES
+        archives.mkdir(parents=True)
+        for package in self.host.packages.glob("*.deb"):
+            (archives / package.name).symlink_to(_PACKAGES / package.name)
         # A third of what a reload costs systemd; all that they would find here are consoles.
         masked = {f"etc/{_GENERATORS}/{file.name}": "" for file in (base / "usr/lib" / _GENERATORS).iterdir()}
         for path, text in {**files, **masked}.items():
@@ -163,7 +168,7 @@ class Container:
                     shutil.copystat(base / parent, folder) if (base / parent).is_dir() else None
             target.write_text(text)
             target.chmod(0o600 if "ssh" in path else 0o644)
-        layers = f"lowerdir={base},upperdir={upper},workdir={self.directory / 'work'},volatile"
+        layers = f"lowerdir={base},upperdir={upper},workdir={self.directory / 'work'}"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)], check=True)
         for name in ("docker", "containerd"):
             (self.root / "var/lib" / name).mkdir(mode=0o710, parents=True, exist_ok=True)
@@ -193,6 +198,7 @@ class Container:
                 "--system-call-filter=add_key keyctl bpf @keyring",
                 f"--bind={self.directory / 'docker'}:/var/lib/docker",
                 f"--bind={self.directory / 'containerd'}:/var/lib/containerd",
+                f"--bind-ro={self.host.packages}:{_PACKAGES}",
                 "--console=pipe",
             ],
             self.directory / "console.log",
@@ -213,16 +219,17 @@ class Container:
             cache.remove(_NSPAWN / left)
         cache.remove(_NSPAWN / f"locks/inode-{root.st_dev}:{root.st_ino}")
 
-    def end(self, network: Network, packages: Path) -> None:
-        """End its processes, keep the packages that it downloaded, and remove its files."""
+    def end(self, network: Network) -> None:
+        """End its processes, and keep the packages that it downloaded."""
         if self.root.exists():
             self.power_off(network)
-        packages.mkdir(parents=True, exist_ok=True)
-        for package in (self.directory / "upper/var/cache/apt/archives").glob("*.deb"):
-            kept = packages / package.name
-            if not kept.exists() and package.stat().st_uid == 0:
-                os.link(package, kept)
-        cache.remove(self.directory)
+        for package in (self.directory / "upper" / _ARCHIVES).glob("*.deb"):
+            kept = self.host.packages / package.name
+            if not kept.exists() and package.is_file() and package.stat().st_uid == 0:
+                # In one step, as others may look.
+                fresh = kept.with_name(f".{kept.name}.{os.getpid()}")
+                shutil.copyfile(package, fresh)
+                fresh.replace(kept)
 
 
 class Machine:
@@ -233,9 +240,9 @@ class Machine:
         self.directory = directory
         self.cgroup = cgroup
 
-    def prepare(self, files: dict[str, str], packages: Path) -> None:
+    def prepare(self, files: dict[str, str]) -> None:
         """Make its disk, with `files` (path: text) on it; its packages are on the disk already."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True)
         resolver = {"etc/resolv.conf": bases.name_servers()}
         arm64.new_disk(self.directory / "disk.ext4", {f"/{path}": text for path, text in {**files, **resolver}.items()})
 
@@ -259,7 +266,6 @@ class Machine:
         """Switch it off."""
         self.cgroup.end()
 
-    def end(self, network: Network, packages: Path) -> None:
-        """Switch it off and remove its files."""
+    def end(self, network: Network) -> None:
+        """Switch it off."""
         self.power_off(network)
-        cache.remove(self.directory)

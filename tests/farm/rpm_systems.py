@@ -87,8 +87,8 @@ def base(suite: str, name: str) -> Path:
     os_release = _OS_RELEASE / system.os_release
 
     def build(root: Path) -> None:
-        bases.copy(lower, root)
-        bases.install(root, packages)
+        with bases.sharing(lower, root):
+            bases.install(root, packages)
         (root / system.repositories).mkdir(parents=True, exist_ok=True)
         # Debian's is a link.
         (root / "etc/os-release").unlink()
@@ -108,5 +108,5 @@ def base(suite: str, name: str) -> Path:
         for gone in [*programs, *(root / path for path in _WITHOUT)]:
             cache.remove(gone)
 
-    inputs = [1, lower.name, packages, *cache.digest(Path(__file__), os_release)]
+    inputs = [2, lower.name, packages, *cache.digest(Path(__file__), os_release)]
     return cache.artifact(f"{name}-{suite}", inputs, build, f"{name} in apt's place, under 1 minute, once")

@@ -258,7 +258,7 @@ def listen(farm: LiveFarm, node: dict[str, Any], **declared: Any) -> Run:
 
 def whole(farm: LiveFarm) -> str:
     """The files of a node's engine with their times, what leads back from a change, and the containers that run."""
-    files = f"find {_FOLDERS} ! -type d -printf '%p %m %T@ ' -exec sha256sum {{}} + 2>/dev/null | sort"
+    files = f"find {_FOLDERS} ! -type d -printf '%p %m %T@\\n' -exec sha256sum {{}} + 2>/dev/null | sort"
     return farm.ssh("mid1", f"{files}; docker ps --format '{{{{.Names}}}}' | sort")
 
 
