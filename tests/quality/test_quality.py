@@ -85,10 +85,15 @@ def test_ansible_test_sanity(own_tree: Path, tool: Tool) -> None:
     assert not re.findall(r"Skipping (?!.* on Python [0-9.]+ because it could not be found).*", output), output
 
 
-def test_ansible_test_units(own_tree: Path, tool: Tool) -> None:
+def test_ansible_test_units(own_tree: Path, home: Path, tool: Tool) -> None:
     """The unit tests as ansible-test runs them, with the oldest Python that a node may have where it is at hand."""
     oldest = tool("", "python", "-c", "import shutil; print(shutil.which('python3.8') or '')").strip()
     version = "3.8" if oldest else f"{sys.version_info.major}.{sys.version_info.minor}"
+    # Where it makes its environments: it takes those that it finds.
+    environments, kept = own_tree / "tests/output/.tmp/delegation", home / "delegation"
+    kept.mkdir(exist_ok=True)
+    environments.parent.mkdir(parents=True)
+    environments.symlink_to(kept)
     tool("quality", "ansible-test", "units", "--color", "no", "--venv", "--python", version, cwd=own_tree)
 
 
