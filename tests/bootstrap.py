@@ -134,8 +134,8 @@ def _fill(venv: Path, requirements: Path) -> None:
 
 
 def _base_python() -> str:
-    """Return the Python that this one's virtual environment, if it runs in one, was made of."""
-    return getattr(sys, "_base_executable", None) or sys.executable
+    """Return the Python that this one's virtual environment, if it runs in one, was made of: the file, not a link."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def main(arguments: list[str]) -> int:
