@@ -26,6 +26,10 @@ CONTROLLER_PACKAGES += ["python3-paramiko"]
 #: What a base's variant has beyond the suite.
 VARIANTS = {"controller": CONTROLLER_PACKAGES, "workstation": ["docker.io", *CONTROLLER_PACKAGES]}
 
+#: What hosts install, of Debian's packages, and what may be asked for.
+_WANTED = [*CONTROLLER_PACKAGES, "docker.io", "docker-compose", "docker-doc", "podman-docker", "qemu-user-binfmt"]
+_WANTED += ["qemu-user-static", "ca-certificates", "curl", "gnupg", "git", "libfaketime", "rootlesskit", "uidmap"]
+
 _NSPAWN = Path("/run/systemd/nspawn")
 #: Programs of systemd's, in /usr/lib; an empty file of the same name in /etc keeps one from being run.
 _GENERATORS = "systemd/system-generators"
@@ -66,7 +70,11 @@ class Host:
         if self.emulated:
             arm64.machine()
         else:
-            self.root()
+            self.known_packages()
+
+    def known_packages(self) -> dict[str, str]:
+        """What its apt reads of Debian's packages, as files of its root: so little that it takes no time."""
+        return bases.known_packages(self.root(), _WANTED)
 
     def root(self) -> Path:
         """The base root file system that it boots from, made if it is missing."""
@@ -159,7 +167,7 @@ class Container:
             (archives / package.name).symlink_to(_PACKAGES / package.name)
         # A third of what a reload costs systemd; all that they would find here are consoles.
         masked = {f"etc/{_GENERATORS}/{file.name}": "" for file in (base / "usr/lib" / _GENERATORS).iterdir()}
-        for path, text in {**files, **masked}.items():
+        for path, text in {**files, **masked, **self.host.known_packages()}.items():
             target = upper / path
             for parent in reversed(target.relative_to(upper).parents):
                 folder = upper / parent
