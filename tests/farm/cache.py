@@ -8,6 +8,8 @@ Layout of `$BUILDFARM_CACHE` (default `/var/cache/buildfarm-multiarch`):
     apt/, debootstrap-…/     .deb files
     go/                      Go's build cache
     environments/            virtual environments, and what ansible-test keeps
+    farms/NAME/              all that a farm's hosts write; in memory
+    packages/SUITE/          .deb files that hosts downloaded
     log/NAME.log             the output of the tools of the last build
 
 KEY is a SHA-256 over everything that went in, so nothing is ever invalidated:
