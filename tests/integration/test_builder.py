@@ -29,7 +29,7 @@ CLIENT = f"{DIRECTORY}/clients/client"
 #: The engine is asked only where it has something, which its directories say sooner.
 _QUIET = """
 cd /var/lib/docker
-ls containers | xargs -r docker rm -f
+test -z "$(ls containers)" || docker ps -aq --filter name=buildx_buildkit_ | xargs -r docker rm -f
 ls volumes | grep ^buildx_buildkit_ | xargs -r docker volume rm
 """
 #: What a fresh controller has: nothing but the contexts.
