@@ -105,7 +105,7 @@ NOTED = """{% set noted = {} %}
        "engine_wanted": own.engine_wanted,
        "engine_repository_url": own.engine_repository_url,
        "engine_lacks": own.engine_lacks,
-       "text": own.engine_families[own.engine_family].text if own.engine_family else "",
+       "text": own.engine_repository_texts[own.engine_family] if own.engine_family else "",
      }}) %}
 {% endfor %}
 {{ noted | to_json }}
