@@ -5,8 +5,8 @@
 """Which tests may run side by side: workers, each with a farm of its own, that take one file after the other.
 
 All hosts share the machine's kernel and so its handlers, therefore whatever installs, removes or depends on handlers
-runs on one worker, in the order of the files. Checks that need no farm are taken one by one, so that no worker is
-without work while another one ends; what takes longest is begun first.
+runs on one worker, in the order of the files. Checks that need no farm are taken one by one, after what needs one, so
+that no worker is without work while another one ends; what takes longest is begun first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import pytest
 
 _OF_HANDLERS = {"articles", "arm64", "build", "imagetools_info", "site", "verify"}
 _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
-_LONGEST = ["handlers", "test_ansible_test_sanity", "builder", "rotation", "listener", "engine", "engine_rpm"]
-_LONGEST += ["test_ansible_test_units", "controllers"]
+_FIRST = ["handlers", "test_ansible_test_sanity", "builder", "rotation", "listener", "engine", "engine_rpm"]
+_FIRST += ["controllers", "plugin", "certificates", "ssh", "contexts", "endpoint_info", "test_ansible_test_units"]
+_FIRST += ["test_galaxy_importer_without_warnings", "test_ansible_lint", "unit", "test_antsibull_docs"]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -36,4 +37,4 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest groups first; within each, and after them, the order stays."""
     groups = {item: next(item.iter_markers("xdist_group")).args[0] for item in items}
-    items.sort(key=lambda item: _LONGEST.index(groups[item]) if groups[item] in _LONGEST else len(_LONGEST))
+    items.sort(key=lambda item: _FIRST.index(groups[item]) if groups[item] in _FIRST else len(_FIRST))
