@@ -222,9 +222,13 @@ def known_packages(root: Path, packages: Sequence[str]) -> dict[str, str]:
 
 def _stanzas(path: Path) -> dict[str, dict[str, str]]:
     """The packages of a file as apt and dpkg have them (deb-control(5)): fields by name, by the package's name."""
-    texts = filter(None, path.read_text().split("\n\n"))
-    packages = [dict(re.findall(r"^([A-Za-z0-9-]+): ?(.*(?:\n[ \t].*)*)", text, re.MULTILINE)) for text in texts]
+    packages = map(fields_of, filter(None, path.read_text().split("\n\n")))
     return {fields["Package"]: fields for fields in packages if "Package" in fields}
+
+
+def fields_of(stanza: str) -> dict[str, str]:
+    """The fields of one package, as deb-control(5) writes them, by name."""
+    return dict(re.findall(r"^([A-Za-z0-9-]+):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE))
 
 
 def _names(relations: str) -> list[str]:

@@ -85,7 +85,7 @@ def _repack(debs: list[Path], name: str, version: str, work: Path, pool: Path) -
 
 def _control(text: str, name: str, version: str) -> str:
     """Return a package's control file under its new name."""
-    fields = dict(re.findall(r"^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t].*)*)", text, re.MULTILINE))
+    fields = bases.fields_of(text)
     for field in ("Recommends", "Suggests", "Breaks", "Provides", "Source", "Built-Using", "Static-Built-Using"):
         fields.pop(field, None)
     fields.update(Package=name, Version=version, Maintainer="The farm <farm@farm.test>")
