@@ -78,13 +78,15 @@ options:
       expected:
         description:
           - What the standard output has to be. White space at both ends is ignored.
+          - A program that succeeds and prints nothing is run a second time before that is called wrong, as engines
+            under heavy load lose output.
           - C({platform}) stands for the platform, such as C(linux/arm64), and C({arch}) for its architecture, such as
             C(arm64).
         type: str
       expected_regex:
         description:
           - A Python regular expression that has to match somewhere in the standard output, with C({platform}) and
-            C({arch}) as in O(run.expected).
+            C({arch}) as in O(run.expected). A program that prints nothing is run a second time as there.
         type: str
       timeout:
         description:

@@ -59,7 +59,7 @@ def ran(monkeypatch, tmp_path):
         result = results[str(platform)]
         if isinstance(result, Exception):
             raise result
-        return result
+        return result.pop(0) if isinstance(result, list) else result
 
     monkeypatch.setattr(_verify, "run_once", run_once)
     return results
@@ -133,6 +133,18 @@ def test_all_that_is_wrong_is_said_at_once(ran):
     ):
         assert words in caught.value.message
     assert [item["rc"] for item in caught.value.details["image"]["platforms"]] == [1, None]
+
+
+def test_output_that_an_engine_lost_is_asked_for_once_more(ran):
+    lost = Ran("", "", 0, True)
+    ran["linux/amd64"] = [lost, Ran("amd64", "", 0, True)]
+    params = {"name": NAME, "builder": "farm", "run": program(expected="{arch}")}
+    assert verify(params, False, registry)["image"]["platforms"][0]["output"] == "amd64"
+
+    ran["linux/amd64"] = [lost, lost]
+    with pytest.raises(FarmError, match="printed '', wanted 'amd64'"):
+        verify(params, False, registry)
+    assert ran["linux/amd64"] == []
 
 
 def test_exact_and_endpoints(ran):
