@@ -35,6 +35,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest groups first; within each, and after them, the order stays."""
+    """Put the groups in `_FIRST` first, in its order; within each, and after them, the order stays."""
     groups = {item: next(item.iter_markers("xdist_group")).args[0] for item in items}
     items.sort(key=lambda item: _FIRST.index(groups[item]) if groups[item] in _FIRST else len(_FIRST))

@@ -136,7 +136,7 @@ def grown(name: str, lower: Path, packages: Sequence[str], about: str, files: Ma
             (root / path).write_text(text)
             (root / path).chmod(0o755 if text.startswith("#!") else 0o644)
 
-    return cache.artifact(name, [2, lower.name, list(packages), *([files] if files else [])], build, about)
+    return cache.artifact(name, [2, lower.name, list(packages), *files.items()], build, about)
 
 
 def host_base(suite: str, engine: bool = False) -> Path:
