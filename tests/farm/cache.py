@@ -48,8 +48,9 @@ def root() -> Path:
 
 
 def say(message: str) -> None:
-    """One line for the person who waits."""
-    print(f"farm: {message}", file=sys.stderr, flush=True)
+    """One line for the person who waits; whole, whatever other threads say meanwhile."""
+    sys.stderr.write(f"farm: {message}\n")
+    sys.stderr.flush()
 
 
 def digest(*files: Path) -> list[str]:
