@@ -104,6 +104,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._assignment import Assigned, Candidate, assign
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import native_platform, parse_all
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import as_list, option
 
 
 def _candidate(name: str, variables: Mapping[str, Any]) -> Candidate:
@@ -112,22 +113,23 @@ def _candidate(name: str, variables: Mapping[str, Any]) -> Candidate:
         raise AnsibleFilterError(
             f"node {name!r}: its facts are not known; gather facts of all nodes (no --limit that leaves nodes out)"
         )
-    fixed = variables.get("farm_node_platforms")
+    fixed = option("farm_node_platforms", variables)
     return Candidate(name, native_platform(architecture), None if fixed is None else parse_all(fixed))
 
 
 def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
     """Return a node's endpoint, and whether it is reached with certificates."""
-    if variables.get("farm_endpoint"):
-        return variables["farm_endpoint"], False
-    address = variables.get("farm_address") or variables.get("ansible_host") or name
+    endpoint = option("farm_endpoint", variables)
+    if endpoint:
+        return str(endpoint), False
+    address = option("farm_address", variables) or variables.get("ansible_host") or name
     host = f"[{address}]" if ":" in address else address
-    if variables.get("listener_ssh"):
-        user = variables.get("listener_ssh_user") or variables.get("ansible_user")
+    if option("listener_ssh", variables):
+        user = option("listener_ssh_user", variables) or variables.get("ansible_user")
         port = variables.get("ansible_port")
         return "ssh://" + (f"{user}@" if user else "") + host + (f":{port}" if port else ""), False
-    insecure = variables.get("listener_insecure", False)
-    return f"tcp://{host}:{variables.get('listener_port', 2375 if insecure else 2376)}", not insecure
+    insecure = option("listener_insecure", variables)
+    return f"tcp://{host}:{option('listener_port', variables) or (2375 if insecure else 2376)}", not insecure
 
 
 def _node(
@@ -146,9 +148,9 @@ def _node(
         "name": name,
         "endpoint": name if tls else endpoint,
         "platforms": [str(pin) for pin in assigned.pins],
-        "driver_opts": {**driver_opts, **(variables.get("farm_node_driver_opts") or {})},
+        "driver_opts": {**driver_opts, **option("farm_node_driver_opts", variables)},
     }
-    config = variables.get("farm_node_buildkitd_config") or buildkitd_config
+    config = option("farm_node_buildkitd_config", variables) or buildkitd_config
     if config is not None:
         node["buildkitd_config"] = config
     if tls:
@@ -176,7 +178,7 @@ def farm_nodes(
         candidates = [_candidate(name, hostvars[name]) for name in names]
         return [
             _node(node, hostvars[node.name], builder, client or {}, driver_opts or {}, buildkitd_config)
-            for node in assign(candidates, parse_all(platforms or []))
+            for node in assign(candidates, parse_all(as_list(platforms or [])))
         ]
     except FarmError as exc:
         raise AnsibleFilterError(exc.message) from exc

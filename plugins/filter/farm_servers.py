@@ -50,6 +50,7 @@ _value:
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate_state import is_name
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import option
 
 
 def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
@@ -57,7 +58,7 @@ def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
     servers: List[Dict[str, Any]] = []
     for name in names:
         variables = hostvars[name]
-        if variables.get("listener_certificate") or variables.get("listener_ssh"):
+        if option("listener_certificate", variables) or option("listener_ssh", variables):
             continue
         nodename = variables.get("ansible_facts", {}).get("nodename")
         if nodename is None:
@@ -67,8 +68,8 @@ def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
         known = [
             own,
             variables.get("ansible_host"),
-            variables.get("farm_address"),
-            *(variables.get("farm_names") or []),
+            option("farm_address", variables),
+            *(option("farm_names", variables) or []),
         ]
         servers.append({"name": name, "sans": list(dict.fromkeys(other for other in known if other and other != name))})
     return servers

@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The roles' variables as Ansible itself reads them, from every place where they may be given."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Tool = Callable[..., str]
+
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  connection: local
+  tasks:
+    - buildfarm.multiarch.farm_facts:
+    - ansible.builtin.copy:
+        dest: "{{ answer }}"
+        content: "{{ found | to_json }}"
+        mode: "0600"
+      vars:
+        found: "{{ dict(roles | zip(query('buildfarm.multiarch.role_options', *roles))) }}"
+"""
+ANSIBLE_CORES = [
+    "",
+    pytest.param(
+        "oldest",
+        marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest does not run on this Python"),
+    ),
+]
+
+
+def roles(tree: Path) -> list[str]:
+    return sorted(path.parent.parent.name for path in tree.glob("roles/*/meta/argument_specs.yml"))
+
+
+def variables_of(tree: Path) -> dict[str, dict[str, Any]]:
+    """The documented variables of all roles."""
+    found: dict[str, dict[str, Any]] = {}
+    for role in roles(tree):
+        specs = yaml.safe_load((tree / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]
+        for spec in specs.values():
+            found.update(spec.get("options") or {})
+    return found
+
+
+def example(name: str, spec: dict[str, Any]) -> Any:
+    """A value that is not the default, where there is another one that is sure to be right."""
+    kind = spec.get("type", "str")
+    if kind == "bool":
+        return not spec.get("default", False)
+    if kind == "int":
+        return 2400
+    if kind == "dict":
+        return {"image": "registry.example.com/a:1", "quoted": 'a "b"'}
+    if kind == "list" and spec.get("elements") == "dict":
+        return [{"name": "registry.example.com/a:1", "platforms": ["linux/arm64"], "build_args": {"A": "1"}}]
+    if kind == "list":
+        return ["linux/amd64", "linux/arm64"]
+    if "choices" in spec:
+        return spec["choices"][-1]
+    return "26.1.5" if "version" in name or "release" in name else "tcp://amd1:2376" if "endpoint" in name else "text"
+
+
+def as_text(value: Any) -> str:
+    """What a survey or a command line sends for a value."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@pytest.mark.parametrize("venv", ANSIBLE_CORES)
+def test_variables_mean_the_same_wherever_they_are_given(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
+    declared = {name: example(name, spec) for name, spec in variables_of(tree).items()}
+    playbook, here = tmp_path / "play.yml", "h1 ansible_python_interpreter=/usr/bin/python3\n"
+    playbook.write_text(PLAYBOOK)
+    (tmp_path / "bare").write_text(here)
+    (tmp_path / "yaml").write_text(here)
+    (tmp_path / "variables.yml").write_text(yaml.safe_dump(declared))
+    text = {name: as_text(value) for name, value in declared.items()}
+    (tmp_path / "ini").write_text(here + "[all:vars]\n" + "".join(f"{name}={value}\n" for name, value in text.items()))
+    options = {
+        "yaml": ["-e", f"@{tmp_path}/variables.yml"],
+        "ini": [],
+        "bare": ["-e", json.dumps(text)],  # As AWX passes the answers of a survey.
+    }
+    found = {}
+    for inventory, given in options.items():
+        answer = tmp_path / f"{inventory}.json"
+        own = ["-e", json.dumps({"answer": str(answer), "roles": roles(tree)})]
+        tool(venv, "ansible-playbook", "-i", tmp_path / inventory, *given, *own, playbook)
+        found[inventory] = json.loads(answer.read_text())
+    for role, values in found["yaml"].items():
+        assert values == {name[len(role) + 1 :]: declared[name] for name in declared if name.startswith(f"{role}_")}
+    assert found["ini"] == found["yaml"]
+    assert found["bare"] == found["yaml"]
