@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -51,6 +52,41 @@ def test_site_again_changes_nothing(farm: LiveFarm, variables: dict[str, Any]) -
     assert play(farm, "site", variables).changed == []
     assert fingerprint(farm) == before
     assert play(farm, "site", variables, check=True).changed == []
+
+
+def test_variables_given_as_text_declare_the_same(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    """What a survey, an INI inventory or `-e name=value` sends: false is false, a blank field was not given."""
+    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in variables.items()}
+    text["farm_platforms"] = ", ".join(variables["farm_platforms"])
+    blank = {"engine_version": "", "listener_port": "", "farm_node_platforms": "", "listener_clients": ""}
+    switches = {"listener_ssh": "false", "listener_insecure": "no", "farm_use": "yes", "engine_remove_conflicting": "0"}
+    assert play(farm, "site", {**text, **blank, **switches}, check=True).changed == []
+    assert play(farm, "site", {**text, **blank, **switches}).changed == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"engine_source": "dokcer"}, 'engine_source: found "dokcer", wanted one of distribution, docker, none'),
+        ({"listener_ssh": "flase"}, 'listener_ssh: found "flase", wanted true or false'),
+        ({"engine_version": 20.1}, "engine_version: found 20.1, wanted a text"),
+        ({"farm_platforms": "linux/amd64;linux/arm64"}, "farm_platforms: platform"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_the_first_change(
+    farm: LiveFarm, variables: dict[str, Any], wrong: dict[str, Any], message: str
+) -> None:
+    run = farm.playbook("buildfarm.multiarch.site", variables={**variables, **wrong}, inventory=GROUPS)
+    assert run.rc != 0
+    assert run.changed == []
+    failed = [task for task in run.tasks if task.outcome == "failed"]
+    assert {task.task for task in failed} == {"Look at the host"}
+    assert all(message in task.result["msg"] for task in failed)
+
+
+def test_a_misspelt_variable_is_warned_of(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    run = play(farm, "site", {**variables, "listener_intreface": "eth0"}, check=True)
+    assert "listener_intreface is no variable of the role listener" in str([task.result for task in run.tasks])
 
 
 def test_build_and_verify(farm: LiveFarm, variables: dict[str, Any]) -> None:
