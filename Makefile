@@ -10,7 +10,7 @@ PYTEST = .venv/bin/python -m pytest
 BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller trixie+dnf forky+dnf5 trixie+zypper
 
 .DEFAULT_GOAL := help
-.PHONY: help python venv lint unit quality sanity changelog farm demo test test-long bench clean
+.PHONY: help python venv lint unit quality sanity changelog farm demo test test-long mutants bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,6 +61,9 @@ test-long: farm ## builders and handlers from 200 random states to random declar
 	@BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q -k from_any_state \
 		tests/integration/test_builder.py tests/integration/test_binfmt_packages.py
 	@ARM64=1 $(PYTEST) -q --durations=15 tests/integration/test_builder.py tests/integration/test_arm64.py
+
+mutants: venv ## whether the unit tests notice mistakes: random changes of plugins/module_utils, one at a time
+	@.venv/bin/python tests/mutants.py
 
 bench: farm ## ratios: a converged farm checked, 100 certificates, 50 endpoints, a builder of 16 nodes made and checked
 	@.venv/bin/python tests/bench.py
