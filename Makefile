@@ -53,7 +53,8 @@ demo: farm ## the main job on a farm of real hosts here; ARM64=1: with a real ar
 test: farm ## every test, on a farm of real hosts here
 	@$(BOOTSTRAP) packages quality
 	@.venv/bin/python tests/farm prepare $(BASES)
-	@$(PYTEST) -q --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	@.venv/bin/python tests/measured.py \
+		$(PYTEST) -q --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations=15
 
 test-long: farm ## builders and handlers from 200 random states to random declarations, then a real arm64 machine
 	@$(BOOTSTRAP) packages arm64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import socket
 import subprocess
 import time
@@ -22,6 +23,8 @@ from network import Network
 
 DOMAIN = "farm.test"
 REGISTRY = f"registry.{DOMAIN}"
+#: The environment's variable that names a file for the processor seconds of farms that end.
+SECONDS_FILE = "BUILDFARM_SECONDS_FILE"
 BOOT_SECONDS = 180  # of a container, on a machine with much else to do
 # Containers cannot automount the handlers' file system, as a machine's systemd does.
 _SETTLE = (
@@ -115,6 +118,9 @@ class Farm:
         if not self.directory.exists():
             return
         declaration = self.declaration()
+        if SECONDS_FILE in os.environ:
+            with open(os.environ[SECONDS_FILE], "a", encoding="utf-8") as file:
+                file.write(f"{self._cgroup().seconds()}\n")
         self._cgroup().end()
         if declaration:
             self.network.down()

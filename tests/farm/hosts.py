@@ -131,6 +131,14 @@ class Cgroup:
         except FileNotFoundError:
             return False
 
+    def seconds(self) -> float:
+        """The processor seconds of all that ever ran inside."""
+        try:
+            fields = dict(line.split() for line in (self.path / "cpu.stat").read_text().splitlines())
+        except FileNotFoundError:
+            return 0.0
+        return int(fields["usage_usec"]) / 1e6
+
     def end(self) -> None:
         """Kill every process inside and remove the group, with what systemd-nspawn has repeated of it."""
         if self.path.exists():
