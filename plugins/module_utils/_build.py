@@ -17,7 +17,6 @@ import shutil
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ._build_spec import Declaration
@@ -26,12 +25,13 @@ from ._contexts import ContextStore
 from ._docker_config import config_dir
 from ._errors import FarmError
 from ._images import PlatformImage, in_registry, natives
-from ._index import is_refusal, refusal
 from ._nodes import Placement, find_builder, place
 from ._outputs import ENGINE, REGISTRY, Output, identity
 from ._plan import Outcome
 from ._platforms import runs_natively
 from ._reference import Reference
+from ._registry import Registries
+from ._registry_auth import refused
 from ._results import Results, engine_context, engine_name, keeps_indexes, names, read_engine, read_registry
 from ._runner import CommandError, Runner
 from ._store import Instance, Store
@@ -45,6 +45,12 @@ _BLOCK = re.compile(r"------\Z|\S+:\d+\Z")
 #: the layer's link, which it empties to write it (distribution/distribution#4489, seen with 2.8.3).
 _PUSHED_AT_ONCE = re.compile(r"ERROR: .*failed to push .*\n.*provided digest did not match uploaded content")
 _PUSHES = 3
+#: Registries word their refusals differently; these are containerd's, which buildx passes on.
+_REFUSED = re.compile(
+    r"401 Unauthorized|403 Forbidden|authorization failed|failed to authorize|access denied|insufficient_scope"
+    r"|no basic auth credentials|denied: |unauthorized: ",
+    re.IGNORECASE,
+)
 _METADATA, _ATTESTATIONS, _SEVERAL_OUTPUTS = (0, 6, 0), (0, 10, 0), (0, 13, 0)
 
 State = Dict[str, Optional[Dict[str, Any]]]
@@ -61,16 +67,18 @@ def build(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     builder = find_builder(buildx, Store.of(params), declared.builder)
     _check_versions(buildx, declared)
     placement = place(buildx, builder, declared.platforms, start=not check_mode)
-    job = _Job(declared, buildx, runner, builder, placement)
+    # What was just pushed is in the registry itself, whatever a mirror has.
+    registries = Registries.of(params, builder.nodes, mirrors=False)
+    job = _Job(declared, buildx, runner, builder, placement, registries)
     job.check_outputs()
     before = job.read(lenient=True)
     if check_mode:
-        return replace(job.outcome(before.as_state(), job.predict(before), None, {}), warnings=warnings)
+        return job.outcome(before.as_state(), job.predict(before), None, {}, warnings + before.warnings)
     metadata = job.run(before)
     after = job.read()
     job.verify(after)
     image = job.describe(after, metadata, ContextStore(config_dir(params)))
-    return job.outcome(before.as_state(), after.as_state(), image, metadata)
+    return job.outcome(before.as_state(), after.as_state(), image, metadata, warnings + before.warnings)
 
 
 class _Job:
@@ -80,13 +88,20 @@ class _Job:
     """
 
     def __init__(
-        self, declared: Declaration, buildx: Buildx, runner: Runner, builder: Instance, placement: Placement
+        self,
+        declared: Declaration,
+        buildx: Buildx,
+        runner: Runner,
+        builder: Instance,
+        placement: Placement,
+        registries: Registries,
     ) -> None:
         self.declared = declared
         self.buildx = buildx
         self.runner = runner
         self.builder = builder
         self.placement = placement
+        self.registries = registries
         self.outputs = declared.outputs or _default_outputs(builder)
 
     def _of_kind(self, *kinds: str) -> List[Output]:
@@ -129,7 +144,7 @@ class _Job:
     def read(self, lenient: bool = False) -> Results:
         """Read what the outputs hold.
 
-        :param lenient: take a repository that may not be looked into for one that does not exist yet.
+        :param lenient: take a repository that may not be looked into for one that does not exist yet, with a warning.
         :raises FarmError: a place cannot be read.
         """
         pushes = self._of_kind(REGISTRY)
@@ -137,11 +152,9 @@ class _Job:
         for output in self._of_kind(ENGINE):
             context = engine_context(output, self.builder)
             engine.update(read_engine(self.runner, self.buildx.env, context, self.declared.tags))
-        return Results(
-            registry=read_registry(self.buildx, self.declared.tags, self.builder.name, lenient) if pushes else {},
-            engine=engine,
-            files={output.dest: identity(output, output.dest) for output in self.outputs if output.dest},
-        )
+        registry, warnings = read_registry(self.registries, self.declared.tags, lenient) if pushes else ({}, ())
+        files = {output.dest: identity(output, output.dest) for output in self.outputs if output.dest}
+        return Results(registry, engine, files, warnings)
 
     def arguments(self, outputs: Sequence[str], more: Sequence[str] = ()) -> List[str]:
         """Return buildx's arguments.
@@ -266,7 +279,7 @@ class _Job:
         digest: Optional[str] = found.digest
         if index:
             reference = Reference.parse(self.declared.tags[0])
-            images = in_registry(self.buildx, reference, index, self.builder.name, nodes, engines)
+            images = in_registry(self.registries, reference, index, nodes, engines)
         elif local:
             node = nodes.get(local.platform)
             native = runs_natively(local.platform, engines[node.name]) if node and node.name in engines else None
@@ -280,7 +293,12 @@ class _Job:
         }
 
     def outcome(
-        self, before: State, after: State, image: Optional[Dict[str, Any]], metadata: Mapping[str, Any]
+        self,
+        before: State,
+        after: State,
+        image: Optional[Dict[str, Any]],
+        metadata: Mapping[str, Any],
+        warnings: Tuple[str, ...],
     ) -> Outcome:
         """Return the module's outcome; unchanged where the outputs hold what they held."""
         outputs = [
@@ -288,7 +306,7 @@ class _Job:
             for output in self.outputs
         ]
         values = {"image": image, "outputs": outputs, "metadata": metadata}
-        return Outcome(before, after, [self._action()] if after != before else [], values)
+        return Outcome(before, after, [self._action()] if after != before else [], values, warnings)
 
     def _action(self) -> List[str]:
         return self.buildx.argv(self.arguments([output.argument() for output in self.declared.outputs]))
@@ -297,8 +315,10 @@ class _Job:
         said = error.result.stderr
         details = {**error.details, "cmd": self._action()}
         left = self._left_behind(before)
-        if is_refusal(_last_lines(said, 3)):
-            return refusal(_refusing_registry(said, self.declared.tags), _last_lines(said, 1) + left, **details)
+        if _REFUSED.search(_last_lines(said, 3)):
+            what = "refused the credentials of the docker configuration, or wants some where there are none"
+            registry = _refusing_registry(said, self.declared.tags)
+            return refused(registry, what, _last_lines(said, 1) + left, **details)
         subject = f"building {self.declared.context} with builder {self.builder.name!r} failed"
         if error.result.rc == _ENDED and self.declared.timeout:
             subject = f"building {self.declared.context} took longer than {self.declared.timeout:g} s and was ended"

@@ -26,7 +26,7 @@ from ._buildkitd import config_files
 from ._buildx import Buildx, Inspection, parse_inspect
 from ._containers import cache_exists, read_container
 from ._contexts import ContextStore
-from ._docker_config import config_dir, read_config
+from ._docker_config import config_dir
 from ._endpoints import Endpoint
 from ._engine import conversation, each_within, platform_of, unanswered
 from ._errors import FarmError
@@ -194,10 +194,7 @@ def stored_driver(name: str, store: Store) -> str:
 
 def current_builder(site: Site) -> str:
     """Return the name of the builder that buildx uses where none is named, empty if that is the engine's own."""
-    chosen, key = site.store.current(), _current_endpoint(site.contexts)
-    if chosen.name and (chosen.is_global or chosen.key == key) and site.store.read(chosen.name) is not None:
-        return chosen.name.lower()
-    return "" if chosen.name and chosen.key == key else site.store.default(key).lower()
+    return site.store.in_use(site.contexts.current_endpoint())
 
 
 def in_parallel(items: Iterable[Item], work: Callable[[Item], Made]) -> List[Made]:
@@ -289,20 +286,8 @@ def _is_current(declared: Declaration, site: Site) -> bool:
         return False
     if declared.use == "global":
         return current.is_global
-    key = _current_endpoint(site.contexts)
+    key = site.contexts.current_endpoint()
     return not current.is_global and current.key == key and site.store.default(key).lower() == declared.name.lower()
-
-
-def _current_endpoint(contexts: ContextStore) -> str:
-    """Return what buildx keys its choice of a builder by: docker's current context, or the default engine's URL."""
-    if not os.environ.get("DOCKER_HOST"):
-        chosen = os.environ.get("DOCKER_CONTEXT") or ""
-        with contextlib.suppress(FarmError):  # what docker cannot read does not choose
-            chosen = chosen or str(read_config(contexts.config_dir).get("currentContext") or "")
-        if chosen and chosen != "default":
-            return chosen
-    default = contexts.get("default")
-    return default.host if default else ""
 
 
 def _shared(declared: Declaration, site: Site, nodes: Sequence[Node]) -> Dict[Place, str]:

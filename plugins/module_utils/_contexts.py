@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from ._docker_config import read_config
 from ._endpoints import DEFAULT_SOCKET
 from ._errors import FarmError
 from ._files import read_bytes
@@ -114,6 +115,16 @@ class ContextStore:
                 if self.meta_dir(str(meta.get("Name"))) == path.parent:
                     found[str(meta["Name"])] = meta
         return dict(sorted(found.items()))
+
+    def current_endpoint(self) -> str:
+        """Return what buildx keys its choice of a builder by: docker's current context, or the default engine's URL."""
+        if not os.environ.get("DOCKER_HOST"):
+            chosen = os.environ.get("DOCKER_CONTEXT") or ""
+            with contextlib.suppress(FarmError):  # what docker cannot read does not choose
+                chosen = chosen or str(read_config(self.config_dir).get("currentContext") or "")
+            if chosen and chosen != "default":
+                return chosen
+        return self._default().host
 
     def _default(self) -> Context:
         # docker/cli takes TLS for its default context only where one of these two is set, and then verifies

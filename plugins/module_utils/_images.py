@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from ._buildx import Buildx
 from ._contexts import ContextStore
 from ._endpoints import Endpoint
 from ._engine import probe_all
@@ -18,6 +16,7 @@ from ._errors import FarmError
 from ._index import Index, image_size
 from ._platforms import Platform, runs_natively
 from ._reference import Reference
+from ._registry import Registries, side_by_side
 from ._store import Node
 
 #: Seconds for the engines' answers about their processors; a late one only leaves ``native`` unknown.
@@ -61,21 +60,19 @@ def _endpoint(node: Node) -> Optional[Endpoint]:
         return None
 
 
-def sizes(buildx: Buildx, reference: Reference, index: Index, builder: Optional[str]) -> Dict[str, int]:
+def sizes(registries: Registries, reference: Reference, index: Index) -> Dict[str, int]:
     """Return the compressed sizes in bytes of an index's images by the digests of their manifests.
 
     :raises FarmError: the registry lacks one of them.
     """
     digests = [entry.digest for entry in index.manifests]
-    with ThreadPoolExecutor(max_workers=max(1, len(digests))) as pool:
-        return dict(zip(digests, pool.map(lambda digest: image_size(buildx, reference, digest, builder), digests)))
+    return dict(zip(digests, side_by_side(digests, lambda digest: image_size(registries, reference, digest))))
 
 
 def in_registry(
-    buildx: Buildx,
+    registries: Registries,
     reference: Reference,
     index: Index,
-    builder: Optional[str],
     nodes: Mapping[Platform, Optional[Node]],
     engines: Mapping[str, Platform],
 ) -> Tuple[PlatformImage, ...]:
@@ -85,7 +82,7 @@ def in_registry(
     :param engines: the platforms of nodes' engines by the nodes' names.
     :raises FarmError: the registry lacks one of them.
     """
-    bytes_of = sizes(buildx, reference, index, builder)
+    bytes_of = sizes(registries, reference, index)
     found = []
     for entry in index.manifests:
         if entry.platform is None:

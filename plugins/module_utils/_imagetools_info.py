@@ -9,11 +9,15 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ._buildx import Buildx
+from ._contexts import ContextStore
+from ._docker_config import config_dir
 from ._errors import FarmError, missing_library
 from ._index import read_index
+from ._nodes import find_builder, nodes_in_use
 from ._reference import Reference
+from ._registry import Registries
 from ._runner import Runner
-from ._store import validate_name
+from ._store import Store, validate_name
 
 
 def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
@@ -22,9 +26,14 @@ def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[s
     :raises FarmError: the registry cannot be asked, or the query is none; a missing image is no error.
     """
     reference = Reference.parse(params["name"])
-    builder = validate_name(params["builder"], "builder") if params.get("builder") else None
+    store = Store.of(params)
+    if params.get("builder"):
+        name = validate_name(params["builder"], "builder")
+        nodes = find_builder(Buildx.of(params, runner), store, name).nodes
+    else:
+        nodes = nodes_in_use(store, ContextStore(config_dir(params)))
     query = _compiled(params["query"]) if params.get("query") else None
-    index = read_index(Buildx.of(params, runner), reference, builder)
+    index = read_index(Registries.of(params, nodes), reference)
     found: Optional[Dict[str, Any]] = {"name": str(reference), **index.as_dict()} if index else None
     values: Dict[str, Any] = {"exists": index is not None, "index": found}
     if query:

@@ -2,53 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Image indexes and manifests, read from a registry through ``docker buildx imagetools inspect --raw``.
+"""Image indexes and manifests, as registries have them.
 
 Source of the formats: the OCI image specification (image-index.md, manifest.md) and Docker's older media types, which
-have the same members; BuildKit's docs/attestations/attestation-storage.md for attestation manifests.
+have the same members; BuildKit's docs/attestations/attestation-storage.md for attestation manifests, and its
+cache/remotecache/export.go for caches.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ._buildx import Buildx
 from ._errors import FarmError
 from ._platforms import Platform
 from ._reference import Reference
-from ._runner import CommandError
+from ._registry import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Document, Registries, side_by_side
 
 _ATTESTATION_TYPE = "vnd.docker.reference.type"
 _ATTESTATION_SUBJECT = "vnd.docker.reference.digest"
 _NO_PLATFORM = "unknown"
-_OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-_OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-# Registries word their refusals differently; these are containerd's, which buildx passes on.
-_REFUSED = re.compile(
-    r"401 Unauthorized|403 Forbidden|authorization failed|failed to authorize|access denied|insufficient_scope"
-    r"|no basic auth credentials|denied: |unauthorized: ",
-    re.IGNORECASE,
-)
-_PLAIN_HTTP = "server gave HTTP response to HTTPS client"
-_UNKNOWN_AUTHORITY = "certificate signed by unknown authority"
-# docker/buildx#2476: the certificates of a builder's configuration serve its nodes only.
-_AUTHORITY_HINT = (
-    " (buildx asks it from this controller; add the registry's CA to the controller's trusted certificates, or set "
-    "SSL_CERT_FILE in the task's environment)"
-)
-
-
-class RegistryRefused(FarmError):
-    """The registry wants other credentials.
-
-    :ivar may_be_missing: the registry knows who asks, but says "denied" where others say "not found".
-    """
-
-    may_be_missing = False
+_OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+#: Media types of the configs of images; artifacts have others.
+_CONFIGS = (_OCI_CONFIG, "application/vnd.docker.container.image.v1+json")
 
 
 @dataclass(frozen=True)
@@ -57,12 +34,14 @@ class Manifest:
 
     :ivar platform: None for what is no platform's image: an attestation, a signature.
     :ivar size: bytes of the manifest itself, as the index says, not of the image.
+    :ivar os_version: of Windows, by which an engine chooses among several images for one platform.
     """
 
     digest: str
     size: int
     media_type: str
     platform: Optional[Platform] = None
+    os_version: str = ""
     annotations: Tuple[Tuple[str, str], ...] = ()
 
     def as_dict(self) -> Dict[str, Any]:
@@ -84,13 +63,15 @@ class Index:
 
     :ivar digest: of the document itself.
     :ivar manifests: the images, in the index's order; a platform is None only where ``read_index`` did not resolve it.
-    :ivar attestations: the entries that are no platform's image.
+    :ivar attestations: the manifests that are no platform's image: attestations, signatures, artifacts.
+    :ivar others: the entries that are no manifests, such as the layers of BuildKit's cache, and indexes.
     """
 
     digest: str
     media_type: str
     manifests: Tuple[Manifest, ...]
     attestations: Tuple[Manifest, ...] = ()
+    others: Tuple[Manifest, ...] = ()
     annotations: Tuple[Tuple[str, str], ...] = ()
 
     @property
@@ -98,30 +79,45 @@ class Index:
         """The platforms in the index's order, without repeats."""
         return tuple(dict.fromkeys(entry.platform for entry in self.manifests if entry.platform))
 
+    @property
+    def repeated(self) -> Dict[Platform, Tuple[str, ...]]:
+        """The digests of platforms that several images are for. Engines take the first.
+
+        Versions of Windows are no repeats: an engine takes the one that fits it.
+        """
+        found: Dict[Tuple[Platform, str], List[str]] = {}
+        for entry in self.manifests:
+            if entry.platform:
+                found.setdefault((entry.platform, entry.os_version), []).append(entry.digest)
+        return {platform: tuple(digests) for (platform, _version), digests in found.items() if len(digests) > 1}
+
     @classmethod
-    def parse(cls, raw: bytes) -> Index:
+    def parse(cls, document: Document) -> Index:
         """Read a document as the registry serves it.
 
         :raises FarmError: it is neither an index nor an image's manifest.
         """
-        document = _json_object(raw, "the registry's answer")
-        digest, annotations = digest_of(raw), _annotations(document)
-        entries = document.get("manifests")
+        raw = _json_object(document.content, "the registry's answer")
+        annotations, said = _annotations(raw), raw.get("mediaType") or document.media_type
+        entries = raw.get("manifests")
         if isinstance(entries, list):
             found = [_entry(item) for item in entries if isinstance(item, dict)]
             return cls(
-                digest,
-                str(document.get("mediaType") or _OCI_INDEX),
-                tuple(entry for entry, is_image in found if is_image),
-                tuple(entry for entry, is_image in found if not is_image),
-                annotations,
+                document.digest,
+                str(said or OCI_INDEX),
+                annotations=annotations,
+                **{
+                    kind: tuple(entry for entry, of_kind in found if of_kind == kind)
+                    for kind in ("manifests", "attestations", "others")
+                },
             )
-        if isinstance(document.get("config"), dict) and isinstance(document.get("layers"), list):
-            media_type = str(document.get("mediaType") or _OCI_MANIFEST)
-            return cls(digest, media_type, (Manifest(digest, len(raw), media_type),), (), annotations)
+        if isinstance(raw.get("config"), dict) and isinstance(raw.get("layers"), list):
+            media_type = str(said or OCI_MANIFEST)
+            single = Manifest(document.digest, len(document.content), media_type)
+            return cls(document.digest, media_type, (single,), annotations=annotations)
         raise FarmError(
             f"the registry's answer is neither an image index nor a manifest "
-            f"(media type {document.get('mediaType')!r}, schema version {document.get('schemaVersion')!r})"
+            f"(media type {said!r}, schema version {raw.get('schemaVersion')!r})"
         )
 
     def as_dict(self) -> Dict[str, Any]:
@@ -132,135 +128,88 @@ class Index:
             "annotations": dict(self.annotations),
             "manifests": [entry.as_dict() for entry in self.manifests],
             "attestations": [entry.as_dict() for entry in self.attestations],
+            "others": [entry.as_dict() for entry in self.others],
         }
 
 
-def digest_of(raw: bytes) -> str:
-    """Return the digest that a registry knows a document by."""
-    return "sha256:" + hashlib.sha256(raw).hexdigest()
-
-
-def fetch(buildx: Buildx, reference: Reference, builder: Optional[str]) -> Optional[bytes]:
-    """Return a document (index, manifest, or by its digest a config) from a registry, None if it is not there.
-
-    :param builder: whose registry settings (plain HTTP, mirrors, certificates) are used; None for buildx's current one.
-    :raises RegistryRefused: the credentials do not suffice.
-    :raises FarmError: the registry cannot be reached or asked.
-    """
-    result = buildx.run(
-        ["imagetools", "inspect", "--raw", *(["--builder", builder] if builder else []), str(reference)]
-    )
-    if result.rc == 0:
-        return result.stdout.encode()
-    said = result.stderr
-    if re.search(rf"{re.escape(_last_part(reference))}: not found\s*\Z", said):
-        return None
-    details = CommandError("", result).details
-    if 'no builder "' in said:
-        raise FarmError(
-            f'image {reference}: no builder "{builder}" found; declare it with the module '
-            f"buildfarm.multiarch.buildx_builder, or name one that exists",
-            **details,
-        )
-    if is_refusal(said):
-        raise refusal(reference.registry, said, **details)
-    if _PLAIN_HTTP in said:
-        raise FarmError(
-            f"image {reference}: registry {reference.registry} speaks plain HTTP; buildx believes that only of "
-            f"loopback addresses and of a registry that the builder's buildkitd configuration marks 'http = true' "
-            f"(builder here: {builder or 'the current one'})",
-            **details,
-        )
-    hint = _AUTHORITY_HINT if _UNKNOWN_AUTHORITY in said else ""
-    raise CommandError(f"image {reference}: registry {reference.registry} could not be asked{hint}", result)
-
-
-def refusal(registry: str, said: str, **details: Any) -> RegistryRefused:
-    """Return the error for a registry that refused, with what the tool said of it."""
-    reason = said.strip().splitlines()[-1] if said.strip() else "nothing said"
-    error = RegistryRefused(
-        f"registry {registry} refused the credentials of the docker configuration, or wants some where there are none: "
-        f"{reason}; log in with docker login {registry}, or name the right docker_config",
-        **details,
-    )
-    error.may_be_missing = "insufficient_scope" in said or "403 Forbidden" in said
-    return error
-
-
-def is_refusal(said: str) -> bool:
-    """Say whether a tool's words are those of a registry that refuses credentials."""
-    return bool(_REFUSED.search(said))
-
-
-def read_index(buildx: Buildx, reference: Reference, builder: Optional[str]) -> Optional[Index]:
+def read_index(registries: Registries, reference: Reference) -> Optional[Index]:
     """Read what a name stands for, None if the registry has none.
 
     The platform of a single manifest, and of an entry whose index names none, is read from its config.
 
-    :raises FarmError: as ``fetch``; or the answer is no image.
+    :raises RegistryRefused: the credentials do not suffice.
+    :raises FarmError: the registry cannot be asked; or the answer is no image.
     """
-    raw = fetch(buildx, reference, builder)
-    if raw is None:
+    document = registries.manifest(reference)
+    if document is None:
         return None
     try:
-        index = Index.parse(raw)
+        index = Index.parse(document)
     except FarmError as exc:
         raise FarmError(f"image {reference}: {exc.message}") from exc
-    images: List[Manifest] = []
-    others = list(index.attestations)
-    for entry in index.manifests:
-        platform = entry.platform
-        if platform is None:
-            document = raw if entry.digest == index.digest else fetch(buildx, reference.at(entry.digest), builder)
-            platform = _platform_of(buildx, reference, builder, document)
-        (images if platform else others).append(replace(entry, platform=platform))
-    return replace(index, manifests=tuple(images), attestations=tuple(others))
+
+    def resolved(entry: Manifest) -> Manifest:
+        if entry.platform:
+            return entry
+        own = document if entry.digest == index.digest else registries.manifest(reference.at(entry.digest))
+        return replace(entry, platform=_platform_of(registries, reference, own))
+
+    entries = side_by_side(index.manifests, resolved)
+    images = tuple(entry for entry in entries if entry.platform)
+    return replace(
+        index,
+        manifests=images,
+        attestations=index.attestations + tuple(entry for entry in entries if not entry.platform),
+    )
 
 
-def image_size(buildx: Buildx, reference: Reference, digest: str, builder: Optional[str]) -> int:
+def image_size(registries: Registries, reference: Reference, digest: str) -> int:
     """Return the compressed size in bytes of one platform's image: its config and its layers.
 
     :param digest: of the platform's manifest.
     :raises FarmError: the registry does not have what its own index names, or cannot be asked.
     """
-    raw = fetch(buildx, reference.at(digest), builder)
-    if raw is None:
+    manifest = registries.manifest(reference.at(digest))
+    if manifest is None:
         raise FarmError(f"image {reference}: its index names {digest}, which the registry does not have; push it again")
-    document = _json_object(raw, f"manifest {digest}")
+    document = _json_object(manifest.content, f"manifest {digest}")
     parts = [document.get("config") or {}, *(document.get("layers") or [])]
     return sum(int(part.get("size") or 0) for part in parts)
 
 
-def _last_part(reference: Reference) -> str:
-    return f"@{reference.digest}" if reference.digest else f":{reference.tag}"
-
-
-def _platform_of(
-    buildx: Buildx, reference: Reference, builder: Optional[str], manifest: Optional[bytes]
-) -> Optional[Platform]:
+def _platform_of(registries: Registries, reference: Reference, manifest: Optional[Document]) -> Optional[Platform]:
     """Return the platform that a manifest's config names, None where it is no image's."""
-    config = (_json_object(manifest, "a manifest").get("config") or {}) if manifest else {}
-    raw = fetch(buildx, reference.at(config["digest"]), builder) if config.get("digest") else None
+    document = _json_object(manifest.content, "a manifest") if manifest else {}
+    config = document.get("config") or {}
+    if document.get("artifactType") or str(config.get("mediaType") or _OCI_CONFIG) not in _CONFIGS:
+        return None
+    raw = registries.blob(reference, str(config["digest"])) if config.get("digest") else None
     return _platform(_json_object(raw, "an image's config")) if raw else None
 
 
-def _entry(item: Mapping[str, Any]) -> Tuple[Manifest, bool]:
-    """Return an entry of an index and whether it is a platform's image."""
+def _entry(item: Mapping[str, Any]) -> Tuple[Manifest, str]:
+    """Return an entry of an index and which of the index's lists it belongs to."""
     annotations = _annotations(item)
-    platform = item.get("platform")
-    is_image = not (
+    media_type = str(item.get("mediaType") or OCI_MANIFEST)
+    platform = item.get("platform") or {}
+    kind = "manifests"
+    if media_type not in (OCI_MANIFEST, DOCKER_MANIFEST):
+        kind = "others"
+    elif (
         item.get("artifactType")
         or _ATTESTATION_TYPE in dict(annotations)
-        or (platform and _NO_PLATFORM in (platform.get("os"), platform.get("architecture")))
-    )
+        or _NO_PLATFORM in (platform.get("os"), platform.get("architecture"))
+    ):
+        kind = "attestations"
     entry = Manifest(
         digest=str(item.get("digest")),
         size=int(item.get("size") or 0),
-        media_type=str(item.get("mediaType")),
-        platform=_platform(platform) if platform and is_image else None,
+        media_type=media_type,
+        platform=_platform(platform) if kind == "manifests" else None,
+        os_version=str(platform.get("os.version") or ""),
         annotations=annotations,
     )
-    return entry, is_image
+    return entry, kind
 
 
 def _platform(raw: Mapping[str, Any]) -> Optional[Platform]:

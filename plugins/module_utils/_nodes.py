@@ -9,11 +9,13 @@ What no node offers buildx sends to the first node without a word: here that is 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import Iterable, Mapping, Optional, Sequence, Tuple
 
 from ._buildx import Buildx, Inspection, parse_inspect
+from ._contexts import ContextStore
 from ._errors import FarmError
 from ._platforms import Platform
 from ._routing import Worker, routes
@@ -62,6 +64,16 @@ def find_builder(buildx: Buildx, store: Store, name: Optional[str]) -> Instance:
     actual = found["Name"].group(1)
     nodes = tuple(Node(node.name, node.endpoint) for node in parse_inspect(result.stdout).nodes)
     return store.get(actual) or Instance(actual, found["Driver"].group(1), nodes)
+
+
+def nodes_in_use(store: Store, contexts: ContextStore) -> Tuple[Node, ...]:
+    """Return the nodes of the builder that buildx uses where none is named, none where that is the engine's own.
+
+    :raises FarmError: its definition cannot be read.
+    """
+    name = os.environ.get("BUILDX_BUILDER") or store.in_use(contexts.current_endpoint())
+    builder = store.get(name) if name else None
+    return builder.nodes if builder else ()
 
 
 def place(buildx: Buildx, builder: Instance, platforms: Sequence[Platform], start: bool) -> Placement:

@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ._buildx import Buildx
-from ._index import Index, RegistryRefused, read_index
+from ._index import Index, read_index
 from ._outputs import Output
 from ._platforms import Platform
 from ._reference import Reference
+from ._registry import Registries, side_by_side
+from ._registry_auth import RegistryRefused
 from ._runner import CommandError, Runner
 from ._store import Instance
 
@@ -47,11 +48,13 @@ class Results:
     :ivar registry: by tag.
     :ivar engine: by tag.
     :ivar files: by path, what changes when the content does.
+    :ivar warnings: of what could not be looked at.
     """
 
     registry: Mapping[str, Optional[Index]] = field(default_factory=dict)
     engine: Mapping[str, Optional[EngineImage]] = field(default_factory=dict)
     files: Mapping[str, Optional[str]] = field(default_factory=dict)
+    warnings: Tuple[str, ...] = ()
 
     def as_state(self) -> Dict[str, Optional[Dict[str, Any]]]:
         """Return the managed state for a diff: digest and, of images, platforms by place."""
@@ -69,23 +72,30 @@ def names(platforms: Sequence[Platform]) -> List[str]:
     return sorted(str(platform) for platform in platforms)
 
 
-def read_registry(buildx: Buildx, tags: Sequence[str], builder: str, lenient: bool) -> Dict[str, Optional[Index]]:
-    """Return what tags stand for in their registries.
+def read_registry(
+    registries: Registries, tags: Sequence[str], lenient: bool
+) -> Tuple[Dict[str, Optional[Index]], Tuple[str, ...]]:
+    """Return what tags stand for in their registries, and warnings.
 
-    :param lenient: a registry that says "denied" to credentials that it knows may well say so of a repository that
-        does not exist before the first push; take that for nothing.
+    :param lenient: a registry that refuses may do so because the repository does not exist before the first push
+        (Quay does): take that for nothing there, with a warning.
     :raises FarmError: a registry cannot be asked.
     """
+    warnings: List[str] = []
 
     def read(tag: str) -> Optional[Index]:
         try:
-            return read_index(buildx, Reference.parse(tag), builder)
+            return read_index(registries, Reference.parse(tag))
         except RegistryRefused as exc:
-            if lenient and exc.may_be_missing:
-                return None
-            raise
+            if not lenient:
+                raise
+            warnings.append(
+                f"image {tag}: taken for not there yet, as it could not be looked at before the push: {exc.message}"
+            )
+            return None
 
-    return {tag: read(tag) for tag in tags}
+    found = dict(zip(tags, side_by_side(tags, read)))
+    return found, tuple(sorted(warnings))
 
 
 def read_engine(

@@ -245,6 +245,16 @@ class Store:
         content = read_bytes(self.directory / "defaults" / hashlib.sha256(key.encode()).hexdigest()[:20])
         return (content or b"").decode(errors="replace")
 
+    def in_use(self, endpoint: str) -> str:
+        """Return the name of the builder that buildx uses where none is named, empty if that is the engine's own.
+
+        :param endpoint: what buildx keys its choice by, see ``ContextStore.current_endpoint``.
+        """
+        chosen = self.current()
+        if chosen.name and (chosen.is_global or chosen.key == endpoint) and self.read(chosen.name) is not None:
+            return chosen.name.lower()
+        return "" if chosen.name and chosen.key == endpoint else self.default(endpoint).lower()
+
     @contextlib.contextmanager
     def lock(self, timeout: float = 60, file: str = ".lock") -> Iterator[None]:
         """Hold a lock of the store; by default buildx's own.

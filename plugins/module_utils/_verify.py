@@ -19,9 +19,10 @@ from ._engine_run import Ran, run_once
 from ._errors import FarmError
 from ._images import PlatformImage, in_registry, natives
 from ._index import Index, read_index
-from ._nodes import find_builder, place
+from ._nodes import find_builder, nodes_in_use, place
 from ._platforms import Platform, parse_all
 from ._reference import Reference
+from ._registry import Registries
 from ._runner import Runner
 from ._store import Instance, Node, Store, pins_by_platform, validate_name
 
@@ -109,12 +110,14 @@ def verify(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping
     contexts = ContextStore(config_dir(params))
     buildx = Buildx.of(params, runner)
     builder = find_builder(buildx, Store.of(params), builder_name) if builder_name else None
-    index = read_index(buildx, reference, builder_name)
+    nodes = builder.nodes if builder else nodes_in_use(Store.of(params), contexts)
+    registries = Registries.of(params, nodes)
+    index = read_index(registries, reference)
     if index is None:
         raise FarmError(f"image {reference}: the registry {reference.registry} has none of this name; was it pushed?")
     complaints = _complaints(index, wanted, digest, bool(params.get("exact", True)))
     pinned, engines = _pinned(builder), natives(builder.nodes, contexts) if builder else {}
-    images = in_registry(buildx, reference, index, builder_name, pinned, engines)
+    images = in_registry(registries, reference, index, pinned, engines)
     targets: Dict[Platform, Target] = {}
     if program:
         platforms = [platform for platform in index.platforms if platform in wanted or not wanted]
@@ -123,7 +126,8 @@ def verify(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping
         complaints += [
             f"{platform} on {target}: {target.complaint}" for platform, target in targets.items() if target.complaint
         ]
-    shown = [_as_dict(image, targets.get(image.platform)) for image in images]
+    # Of several images for one platform the first was run.
+    shown = [_as_dict(image, targets.pop(image.platform, None)) for image in images]
     image = {"name": str(reference), "digest": index.digest, "platforms": shown}
     if complaints:
         raise FarmError(f"image {reference}: {'; '.join(complaints)}", image=image)
@@ -146,6 +150,10 @@ def _complaints(index: Index, wanted: Sequence[Platform], digest: Optional[str],
     complaints = []
     if digest and digest != index.digest:
         complaints.append(f"its digest is {index.digest}, wanted {digest}")
+    complaints += [
+        f"{platform} is there {len(digests)} times, of which engines take the first: {', '.join(digests)}"
+        for platform, digests in index.repeated.items()
+    ]
     missing = [str(platform) for platform in wanted if platform not in index.platforms]
     unexpected = [str(platform) for platform in index.platforms if platform not in wanted] if wanted and exact else []
     if missing or unexpected:
@@ -199,7 +207,8 @@ def _run_all(
     index: Index,
 ) -> Dict[Platform, Target]:
     """Run every platform, all at the same time."""
-    digests = {entry.platform: entry.digest for entry in index.manifests}
+    # Of several images for one platform the first, as engines take it.
+    digests = {entry.platform: entry.digest for entry in reversed(index.manifests)}
 
     def work(platform: Platform, target: Target) -> Target:
         image = reference.at(digests[platform])

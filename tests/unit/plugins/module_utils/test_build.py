@@ -12,8 +12,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils import _build
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import build, failing_step
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_spec import Declaration
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._index import RegistryRefused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_auth import RegistryRefused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
 
@@ -30,7 +30,12 @@ def manifest(size):
 
 def index(*platforms, note=""):
     entries = [
-        {"digest": f"sha256:{arch}", "size": 9, "mediaType": "m", "platform": {"os": "linux", "architecture": arch}}
+        {
+            "digest": f"sha256:{arch}",
+            "size": 9,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "platform": {"os": "linux", "architecture": arch},
+        }
         for arch in platforms
     ]
     return json.dumps({"mediaType": "i", "manifests": entries, "annotations": {"note": note}})
@@ -39,9 +44,10 @@ def index(*platforms, note=""):
 class World:
     """A registry, an engine and a buildx that puts what it is told to into them."""
 
-    def __init__(self, version="0.13.1"):
-        self.version = version
-        self.registry = {f"r.example.com/app@sha256:{arch}": manifest(100) for arch in ("amd64", "arm64")}
+    def __init__(self, registry):
+        self.version = "0.13.1"
+        self.registry = registry
+        self.registry.update({f"r.example.com/app@sha256:{arch}": manifest(100) for arch in ("amd64", "arm64")})
         self.engine = {}
         self.containerd = False
         self.made = index("amd64", "arm64")
@@ -55,9 +61,6 @@ class World:
 
         if argv[:3] == ["docker", "buildx", "version"]:
             return done(f"github.com/docker/buildx {self.version} abc")
-        if argv[:3] == ["docker", "buildx", "imagetools"]:
-            text = self.registry.get(argv[-1])
-            return done(text) if text else done(rc=1, err=f"ERROR: {argv[-1]}: not found")
         if argv[:3] == ["docker", "image", "inspect"]:
             image = self.engine.get(argv[-1])
             return done(json.dumps(image)) if image else done(rc=1, err=f"Error: No such image: {argv[-1]}")
@@ -83,7 +86,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(tmp_path, monkeypatch, registries):
     """A context, and a builder `farm` with a node for amd64, one for arm64; `solo` with one for both."""
     context = tmp_path / "context"
     context.mkdir()
@@ -99,7 +102,7 @@ def world(tmp_path, monkeypatch):
         (tmp_path / "buildx/instances" / builder.name).write_bytes(builder.to_json())
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
     monkeypatch.setattr(_build, "natives", lambda nodes, _contexts: {node.name: AMD64 for node in nodes})
-    return World()
+    return World(registries.documents)
 
 
 @pytest.fixture
@@ -179,6 +182,26 @@ def test_a_failed_build_shows_its_step_and_what_it_left(world, params, version):
 def test_a_refused_push_names_the_registry(world, params):
     world.failure = (FIXTURES / "buildx-0.13.1/build-push-refused.txt").read_text()
     with pytest.raises(RegistryRefused, match=r"^registry registry\.farm\.test:5443 refused the credentials"):
+        build(params, False, world)
+
+
+def test_a_repository_that_cannot_be_looked_at_before_the_first_push_is_taken_for_empty(world, params):
+    refused = world.registry[TAG] = RegistryRefused("registry r.example.com refused")
+    predicted = build(params, True, world)
+    first = build(params, False, world)
+    for outcome in (predicted, first):
+        assert outcome.changed and outcome.before == {f"registry {TAG}": None}
+        assert [f"image {TAG}: taken for not there yet" in text for text in outcome.warnings] == [True]
+    assert build(params, False, world).warnings == ()
+
+    # Wrong credentials fail at the push, and what cannot be looked at after it is an error.
+    world.registry[TAG] = refused
+    world.failure = (FIXTURES / "buildx-0.13.1/build-push-refused.txt").read_text()
+    with pytest.raises(RegistryRefused, match=r"^registry registry\.farm\.test:5443 refused the credentials"):
+        build(params, False, world)
+    world.failure = None
+    world.after_build = lambda argv: world.registry.update({TAG: refused})
+    with pytest.raises(RegistryRefused, match=r"^registry r\.example\.com refused$"):
         build(params, False, world)
 
 

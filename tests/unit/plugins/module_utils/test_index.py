@@ -4,47 +4,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import Buildx
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._index import (
-    Index,
-    RegistryRefused,
-    fetch,
-    image_size,
-    read_index,
-)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._index import Index, image_size, read_index
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._reference import Reference
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import Document, digest_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 APP = Reference.parse("registry.farm.test:5000/app:1")
-SECURE = Reference.parse("registry.farm.test:5443/app:1")
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
-class Registry:
-    """Answers ``imagetools inspect --raw`` from a table; notes what it was asked for."""
-
-    def __init__(self, documents):
-        self.documents = documents
-        self.asked = []
-
-    def __call__(self, argv, **_options):
-        assert argv[:5] == ["docker", "buildx", "imagetools", "inspect", "--raw"]
-        self.asked.append(argv[5:])
-        text = self.documents.get(argv[-1])
-        if text is None:
-            return Result(tuple(argv), 1, "", f"ERROR: {argv[-1]}: not found\n")
-        return Result(tuple(argv), 0, text, "")
-
-
-def failing(words):
-    return Buildx(lambda argv, **_options: Result(tuple(argv), 1, "", words))
+def parsed(text):
+    return Index.parse(Document(digest_of(text.encode()), "", text.encode()))
 
 
 def recorded(version, name):
@@ -53,7 +31,7 @@ def recorded(version, name):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_attestations_are_no_platforms(version):
-    index = Index.parse(recorded(version, "imagetools-index-attested.json").encode())
+    index = parsed(recorded(version, "imagetools-index-attested.json"))
     assert index.media_type == "application/vnd.oci.image.index.v1+json"
     assert index.platforms == (AMD64, ARM64)
     assert [entry.as_dict()["subject"] for entry in index.attestations] == [item.digest for item in index.manifests]
@@ -61,16 +39,16 @@ def test_attestations_are_no_platforms(version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_single_manifest_has_its_platform_in_its_config(version):
+def test_a_single_manifest_has_its_platform_in_its_config(registries, version):
     manifest = recorded(version, "imagetools-manifest.json")
     config = "sha256:b57e7d6d283741f138acab50040fcbee66a46f2338c2ea7573a9a358071c818d"
-    registry = Registry({str(APP): manifest, str(APP.at(config)): recorded(version, "imagetools-config.json")})
-    index = read_index(Buildx(registry), APP, "farm")
+    registries.documents = {str(APP): manifest, str(APP.at(config)): recorded(version, "imagetools-config.json")}
+    index = read_index(registries, APP)
     assert (index.platforms, index.attestations) == ((ARM64,), ())
     assert index.manifests[0].digest == index.digest
-    assert registry.asked == [["--builder", "farm", str(APP)], ["--builder", "farm", str(APP.at(config))]]
-    documents = Registry({str(APP.at(index.digest)): manifest})
-    assert image_size(Buildx(documents), APP, index.digest, None) == 748 + 1074318 + 105
+    assert registries.asked == [str(APP), str(APP.at(config))]
+    registries.documents = {str(APP.at(index.digest)): manifest}
+    assert image_size(registries, APP, index.digest) == 748 + 1074318 + 105
 
 
 @pytest.mark.parametrize(
@@ -89,44 +67,57 @@ def test_a_single_manifest_has_its_platform_in_its_config(version):
     ],
 )
 def test_entries_of_an_index(entry, platforms, others):
-    document = {"manifests": [{"digest": "sha256:1", "size": 5, "mediaType": "m", **entry}]}
-    index = Index.parse(repr(document).replace("'", '"').replace("None", "null").encode())
+    index = parsed(json.dumps({"manifests": [{"digest": "sha256:1", "size": 5, "mediaType": MANIFEST, **entry}]}))
     assert [item.platform for item in index.manifests] == platforms
     assert len(index.attestations) == others
 
 
-@pytest.mark.parametrize("raw", [b"<html>", b"[]", b"{}", b'{"manifests": null, "fsLayers": []}'])
-def test_what_is_no_image_is_an_error_that_names_it(raw):
+@pytest.mark.parametrize("raw", ["<html>", "[]", "{}", '{"manifests": null, "fsLayers": []}'])
+def test_what_is_no_image_is_an_error_that_names_it(registries, raw):
+    registries.documents = {str(APP): raw}
     with pytest.raises(FarmError, match=r"image registry\.farm\.test:5000/app:1: "):
-        read_index(Buildx(Registry({str(APP): raw.decode()})), APP, None)
+        read_index(registries, APP)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+#: Media types of entries of indexes that are no images: of BuildKit's cache, an index, an image as before Docker 1.10.
+NO_IMAGES = [
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.buildkit.cacheconfig.v0",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+]
+
+
+def test_entries_that_are_no_images_are_listed_apart_and_not_fetched(registries):
+    entries = [
+        {"mediaType": media_type, "digest": f"sha256:{number}", "size": 975, "annotations": {"buildkit/createdat": "x"}}
+        for number, media_type in enumerate(NO_IMAGES)
+    ]
+    registries.documents = {str(APP): json.dumps({"manifests": entries})}
+    index = read_index(registries, APP)
+    assert (index.platforms, index.manifests, index.attestations) == ((), (), ())
+    assert [entry.media_type for entry in index.others] == NO_IMAGES
+    assert index.as_dict()["others"][0]["annotations"] == {"buildkit/createdat": "x"}
+    assert registries.asked == [str(APP)]
+
+
 @pytest.mark.parametrize(
-    ("file", "reference", "kind", "words"),
+    "change",
     [
-        (
-            "imagetools-no-password.txt",
-            SECURE,
-            RegistryRefused,
-            "registry registry.farm.test:5443 refused the credentials",
-        ),
-        ("imagetools-wrong-password.txt", SECURE, RegistryRefused, "401 Unauthorized; log in with docker login"),
-        ("imagetools-plain-http.txt", APP, FarmError, "registry registry.farm.test:5000 speaks plain HTTP"),
-        ("imagetools-unknown-builder.txt", APP, FarmError, 'no builder "farm" found; declare it'),
-        ("imagetools-unknown-authority.txt", SECURE, FarmError, "add the registry's CA to the controller's trusted"),
-        ("imagetools-unreachable.txt", APP, FarmError, "could not be asked: .*connection refused"),
+        {"config": {"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": "sha256:c"}},
+        {"config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": "sha256:c"}},
+        {"artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json"},
     ],
 )
-def test_failures_say_what_to_do(version, file, reference, kind, words):
-    with pytest.raises(kind, match=words) as caught:
-        fetch(failing(recorded(version, file)), reference, "farm")
-    assert caught.value.details["rc"] == 1
+def test_an_artifact_has_no_platform_and_its_config_is_not_fetched(registries, change):
+    manifest = {"config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:c"}, "layers": []}
+    registries.documents = {str(APP): json.dumps({**manifest, **change})}
+    index = read_index(registries, APP)
+    assert (index.manifests, len(index.attestations)) == ((), 1)
+    assert registries.asked == [str(APP)]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_missing_image_is_no_failure(version):
-    missing = Reference.parse("registry.farm.test:5000/app:nope")
-    assert fetch(failing(recorded(version, "imagetools-missing.txt")), missing, "farm") is None
-    with pytest.raises(FarmError):
-        fetch(failing("ERROR: registry.farm.test:5000/other:nope2: not found"), missing, "farm")
+def test_a_missing_image_is_no_failure_but_a_missing_part_of_one_is(registries):
+    assert read_index(registries, APP) is None
+    with pytest.raises(FarmError, match="its index names sha256:1, which the registry does not have; push it again"):
+        image_size(registries, APP, "sha256:1")

@@ -11,33 +11,40 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _verify
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine_run import Ran
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._index import digest_of
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import digest_of
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._verify import verify
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 BOTH = ["linux/amd64", "linux/arm64"]
 NAME = "r.example.com/app:1"
-INDEX = json.dumps(
-    {
-        "manifests": [
-            {"digest": f"sha256:{arch * 8}", "size": 9, "platform": {"os": "linux", "architecture": arch}}
-            for arch in ("amd64", "arm64")
-        ]
-    }
-)
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 MANIFEST = json.dumps({"config": {"size": 40}, "layers": [{"size": 1}, {"size": 1}]})
 
 
-def registry(argv, **_options):
-    assert argv[:4] == ["docker", "buildx", "imagetools", "inspect"]
-    if argv[-1] == NAME:
-        return Result(tuple(argv), 0, INDEX, "")
-    if "@sha256:" in argv[-1]:
-        return Result(tuple(argv), 0, MANIFEST, "")
-    return Result(tuple(argv), 1, "", f"ERROR: {argv[-1]}: not found")
+def entry(arch, digest="", **platform):
+    return {
+        "mediaType": OCI_MANIFEST,
+        "digest": digest or f"sha256:{arch * 8}",
+        "size": 9,
+        "platform": {"os": "linux", "architecture": arch, **platform},
+    }
+
+
+INDEX = json.dumps({"manifests": [entry("amd64"), entry("arm64")]})
+
+
+def no_program(argv, **_options):
+    raise AssertionError(argv)
+
+
+@pytest.fixture(autouse=True)
+def stored(registries):
+    """The registry with the image."""
+    registries.documents = {f"r.example.com/app@sha256:{arch * 8}": MANIFEST for arch in ("amd64", "arm64")}
+    registries.documents[NAME] = INDEX
+    return registries.documents
 
 
 @pytest.fixture
@@ -72,7 +79,7 @@ def program(**options):
 def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
     ran["together"] = True
     params = {"name": NAME, "builder": "farm", "platforms": BOTH, "run": program(expected="{arch}\n")}
-    image = verify(params, False, registry)["image"]
+    image = verify(params, False, no_program)["image"]
     assert image["digest"] == digest_of(INDEX.encode())
     assert image["platforms"][1] == {
         "platform": "linux/arm64",
@@ -89,10 +96,10 @@ def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
 
 
 def test_without_run_the_node_is_the_pinned_one(ran):
-    (first, _second) = verify({"name": NAME, "builder": "farm"}, False, registry)["image"]["platforms"]
+    (first, _second) = verify({"name": NAME, "builder": "farm"}, False, no_program)["image"]["platforms"]
     assert (first["node"], first["native"], first["endpoint"], first["rc"]) == ("a", True, None, None)
     assert ran["where"] == {}
-    (first, _second) = verify({"name": NAME}, False, registry)["image"]["platforms"]
+    (first, _second) = verify({"name": NAME}, False, no_program)["image"]["platforms"]
     assert (first["node"], first["native"]) == (None, None)
 
 
@@ -117,7 +124,7 @@ def test_without_run_the_node_is_the_pinned_one(ran):
 )
 def test_what_is_wrong_is_said(ran, change, words):
     with pytest.raises(FarmError, match=words):
-        verify({"name": NAME, "builder": "farm", **change}, False, registry)
+        verify({"name": NAME, "builder": "farm", **change}, False, no_program)
 
 
 def test_all_that_is_wrong_is_said_at_once(ran):
@@ -125,7 +132,7 @@ def test_all_that_is_wrong_is_said_at_once(ran):
     ran["linux/arm64"] = FarmError("connection refused")
     params = {"name": NAME, "builder": "farm", "platforms": [*BOTH, "linux/s390x"], "run": program()}
     with pytest.raises(FarmError) as caught:
-        verify(params, False, registry)
+        verify(params, False, no_program)
     for words in (
         "missing linux/s390x",
         "no QEMU handler runs it there",
@@ -139,11 +146,11 @@ def test_output_that_an_engine_lost_is_asked_for_once_more(ran):
     lost = Ran("", "", 0, True)
     ran["linux/amd64"] = [lost, Ran("amd64", "", 0, True)]
     params = {"name": NAME, "builder": "farm", "run": program(expected="{arch}")}
-    assert verify(params, False, registry)["image"]["platforms"][0]["output"] == "amd64"
+    assert verify(params, False, no_program)["image"]["platforms"][0]["output"] == "amd64"
 
     ran["linux/amd64"] = [lost, lost]
     with pytest.raises(FarmError, match="printed '', wanted 'amd64'"):
-        verify(params, False, registry)
+        verify(params, False, no_program)
     assert ran["linux/amd64"] == []
 
 
@@ -155,6 +162,43 @@ def test_exact_and_endpoints(ran):
         "endpoints": {"linux/aarch64": "unix:///run/x.sock"},
         "run": program(expected="arm64"),
     }
-    verify(params, True, registry)
+    verify(params, True, no_program)
     assert list(ran["where"]) == ["linux/arm64"]
     assert ran["where"]["linux/arm64"][0] == "unix:///run/x.sock"
+
+
+def repeating(stored, *platforms):
+    """An index with these platforms' images, in this order; returns their digests."""
+    digests = [f"sha256:{number:064d}" for number in range(len(platforms))]
+    stored[NAME] = json.dumps({"manifests": [entry(**one, digest=digest) for one, digest in zip(platforms, digests)]})
+    stored.update({f"r.example.com/app@{digest}": MANIFEST for digest in digests})
+    return digests
+
+
+def test_of_a_platform_that_is_there_twice_the_first_is_run_as_engines_do(ran, stored):
+    first, second, _arm = repeating(stored, {"arch": "amd64"}, {"arch": "amd64"}, {"arch": "arm64"})
+    with pytest.raises(FarmError) as caught:
+        verify({"name": NAME, "builder": "farm", "platforms": BOTH, "run": program()}, False, no_program)
+    assert f"linux/amd64 is there 2 times, of which engines take the first: {first}, {second}" in caught.value.message
+    assert ran["where"]["linux/amd64"][1].endswith(first)
+    shown = caught.value.details["image"]["platforms"]
+    assert [(item["digest"], item["rc"]) for item in shown[:2]] == [(first, 0), (second, None)]
+
+
+@pytest.mark.parametrize(
+    ("variants", "repeated"), [(({"variant": "v8"}, {}), True), (({"variant": "v7"}, {"variant": "v6"}), False)]
+)
+def test_platforms_are_the_same_once_they_are_normalised(ran, stored, variants, repeated):
+    arch = "arm64" if repeated else "arm"
+    repeating(stored, *({"arch": arch, **one} for one in variants))
+    if repeated:
+        with pytest.raises(FarmError, match="linux/arm64 is there 2 times"):
+            verify({"name": NAME}, False, no_program)
+    else:
+        verify({"name": NAME}, False, no_program)
+
+
+def test_versions_of_windows_are_no_repeats(ran, stored):
+    windows = [{"arch": "amd64", "os": "windows", "os.version": f"10.0.{build}"} for build in (17763, 20348)]
+    repeating(stored, *windows)
+    verify({"name": NAME, "platforms": ["windows/amd64"]}, False, no_program)

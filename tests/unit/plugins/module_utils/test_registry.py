@@ -1,0 +1,678 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import json
+import socket
+import ssl
+import struct
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import (
+    _http,
+    _registry,
+    _registry_auth,
+    _registry_settings,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._reference import Reference
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import Registries, digest_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_auth import RegistryRefused
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_settings import Settings
+
+INDEX, CONFIG, OTHER = b'{"manifests": []}', b'{"os": "linux", "architecture": "arm64"}', b'{"manifests": [{}]}'
+USER, PASSWORD, TOKEN, IDENTITY = "me", "s3cr3t-password", "t0ken-of-the-service", "1dentity-token"
+BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+SECRETS = (PASSWORD, BASIC, TOKEN, IDENTITY, "signature")
+MANIFEST_OF, BLOB_OF = "/v2/app/manifests/1", f"/v2/app/blobs/{digest_of(CONFIG)}"
+
+
+class Server(ThreadingHTTPServer):
+    """A registry with one image, ``app:1``, and as many faults as it is told.
+
+    :ivar auth: None, ``basic`` or ``token``; what it does not have it refuses then, as Quay does.
+    :ivar faults: by path, what is done to the next requests for it, see ``Handler.spoil``.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.name = f"127.0.0.1:{self.server_port}"
+        self.contents = {
+            MANIFEST_OF: INDEX,
+            f"/v2/app/manifests/{digest_of(INDEX)}": INDEX,
+            BLOB_OF: CONFIG,
+        }
+        self.auth = None
+        self.tokens = 0
+        self.faults = {}
+        self.requests = []
+        self.connections = 0
+
+    def process_request(self, request, client_address):
+        self.connections += 1
+        super().process_request(request, client_address)
+
+    def handle_error(self, request, client_address):
+        pass  # a client that closes the connection
+
+    def asked(self):
+        """The requests so far, as ``METHOD PATH``."""
+        return [f"{method} {path}" for method, path, _headers in self.requests]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        self.server.requests.append((self.command, self.path, dict(self.headers)))
+        path = urlsplit(self.path).path
+        faults = self.server.faults.get(path)
+        if faults:
+            self.spoil(faults.pop(0))
+        elif path == "/token":
+            self.token(parse_qs(urlsplit(self.path).query), self.headers.get("Authorization"))
+        elif self.is_authorized():
+            self.send(path)
+
+    do_HEAD = do_GET
+
+    def do_POST(self):
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.server.requests.append((self.command, self.path, dict(self.headers)))
+        right = form["grant_type"] == ["refresh_token"] and form["refresh_token"] == [IDENTITY]
+        self.token(form, f"Basic {BASIC}" if right else "wrong")
+
+    def token(self, values, authorization):
+        if authorization and authorization != f"Basic {BASIC}":
+            return self.answer(401, json.dumps({"details": "incorrect username or password"}).encode())
+        assert values["service"] == ["tests"] and values["scope"] == ["repository:app:pull"], values
+        self.server.tokens += 1
+        whose = TOKEN if authorization else "anonymous"
+        return self.answer(200, json.dumps({"token": f"{whose}-{self.server.tokens}"}).encode())
+
+    def is_authorized(self):
+        auth = self.server.auth
+        realm = f'Bearer realm="http://{self.server.name}/token",service="tests",scope="repository:app:pull"'
+        expected = {"basic": f"Basic {BASIC}", "token": f"Bearer {TOKEN}-{self.server.tokens}"}.get(auth, "none")
+        if auth is None or self.headers.get("Authorization") == expected:
+            return True
+        challenge = {"basic": 'Basic realm="tests"', "token": realm, "negotiate": "Negotiate"}[auth]
+        self.answer(401, b'{"errors": [{"code": "UNAUTHORIZED", "message": "who?"}]}', {"WWW-Authenticate": challenge})
+        return False
+
+    def spoil(self, fault):
+        """Answer as a fault wants it: with a status, with the arguments of ``answer``, or as it is called here."""
+        content = self.server.contents.get(urlsplit(self.path).path, b"")
+        without_length = {"Content-Length": None, "Connection": "close"}
+        chunked = {"Content-Length": None, "Transfer-Encoding": "chunked"}
+        whole = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:5], content[5:], b""))
+        answers = {
+            "cut": (content[:-3], {"Content-Length": str(len(content))}),
+            "cut chunk": (b"10\r\nabc", chunked),
+            "cut without length": (content[:-3], without_length),
+            "chunked": (whole, chunked),
+            "other": (OTHER, {}),
+            "slow": (b"", {"Content-Length": "1000"}),
+            "large": (b"", {"Content-Length": str(1 << 40)}),
+            "endless": (b"x" * (_registry.DOCUMENT_LIMIT + 1), without_length),
+        }
+        if isinstance(fault, int):
+            self.answer(fault, b'{"errors": [{"code": "SOMETHING", "message": "is wrong"}]}')
+        elif isinstance(fault, dict):
+            self.answer(**fault)
+        elif fault in answers:
+            body, headers = answers[fault]
+            self.answer(200, body, headers)
+            self.close_connection = fault.startswith("cut")
+        for _piece in range(100 if fault == "slow" else 0):
+            time.sleep(0.02)
+            self.wfile.write(b"x")
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        if fault in ("reset", "gone"):
+            self.close_connection = True
+
+    def send(self, path):
+        content = self.server.contents.get(path)
+        if content is None:
+            self.answer(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
+        elif "/blobs/" in path:
+            self.answer(200, content)
+        else:
+            headers = {"Docker-Content-Digest": digest_of(content), "Content-Type": _registry.OCI_INDEX}
+            self.answer(200, content, headers)
+
+    def answer(self, status, body=b"", headers=None):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@contextlib.contextmanager
+def served(made):
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        with made:
+            yield made
+    finally:
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def server():
+    with served(Server()) as made:
+        yield made
+
+
+@pytest.fixture
+def elsewhere():
+    """Another server, under another name of the same host."""
+    with served(Server()) as made:
+        made.name = f"localhost:{made.server_port}"
+        yield made
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """The seconds that were to be waited for."""
+    noted = []
+    monkeypatch.setattr(_registry.time, "sleep", noted.append)
+    return noted
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setattr(_registry_settings, "_CERTIFICATES", tmp_path / "certs.d")
+
+
+@pytest.fixture
+def docker(tmp_path):
+    """A docker configuration directory."""
+    return tmp_path
+
+
+def log_in(docker, registry, **entry):
+    docker.joinpath("config.json").write_text(json.dumps({"auths": {registry: entry or {"auth": BASIC}}}))
+
+
+def app(server, name="1"):
+    return Reference.parse(f"{server.name}/app:{name}")
+
+
+def refused(registries, reference, kind=FarmError):
+    with pytest.raises(kind) as caught:
+        registries.manifest(reference)
+    message = caught.value.message
+    assert not [secret for secret in SECRETS if secret in f"{message} {caught.value.details}"]
+    return message
+
+
+def test_documents_are_read_over_one_connection_and_once_where_a_digest_names_them(server, docker):
+    registries = Registries(docker, {})
+    index = registries.manifest(app(server))
+    assert (index.digest, index.media_type, index.content) == (digest_of(INDEX), _registry.OCI_INDEX, INDEX)
+    for _twice in range(2):
+        assert registries.manifest(app(server).at(digest_of(INDEX))).content == INDEX
+        assert registries.blob(app(server), digest_of(CONFIG)) == CONFIG
+        assert registries.digest(app(server)) == digest_of(INDEX)
+    assert registries.manifest(app(server, "2")) is None
+    assert registries.digest(app(server, "2")) is None
+    assert registries.blob(app(server), digest_of(OTHER)) is None
+    assert server.asked()[:4] == [
+        f"GET {MANIFEST_OF}",
+        f"GET /v2/app/manifests/{digest_of(INDEX)}",
+        f"GET {BLOB_OF}",
+        f"HEAD {MANIFEST_OF}",
+    ]
+    assert (len(server.requests), server.connections) == (8, 1)
+    accepted = server.requests[0][2]["Accept"]
+    for media_type in ("image.index.v1", "image.manifest.v1", "manifest.list.v2", "distribution.manifest.v2"):
+        assert media_type in accepted
+
+
+def test_many_are_read_side_by_side_with_one_token(server, docker):
+    server.auth = "token"
+    log_in(docker, server.name)
+    server.contents.update({f"/v2/app/manifests/{number}": INDEX for number in range(40)})
+    registries = Registries(docker, {})
+    found = _registry.side_by_side(range(40), lambda number: registries.manifest(app(server, str(number))))
+    assert [one.content for one in found] == [INDEX] * 40
+    assert (server.tokens, server.connections <= 16) == (1, True)
+
+
+def test_a_connection_that_the_server_has_closed_is_made_anew(server, docker, pauses):
+    registries = Registries(docker, {})
+    for fault in ("gone", "reset"):
+        registries.manifest(app(server))
+        server.faults[MANIFEST_OF] = [fault]
+        assert registries.manifest(app(server)).content == INDEX
+    assert pauses == []
+
+
+@pytest.mark.parametrize("auth", ["basic", "token"])
+@pytest.mark.parametrize("key", ["{0}", "http://{0}", "https://{0}/v1/"])
+def test_a_registry_that_wants_credentials_gets_those_of_docker_login(server, docker, auth, key):
+    server.auth = auth
+    log_in(docker, key.format(server.name))
+    registries = Registries(docker, {})
+    for _twice in range(2):
+        assert registries.manifest(app(server)).content == INDEX
+        assert registries.blob(app(server), digest_of(CONFIG)) == CONFIG
+    assert server.tokens == (auth == "token")
+    challenged = [one for one in server.requests if "Authorization" not in one[2]]
+    assert len(challenged) == 1
+    if auth == "token":
+        server.tokens += 1  # the one that is known has expired
+        assert registries.manifest(app(server)).content == INDEX
+
+
+def test_an_identity_token_is_exchanged(server, docker):
+    server.auth = "token"
+    log_in(docker, server.name, auth=base64.b64encode(b"<token>:").decode(), identitytoken=IDENTITY)
+    assert Registries(docker, {}).manifest(app(server)).content == INDEX
+    assert server.asked()[1] == "POST /token"
+
+
+@pytest.mark.parametrize("config", ["credsStore", "credHelpers"])
+def test_a_credential_helper_is_asked(server, docker, monkeypatch, config):
+    server.auth = "basic"
+    docker.joinpath("config.json").write_text(
+        json.dumps({config: "tests" if config == "credsStore" else {server.name: "tests"}})
+    )
+    helper = docker / "docker-credential-tests"
+    answer = json.dumps({"ServerURL": "x", "Username": USER, "Secret": PASSWORD})
+    helper.write_text(f"#!/bin/sh\n[ \"$(cat)\" = {server.name} ] && echo '{answer}'\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(docker), prepend=":")
+    assert Registries(docker, {}).manifest(app(server)).content == INDEX
+    helper.write_text("#!/bin/sh\necho no keychain here; exit 1\n")
+    assert "no keychain here" in refused(Registries(docker, {}), app(server))
+
+
+def test_credentials_are_not_looked_up_where_none_are_asked_for(server, docker, monkeypatch):
+    docker.joinpath("config.json").write_text("{")
+    monkeypatch.setattr(_registry, "stored_credentials", None)
+    assert Registries(docker, {}).manifest(app(server)).content == INDEX
+
+
+@pytest.mark.parametrize(
+    ("auth", "entry", "kind", "words"),
+    [
+        ("basic", None, RegistryRefused, "wants credentials, and the docker configuration has none for it: 401"),
+        ("token", None, RegistryRefused, "wants credentials, and the docker configuration has none for it: 401"),
+        ("basic", {"auth": base64.b64encode(b"me:wrong").decode()}, RegistryRefused, "refused the credentials of the"),
+        (
+            "token",
+            {"auth": base64.b64encode(b"me:wrong").decode()},
+            RegistryRefused,
+            "its token service: 401 Unauthorized, incorrect username or password; log in with docker login",
+        ),
+        ("token", {"identitytoken": "old"}, RegistryRefused, "its token service: 401"),
+        ("basic", {"identitytoken": "old"}, RegistryRefused, "refused the credentials of the"),
+        ("basic", {"auth": "bm90aGluZw=="}, FarmError, "its credentials cannot be read from .*; repair it, or log in"),
+        ("negotiate", None, FarmError, "wants credentials as negotiate"),
+    ],
+)
+def test_refusals_say_what_to_do(server, docker, auth, entry, kind, words):
+    server.auth = auth
+    if entry:
+        log_in(docker, server.name, **entry)
+    message = refused(Registries(docker, {}), app(server), kind)
+    assert message.startswith(f"registry {server.name}")
+    with pytest.raises(kind, match=words):
+        Registries(docker, {}).manifest(app(server))
+
+
+def test_what_does_not_exist_yet_may_be_refused_even_to_those_who_may_make_it(server, docker):
+    """Quay answers so for a repository that is not there."""
+    server.auth = "token"
+    log_in(docker, server.name)
+    server.faults = {MANIFEST_OF: [401, 403]}
+    for status in (401, 403):
+        message = refused(Registries(docker, {}), app(server), RegistryRefused)
+        assert f": {status} " in message and "SOMETHING: is wrong; log in with docker login" in message
+
+
+def test_a_refused_head_is_asked_as_get(server, docker):
+    server.faults = {MANIFEST_OF: [401]}
+    assert Registries(docker, {}).digest(app(server)) == digest_of(INDEX)
+    server.faults = {MANIFEST_OF: [{"status": 200}]}
+    assert Registries(docker, {}).digest(app(server)) == digest_of(INDEX)
+    server.faults = {MANIFEST_OF: [401, 401]}
+    with pytest.raises(RegistryRefused):
+        Registries(docker, {}).digest(app(server))
+
+
+@pytest.mark.parametrize(
+    ("faults", "waited"),
+    [
+        ([500], [0.5]),
+        ([502, 503, 504, 408], [0.5, 1, 2, 4]),
+        ([{"status": 429, "headers": {"Retry-After": "7"}}], [7]),
+        ([{"status": 429, "headers": {"Retry-After": "86400"}}], [30]),
+        ([{"status": 503, "headers": {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}}], [0.5]),
+        ([{"status": 503, "headers": {"Retry-After": "soon"}}], [0.5]),
+        (["reset", "cut"], [0.5, 1]),
+        (["gone", "cut chunk"], [0.5, 1]),
+        (["chunked"], []),
+    ],
+)
+@pytest.mark.parametrize("kind", ["manifest", "blob"])
+def test_what_may_pass_is_tried_again(server, docker, pauses, faults, waited, kind):
+    path = MANIFEST_OF if kind == "manifest" else BLOB_OF
+    server.faults = {path: list(faults)}
+    registries = Registries(docker, {})
+    if kind == "manifest":
+        assert registries.manifest(app(server)).content == INDEX
+    else:
+        assert registries.blob(app(server), digest_of(CONFIG)) == CONFIG
+    assert pauses == waited
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (500, "it answered 500 Internal Server Error, SOMETHING: is wrong, 5 times in 0 s; try again later"),
+        (429, "it answered 429 Too Many Requests, SOMETHING: is wrong, 5 times"),
+        ("cut", "the connection was cut after 14 bytes, 5 times"),
+        ("reset", "the connection was closed without a whole answer, 5 times"),
+    ],
+)
+def test_what_does_not_pass_is_given_up(server, docker, pauses, fault, words):
+    server.faults = {MANIFEST_OF: [fault] * 5}
+    message = refused(Registries(docker, {}), app(server))
+    assert message.startswith(f"registry {server.name} could not be asked for app/manifests/1: {words}")
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("status", [400, 405, 410, 418])
+def test_what_will_not_pass_is_asked_for_once(server, docker, pauses, status):
+    server.faults = {MANIFEST_OF: [status]}
+    assert f"it answered {status}" in refused(Registries(docker, {}), app(server))
+    assert len(server.requests) == 1
+
+
+def test_a_token_service_that_is_busy_is_waited_for(server, docker, pauses):
+    server.auth = "token"
+    server.faults = {"/token": [{"status": 429, "headers": {"Retry-After": "3"}}, "reset"]}
+    log_in(docker, server.name)
+    assert Registries(docker, {}).manifest(app(server)).content == INDEX
+    assert pauses == [3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"status": 200, "body": b"<html>"}, "its token service answered without a token"),
+        ({"status": 200, "body": b'{"token": "a\\nb"}'}, "its token service answered without a token"),
+        ({"status": 404}, "its token service answered 404"),
+    ],
+)
+def test_a_token_service_that_gives_no_token(server, docker, pauses, answer, words):
+    server.auth = "token"
+    server.faults = {"/token": [answer]}
+    assert words in refused(Registries(docker, {}), app(server))
+
+
+def test_the_time_for_a_document_is_limited(server, docker, monkeypatch):
+    monkeypatch.setattr(_registry, "_TIMEOUT", 0.3)
+    server.faults = {MANIFEST_OF: ["slow"]}
+    started = time.monotonic()
+    assert "no answer in time" in refused(Registries(docker, {}), app(server))
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("fault", ["large", "endless"])
+def test_the_size_of_a_document_is_limited(server, docker, fault):
+    server.faults = {MANIFEST_OF: [fault]}
+    assert f"an answer of more than {_registry.DOCUMENT_LIMIT} bytes" in refused(Registries(docker, {}), app(server))
+
+
+@pytest.mark.parametrize("fault", ["other", "cut without length"])
+@pytest.mark.parametrize("path", [f"/v2/app/manifests/{digest_of(INDEX)}", BLOB_OF])
+def test_content_whose_digest_does_not_fit_is_never_taken(server, docker, path, fault):
+    server.faults = {path: [fault]}
+    registries = Registries(docker, {})
+    with pytest.raises(FarmError, match=r"has the digest sha256:.*, wanted sha256:.*; something on the way changed it"):
+        if "blobs" in path:
+            registries.blob(app(server), digest_of(CONFIG))
+        else:
+            registries.manifest(app(server).at(digest_of(INDEX)))
+    # Nor is it kept.
+    assert registries.blob(app(server), digest_of(CONFIG)) == CONFIG
+
+
+@pytest.mark.parametrize("said", [digest_of(OTHER), "sha256:1", "md5:1", "nonsense"])
+def test_the_digest_that_a_registry_gives_for_a_tag_has_to_fit(server, docker, said):
+    server.faults = {MANIFEST_OF: [{"status": 200, "body": INDEX, "headers": {"Docker-Content-Digest": said}}]}
+    refused(Registries(docker, {}), app(server))
+
+
+def test_a_digest_of_sha512(server, docker):
+    name = digest_of(CONFIG, "sha512")
+    server.contents[f"/v2/app/blobs/{name}"] = CONFIG
+    assert Registries(docker, {}).blob(app(server), name) == CONFIG
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirected_blob_is_read_elsewhere_without_the_credentials(server, elsewhere, docker, status):
+    server.auth = "basic"
+    log_in(docker, server.name)
+    to = f"http://{elsewhere.name}{BLOB_OF}?signature=abc"
+    registries = Registries(docker, {})
+    registries.manifest(app(server))
+    server.faults = {BLOB_OF: [{"status": status, "headers": {"Location": to}}]}
+    assert registries.blob(app(server), digest_of(CONFIG)) == CONFIG
+    ((_method, path, headers),) = elsewhere.requests
+    assert path.endswith("?signature=abc") and "Authorization" not in headers
+
+
+def test_a_redirect_on_the_same_server_keeps_the_credentials(server, docker):
+    server.auth = "basic"
+    log_in(docker, server.name)
+    server.contents["/v2/app/manifests/other"] = INDEX
+    server.faults = {MANIFEST_OF: [{"status": 307, "headers": {"Location": "other"}}]}
+    assert Registries(docker, {}).manifest(app(server)).content == INDEX
+
+
+@pytest.mark.parametrize(
+    "place", ["1?signature=x", "ftp://x/?signature=x", "http://[::1", "http://127.0.0.1:1/?signature=x"]
+)
+def test_a_redirect_that_leads_nowhere(server, docker, pauses, place):
+    server.faults = {MANIFEST_OF: [{"status": 307, "headers": {"Location": place}}] * 6}
+    refused(Registries(docker, {}), app(server))
+
+
+def test_a_mirror_is_read_before_the_registry_and_may_fail(server, elsewhere, docker, pauses):
+    settings = {server.name: Settings(mirrors=(f"http://{elsewhere.name}/proxy/", "127.0.0.1:1"))}
+    there = f"/v2/proxy{MANIFEST_OF[3:]}"
+    elsewhere.contents[there] = INDEX
+    assert Registries(docker, settings).manifest(app(server)).content == INDEX
+    assert (server.requests, elsewhere.asked()) == ([], [f"GET {there}?ns={server.name}"])
+    del elsewhere.contents[there]
+    for fault in (404, 500, 403, "reset"):
+        elsewhere.faults = {there: [fault]}
+        assert Registries(docker, settings).manifest(app(server)).content == INDEX
+    assert len(server.requests) == 4 and pauses == []
+    assert Registries(docker, settings, mirrors=False).manifest(app(server)).content == INDEX
+    assert len(elsewhere.requests) == 5
+
+
+def test_a_registry_that_is_not_there(docker):
+    message = refused(Registries(docker, {}), Reference.parse("127.0.0.1:1/app"))
+    assert message == "registry 127.0.0.1:1 could not be asked for app/manifests/latest: connection refused"
+    message = refused(Registries(docker, {}), Reference.parse("no.such.host.invalid/app"))
+    assert "the host name 'no.such.host.invalid' cannot be resolved" in message
+
+
+def test_plain_http_is_believed_of_this_host_and_of_what_is_configured_so(server, docker):
+    message = refused(Registries(docker, {server.name: Settings(http=False)}), app(server))
+    assert "it speaks plain HTTP; that is believed only of loopback addresses and of a registry" in message
+    for settings in (Settings(http=True), Settings(http=True, insecure=True)):
+        assert Registries(docker, {server.name: settings}).manifest(app(server)).content == INDEX
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("registry.example.com/app:1", "http://registry.example.com/v2/app/manifests/1"),
+        ("registry.example.com:5000/a/b", "http://registry.example.com:5000/v2/a/b/manifests/latest"),
+        ("[2001:db8::5]:5000/app:1", "http://[2001:db8::5]:5000/v2/app/manifests/1"),
+        ("busybox", "http://registry-1.docker.io/v2/library/busybox/manifests/latest"),
+        ("index.docker.io/acme/app:1", "http://registry-1.docker.io/v2/acme/app/manifests/1"),
+    ],
+)
+def test_names_and_the_environments_proxy(server, docker, monkeypatch, name, path):
+    reference = Reference.parse(name)
+    monkeypatch.setenv("HTTP_PROXY", f"http://us%65r:{PASSWORD}@{server.name}")
+    server.contents[urlsplit(path).path] = INDEX
+    registries = Registries(docker, {reference.registry: Settings(http=True)})
+    assert registries.manifest(reference).content == INDEX
+    ((_method, asked, headers),) = server.requests
+    assert asked == path
+    assert base64.b64decode(headers["Proxy-Authorization"].split()[1]).decode() == f"user:{PASSWORD}"
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:{PASSWORD}@127.0.0.1:1")
+    message = refused(Registries(docker, {reference.registry: Settings(http=True)}), reference)
+    assert "connection refused (through the environment's proxy http://127.0.0.1:1)" in message
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "proxied"),
+    [
+        ("https://r.example.com", "", True),
+        ("https://localhost:5000", "", False),
+        ("https://127.3.4.5", "", False),
+        ("https://[::1]:5000", "", False),
+        ("https://r.example.com", "*", False),
+        ("https://r.example.com", "other.com, EXAMPLE.com", False),
+        ("https://r.example.com", ".example.com", False),
+        ("https://r.example.com", "*.example.com", False),
+        ("https://badexample.com", "example.com", True),
+        ("https://r.example.com:5000", "example.com:5000", False),
+        ("https://r.example.com:5001", "example.com:5000", True),
+        ("https://10.1.2.3", "10.0.0.0/8", False),
+        ("https://11.1.2.3", "10.0.0.0/8", True),
+        ("https://10.1.2.3", "10.1.2.3", False),
+        ("https://[2001:db8::5]", "2001:db8::/32", False),
+        ("https://[2001:db8::5]:5000", "[2001:db8::5]:5000", False),
+    ],
+)
+def test_what_goes_through_the_proxy_is_as_go_has_it(monkeypatch, url, no_proxy, proxied):
+    monkeypatch.setenv("https_proxy", "proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    proxy = _http.proxy_of(_http.Origin.parse(url)[0])
+    assert (proxy and proxy.port) == (3128 if proxied else None)
+
+
+def test_a_proxy_that_is_none_of_http_is_named_without_its_password(docker, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://u:{PASSWORD}@proxy.example.com:1080")
+    message = refused(Registries(docker, {}), Reference.parse("r.example.com/app"))
+    assert "proxy socks5://proxy.example.com:1080 is none of HTTP" in message
+
+
+@pytest.fixture(scope="module")
+def authority():
+    """A CA, a server's certificate for 127.0.0.1 with its key, a client's with the same, all PEM."""
+    x509 = pytest.importorskip("ansible_collections.buildfarm.multiarch.plugins.module_utils._x509")
+    if not x509.installed():
+        pytest.skip("no library cryptography")
+    until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    ca_key, key = x509.new_key(), x509.new_key()
+    ca = x509.issue_authority(ca_key, "tests", until)
+    issuer = x509.read_certificate(ca)
+    certificate = x509.issue(issuer, ca_key, key, "r", ["127.0.0.1"], True, until)
+    return ca, certificate, key, x509.issue(issuer, ca_key, key, "c", [], False, until)
+
+
+@pytest.fixture
+def secure(authority, tmp_path):
+    """The server, behind TLS."""
+    with served(Server()) as made:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes(authority[1] + authority[2])
+        context.load_cert_chain(chain)
+        made.socket = context.wrap_socket(made.socket, server_side=True, do_handshake_on_connect=False)
+        yield made
+
+
+def test_a_private_authority_is_trusted_where_it_is_configured(secure, authority, docker, monkeypatch, tmp_path):
+    message = refused(Registries(docker, {}), app(secure))
+    assert "its certificate is not trusted: unable to get local issuer certificate; add the registry's CA" in message
+    assert f"/etc/docker/certs.d/{secure.name}/ca.crt" in message
+    for settings in (
+        Settings(authorities=(authority[0],)),
+        Settings(insecure=True),
+        Settings(http=True, insecure=True),
+    ):
+        assert Registries(docker, {secure.name: settings}).manifest(app(secure)).content == INDEX
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    (tmp_path / "ca.pem").write_bytes(authority[0])
+    assert Registries(docker, {}).manifest(app(secure)).content == INDEX
+    monkeypatch.delenv("SSL_CERT_FILE")
+    directory = tmp_path / "certs.d" / secure.name
+    directory.mkdir(parents=True)
+    (directory / "ca.crt").write_bytes(authority[0])
+    assert Registries(docker, {}).manifest(app(secure)).content == INDEX
+    (directory / "ca.crt").write_text("nonsense")
+    assert "cannot be used" in refused(Registries(docker, {}), app(secure))
+
+
+def test_a_client_certificate_is_shown_where_one_is_configured(secure, authority, docker, tmp_path):
+    context = secure.socket.context
+    context.load_verify_locations(cadata=authority[0].decode())
+    context.verify_mode = ssl.CERT_REQUIRED
+    pair = Settings(authorities=(authority[0],), key_pairs=((authority[3], authority[2]),))
+    assert Registries(docker, {secure.name: pair}).manifest(app(secure)).content == INDEX
+    directory = tmp_path / "certs.d" / secure.name
+    directory.mkdir(parents=True)
+    for name, content in (("ca.crt", authority[0]), ("client.cert", authority[3]), ("client.key", authority[2])):
+        (directory / name).write_bytes(content)
+    assert Registries(docker, {}).manifest(app(secure)).content == INDEX
+    assert list(tmp_path.glob("tmp*")) == []
+
+
+CHALLENGES = [
+    (['Basic realm="a b"'], [("basic", {"realm": "a b"})]),
+    (
+        ['Bearer realm="https://auth.example.com/token",service="r",scope="repository:a:pull,push"'],
+        [("bearer", {"realm": "https://auth.example.com/token", "service": "r", "scope": "repository:a:pull,push"})],
+    ),
+    (
+        ['Basic realm="x", Bearer realm = "y\\"z" , error=invalid'],
+        [("basic", {"realm": "x"}), ("bearer", {"realm": 'y"z', "error": "invalid"})],
+    ),
+    (["Negotiate", "BASIC"], [("negotiate", {}), ("basic", {})]),
+    ([""], []),
+]
+
+
+@pytest.mark.parametrize(("headers", "expected"), CHALLENGES)
+def test_challenges(headers, expected):
+    found = _registry_auth.parse_challenges(headers)
+    assert [(challenge.scheme, challenge.parameters) for challenge in found] == expected
