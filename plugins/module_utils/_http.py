@@ -157,8 +157,9 @@ class Connections:
             connection = kept or self._connection(origin, proxy)
             try:
                 connection.timeout = min(_SILENCE, max(0.1, deadline - time.monotonic()))
-                if connection.sock is not None:
-                    connection.sock.settimeout(connection.timeout)
+                if connection.sock is None:
+                    _connect(connection)
+                connection.sock.settimeout(connection.timeout)
                 connection.request(method, target, body, dict(headers))
                 response = connection.getresponse()
                 answer = Answer(response.status, response.reason, response.headers, _read(response, limit, deadline))
@@ -263,6 +264,16 @@ def _shown(proxy: SplitResult) -> str:
     return f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}"
 
 
+def _connect(connection: http.client.HTTPConnection) -> None:
+    try:
+        connection.connect()
+    except (TimeoutError, socket.timeout) as exc:
+        # Another attempt would take as long, and get no further.
+        raise OSError(
+            f"no answer within {connection.timeout:g} s; is the host up, and does no firewall drop the packets?"
+        ) from exc
+
+
 def _read(response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
     """Return an answer's body.
 
@@ -296,7 +307,7 @@ def _failure(exc: Exception, origin: Origin, proxy: Optional[SplitResult]) -> Ex
     if isinstance(exc, ssl.SSLCertVerificationError):
         return Unreachable(f"its certificate is not trusted: {exc.verify_message}{by_way_of}", mistrusted=True)
     # Before Python 3.10 socket.timeout was no TimeoutError, and ssl.SSLError covers some time-outs too.
-    if isinstance(exc, (TimeoutError, socket.timeout)) or "timed out" in str(exc):
+    if isinstance(exc, (TimeoutError, socket.timeout)) or "operation timed out" in str(exc):
         return InterruptedRequest(f"no answer in time{by_way_of}")
     if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
         plain = exc.reason == "WRONG_VERSION_NUMBER"

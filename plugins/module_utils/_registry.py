@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from ._docker_config import config_dir
@@ -86,6 +86,8 @@ class Registries:
         self._contexts: Dict[str, ssl.SSLContext] = {}
         self._connections = Connections(self._trust)
         self._hosts: Dict[str, List[_Host]] = {}
+        #: Mirrors that are not asked again: each time might take as long.
+        self._failed: Set[_Host] = set()
         self._known: Dict[Tuple[str, str, str], Document] = {}
         self._lock = threading.Lock()
 
@@ -147,9 +149,12 @@ class Registries:
         """Return what the first of a registry's hosts has; only the registry itself may fail."""
         *mirrors, registry = self._hosts_of(reference.registry)
         for mirror in mirrors:
+            if mirror in self._failed:
+                continue
             try:
                 found = read(mirror)
             except FarmError:
+                self._failed.add(mirror)
                 continue
             if found is not None:
                 return found

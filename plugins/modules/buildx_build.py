@@ -24,6 +24,7 @@ requirements:
   - docker CLI with buildx 0.3 or later
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
+  - buildfarm.multiarch.registry
 attributes:
   check_mode:
     support: partial
@@ -158,9 +159,9 @@ options:
       - Seconds after which the build is ended. If unset, it may take as long as it takes.
     type: float
 notes:
-  - Credentials for registries are those of C(docker login) in O(docker_config).
-  - A registry that speaks plain HTTP is reached only through a builder whose buildkitd configuration says so, unless
-    its address is a loopback one.
+  - What O(tags) stand for is read from their registries before and after a push. A registry that refuses to be looked
+    at before it, as Quay does where the repository does not exist yet, is taken to have nothing there, with a warning.
+    After it that is a failure. Mirrors are not asked, as they may not know of the push yet.
   - Where two nodes push the same layer at the same moment, a registry of the distribution project (C(registry:2)) may
     refuse it to one of them. Such a push is tried again, two times at most.
   - If a build fails after it has pushed to some of O(tags), the error says what these stand for now.

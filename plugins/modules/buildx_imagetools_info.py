@@ -13,15 +13,18 @@ version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Reads what an image's name stands for in its registry, through C(docker buildx imagetools inspect).
+  - Reads what an image's name stands for in its registry.
   - Attestation manifests (C(unknown/unknown)) are listed apart, so that the platforms of RV(index.manifests) are
     those that an engine can run.
   - A single manifest is shown as an index of one, its platform read from its configuration.
+  - What is no image, such as the layers in an index of BuildKit's registry cache, is listed as RV(index.others), and
+    not fetched.
 requirements:
-  - docker CLI with buildx 0.3 or later
+  - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context
   - jmespath (Python library), for O(query)
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
+  - buildfarm.multiarch.registry
 attributes:
   check_mode:
     support: full
@@ -42,17 +45,14 @@ options:
     required: true
   builder:
     description:
-      - The builder whose registry settings are used.
-      - A registry that speaks plain HTTP is reached only through a builder whose buildkitd configuration says so,
-        unless its address is a loopback one.
-      - If unset, buildx uses its current builder.
+      - The builder whose buildkitd configuration says how registries are reached.
+      - If unset, that of buildx's current builder.
     type: str
   query:
     description:
       - A JMESPath expression, applied to RV(index); its value is RV(result).
     type: str
 notes:
-  - Credentials for the registry are those of C(docker login) in O(docker_config).
   - An image that is not in the registry is no failure; see RV(exists). A registry that cannot be reached or that
     refuses the credentials is.
 seealso:
@@ -142,7 +142,7 @@ index:
           type: dict
           sample: {}
     attestations:
-      description: The entries that are no platform's image, such as provenance, SBOM and signatures.
+      description: The manifests that are no platform's image, such as provenance, SBOM, signatures and artifacts.
       type: list
       elements: dict
       contains:
@@ -170,6 +170,13 @@ index:
           description: Annotations of the entry in the index.
           type: dict
           sample: {"vnd.docker.reference.type": "attestation-manifest"}
+    others:
+      description:
+        - The entries that are no manifests of images or artifacts, such as the layers of BuildKit's registry cache.
+        - The keys are those of RV(index.attestations).
+      type: list
+      elements: dict
+      sample: []
 result:
   description: The value of O(query); V(null) where there is no such image.
   returned: success and O(query) is set

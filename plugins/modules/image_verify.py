@@ -18,11 +18,15 @@ description:
   - Can run each platform's image, by its digest, on an engine that serves the platform, and compare what it prints.
     All platforms run at the same time.
   - One message names everything that is wrong, with what was found and what was wanted.
+  - A platform that the index has several images for is a failure, as engines take the first without a word. So does
+    O(run). Images for several versions of Windows are none.
 requirements:
-  - docker CLI with buildx 0.3 or later
+  - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context, and for O(run) where a platform
+    is not pinned
   - docker (Python library), for O(run)
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
+  - buildfarm.multiarch.registry
 attributes:
   check_mode:
     support: full
@@ -41,10 +45,11 @@ options:
     required: true
   builder:
     description:
-      - The builder whose registry settings are used, and whose nodes run the platforms that O(endpoints) does not name.
+      - The builder whose buildkitd configuration says how registries are reached, and whose nodes run the platforms
+        that O(endpoints) does not name.
       - The node for a platform is found as for a build, pinned platforms first. Drivers V(docker-container) and
         V(docker) have nodes that can run an image.
-      - If unset, buildx uses its current builder's registry settings.
+      - If unset, registries are reached as buildx's current builder does.
     type: str
   platforms:
     description:
@@ -99,7 +104,6 @@ options:
         C(ssh://[USER@]HOST) or the name of a docker context.
     type: dict
 notes:
-  - Credentials for the registry are those of C(docker login) in O(docker_config).
   - An engine pulls by itself. A registry with plain HTTP or a private CA has to be known to each engine.
 seealso:
   - module: buildfarm.multiarch.buildx_build

@@ -21,6 +21,7 @@ AMD, ARM = "mid1", "mid2"
 PLATFORMS = ["linux/amd64", "linux/arm64"]
 #: The builders on each controller: a node for each platform, and both on one node.
 BUILDER, ONE_NODE = "images", "images-one"
+FRONT_PORT = 8124
 _HANDLER = "/proc/sys/fs/binfmt_misc/qemu-aarch64"
 
 
@@ -84,6 +85,11 @@ def listen(farm: LiveFarm, host: str) -> None:
     farm.module(host, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=configuration)
 
 
+def front(farm: LiveFarm) -> str:
+    """Where tests may put a registry of their own, which the builders know as the farm's."""
+    return f"{farm.address(ARM)}:{FRONT_PORT}"
+
+
 def unlisten(farm: LiveFarm, host: str) -> None:
     """Undo that, and remove all that the engine has."""
     quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes"
@@ -99,7 +105,9 @@ def _declare(farm: LiveFarm, controller: str) -> None:
             "endpoint": f"tcp://{host}:2375",
             "platforms": platforms,
             "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
-            "buildkitd_config": f'[registry."{farm.registry}"]\n  http = true\n',
+            "buildkitd_config": "".join(
+                f'[registry."{registry}"]\n  http = true\n' for registry in (farm.registry, front(farm))
+            ),
         }
 
     nodes = [node(f"{controller}-amd", AMD, PLATFORMS[:1]), node(f"{controller}-arm", ARM, PLATFORMS[1:])]

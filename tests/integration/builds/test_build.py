@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+import building
 import registry
-from ansible_runs import shell, task
-from building import AMD, BUILDER, CONTROLLERS, ONE_NODE, PLATFORMS, BuildFarm
+from ansible_runs import CHECKOUT, shell, task
+from building import AMD, ARM, BUILDER, CONTROLLERS, FRONT_PORT, ONE_NODE, PLATFORMS, BuildFarm
 
 HELLO = """FROM busybox
 ARG WHO=world
@@ -210,6 +211,35 @@ def test_a_build_that_takes_too_long_is_ended(images: BuildFarm) -> None:
     failed = images.build("ctl", fails=True, **options)
     assert f"building {context} took longer than 3 s and was ended" in failed["msg"]
     assert "buildx build" not in images.farm.ssh("ctl", "ps -eo args")
+
+
+@pytest.fixture
+def front(images: BuildFarm) -> Iterator[str]:
+    """A registry that refuses to say that something is not there, see registry_front.py."""
+    ssh, folder = images.farm.ssh, "/srv/front"
+    start = f"setsid python3 front.py {FRONT_PORT} {images.registry} > log 2>&1 < /dev/null & echo $! > pid"
+    connect = f"import socket; socket.create_connection(('localhost', {FRONT_PORT}))"
+    ready = f'until python3 -c "{connect}" 2>&-; do sleep 0.1; done'
+    script = (CHECKOUT / "tests/integration/registry_front.py").read_text()
+    ssh(ARM, f"mkdir -p {folder} && cd {folder} && cat > front.py && ({start}) && {ready}", stdin=script)
+    yield building.front(images.farm)
+    print(ssh(ARM, f"cat {folder}/log; kill $(cat {folder}/pid); rm -rf {folder}"))
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_a_first_push_to_a_registry_that_refuses_to_say_what_is_not_there(
+    images: BuildFarm, front: str, on: str
+) -> None:
+    context = images.context(on, "files", FILES, note="text")
+    name = f"{images.repository.replace(images.registry, front)}/first-{on}:1"
+    options = {"builder": BUILDER, "context": context, "platforms": PLATFORMS, "tags": [name], "push": True}
+    predicted, built, again = images.farm.tasks(on, build(check=True, **options), build(**options), build(**options))
+    for first in (predicted, built):
+        assert first["changed"] and first["diff"]["before"] == {f"registry {name}": None}
+        (warning,) = first["warnings"]
+        assert warning.startswith(f"image {name}: taken for not there yet") and "401 Unauthorized" in warning
+    assert predicted["actions"] == built["actions"]
+    assert not again["changed"] and not again.get("warnings")
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""buildx_imagetools_info on what buildx 0.13 and 0.29 themselves pushed."""
+"""buildx_imagetools_info on what buildx 0.13 and 0.29 themselves pushed, and on what is no image."""
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
 
-from ansible_runs import task
-from building import BUILDER, CONTROLLERS, PLATFORMS, BuildFarm
+import registry
+from ansible_runs import shell, task
+from building import AMD, BUILDER, CONTROLLERS, ONE_NODE, PLATFORMS, BuildFarm
 
 FILES = "FROM scratch\nARG TARGETARCH\nCOPY note /note-$TARGETARCH\n"
 
@@ -64,7 +67,10 @@ def test_a_missing_image_is_no_failure_but_a_registry_out_of_reach_is(images: Bu
     missing = read(images, on, "nowhere:1", query="digest")
     assert (missing["exists"], missing["index"], missing["result"]) == (False, None, None)
     cases = [
-        ({"name": f"{images.registry}/x"}, f"registry {images.registry} speaks plain HTTP"),
+        (
+            {"name": f"{images.registry}/x"},
+            f"registry {images.registry} could not be asked for x/manifests/latest: it speaks plain HTTP",
+        ),
         ({"name": "mid1:9/x", "builder": BUILDER}, "registry mid1:9 could not be asked"),
         (
             {"name": f"{images.farm.secure_registry}/x", "builder": BUILDER},
@@ -77,3 +83,59 @@ def test_a_missing_image_is_no_failure_but_a_registry_out_of_reach_is(images: Bu
     messages = images.refusals(on, "buildx_imagetools_info", [options for options, _words in cases])
     for message, (_options, words) in zip(messages, cases, strict=True):
         assert words in message
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_a_cache_in_a_registry_is_no_image(images: BuildFarm, on: str) -> None:
+    context = images.context(on, "files", FILES, note="text")
+    name = f"{images.repository}/cache"
+    cached = [
+        shell(
+            f"docker buildx build --builder {ONE_NODE} --platform linux/amd64 {context}"
+            f" --cache-to type=registry,mode=max,ref={name}:{manifest},image-manifest={manifest},oci-mediatypes=true"
+        )
+        for manifest in ("false", "true")
+    ]
+    look = [
+        task("buildx_imagetools_info", name=f"{name}:{manifest}", builder=BUILDER) for manifest in ("false", "true")
+    ]
+    *_built, index, manifest = images.farm.tasks(on, *cached, *look)
+    layers = [item["media_type"] for item in index["index"].pop("others")]
+    assert layers[-1] == "application/vnd.buildkit.cacheconfig.v0" and "layer" in layers[0]
+    assert (index["exists"], index["index"]["manifests"], index["index"]["attestations"]) == (True, [], [])
+    found = manifest["index"]
+    assert (found["manifests"], found["others"]) == ([], [])
+    assert [item["digest"] for item in found["attestations"]] == [found["digest"]]
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_a_private_authority_is_that_of_the_builder_and_credentials_those_of_docker_login(
+    images: BuildFarm, on: str
+) -> None:
+    ssh, secure = images.farm.ssh, images.farm.secure_registry
+    context = images.context(on, "files", FILES, note="text")
+    name = f"{images.repository}/secure:1"
+    built = images.build(on, builder=BUILDER, context=context, platforms=PLATFORMS, tags=[name], push=True)
+    login = base64.b64encode(f"{registry.USER}:{registry.PASSWORD}".encode()).decode()
+    authority = (images.farm.farm.directory / "registry/farm/certificate.pem").read_text()
+    try:
+        ssh(on, "mkdir -p /srv/images/docker && cp -r ~/.docker/buildx /srv/images/docker/")
+        ssh(on, "cat > /srv/images/ca.pem", stdin=authority)
+        ssh(on, "cat > /srv/images/docker/config.json", stdin=json.dumps({"auths": {secure: {"auth": login}}}))
+        ssh(on, "cat > /srv/images/toml", stdin=f'[registry."{secure}"]\n  ca = ["/srv/images/ca.pem"]\n')
+        create = f"buildx create --name secure --driver docker-container --config /srv/images/toml tcp://{AMD}:2375"
+        ssh(on, f"docker --config /srv/images/docker {create}")
+        options = {"name": name.replace(images.registry, secure), "builder": "secure"}
+        builders = {"BUILDX_CONFIG": "/srv/images/docker/buildx"}
+        found, refused = images.farm.tasks(
+            on,
+            task("buildx_imagetools_info", docker_config="/srv/images/docker", **options),
+            task("buildx_imagetools_info", fails=True, environment=builders, **options),
+        )
+    finally:
+        ssh(on, "rm -rf /srv/images/docker /srv/images/ca.pem /srv/images/toml")
+    assert found["index"]["digest"] == built["image"]["digest"]
+    assert registry.PASSWORD not in json.dumps(found) and login not in json.dumps(found)
+    assert refused["msg"].startswith(
+        f"registry {secure} wants credentials, and the docker configuration has none for it"
+    )

@@ -116,6 +116,42 @@ def test_everything_that_is_wrong_is_said_at_once(images: BuildFarm, name: str) 
     assert leftovers(images) == before
 
 
+def test_of_a_platform_that_is_there_twice_the_first_is_run(images: BuildFarm, name: str) -> None:
+    """As engines pull the first; nobody would notice otherwise."""
+    context = images.context("ctl", "second", HELLO.replace("$TARGETPLATFORM", "second"))
+    other = name.replace("verified:1", "verified:second")
+    first, second = images.farm.tasks(
+        "ctl",
+        task("buildx_imagetools_info", name=name, builder=BUILDER),
+        task("buildx_build", builder=BUILDER, context=context, platforms=PLATFORMS, tags=[other], push=True),
+    )
+    digests = [first["index"]["manifests"][0]["digest"], second["image"]["platforms"][0]["digest"]]
+    repeating = push_index(images, name.replace(":1", ":repeating"), digests, first["index"]["manifests"][0])
+    run = {"expected": "{platform}"}
+    options = {"name": repeating, "builder": BUILDER, "platforms": PLATFORMS[:1], "run": run}
+    failed = images.farm.module("ctl", "image_verify", fails=True, **options)
+    expected = f"linux/amd64 is there 2 times, of which engines take the first: {digests[0]}, {digests[1]}"
+    assert failed["msg"] == f"image {repeating}: {expected}"
+    assert [item["output"] for item in failed["image"]["platforms"]] == ["linux/amd64", None]
+
+
+def push_index(images: BuildFarm, name: str, digests: list[str], like: dict[str, Any]) -> str:
+    """Push an index with several images for linux/amd64 by hand; returns its name."""
+    platform = {"os": "linux", "architecture": "amd64"}
+    entry = {"mediaType": like["media_type"], "size": like["size"], "platform": platform}
+    media_type = "application/vnd.oci.image.index.v1+json"
+    entries = [{**entry, "digest": digest} for digest in digests]
+    index = {"schemaVersion": 2, "mediaType": media_type, "manifests": entries}
+    path, _colon, tag = name.partition("/")[2].rpartition(":")
+    script = (
+        "import sys, urllib.request; urllib.request.urlopen(urllib.request.Request("
+        f"'http://{images.registry}/v2/{path}/manifests/{tag}', sys.stdin.buffer.read(), "
+        f"{{'Content-Type': '{media_type}'}}, method='PUT'))"
+    )
+    images.farm.ssh("ctl", f'python3 -c "{script}"', stdin=json.dumps(index))
+    return name
+
+
 def test_engines_pull_with_the_controllers_credentials(images: BuildFarm, name: str) -> None:
     ssh, secure = images.farm.ssh, images.farm.secure_registry
     authority = (images.farm.farm.directory / "registry/farm/certificate.pem").read_text()
@@ -132,7 +168,7 @@ def test_engines_pull_with_the_controllers_credentials(images: BuildFarm, name: 
         result = images.farm.module("ctl", "image_verify", docker_config="/srv/images/docker", **options)
         assert registry.PASSWORD not in json.dumps(result) and login not in json.dumps(result)
         refused = images.farm.module("ctl", "image_verify", fails=True, **options)
-        assert refused["msg"].startswith(f"registry {secure} refused the credentials")
+        assert refused["msg"].startswith(f"registry {secure} wants credentials")
     finally:
         ssh("ctl", f"rm -rf {certificate} /srv/images/docker && update-ca-certificates --fresh")
         ssh(AMD, f"rm -rf {folder}")

@@ -44,6 +44,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -170,14 +171,14 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(made):
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        with made:
+    with made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        try:
             yield made
-    finally:
-        made.shutdown()
-        thread.join()
+        finally:
+            made.shutdown()
+            thread.join()
 
 
 @pytest.fixture
