@@ -267,25 +267,23 @@ class _Host:
 
     def _authorized(self, method: str, target: str, scope: str, deadline: float) -> Answer:
         header = self._authorizer.header(scope)
-        for _challenge in range(2):
-            answer = self._asked(method, target, {"Authorization": header} if header else {}, deadline)
-            if answer.status == 401 and (
-                challenges := parse_challenges(answer.headers.get_all("WWW-Authenticate") or ())
-            ):
-                header = self._authorizer.satisfy(challenges, scope, header)
-            else:
-                break
+        answer = self._asked(method, target, header, deadline)
+        challenges = parse_challenges(answer.headers.get_all("WWW-Authenticate") or ()) if answer.status == 401 else ()
+        if challenges:
+            header = self._authorizer.satisfy(challenges, scope, header)
+            answer = self._asked(method, target, header, deadline) if header else answer
         if answer.status in (401, 403):
             raise self._authorizer.refusal(f"{answer}{said(answer)}")
         return answer
 
-    def _asked(self, method: str, target: str, headers: Mapping[str, str], deadline: float) -> Answer:
+    def _asked(self, method: str, target: str, authorization: Optional[str], deadline: float) -> Answer:
         """Ask in the first scheme that the server speaks, and in that from then on."""
-        accepted = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))
+        headers = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))}
+        headers.update({"Authorization": authorization} if authorization else {})
         problem: Optional[Exception] = None
         for origin in self._origins:
             try:
-                answer = self._follow(method, origin, target, {**headers, "Accept": accepted}, None, deadline)
+                answer = self._follow(method, origin, target, headers, None, deadline)
             except WrongScheme as exc:
                 problem = problem if isinstance(problem, InterruptedRequest) else exc
             except InterruptedRequest as exc:

@@ -143,11 +143,11 @@ class Authorizer:
         """Return the header's value for a scope (``repository:PATH:pull``), None as long as nothing was asked for."""
         return self._headers.get(scope)
 
-    def satisfy(self, challenges: Sequence[Challenge], scope: str, refused: Optional[str]) -> str:
-        """Return the header's value that the registry asks for.
+    def satisfy(self, challenges: Sequence[Challenge], scope: str, refused: Optional[str]) -> Optional[str]:
+        """Return the header's value that the registry asks for, None where there is none that it might take.
 
         :param refused: the value that it did not take, None for none.
-        :raises RegistryRefused: there is none that it might take.
+        :raises RegistryRefused: the token service refuses.
         :raises FarmError: the token service cannot be used.
         """
         with self._lock:
@@ -165,11 +165,9 @@ class Authorizer:
                     f"send them; wanted Basic or Bearer"
                 )
             else:
-                raise self.refusal("401 Unauthorized")
-            if value == refused:
-                raise self.refusal("401 Unauthorized")
+                return None
             self._headers[scope] = value
-            return value
+            return None if value == refused else value
 
     def refusal(self, words: str) -> RegistryRefused:
         """Return the error for a registry that refused.

@@ -99,15 +99,15 @@ def unlisten(farm: LiveFarm, host: str) -> None:
 
 
 def _declare(farm: LiveFarm, controller: str) -> None:
+    known = ((farm.registry, "http"), (front(farm), "http"), (farm.secure_registry, "insecure"))
+
     def node(name: str, host: str, platforms: list[str]) -> dict[str, Any]:
         return {
             "name": name,
             "endpoint": f"tcp://{host}:2375",
             "platforms": platforms,
             "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
-            "buildkitd_config": "".join(
-                f'[registry."{registry}"]\n  http = true\n' for registry in (farm.registry, front(farm))
-            ),
+            "buildkitd_config": "".join(f'[registry."{name}"]\n  {setting} = true\n' for name, setting in known),
         }
 
     nodes = [node(f"{controller}-amd", AMD, PLATFORMS[:1]), node(f"{controller}-arm", ARM, PLATFORMS[1:])]

@@ -79,7 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": length or str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, *_arguments: object) -> None:
         """Say what was asked for and how it was answered."""
