@@ -13,6 +13,7 @@ import ssl
 import struct
 import threading
 import time
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -199,7 +200,9 @@ def elsewhere():
 def pauses(monkeypatch):
     """The seconds that were to be waited for."""
     noted = []
-    monkeypatch.setattr(_registry.time, "sleep", noted.append)
+    # Not time.sleep itself: threads that other tests left behind may call it.
+    clock = types.SimpleNamespace(sleep=noted.append, monotonic=time.monotonic, time=time.time)
+    monkeypatch.setattr(_registry, "time", clock)
     return noted
 
 
