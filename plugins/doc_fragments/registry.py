@@ -11,6 +11,7 @@ class ModuleDocFragment:
     """Fragment C(buildfarm.multiarch.registry)."""
 
     DOCUMENTATION = r"""
+options: {}
 requirements:
   - docker (Python library), where the docker configuration has credentials for a registry that wants some
 notes:

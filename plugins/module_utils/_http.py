@@ -213,7 +213,8 @@ def proxy_of(origin: Origin) -> Optional[SplitResult]:
         return None
     try:
         proxy = urlsplit(text if "://" in text else f"http://{text}")
-        _ = proxy.port
+        if proxy.port == 0:
+            raise ValueError("port 0")
     except ValueError as exc:
         raise Unreachable(f"the environment's {name} is not an address; set it to http://HOST:PORT") from exc
     return proxy
