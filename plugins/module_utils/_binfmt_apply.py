@@ -121,22 +121,22 @@ def _as_the_image_has(host: Host, declared: Declared, found: Found, check_mode: 
 
     :raises FarmError: the image has none of all, or cannot be asked; in check mode it may be yet to come.
     """
-    emulated = found.emulated(declared)
+    image, emulated = declared.image, found.emulated(declared)
     bad = {platform.arch for platform, verdict in found.verdicts.items() if not verdict.good}
     # What is not there first: mostly, nothing is to be done without that.
     for is_bad in (True, False):
         asked = [arch for arch in declared.if_there if arch in emulated and (arch in bad) == is_bad]
-        if not asked or not declared.image or not plan(declared, found).actions:
+        if not image or not asked or not plan(declared, found).actions:
             continue
         # Before the engine is there, check mode takes it to be there by then.
         with suppress(*([CommandError] if check_mode else [])):
-            declared = declared.without(host.engine.lacking(declared.image, asked, pull=not check_mode))
+            declared = declared.without(host.engine.lacking(image, asked, pull=not check_mode))
         found = replace(found, verdicts={platform: found.verdicts[platform] for platform in declared.platforms})
         if not found.emulated(declared):
             emulators = ", ".join(ENTRIES[arch] for arch in asked)
             raise FarmError(
-                f"{host.name}: the emulator image {declared.image.name} has none of the emulators {emulators}; choose "
-                "an image as tonistiigi/binfmt, which has them in /usr/bin"
+                f"{host.name}: the emulator image {image.name} has none of the emulators {emulators}; choose an image "
+                "as tonistiigi/binfmt, which has them in /usr/bin"
             )
     return declared, found
 

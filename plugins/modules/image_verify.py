@@ -114,7 +114,8 @@ options:
       - A container is created and not started, and only the beginnings of files are read from it. Any engine can do so
         for any platform. Without O(run) it is the one in O(endpoints), or the node of O(builder), that is for the
         platform, or else the first one. Images are pulled and removed as for O(run).
-      - An image whose programs are wrong is not run.
+      - An image whose programs are wrong is not run. V(false) is for those that have programs of another architecture
+        on purpose, as an emulator's may.
     type: bool
   endpoints:
     description:
