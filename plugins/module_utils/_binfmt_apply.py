@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from ._binfmt import ROOT, Registry, require_kernel
+from ._binfmt import ENTRIES, ROOT, Registry, require_kernel
 from ._binfmt_declare import Declared
 from ._binfmt_engine import Engine
 from ._binfmt_image import UNIT, UNIT_LINK, UNIT_PATH
@@ -98,6 +98,7 @@ def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcom
     if not declared.remote:
         _require_local(name, declared)
     found = host.read(declared, files)
+    declared, found = _as_the_image_has(host, declared, found, check_mode)
     lacking = [str(platform) for platform, verdict in found.verdicts.items() if verdict.text == NO_RULE]
     if params["platforms"] and not declared.platforms:
         lacking = ["any of these handlers"]
@@ -111,6 +112,33 @@ def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcom
     return Outcome(
         steps.before, steps.after, steps.actions, _values(declared, after, steps), (*warnings, *steps.warnings)
     )
+
+
+def _as_the_image_has(host: Host, declared: Declared, found: Found, check_mode: bool) -> Tuple[Declared, Found]:
+    """Leave out what is declared only as far as the image has it and that it does not have.
+
+    Where there is nothing to do the image is not asked, so that no engine is needed.
+
+    :raises FarmError: the image has none of all, or cannot be asked; in check mode it may be yet to come.
+    """
+    image, emulated = declared.image, found.emulated(declared)
+    bad = {platform.arch for platform, verdict in found.verdicts.items() if not verdict.good}
+    # What is not there first: mostly, nothing is to be done without that.
+    for is_bad in (True, False):
+        asked = [arch for arch in declared.if_there if arch in emulated and (arch in bad) == is_bad]
+        if not image or not asked or not plan(declared, found).actions:
+            continue
+        # Before the engine is there, check mode takes it to be there by then.
+        with suppress(*([CommandError] if check_mode else [])):
+            declared = declared.without(host.engine.lacking(image, asked, pull=not check_mode))
+        found = replace(found, verdicts={platform: found.verdicts[platform] for platform in declared.platforms})
+        if not found.emulated(declared):
+            emulators = ", ".join(ENTRIES[arch] for arch in asked)
+            raise FarmError(
+                f"{host.name}: the emulator image {image.name} has none of the emulators {emulators}; choose an image "
+                "as tonistiigi/binfmt, which has them in /usr/bin"
+            )
+    return declared, found
 
 
 def _values(declared: Declared, after: Mapping[Platform, Verdict], steps: Plan) -> Dict[str, Any]:

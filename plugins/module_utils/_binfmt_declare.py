@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Collection, Mapping, Optional, Sequence, Tuple
 
 from ._binfmt import ENTRIES, read_platforms
 from ._binfmt_handler import Demand
@@ -24,6 +24,7 @@ class Declared:
     """What the user wants, checked.
 
     :ivar image: None where the host's packages are the source.
+    :ivar if_there: architectures that are declared only as far as the image has their emulators.
     :ivar remote: whether the handlers are another host's, of which only its engine can be asked.
     :ivar docker: the docker CLI with the arguments that lead to that engine.
     """
@@ -38,6 +39,7 @@ class Declared:
     preserve_argv0: Optional[bool] = None
     remote: bool = False
     docker: Tuple[str, ...] = ("docker",)
+    if_there: Tuple[str, ...] = ()
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], files: Sequence[RuleFile]) -> Declared:
@@ -56,9 +58,11 @@ class Declared:
             packaged = [arch for arch in ENTRIES if rule_for(program(arch), files)]
             everything = image.architectures if image else packaged
         texts = ["all"] if params["platforms"] is None and state == "absent" else params["platforms"] or []
+        platforms, named = read_platforms(texts, everything), [one.arch for one in read_platforms(texts, ())]
+        unknown = state != "absent" and image and not image.is_legacy
         return cls(
             state,
-            read_platforms(texts, everything),
+            platforms,
             image,
             params["verify"],
             not remote and params["persistent"] is not False,
@@ -67,6 +71,7 @@ class Declared:
             params["preserve_argv0"],
             remote,
             _docker(params["endpoint"]),
+            tuple(one.arch for one in platforms if one.arch not in named and unknown),
         )
 
     @property
@@ -78,6 +83,11 @@ class Declared:
     def architectures(self) -> Tuple[str, ...]:
         """The platforms' architectures, each once."""
         return tuple(dict.fromkeys(platform.arch for platform in self.platforms))
+
+    def without(self, architectures: Collection[str]) -> Declared:
+        """Return the same without some architectures."""
+        platforms = tuple(platform for platform in self.platforms if platform.arch not in architectures)
+        return replace(self, platforms=platforms)
 
     def demand(self, arch: str, files: Sequence[RuleFile] = ()) -> Demand:
         """Return what an architecture's handler has to be like."""

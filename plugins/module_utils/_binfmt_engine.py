@@ -10,12 +10,16 @@ import json
 from dataclasses import replace
 from typing import Any, Dict, Mapping, Optional, Sequence
 
+from ._binfmt import ENTRIES
 from ._binfmt_image import EmulatorImage
 from ._errors import FarmError
 from ._runner import CommandError, Result, Runner
 
 #: Seconds; the image may have to be pulled.
 _RUN_TIMEOUT = 600
+#: The docker CLI's exit statuses where the engine did not run the container, and where that has no such program
+#: (docker run, "Exit status").
+NOT_RUN, _NOT_THERE = 125, 127
 
 
 class Engine:
@@ -72,11 +76,41 @@ class Engine:
             )
         return info
 
+    def lacking(self, image: EmulatorImage, architectures: Sequence[str], pull: bool) -> Sequence[str]:
+        """Return those of some architectures whose emulators an image does not have.
+
+        Each emulator is asked for its version, in an ordinary container. What an image without a shell holds is said
+        by nothing else that does not transfer the whole of it.
+
+        :param pull: get the image where it is missing, instead of taking it to have all.
+        :raises FarmError: no container of it runs.
+        """
+        # What this needs would delay all other tasks by some milliseconds.
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self.run(("image", "inspect", image.name)).rc != 0:
+            if not pull:
+                return ()
+            self._of_image(image, ("pull", image.name))
+        with ThreadPoolExecutor() as pool:
+            there = list(pool.map(lambda arch: self._has(image, arch), architectures))
+        return [arch for arch, has in zip(architectures, there) if not has]
+
+    def _has(self, image: EmulatorImage, arch: str) -> bool:
+        argv = ("run", "--rm", "--network", "none", "--entrypoint", f"/usr/bin/{ENTRIES[arch]}", image.name)
+        result = self.run((*argv, "--version"))
+        if result.rc == NOT_RUN:
+            raise CommandError(f"{self.name}: the emulators of image {image.name} were not run", result)
+        return result.rc != _NOT_THERE
+
     def emulate(self, image: EmulatorImage, args: Sequence[str]) -> Result:
         """Run the emulator image; its exit status says nothing, the docker CLI's does.
 
         :raises CommandError: it did not run.
         """
+        return self._of_image(image, args)
+
+    def _of_image(self, image: EmulatorImage, args: Sequence[str]) -> Result:
         return self.checked(
             args,
             f"the emulator image {image.name} was not run; the engine on {self.name} has to run and be able to pull it",

@@ -54,7 +54,7 @@ class EmulatorImage:
 
     @property
     def architectures(self) -> Tuple[str, ...]:
-        """What it is taken to have where all is asked for."""
+        """What it may have where all is asked for; docker/binfmt has these."""
         return LEGACY_ARCHITECTURES if self.is_legacy else tuple(ENTRIES)
 
     def run_argv(self, uninstall: Sequence[str] = (), install: Sequence[str] = ()) -> Tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Set, T
 
 from ._binfmt import ENTRIES, Registry, require_kernel
 from ._binfmt_declare import Declared
-from ._binfmt_engine import Engine
+from ._binfmt_engine import NOT_RUN, Engine
 from ._binfmt_handler import Demand, Handler
 from ._binfmt_judge import MISSING, NATIVE, REGISTERED, WORKS, Verdict
 from ._binfmt_plan import Found
@@ -29,9 +29,6 @@ from ._errors import FarmError
 from ._platforms import Platform, native_platform, runs_natively
 from ._programs import Answer, ask, program
 from ._runner import CommandError, Result
-
-#: The docker CLI's exit status where the engine did not run the container (docker run, "Exit status").
-_NOT_RUN = 125
 
 
 def look(declared: Declared, engine: Engine) -> Found:
@@ -128,7 +125,7 @@ def programs(engine: Engine) -> Iterator[Callable[[str, Mapping[str, str]], Resu
     def start(arch: str, env: Mapping[str, str]) -> Result:
         variables = [argument for key, value in env.items() for argument in ("--env", f"{key}={value}")]
         result = engine.run(("run", "--rm", "--network", "none", *variables, image, f"/exit-{arch}"))
-        if result.rc == _NOT_RUN and "exec format error" not in result.stderr:
+        if result.rc == NOT_RUN and "exec format error" not in result.stderr:
             raise FarmError(f"{engine.name}: the engine runs no containers: {result.stderr.strip()}")
         return result
 

@@ -14,7 +14,7 @@ import re
 import struct
 import tempfile
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Optional
+from typing import Callable, Dict, Mapping, Optional, Tuple
 
 from ._errors import FarmError
 from ._runner import CommandError, Result, Runner
@@ -62,6 +62,12 @@ _MACHINES: Dict[str, _Machine] = {
     # lghi %r2, 42; svc 1
     "s390x": _Machine(64, ">", 22, 0, "a729002a 0a01"),
 }
+#: Architectures that platforms name and that have no program here: the same three values.
+_OTHERS = {"mips": (32, ">", 8), "mipsle": (32, "<", 8), "ppc64": (64, ">", 21)}
+_ARCHITECTURES = {**_OTHERS, **{name: (of.bits, of.order, of.number) for name, of in _MACHINES.items()}}
+#: By word size: the place of the table of program headers, a header's size, their number; its type, offset and size.
+_PROGRAM_HEADERS = {32: ("28xI10xHH", "II8xI"), 64: ("32xQ14xHH", "I4xQ16xQ")}
+_PT_INTERP = 3
 
 
 def program(arch: str) -> bytes:
@@ -95,10 +101,34 @@ def arch_of(head: bytes) -> Optional[str]:
     """
     if len(head) < 20 or not head.startswith(b"\x7fELF"):
         return None
-    bits, order = 64 if head[4] == 2 else 32, ">" if head[5] == 2 else "<"
+    bits, order = _layout(head)
     number = struct.unpack_from(f"{order}H", head, 18)[0]
-    known = (name for name, of in _MACHINES.items() if (of.bits, of.order, of.number) == (bits, order, number))
+    known = (name for name, values in _ARCHITECTURES.items() if values == (bits, order, number))
     return next(known, f"an unknown architecture ({number})")
+
+
+def _layout(head: bytes) -> Tuple[int, str]:
+    """Return the word size of an ELF file and its byte order as struct writes it."""
+    return 64 if head[4] == 2 else 32, ">" if head[5] == 2 else "<"
+
+
+def loader_of(head: bytes) -> Optional[Tuple[int, int]]:
+    """Return where an ELF file names the program that loads it, None where it is static or too short (elf(5)).
+
+    :param head: how the file begins, its program headers included.
+    :return: offset and size in bytes of the path and the NUL at its end.
+    """
+    bits, order = _layout(head)
+    table, header = _PROGRAM_HEADERS[bits]
+    try:
+        start, step, count = struct.unpack_from(order + table, head)
+        for place in range(start, start + step * count, step or 1):
+            kind, offset, size = struct.unpack_from(order + header, head, place)
+            if kind == _PT_INTERP:
+                return offset, size
+    except struct.error:
+        pass
+    return None
 
 
 @dataclass(frozen=True)

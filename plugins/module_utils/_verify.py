@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ._buildx import Buildx
 from ._contexts import ContextStore
 from ._docker_config import config_dir
 from ._endpoints import Endpoint
-from ._engine_run import Ran, run_once
+from ._engine_run import Ran, Trial, Tried, try_image
 from ._errors import FarmError
 from ._images import PlatformImage, in_registry, natives
 from ._index import Index, read_index
@@ -81,7 +81,7 @@ def _filled(text: str, platform: str, arch: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a platform is run, and what came of it.
+    """Where a platform is tried, and what came of it.
 
     :ivar node: the builder's node, None where the task itself named the endpoint.
     :ivar complaint: what is wrong, None if nothing.
@@ -89,7 +89,7 @@ class Target:
 
     endpoint: Endpoint
     node: Optional[str] = None
-    ran: Optional[Ran] = None
+    tried: Optional[Tried] = None
     complaint: Optional[str] = None
 
     def __str__(self) -> str:
@@ -106,6 +106,7 @@ def verify(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping
     wanted = parse_all(params.get("platforms") or ())
     digest = _digest(params.get("digest"))
     program = Program.from_params(params["run"]) if params.get("run") else None
+    look = bool(program) if params.get("programs") is None else params["programs"]
     endpoints = {Platform.parse(key): Endpoint.parse(value) for key, value in (params.get("endpoints") or {}).items()}
     contexts = ContextStore(config_dir(params))
     buildx = Buildx.of(params, runner)
@@ -119,10 +120,14 @@ def verify(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping
     pinned, engines = _pinned(builder), natives(builder.nodes, contexts) if builder else {}
     images = in_registry(registries, reference, index, pinned, engines)
     targets: Dict[Platform, Target] = {}
-    if program:
+    if program or look:
         platforms = [platform for platform in index.platforms if platform in wanted or not wanted]
-        where = _targets(buildx, builder, endpoints, platforms)
-        targets = _run_all(program, where, contexts, reference, index)
+        if program:
+            where = _targets(buildx, builder, endpoints, platforms)
+        else:
+            # What others than Linux run cannot be told, and a Linux engine has no containers of theirs.
+            where = _anywhere(builder, endpoints, [platform for platform in platforms if platform.os == "linux"])
+        targets = _try_all(program, look, where, contexts, reference, index)
         complaints += [
             f"{platform} on {target}: {target.complaint}" for platform, target in targets.items() if target.complaint
         ]
@@ -180,11 +185,7 @@ def _targets(
     rest = [platform for platform in platforms if platform not in endpoints]
     nodes: Mapping[Platform, Optional[Node]] = {}
     if rest and builder:
-        if builder.driver not in _ENGINE_DRIVERS:
-            raise FarmError(
-                f"run: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could run "
-                f"{_join(rest)}; name engines with the option endpoints"
-            )
+        _require_engines(builder, rest, "run")
         nodes = place(buildx, builder, rest, start=False).nodes
     nowhere = [platform for platform in rest if not nodes.get(platform)]
     if nowhere:
@@ -195,49 +196,98 @@ def _targets(
     targets = {}
     for platform in platforms:
         node = nodes.get(platform)
-        targets[platform] = Target(Endpoint.parse(node.endpoint), node.name) if node else Target(endpoints[platform])
+        targets[platform] = _on(node) if node else Target(endpoints[platform])
     return targets
 
 
-def _run_all(
-    program: Program,
+def _anywhere(
+    builder: Optional[Instance], endpoints: Mapping[Platform, Endpoint], platforms: Sequence[Platform]
+) -> Dict[Platform, Target]:
+    """Choose an engine to look into each platform's image: any can, so the builder's node for it is only preferred.
+
+    :raises FarmError: there is none at all.
+    """
+    others = [Target(endpoint) for endpoint in endpoints.values()]
+    if builder and not others:
+        _require_engines(builder, platforms, "programs")
+    if builder and builder.driver in _ENGINE_DRIVERS:
+        others = [_on(node) for node in builder.nodes]
+    if platforms and not others:
+        raise FarmError(
+            f"programs: no engine is known that could look into {_join(platforms)}; name one with the option "
+            f"endpoints, or a builder with the option builder"
+        )
+    nodes = _pinned(builder) if builder and builder.driver in _ENGINE_DRIVERS else {}
+    targets = {}
+    for platform in platforms:
+        node, endpoint = nodes.get(platform), endpoints.get(platform)
+        targets[platform] = Target(endpoint) if endpoint else _on(node) if node else others[0]
+    return targets
+
+
+def _require_engines(builder: Instance, platforms: Sequence[Platform], option: str) -> None:
+    """Make sure that a builder's nodes have endpoints of engines.
+
+    :raises FarmError: they have not.
+    """
+    if builder.driver not in _ENGINE_DRIVERS:
+        raise FarmError(
+            f"{option}: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could take "
+            f"the images of {_join(platforms)}; name engines with the option endpoints"
+        )
+
+
+def _on(node: Node) -> Target:
+    return Target(Endpoint.parse(node.endpoint), node.name)
+
+
+def _try_all(
+    program: Optional[Program],
+    look: bool,
     targets: Mapping[Platform, Target],
     contexts: ContextStore,
     reference: Reference,
     index: Index,
 ) -> Dict[Platform, Target]:
-    """Run every platform, all at the same time."""
+    """Look into every platform's image or run it, all at the same time."""
     # Of several images for one platform the first, as engines take it.
     digests = {entry.platform: entry.digest for entry in reversed(index.manifests)}
+    trial = Trial(program.command, look, True, program.timeout) if program else Trial()
 
     def work(platform: Platform, target: Target) -> Target:
         image = reference.at(digests[platform])
 
-        def run() -> Tuple[Ran, Optional[str]]:
-            ran = run_once(target.endpoint, contexts, image, platform, program.command, program.timeout)
-            return ran, program.complaint(platform, ran)
+        def once() -> Target:
+            tried = try_image(target.endpoint, contexts, image, platform, trial)
+            complaint = tried.findings.complaint if tried.findings else None
+            if program and tried.ran:
+                complaint = program.complaint(platform, tried.ran)
+            return replace(target, tried=tried, complaint=complaint)
 
         try:
-            ran, complaint = run()
-            if complaint and ran.rc == 0 and not ran.output:
+            done = once()
+            ran = done.tried.ran if done.tried else None
+            if done.complaint and ran and ran.rc == 0 and not ran.output:
                 # What a busy engine has not copied two seconds after the exit, it drops: handleContainerExit in moby's
                 # daemon/monitor.go, from Docker 20.10 to 29.
-                ran, complaint = run()
+                done = once()
+            return done
         except FarmError as exc:
-            return Target(target.endpoint, target.node, complaint=exc.message)
-        return Target(target.endpoint, target.node, ran, complaint)
+            return replace(target, complaint=exc.message)
 
     with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
         return dict(zip(targets, pool.map(work, targets.keys(), targets.values())))
 
 
 def _as_dict(image: PlatformImage, target: Optional[Target]) -> Dict[str, Any]:
-    ran = target.ran if target else None
+    tried = (target.tried if target else None) or Tried()
+    findings, ran = tried.findings, tried.ran
     values = image.as_dict()
     if target:
         values.update(node=target.node, native=ran.native if ran else values["native"])
     values.update(
         endpoint=str(target.endpoint) if target else None,
+        programs=[{"path": one.path, "architecture": one.arch} for one in findings.programs] if findings else None,
         output=ran.output if ran else None,
         rc=ran.rc if ran else None,
     )

@@ -35,6 +35,7 @@ attributes:
     description: Predicts exactly what a real run does, also before the engine is installed, with these exceptions.
     details:
       - Whether the image has an emulator that works is known only once it has run.
+      - An image that is not on the engine yet is taken to have all emulators where O(platforms) are V(all).
       - Packages that are missing are taken to be installed by then, and to register their handlers. A real run fails on
         them.
       - The test programs are run in check mode too, with O(endpoint) in containers of an image that is removed again.
@@ -60,8 +61,9 @@ options:
     description:
       - Platforms as V(linux/arm64), or just V(arm64). Known are 386, amd64, arm, arm64, loong64, mips64, mips64le,
         ppc64le, riscv64 and s390x; one handler serves all variants of arm.
-      - V(all) stands for all of them, for the five that C(docker/binfmt) has, or with O(source=packages) for those that
-        the host's packages have.
+      - V(all) stands for all of them that O(image) has, or with O(source=packages) for those that the host's packages
+        have. What the image has is found out only where handlers are missing, by asking each emulator in C(/usr/bin)
+        for its version. Platforms that are named beside V(all) have to be there.
       - A platform that the host runs natively needs no handler and gets none.
       - Required with O(state=present), and with O(state=exact), where an empty list removes all.
     type: list

@@ -15,22 +15,24 @@ author:
 description:
   - Reads an image's index from its registry and fails unless it has the wanted platforms and digest. Attestation
     manifests are no platforms.
+  - Can look into each platform's image whether the programs that it starts are made for the platform, which is not
+    proved by running them, as the processor of an engine or QEMU may run those of others.
   - Can run each platform's image, by its digest, on an engine that serves the platform, and compare what it prints.
-    All platforms run at the same time.
+    All platforms are tried at the same time.
   - One message names everything that is wrong, with what was found and what was wanted.
   - A platform that the index has several images for is a failure, as engines take the first without a word. So does
     O(run). Images for several versions of Windows are none.
 requirements:
-  - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context, and for O(run) where a platform
-    is not pinned
-  - docker (Python library), for O(run)
+  - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context, and for O(run) and O(programs)
+    where a platform is not pinned
+  - docker (Python library), for O(run) and O(programs)
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
   - buildfarm.multiarch.registry
 attributes:
   check_mode:
     support: full
-    description: Does the same in check mode, including O(run), as it never changes anything.
+    description: Does the same in check mode, including O(run) and O(programs), as it never changes anything.
   diff_mode:
     support: none
     description: Changes nothing.
@@ -45,8 +47,8 @@ options:
     required: true
   builder:
     description:
-      - The builder whose buildkitd configuration says how registries are reached, and whose nodes run the platforms
-        that O(endpoints) does not name.
+      - The builder whose buildkitd configuration says how registries are reached, and whose nodes run, or look into,
+        the platforms that O(endpoints) does not name.
       - The node for a platform is found as for a build, pinned platforms first. Drivers V(docker-container) and
         V(docker) have nodes that can run an image.
       - If unset, registries are reached as buildx's current builder does.
@@ -54,7 +56,7 @@ options:
   platforms:
     description:
       - The wanted platforms. They are normalised.
-      - If unset or empty, any will do, and O(run) runs all that the image has.
+      - If unset or empty, any will do, and O(run) and O(programs) try all that the image has.
     type: list
     elements: str
   exact:
@@ -98,9 +100,30 @@ options:
           - Seconds that the program may take, and that an engine may be silent while it is asked or pulls.
         type: float
         default: 120
+  programs:
+    description:
+      - Whether to look at the programs that each Linux platform's image starts, and to fail where they are not made for
+        the platform. By default they are looked at where O(run) is set.
+      - Those are the first word of C(ENTRYPOINT), or of C(CMD) where there is none, with O(run.command) in the place of
+        C(CMD); it has to be a file that can be executed. Names are looked for in the image's C(PATH), relative ones in
+        its C(WORKDIR), and links are followed. Of a script it is the interpreter in its C(#!) line, and the program
+        that C(env) finds there. Loaders of programs that are not static count too.
+      - The first word of C(CMD) after an C(ENTRYPOINT) may be no program. It counts only where it is one.
+      - Of C(["/bin/sh", "-c", "..."]), the shell form of C(CMD) and C(ENTRYPOINT), only C(/bin/sh) is looked at.
+      - A program is right by the header of its ELF file. An image of amd64 may have programs for 386, which all amd64
+        systems run, but one of arm64 no programs for arm, which many arm64 processors do not. Variants, as
+        V(linux/arm/v6) and V(linux/arm/v7), cannot be told apart.
+      - Of other files, as WebAssembly, the architecture cannot be told, and they are no failure. A text without C(#!)
+        is one, and so is an empty file.
+      - A container is created and not started, and only the beginnings of files are read from it. Any engine can do so
+        for any platform. Without O(run) it is the one in O(endpoints), or the node of O(builder), that is for the
+        platform, or else the first one. Images are pulled and removed as for O(run).
+      - An image whose programs are wrong is not run. V(false) is for those that have programs of another architecture
+        on purpose, as an emulator's may.
+    type: bool
   endpoints:
     description:
-      - Engines to run platforms on, endpoints by platform. An endpoint is C(tcp://HOST:PORT), C(unix:///PATH),
+      - Engines to run platforms on, or to look into them, endpoints by platform. An endpoint is C(tcp://HOST:PORT), C(unix:///PATH),
         C(ssh://[USER@]HOST) or the name of a docker context.
     type: dict
 notes:
@@ -124,6 +147,12 @@ EXAMPLES = r"""
     run:
       command: [app, --platform]
       expected: "{platform}"
+
+- name: The programs of each platform's image are made for it, without running anything
+  buildfarm.multiarch.image_verify:
+    name: registry.example.com/team/app:1.4
+    builder: farm
+    programs: true
 
 - name: What was tested is what is published
   buildfarm.multiarch.image_verify:
@@ -175,12 +204,12 @@ image:
           sample: 1048997
         node:
           description:
-            - Name of the builder's node that ran it, or that the platform is pinned to. V(null) without O(builder), and
-              where O(endpoints) named the engine.
+            - Name of the builder's node that ran it or looked into it, or that the platform is pinned to. V(null)
+              without O(builder), and where O(endpoints) named the engine.
           type: str
           sample: arm1
         endpoint:
-          description: The engine that ran it. V(null) where it was not run.
+          description: The engine that ran it or looked into it. V(null) where none did.
           type: str
           sample: tcp://arm1.example.com:2376
         native:
@@ -188,6 +217,21 @@ image:
             - Whether the own processor of the engine, or of the node's engine, runs it. V(null) where neither is known.
           type: bool
           sample: true
+        programs:
+          description:
+            - The programs that it starts, in the order in which they are needed, see O(programs). V(null) where they
+              were not looked at.
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file in the image, links followed.
+              type: str
+              sample: /usr/bin/app
+            architecture:
+              description: What it is made for, as platforms name it. V(null) for a script, and where it cannot be told.
+              type: str
+              sample: arm64
         output:
           description: Its standard output without white space at both ends. V(null) where it was not run.
           type: str
@@ -216,6 +260,7 @@ SPEC = {
             "timeout": {"type": "float", "default": 120},
         },
     },
+    "programs": {"type": "bool"},
     "endpoints": {"type": "dict"},
     "docker_config": {"type": "path"},
 }

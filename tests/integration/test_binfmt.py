@@ -204,6 +204,35 @@ def test_a_truncated_emulator_is_named(farm: LiveFarm, image: str, options: dict
     assert real["qemu_versions"]["linux/s390x"]
 
 
+def test_all_is_what_an_older_image_has(farm: LiveFarm, image: str, options: dict[str, Any]) -> None:
+    """One that knows the tests' platforms only; what a handler of others runs is left to that."""
+    remove = "find /root/older/usr/bin -name 'qemu-*' ! -name qemu-s390x ! -name qemu-riscv64 -delete"
+    pack = "tar -cC /root/older . | docker import -c 'ENTRYPOINT [\"/usr/bin/binfmt\"]' - older:1"
+    unpack = f"docker create --name whole {image}; mkdir /root/older; docker export whole | tar -xC /root/older"
+    farm.ssh(NODE, f"{unpack}; docker rm whole; {remove}; {pack}; rm -r /root/older")
+    before, absent = names(farm) - {"qemu-s390x", "qemu-riscv64"}, binfmt(state="absent", platforms=PLATFORMS)
+    older = {**options, "image": "older:1", "platforms": ["all"]}
+    farm.tasks(NODE, absent)
+    real = farm.converge(NODE, "binfmt", boot="systemctl restart buildfarm-binfmt", **older)
+    assert real["actions"][0][-2:] == ["--install", "riscv64,s390x"]
+    assert at_boot(farm) == "riscv64,s390x" and names(farm) == before | {"qemu-s390x", "qemu-riscv64"}
+    assert set(PLATFORMS) <= set(real["emulated"]) and "linux/mips64" not in real["diff"]["after"]
+    named, _absent, predicted, unknown, left = farm.tasks(
+        NODE,
+        binfmt(fails=True, **{**older, "platforms": ["all", "mips64"]}),
+        absent,
+        # An image that is not there is not pulled in check mode.
+        binfmt(check=True, **{**older, "image": "nowhere.example.com/older:2"}),
+        binfmt(fails=True, **{**older, "image": f"{farm.registry}/no/such:image"}),
+        shell("docker ps -aq"),
+    )
+    assert "after the task linux/mips64 is missing" in named["msg"]
+    assert "mips64" in predicted["actions"][0][-1]
+    assert "able to pull it" in unknown["msg"]
+    assert left["stdout"] == ""
+    farm.ssh(NODE, "docker rmi older:1")
+
+
 def test_the_image_of_old_articles(farm: LiveFarm, image: str, options: dict[str, Any]) -> None:
     # docker/binfmt registers its own five; here those that no other test on this kernel may be using.
     legacy = "mirror.example.com/docker/binfmt:a7996909642ee92942dcd6cff44b9b95f08dad64"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import registry
+import seed
 from ansible_runs import LiveFarm, task
 from building import AMD, ARM, BUILDER, CONTROLLERS, PLATFORMS, BuildFarm, listen, unlisten
 
@@ -102,7 +103,14 @@ def test_everything_that_is_wrong_is_said_at_once(images: BuildFarm, name: str) 
             {**arm, "run": {"command": ["sh", "-c", "echo oops >&2; exit 3"]}},
             [f"'ctl-arm' (tcp://{ARM}:2375): exit status 3 (oops)"],
         ),
-        ({**arm, "run": {"command": ["nosuchprogram"]}}, ['exec: "nosuchprogram": executable file not found']),
+        (
+            {**arm, "run": {"command": ["nosuchprogram"]}},
+            ["'nosuchprogram' is missing in the image, looked for in its"],
+        ),
+        (
+            {**arm, "run": {"command": ["nosuchprogram"]}, "programs": False},
+            ['exec: "nosuchprogram": executable file not found'],
+        ),
         ({**arm, "run": {"command": ["sleep", "60"], "timeout": 2}}, ["not finished after 2 s"]),
         (
             {**arm, "run": {}, "endpoints": {"linux/arm64": f"tcp://{ARM}:1"}},
@@ -150,6 +158,97 @@ def push_index(images: BuildFarm, name: str, digests: list[str], like: dict[str,
     )
     images.farm.ssh("ctl", f'python3 -c "{script}"', stdin=json.dumps(index))
     return name
+
+
+#: Of each platform a shell; a program for amd64 alone, named in several ways.
+FOREIGN = """FROM --platform=linux/amd64 {busybox} AS amd64
+FROM busybox
+COPY --from=amd64 /bin/busybox /opt/busybox-amd64
+COPY --chmod=755 script direct env empty text /opt/
+RUN ln -s /opt/busybox-amd64 /usr/bin/cp1 && ln -s l2 /opt/l1 && ln -s l1 /opt/l2 && ln -s ../no/where /opt/broken \\
+ && cp /bin/busybox /opt/mode && chmod 644 /opt/mode
+WORKDIR /opt
+CMD ["cp1"]
+"""
+FILES = {
+    "script": "#!/bin/sh\necho script\n",
+    "direct": "#! /opt/busybox-amd64 sh\n",
+    "env": "#!/usr/bin/env cp1\n",
+    "empty": "",
+    "text": "echo text\n",
+}
+#: Commands, and what is said of each on arm64; None where it is right.
+COMMANDS = [
+    (["/opt/busybox-amd64", "true"], "'/opt/busybox-amd64' is a program for amd64; wanted arm64: build or copy it"),
+    (["busybox-amd64/x"], "'busybox-amd64/x' is missing in the image"),
+    (["./busybox-amd64"], "'/opt/busybox-amd64' is a program for amd64"),
+    (["cp1"], "'/opt/busybox-amd64' is a program for amd64"),
+    (["/usr/bin/cp1"], "'/opt/busybox-amd64' (as '/usr/bin/cp1') is a program for amd64"),
+    (["/opt/direct"], "'/opt/busybox-amd64', the interpreter of '/opt/direct' is a program for amd64"),
+    (["/opt/env"], "'/opt/busybox-amd64', the interpreter of '/opt/env' is a program for amd64"),
+    (["/opt/empty"], "'/opt/empty' is an empty file"),
+    (["/opt/text"], "'/opt/text' is a text without the #! line"),
+    (["/opt/mode"], "'/opt/mode' has mode 0644 and cannot be executed"),
+    (["/opt"], "'/opt' is no file and cannot be executed"),
+    (["/opt/l1"], "'/opt/l1' is no file and cannot be executed"),
+    (["/opt/broken"], "'/opt/broken' is missing in the image"),
+    (["/opt/script/no"], "'/opt/script/no' is missing in the image"),
+    (["sh", "-c", "/opt/script"], None),
+    (["/opt/script"], None),
+]
+
+
+@pytest.fixture(scope="module")
+def foreign(images: BuildFarm) -> str:
+    """An image whose own command is a program for amd64 on both platforms."""
+    name = f"{images.repository}/foreign:1"
+    context = images.context("ctl", "foreign", FOREIGN.format(busybox=f"{images.registry}/{seed.BUSYBOX}"), **FILES)
+    images.build("ctl", builder=BUILDER, context=context, platforms=PLATFORMS, tags=[name], push=True)
+    return name
+
+
+def test_programs_of_another_architecture_are_named(images: BuildFarm, foreign: str) -> None:
+    """The node of arm64 is an amd64 host, which runs them; with and without a run, and nothing stays."""
+    before = leftovers(images)
+    options: dict[str, Any] = {"name": foreign, "builder": BUILDER}
+    said = (
+        f"linux/arm64 on node 'ctl-arm' (tcp://{ARM}:2375): '/opt/busybox-amd64' is a program for amd64; wanted arm64"
+    )
+    ran, *failed, right, shown = images.farm.tasks(
+        "ctl",
+        task("image_verify", run={"command": ["/opt/busybox-amd64", "true"]}, programs=False, **options),
+        task("image_verify", fails=True, run={"command": ["/opt/busybox-amd64", "true"]}, **options),
+        task("image_verify", fails=True, programs=True, **options),
+        task("image_verify", run={"command": ["/opt/script"]}, **options),
+        task("image_verify", **options),
+    )
+    assert [one["rc"] for one in ran["image"]["platforms"]] == [0, 0], "this host does not run it by itself"
+    for one in failed:
+        assert said in one["msg"] and "linux/amd64 on" not in one["msg"]
+        assert one["image"]["platforms"][1]["rc"] is None
+        assert [platform["programs"] for platform in one["image"]["platforms"]] == [
+            [{"path": "/opt/busybox-amd64", "architecture": "amd64"}]
+        ] * 2
+    assert failed[1]["image"]["platforms"][0]["endpoint"] == f"tcp://{AMD}:2375"
+    found = [one["programs"] for one in right["image"]["platforms"]]
+    assert [[one["path"].rpartition("/")[2] for one in platform] for platform in found] == [["script", "busybox"]] * 2
+    assert [[one["architecture"] for one in platform] for platform in found] == [[None, "amd64"], [None, "arm64"]]
+    assert [one["programs"] for one in shown["image"]["platforms"]] == [None, None]
+    assert leftovers(images) == before
+
+
+@pytest.mark.parametrize("engine", ["old1", AMD, "new1"])
+def test_programs_are_found_as_they_are_executed(images: BuildFarm, foreign: str, engine: str) -> None:
+    """On engines 20.10, 26.1 and 28.5."""
+    before = leftovers(images)
+    arm = {"name": foreign, "platforms": ["linux/arm64"], "exact": False, "builder": BUILDER}
+    arm["endpoints"] = {"linux/arm64": f"tcp://{engine}:2375"}
+    tasks = [
+        task("image_verify", fails=said is not None, run={"command": command}, **arm) for command, said in COMMANDS
+    ]
+    for result, (command, said) in zip(images.farm.tasks("ctl", *tasks), COMMANDS, strict=True):
+        assert said is None or said in result["msg"], command
+    assert leftovers(images) == before
 
 
 def test_engines_pull_with_the_controllers_credentials(images: BuildFarm, name: str) -> None:

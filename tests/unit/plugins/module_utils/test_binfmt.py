@@ -481,6 +481,21 @@ def test_all_platforms(options, count):
     assert len(declared("all", files=[FILE], **options).platforms) == count
 
 
+@pytest.mark.parametrize(
+    ("want", "if_there"),
+    [
+        (declared("all"), list(_binfmt.ENTRIES)),
+        (declared("arm64", "linux/arm/v6", " all "), [one for one in _binfmt.ENTRIES if one not in ("arm64", "arm")]),
+        (declared("arm64"), []),
+        (declared("all", state="absent"), []),
+        (declared("all", image=LEGACY), []),
+        (declared("all", source="packages"), []),
+    ],
+)
+def test_what_has_to_be_there_only_if_the_image_has_it(want, if_there):
+    assert list(want.if_there) == if_there
+
+
 # As Debian 13 has it; the kernel's syntax is that of the line.
 LINE = (
     r":qemu-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
@@ -659,6 +674,7 @@ class TestApplying:
         with pytest.raises(FarmError, match=r"the engine on .* has to run"):
             _binfmt_apply.logic(self.params(), False, stopped)
         assert _binfmt_apply.logic(self.params(), True, stopped).changed
+        assert _binfmt_apply.logic(self.params(platforms=["all"]), True, stopped).changed
 
     @pytest.mark.parametrize("check_mode", [True, False])
     def test_a_rootless_engine(self, kernel, check_mode):
@@ -710,6 +726,9 @@ class TestThroughAnEngine:
     class Docker:
         """A docker CLI whose engine's host has these emulators, and others that are broken."""
 
+        #: The emulators of the image, and whether the engine has that.
+        within, pulled = frozenset(_binfmt.ENTRIES.values()), False
+
         def __init__(self, emulators=(), broken=(), **info):
             self.emulators, self.broken, self.calls = set(emulators), set(broken), []
             self.info = {"ServerVersion": "26", "Architecture": "x86_64", "KernelVersion": "6.1.0", **info}
@@ -731,7 +750,17 @@ class TestThroughAnEngine:
         def rmi_(self, image):
             return 0, "", ""
 
+        def image_(self, command, image):
+            return (0, "[]", "") if self.pulled else (1, "", "No such image")
+
+        def pull_(self, image):
+            self.pulled = True
+            return 0, "", ""
+
         def run_(self, *args):
+            if "--entrypoint" in args:
+                there = args[args.index("--entrypoint") + 1].replace("/usr/bin/", "") in self.within
+                return (0, "qemu version 7.0.0\n", "") if there else (127, "", "no such file or directory")
             if "--privileged" not in args:
                 name = _binfmt.ENTRIES[args[-1].replace("/exit-", "")]
                 if name not in self.emulators - self.broken:
@@ -742,7 +771,7 @@ class TestThroughAnEngine:
             self.emulators -= removed
             self.broken -= removed
             installed = filter(None, options.get("--install", "").split(","))
-            self.emulators |= {_binfmt.ENTRIES[arch] for arch in installed}
+            self.emulators |= {_binfmt.ENTRIES[arch] for arch in installed} & self.within
             return 0, json.dumps({"supported": [], "emulators": [*self.emulators, "jar"]}), ""
 
     def logic(self, docker, check_mode=False, **options):
@@ -768,6 +797,33 @@ class TestThroughAnEngine:
         images = [{call[-1] for call in docker.calls if call[0] == command} for command in ("import", "rmi")]
         assert images[0] == images[1]
         assert not self.logic(docker, **want).changed
+
+    def test_all_is_what_the_image_has(self):
+        docker = self.Docker()
+        docker.within = docker.within - {"qemu-loongarch64", "qemu-mips64"}
+        whole = self.logic(docker, True, platforms=["all"])
+        assert "loong64" in whole.actions[0][-1], "nothing is pulled in check mode"
+        real = self.logic(docker, platforms=["all"])
+        assert real.actions[0][-1] == "arm,arm64,mips64le,ppc64le,riscv64,s390x"
+        assert "linux/loong64" not in real.after and "linux/mips64" not in real.values["emulated"]
+        for check_mode in (True, False):
+            assert not self.logic(docker, check_mode, platforms=["all"]).changed
+        with pytest.raises(FarmError, match="after the task linux/loong64 is not run there"):
+            self.logic(docker, platforms=["all", "loong64"])
+        # What runs by other means is left alone, and is none of the image's.
+        docker.emulators ^= {"qemu-loongarch64", "qemu-s390x"}
+        real = self.logic(docker, platforms=["all"])
+        assert real.actions[0][-1] == "s390x" and "linux/loong64" not in real.after
+        assert "qemu-loongarch64" in docker.emulators
+
+    def test_all_of_an_image_without_emulators(self):
+        docker = self.Docker()
+        docker.within = frozenset()
+        with pytest.raises(FarmError, match=r"example/binfmt:1 has none of the emulators qemu-arm, qemu-aarch64"):
+            self.logic(docker, platforms=["all"])
+        docker.pulled, docker.pull_ = False, lambda image: (1, "", "toomanyrequests")
+        with pytest.raises(FarmError, match=r"image example/binfmt:1 was not run; .* able to pull it.*toomanyrequests"):
+            self.logic(docker, platforms=["all"])
 
     def test_exact_and_absent(self):
         docker = self.Docker(["qemu-aarch64", "qemu-hppa"])

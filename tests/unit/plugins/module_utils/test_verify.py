@@ -9,8 +9,9 @@ import threading
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _verify
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine_run import Ran
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine_run import Ran, Tried
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image_programs import Findings, Program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import digest_of
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
@@ -59,16 +60,18 @@ def ran(monkeypatch, tmp_path):
     results = {"linux/amd64": Ran("amd64", "", 0, True), "linux/arm64": Ran("arm64", "", 0, False), "where": {}}
     together = threading.Barrier(2, timeout=10)
 
-    def run_once(endpoint, _contexts, reference, platform, command, timeout):
-        results["where"][str(platform)] = (str(endpoint), str(reference), tuple(command), timeout)
+    def try_image(endpoint, _contexts, reference, platform, trial):
+        results["where"][str(platform)] = (str(endpoint), str(reference), trial.command, trial.timeout)
+        results["trial"] = trial
         if results.get("together"):
             together.wait()
         result = results[str(platform)]
         if isinstance(result, Exception):
             raise result
-        return result.pop(0) if isinstance(result, list) else result
+        result = result.pop(0) if isinstance(result, list) else result
+        return result if isinstance(result, Tried) else Tried(ran=result)
 
-    monkeypatch.setattr(_verify, "run_once", run_once)
+    monkeypatch.setattr(_verify, "try_image", try_image)
     return results
 
 
@@ -88,6 +91,7 @@ def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
         "node": "b",
         "endpoint": "tcp://b:2375",
         "native": False,
+        "programs": None,
         "output": "arm64",
         "rc": 0,
     }
@@ -118,6 +122,8 @@ def test_without_run_the_node_is_the_pinned_one(ran):
         ({"run": program(expected_regex="(")}, "is not a regular expression"),
         ({"run": program(), "builder": None}, "no engine is known for linux/amd64, linux/arm64"),
         ({"run": program(), "builder": "pods"}, r"builder 'pods' \(driver kubernetes\) are no engines"),
+        ({"programs": True, "builder": None}, "engine is known that could look into linux/amd64, linux/arm64"),
+        ({"programs": True, "builder": "pods"}, r"programs: .* builder 'pods' \(driver kubernetes\) are no engines"),
         ({"endpoints": {"linux/foo": "tcp://a"}}, "unknown architecture"),
         ({"endpoints": {"linux/amd64": "http://a"}}, "endpoint 'http://a'"),
     ],
@@ -140,6 +146,43 @@ def test_all_that_is_wrong_is_said_at_once(ran):
     ):
         assert words in caught.value.message
     assert [item["rc"] for item in caught.value.details["image"]["platforms"]] == [1, None]
+
+
+APP = (Program("/app", "amd64"),)
+
+
+def test_programs_are_looked_at_where_platforms_are_run(ran):
+    ran["linux/amd64"] = Tried(Findings(APP), Ran("x", "", 0, True))
+    ran["linux/arm64"] = Tried(Findings(APP, "'/app' is a program for amd64"))
+    with pytest.raises(FarmError, match=r"1: linux/arm64 on node 'b' \(tcp://b:2375\): '/app' is a program") as caught:
+        verify({"name": NAME, "builder": "farm", "run": program()}, False, registry)
+    assert (ran["trial"].programs, ran["trial"].run) == (True, True)
+    shown = [(one["programs"], one["rc"]) for one in caught.value.details["image"]["platforms"]]
+    assert shown == [([{"path": "/app", "architecture": "amd64"}], rc) for rc in (0, None)]
+    ran["linux/arm64"] = ran["linux/amd64"]
+    verify({"name": NAME, "builder": "farm", "run": program(), "programs": False}, False, registry)
+    assert (ran["trial"].programs, ran["trial"].run) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"builder": "farm"}, ["tcp://a:2375", "tcp://b:2375"]),
+        # Any engine will do.
+        ({"endpoints": {"linux/s390x": "tcp://c"}}, ["tcp://c:2375"] * 2),
+        ({"endpoints": {"linux/arm64": "tcp://c"}, "builder": "farm"}, ["tcp://a:2375", "tcp://c:2375"]),
+        ({"endpoints": {"linux/arm64": "tcp://c"}, "builder": "pods"}, ["tcp://c:2375"] * 2),
+        ({"builder": "one"}, ["tcp://b:2375"] * 2),
+    ],
+)
+def test_programs_are_looked_at_without_a_run_too(ran, tmp_path, options, where):
+    one = Instance("one", "docker-container", (Node("b", "tcp://b:2375", (ARM64,)),))
+    (tmp_path / "instances/one").write_bytes(one.to_json())
+    ran.update({platform: Tried(Findings(APP)) for platform in BOTH})
+    image = verify({"name": NAME, "programs": True, **options}, False, registry)["image"]
+    assert [ran["where"][platform][0] for platform in BOTH] == where
+    assert [one["endpoint"] for one in image["platforms"]] == where
+    assert (ran["trial"].programs, ran["trial"].run, image["platforms"][0]["rc"]) == (True, False, None)
 
 
 def test_output_that_an_engine_lost_is_asked_for_once_more(ran):
