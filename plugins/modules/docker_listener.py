@@ -26,7 +26,10 @@ description:
     certificate. If any of this fails, all files are put back byte for byte, the engine is restarted with them, and the
     error holds what the engine said."
   - A certificate that no client would take, because it is another authority's, not for a server or not valid now, is
-    refused before anything is changed.
+    refused before anything is changed. So is what docker and buildx, as Go programs, refuse of what OpenSSL takes. That
+    is a certificate without a subject alternative name that is a host name or of type IP, as the common name does not
+    count, with a signature made with SHA-1, with a negative serial number, an RSA key of less than 1024 bits or an
+    elliptic curve other than P-256, P-384 and P-521, or one of a CA without basic constraints.
   - An engine that is not running is started. One that runs with other flags, or was started before one of its files was
     changed, is restarted, so a run that was ended half-way is finished by the next.
 requirements:

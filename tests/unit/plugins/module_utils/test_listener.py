@@ -457,6 +457,10 @@ class TestKeys:
         other = declared(ca=issue("ca")[0].decode(), certificate=pair[0].decode(), key=pair[1].decode())
         with pytest.raises(FarmError, match=r"would take it: .*; by this host's clock it is 2\d\d\d-.*nothing was"):
             check_certificate(other, fresh(), plan(other, fresh()))
+        nameless = issue("server", issuer=pair, named=False)
+        common = declared(ca=pair[0].decode(), certificate=nameless[0].decode(), key=nameless[1].decode())
+        with pytest.raises(FarmError, match=r"would take it: it has no subject alternative name.*nothing was changed"):
+            check_certificate(common, fresh(), plan(common, fresh()))
         # An engine that has it already is left alone, and is not restarted for anything else either.
         has = converged(other)
         assert check(other, has, predicting=False) == ()
