@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from . import _x509
 from ._certificate_state import Declaration, Pair, State, iso
@@ -114,6 +114,7 @@ def _judge_given(text: bytes, pair: Pair, declared: Declaration, now: datetime) 
         ) from exc
     if not given.authority:
         raise FarmError(f"{subject}: the first certificate is not a CA's; wanted that of the CA that issues first")
+    _check_usable(subject, (given, *rest), "wanted a CA that they take")
     public_key, passphrase = _open_key(pair, declared)
     if public_key not in (None, given.public_key):
         raise FarmError(f"{subject}: ca_key {pair.key_path} is not its key; wanted the key of the first certificate")
@@ -152,7 +153,17 @@ def _trusted(pair: Pair) -> Tuple[_x509.Certificate, ...]:
         raise FarmError(f"CA {pair.cert_path}: not a certificate in PEM ({exc}); {_ADVICE}") from exc
     if not all(one.authority for one in trusted):
         raise FarmError(f"CA {pair.cert_path}: the certificate is not a CA's; {_ADVICE}")
+    _check_usable(f"CA {pair.cert_path}", trusted, _ADVICE)
     return trusted
+
+
+def _check_usable(subject: str, authorities: Sequence[_x509.Certificate], advice: str) -> None:
+    """Check that docker and engines take what they trust.
+
+    :raises FarmError: they do not.
+    """
+    for problem in filter(None, (one.problem for one in authorities)):
+        raise FarmError(f"{subject}: engines and docker, which are Go programs, refuse it: {problem}; {advice}")
 
 
 def _open_key(pair: Pair, declared: Declaration) -> Tuple[Optional[bytes], str]:

@@ -57,6 +57,7 @@ def plan(state: State, declared: Declaration, now: datetime) -> Plan:
         if why:
             issue[leaf] = why
     _check_key(state, ca, issue)
+    _check_constraints(state, ca, issue)
     kept = {leaf: pair for leaf, pair in state.leaves.items() if leaf not in issue}
     trusted = bundle(state, ca)
     own_key = [state.ca] if declared.given_ca is None and not ca.new_key else []
@@ -105,6 +106,30 @@ def _check_key(state: State, ca: Authority, issue: Mapping[Leaf, str]) -> None:
         )
 
 
+def _check_constraints(state: State, ca: Authority, issue: Mapping[Leaf, str]) -> None:
+    """Check that the CA may issue what is to be issued, as nobody would take that otherwise.
+
+    :raises FarmError: its extended key usage or its name constraints forbid it.
+    """
+    issuer = ca.issuer
+    if issuer is None:
+        return
+    subject = f"CA {state.ca.cert_path}" if state.given_ca is None else "ca_cert"
+    for leaf in issue:
+        if issuer.purposes and not (issuer.servers if leaf.kind == "servers" else issuer.clients):
+            wanted = "serverAuth" if leaf.kind == "servers" else "clientAuth"
+            raise FarmError(
+                f"{subject}: its extended key usage lacks {wanted}, so it cannot issue {leaf}; wanted another"
+            )
+        names = () if leaf.kind == "clients" else wanted_names(leaf, state.leaves[leaf])
+        forbidden = [name for name in names if not issuer.permits(name)]
+        if forbidden:
+            raise FarmError(
+                f"{subject}: its name constraints do not permit {', '.join(forbidden)}, so that nobody would take "
+                f"{leaf}; wanted names that it permits, or another CA"
+            )
+
+
 def _judge_leaf(leaf: Leaf, pair: Pair, ca: Authority, declared: Declaration, now: datetime) -> Optional[str]:
     """Say why a certificate is to be issued, None if it stays."""
     if pair.missing:
@@ -117,8 +142,8 @@ def _judge_leaf(leaf: Leaf, pair: Pair, ca: Authority, declared: Declaration, no
         found, public_key = _x509.read_certificate(pair.cert), _x509.public_key(pair.key)
     except ValueError:
         return "it cannot be read"
-    if found.public_key != public_key:
-        return "its key does not match"
+    if found.problem or found.public_key != public_key:
+        return found.problem or "its key does not match"
     signer = next((one for one in ca.signers(leaf.kind, declared.rotate) if found.signed_by(one)), None)
     if signer is None:
         return "it is not signed by the CA" if ca.issuer else "the CA is issued anew"

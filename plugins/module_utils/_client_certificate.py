@@ -15,10 +15,11 @@ import ssl
 from pathlib import Path
 from typing import Optional
 
-from ._sockets import PARTIAL_CHAIN, verification_error
+from . import _go_x509
+from ._sockets import PARTIAL_CHAIN, WEAKEST, verification_error
 
 #: OpenSSL's X509_V_ERR_*: self-signed by itself; and signed by something that is not known.
-_SELF_SIGNED, _UNKNOWN_CA = 18, (2, 19, 20, 21)
+_SELF_SIGNED, UNKNOWN_CA = 18, (2, 19, 20, 21)
 _PLAIN = {
     9: "is not valid yet; do the clocks agree?",
     10: "has expired, or its CA has; renew it",
@@ -34,11 +35,14 @@ def why_refused(ca: Optional[Path], cert: Path, key: Path) -> str:
     """
     found = _verified(ca, cert, key)
     if found is None:
+        problem = _go_x509.chain_problem(cert.read_bytes(), ca.read_bytes() if ca else b"")
+        if problem:
+            return f"{cert}: {problem}, which the engine, a Go program, refuses; issue one that is in order"
         known = ca or "the host's CAs"
         return f"{cert} is in order for {known}; does the engine trust another CA, or is its clock wrong?"
     if found.verify_code in _PLAIN:
         return f"{cert} {_PLAIN[found.verify_code]}"
-    if found.verify_code not in _UNKNOWN_CA:
+    if found.verify_code not in UNKNOWN_CA:
         return f"{cert} is not accepted by OpenSSL either ({found.verify_message})"
     if ca is None:
         return f"is {cert} signed by the engine's CA?"
@@ -58,5 +62,7 @@ def _verified(ca: Optional[Path], cert: Path, key: Path) -> Optional[ssl.SSLCert
     asking.check_hostname = False
     asking.verify_mode = ssl.CERT_NONE
     for context in (accepting, asking):  # the server needs some certificate, and nobody looks at it
+        # What is too weak for OpenSSL is left to Go's rules.
+        context.set_ciphers(WEAKEST)
         context.load_cert_chain(str(cert), str(key), password="")
     return verification_error(asking, accepting)

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import Any, Dict, List, Mapping, Optional
 
 from ._errors import FarmError
 
+#: What JSON calls the types of its values.
+_TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 _CREDENTIALS = re.compile(r"(://)[^/@\s\"]+@")
 
 
@@ -22,6 +25,11 @@ def parse(content: Optional[bytes], path: str) -> Dict[str, Any]:
     """
     if content is None or not content.strip():
         return {}
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise FarmError(
+            f"{path}: begins with a byte order mark, which Docker before 23.0 does not read; save it as UTF-8 without "
+            "one, it was not touched"
+        )
     try:
         value = json.loads(content.decode())
     except UnicodeDecodeError as exc:
@@ -33,7 +41,10 @@ def parse(content: Optional[bytes], path: str) -> Dict[str, Any]:
             f"{path}, line {exc.lineno}, column {exc.colno}: not JSON: {exc.msg}; correct the file, it was not touched"
         ) from exc
     if not isinstance(value, dict):
-        raise FarmError(f"{path}: found a JSON {type(value).__name__}, wanted an object; it was not touched")
+        raise FarmError(
+            f"{path}: found a JSON {_TYPES[type(value)]}, wanted an object, as in {{}}; correct the file, it was not "
+            "touched"
+        )
     return value
 
 

@@ -23,7 +23,17 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, S
 from ._errors import FarmError
 from ._files import read_bytes
 from ._runner import Runner
-from ._systemd import UNIT_DIRECTORIES, Service, UnitFiles, exec_start, read_service, service_name, split_command
+from ._systemd import (
+    UNIT_DIRECTORIES,
+    Service,
+    UnitFiles,
+    Variable,
+    environment,
+    exec_start,
+    read_service,
+    service_name,
+    split_command,
+)
 
 #: The TLS files: authority, certificate and private key.
 TLS_NAMES = ("ca", "cert", "key")
@@ -32,6 +42,8 @@ DROP_IN = "zz-buildfarm-listener.conf"
 #: dockerd's own where it is told of none.
 DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_CONFIG = "/etc/docker/daemon.json"
+#: The keys of daemon.json that make a TCP listener; none of them can stand beside the flag of its name.
+NETWORK_KEYS = ("hosts", "tls", "tlsverify", "tlscacert", "tlscert", "tlskey")
 #: Other engines than the system's own that a host may have, and by which file each is known.
 _OTHERS = {
     "Docker from a snap": "/var/snap/docker",
@@ -42,6 +54,16 @@ _SIOCGIFADDR = 0x8915
 _RAW_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")
 #: Those of dockerd's flags that are looked for and take a value.
 _VALUED = ("--host", "--config-file", "--tlscacert", "--tlscert", "--tlskey")
+#: dockerd's short flags, except for ``-H``.
+_SHORT = {
+    "-D": "--debug",
+    "-G": "--group",
+    "-b": "--bridge",
+    "-g": "--graph",
+    "-l": "--log-level",
+    "-p": "--pidfile",
+    "-s": "--storage-driver",
+}
 # Words that need no quoting in a unit file (systemd.syntax(7)).
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 
@@ -134,10 +156,12 @@ class Declared:
         if not _PLAIN_PATH.match(directory):
             raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
         config = params["daemon_config"]
-        if params["state"] in ("present", "kept") and config and config.get("hosts") is not None:
+        refused = [key for key in NETWORK_KEYS if config and config.get(key) is not None]
+        if params["state"] in ("present", "kept") and refused:
             raise FarmError(
-                "daemon_config: 'hosts' cannot stand in daemon.json beside the -H flags that the unit's command and "
-                "the listener use, the engine would not start; use address and port instead"
+                f"daemon_config: {', '.join(refused)} cannot stand in daemon.json beside the flags that the unit's "
+                "command and the listener use, the engine would not start; use address and port, ca, certificate and "
+                "key, or insecure instead"
             )
         return cls(
             host=socket.gethostname(),
@@ -178,7 +202,7 @@ def _pem(text: Optional[str]) -> Optional[bytes]:
     return (text.strip() + "\n").encode() if text and text.strip() else None
 
 
-def _options(words: Iterable[str], read: Callable[[str], str] = str) -> Iterator[Tuple[str, str, Tuple[str, ...]]]:
+def options(words: Iterable[str], read: Callable[[str], str] = str) -> Iterator[Tuple[str, str, Tuple[str, ...]]]:
     """Yield the flags of dockerd's command line: name, value, and the words that it consists of.
 
     A value follows in the next word, after ``=``, or with ``-H``, which is called ``--host`` here, at once. All else is
@@ -192,25 +216,39 @@ def _options(words: Iterable[str], read: Callable[[str], str] = str) -> Iterator
         name, equals, value = word.partition("=")
         if word.startswith("-H"):
             name, equals, value = "--host", word[2:3], word[2:].lstrip("=")
+        name = _SHORT.get(name, name)
         following = tuple(itertools.islice(left, 1)) if name in _VALUED and not equals else ()
         yield name, read(following[0]) if following else value, (raw, *following)
 
 
 def hosts(arguments: Sequence[str]) -> Tuple[str, ...]:
     """Return the values of dockerd's ``-H``/``--host`` in any of the forms that its flags take."""
-    return tuple(value for name, value, _words in _options(arguments) if name == "--host")
+    return tuple(value for name, value, _words in options(arguments) if name == "--host")
+
+
+def on_network(host: str) -> bool:
+    """Say whether a value of ``-H`` opens a TCP port: one without a scheme does too.
+
+    Source: moby ``opts/hosts.go``, ``parseDaemonHost``.
+    """
+    scheme, separator, _address = host.strip().partition("://")
+    return scheme == "tcp" if separator else bool(scheme)
+
+
+def is_network(name: str, value: str) -> bool:
+    """Say whether a flag of dockerd, as ``options`` gives it, has to do with listening on TCP."""
+    return name.startswith("--tls") or (name == "--host" and on_network(value))
 
 
 def without_network(command: str) -> Tuple[str, Tuple[str, ...]]:
     """Return a command without what makes dockerd listen on TCP, and what that was; all else exactly as written.
 
-    Those are ``-H tcp://…`` in any of its forms and the flags that begin with ``--tls``.
+    Those are ``-H`` with a TCP address and the flags that begin with ``--tls``, as far as variables do not bring them.
     """
     kept: List[str] = []
     removed: List[str] = []
-    for name, value, words in _options(_RAW_WORD.findall(command), _unquoted):
-        network = name.startswith("--tls") or (name == "--host" and value.startswith("tcp://"))
-        (removed if network else kept).extend(words)
+    for name, value, words in options(_RAW_WORD.findall(command), _unquoted):
+        (removed if is_network(name, value) and not value.startswith("$") else kept).extend(words)
     return (" ".join(kept) if removed else command), tuple(removed)
 
 
@@ -246,6 +284,7 @@ class Found:
     :ivar command: the unit's ``ExecStart=`` without this module's drop-in, None where the engine is not installed.
     :ivar others: engines that are there instead, which this module does not manage.
     :ivar source: the file that the command stands in.
+    :ivar variables: those that the unit's files give the command, also while the engine does not run.
     :ivar overriding: a drop-in that is applied after this module's and replaces the command.
     :ivar files: by path; only those that a plan may touch.
     :ivar tls_directory_mode: None where there is no such directory.
@@ -256,6 +295,7 @@ class Found:
     command: Optional[str] = None
     others: Tuple[str, ...] = ()
     source: str = ""
+    variables: Mapping[str, Variable] = field(default_factory=dict)
     overriding: Optional[str] = None
     config_path: str = DEFAULT_CONFIG
     files: Mapping[str, Content] = field(default_factory=dict)
@@ -278,26 +318,23 @@ class Found:
 
     @property
     def words(self) -> Tuple[str, ...]:
-        """The words of the local command, variables replaced as they were for the running engine."""
-        return split_command(self.local_command, self.service.environment)
+        """The words of the local command, with its variables replaced."""
+        return split_command(self.local_command, self.variables)
 
 
 def read(declared: Declared, runner: Runner, directories: Sequence[str] = UNIT_DIRECTORIES) -> Found:
     """Look at the host: one systemctl call, the rest are files.
 
     :raises FarmError: systemd does not answer.
+    :raises OSError: a file cannot be read.
     """
     service = read_service(runner, declared.unit)
-    command, source, overriding = None, "", None
-    for path, text in UnitFiles.find(declared.unit, directories).texts():
-        name = os.path.basename(path)
-        own = exec_start([text])
-        if own is None or name == DROP_IN:
-            continue
-        command, source = own, path
-        if path.endswith(".conf") and name > DROP_IN:
-            overriding = path
-    flags = {flag: value for flag, value, _words in _options(split_command(command or ""))}
+    texts = list(UnitFiles.find(declared.unit, directories).texts())
+    others = [(path, text) for path, text in texts if os.path.basename(path) != DROP_IN]
+    source, command = exec_start(others) or ("", None)
+    overriding = source.endswith(".conf") and os.path.basename(source) > DROP_IN
+    variables = environment(others)
+    flags = {flag: value for flag, value, _words in options(split_command(command or "", variables))}
     config_path = flags.get("--config-file") or DEFAULT_CONFIG
     tls = [declared.tls_path(name) for name in TLS_NAMES]
     directory = declared.tls_directory
@@ -306,7 +343,8 @@ def read(declared: Declared, runner: Runner, directories: Sequence[str] = UNIT_D
         command=command,
         others=() if command else tuple(name for name, pattern in _OTHERS.items() if glob.glob(pattern)),
         source=source,
-        overriding=overriding,
+        variables=variables,
+        overriding=source if overriding else None,
         config_path=config_path,
         files={path: Content.read(path) for path in (declared.drop_in, config_path, *tls)},
         tls_directory_mode=os.stat(directory).st_mode & 0o7777 if os.path.isdir(directory) else None,

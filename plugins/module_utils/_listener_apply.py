@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from . import _listener, _sockets
 from ._errors import FarmError
 from ._files import restore, write_together
-from ._listener import DEFAULT_SOCKET, Declared, Found, hosts
+from ._listener import DEFAULT_SOCKET, Declared, Found, hosts, on_network
 from ._listener_plan import Plan, check, check_certificate, describe, plan, restart
 from ._listener_undo import Undo
 from ._plan import Outcome
@@ -145,7 +145,7 @@ def _validate(declared: Declared, found: Found, undo: Undo, runner: Runner) -> N
     :raises CommandError: it refuses; says whether what it refuses is declared, or was there before.
     """
     command, flags = (found.local_command, declared.flags) if declared.present else (found.command or "", ())
-    program, *words = split_command(command, found.service.environment)
+    program, *words = split_command(command, found.variables)
 
     def judged(*more: str) -> Result:
         try:
@@ -224,6 +224,10 @@ def _problem(declared: Declared, found: Found, runner: Runner) -> Optional[str]:
     running = read_service(runner, declared.unit).arguments
     if running[-len(declared.flags) :] != declared.flags:
         return f"the engine runs with another command line: {' '.join(running)}"
+    # A variable that none of the unit's files sets, of systemd's own environment for one, can bring another listener.
+    others = [host for host in hosts(running) if on_network(host) and host != declared.url]
+    if others:
+        return f"the engine also listens on {', '.join(others)}; which variable of its command brings that?"
     return None
 
 

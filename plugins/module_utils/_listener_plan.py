@@ -6,13 +6,27 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import _daemon_config, _sockets
 from ._errors import FarmError
-from ._listener import DEFAULT_SOCKET, DROP_IN, TLS_NAMES, Content, Declared, Found, hosts
+from ._listener import (
+    DEFAULT_SOCKET,
+    DROP_IN,
+    NETWORK_KEYS,
+    TLS_NAMES,
+    Content,
+    Declared,
+    Found,
+    hosts,
+    is_network,
+    on_network,
+    options,
+)
+from ._systemd import referenced
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,12 @@ def check(declared: Declared, found: Found, predicting: bool) -> Tuple[str, ...]
             f"{declared.host}: {' '.join(found.replaced)} in {found.source} is left out of the engine's command, in"
             " favour of this listener; remove it there, or it is back when this listener is removed"
         )
+    given_up = [key for key in NETWORK_KEYS if key in _merged(declared, found)[1]]
+    if given_up:
+        warnings.append(
+            f"{declared.host}: {found.config_path} gives up {', '.join(given_up)} in favour of this listener, and does"
+            " not get it back when this listener is removed"
+        )
     if not declared.insecure:
         _check_tls(declared, found, predicting)
     else:
@@ -109,13 +129,20 @@ def _check_command(declared: Declared, found: Found) -> None:
 
     :raises FarmError: it does.
     """
-    remedy = f"remove it from the variables of {found.source}: this task's options replace it"
-    for host in hosts(found.words):
-        if host.startswith("tcp://"):
-            raise FarmError(f"{declared.host}: the command of {declared.unit} already has -H {host}; {remedy}")
-    for word in found.words:
-        if word.startswith("--tls"):
-            raise FarmError(f"{declared.host}: the command of {declared.unit} already has {word}; {remedy}")
+    brought = [words for name, value, words in options(found.words) if is_network(name, value)]
+    if not brought:
+        return
+    used = [(name, found.variables[name]) for name in referenced(found.local_command) if name in found.variables]
+    places = {
+        f"{name} in {variable.source}": None
+        for name, variable in used
+        if any(words[-1] in variable.value for words in brought)
+    }
+    flags = " ".join(word for words in brought for word in words)
+    raise FarmError(
+        f"{declared.host}: the command of {declared.unit} already has {flags}, from the variable "
+        f"{' and '.join(places) or 'of ' + found.source}; remove it there, this task's options replace it"
+    )
 
 
 def _check_tls(declared: Declared, found: Found, predicting: bool) -> None:
@@ -137,6 +164,10 @@ def _check_tls(declared: Declared, found: Found, predicting: bool) -> None:
     if problem:
         raise FarmError(f"ca: not usable as certificate authority: {problem}")
     key = declared.key
+    if key and b"-----BEGIN" not in key:
+        raise FarmError(
+            "key: found no PEM private key in the text given; wanted the text itself, not the name of a file"
+        )
     if declared.certificate and key:
         problem = _sockets.key_problem(declared.certificate, key)
         if problem:
@@ -177,7 +208,7 @@ def check_certificate(declared: Declared, found: Found, steps: Plan) -> None:
 def plan(declared: Declared, found: Found) -> Plan:
     """Return the steps from what the host has to what is declared; a pure function.
 
-    :raises FarmError: daemon.json is not JSON, or holds ``hosts``.
+    :raises FarmError: daemon.json is not JSON, or the engine would not start with it.
     """
     changes = _changes(declared, found)
     loose = found.tls_directory_mode is None or bool(found.tls_directory_mode & 0o077)
@@ -227,7 +258,7 @@ def _uses_tls(declared: Declared) -> bool:
 def _changes(declared: Declared, found: Found) -> List[Change]:
     """Return the files that differ from what is declared.
 
-    :raises FarmError: daemon.json is not JSON, or holds ``hosts``.
+    :raises FarmError: daemon.json is not JSON, or the engine would not start with it.
     """
     # The order keeps an engine able to start if a run is ended half-way: the certificates come first and go last.
     wanted = _wanted_tls(declared, found) if _uses_tls(declared) else []
@@ -260,33 +291,70 @@ def _differs(change: Change, held: Content) -> bool:
     return change.after is not None and change.mode == 0o600 and held.mode != 0o600
 
 
+def _merged(declared: Declared, found: Found) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return the values of daemon.json as they are, and with what is declared.
+
+    :raises FarmError: it is not a JSON object.
+    """
+    current = _daemon_config.parse(found.file(found.config_path).content, found.config_path)
+    return current, _daemon_config.merge(current, declared.daemon_config or {})
+
+
 def _config(declared: Declared, found: Found) -> Optional[bytes]:
     """Return daemon.json as declared; the file's own bytes where the values are the same, None where none is needed.
 
-    :raises FarmError: it is not JSON, or holds ``hosts``.
+    :raises FarmError: it is not JSON, or the engine would not start with it and its command.
     """
     held = found.file(found.config_path).content
     if not declared.runs and not declared.daemon_config:
         return held
-    current = _daemon_config.parse(held, found.config_path)
-    merged = _daemon_config.merge(current, declared.daemon_config or {})
-    if declared.present and "hosts" in merged:
-        _check_hosts(declared, found, merged.pop("hosts"))
+    current, merged = _merged(declared, found)
+    if declared.present:
+        _check_hosts(declared, found, merged.get("hosts"))
+        merged = {key: value for key, value in merged.items() if key not in NETWORK_KEYS}
+    _check_conflicts(declared, found, merged)
     return held if merged == current else _daemon_config.render(merged)
 
 
 def _check_hosts(declared: Declared, found: Found, listed: Any) -> None:
     """Refuse to take ``hosts``, which cannot stand beside ``-H`` flags, out of daemon.json where a socket would go.
 
-    :raises FarmError: it lists a socket that neither the unit's command nor the declared listener opens.
+    :raises FarmError: it names a socket that neither the unit's command nor the declared listener opens, or is no list.
     """
-    usual = {"fd://", "unix://", "unix://" + DEFAULT_SOCKET, "unix:///run/docker.sock", *hosts(found.words)}
-    lost = [str(host) for host in listed or () if not str(host).startswith("tcp://") and host not in usual]
+    names = [listed] if isinstance(listed, str) else listed or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or "," in "".join(names):
+        raise FarmError(
+            f"{declared.host}, {found.config_path}: 'hosts' is {json.dumps(listed)}, wanted a list of addresses, as in"
+            ' ["unix:///var/run/docker.sock"]; correct it, or remove it with daemon_config: {hosts: null}'
+        )
+    usual = {"", "fd://", "unix://", "unix://" + DEFAULT_SOCKET, "unix:///run/docker.sock", *hosts(found.words)}
+    lost = [name for name in names if not on_network(name) and name not in usual]
     if lost:
         raise FarmError(
             f"{declared.host}, {found.config_path}: 'hosts' cannot stand beside the -H flags of the unit's command, the"
             f" engine would not start, and {', '.join(lost)} would be lost without it; move that to the unit's command"
             " (-H in a drop-in), or give it up with daemon_config: {hosts: null}"
+        )
+
+
+def _check_conflicts(declared: Declared, found: Found, values: Mapping[str, Any]) -> None:
+    """Refuse what would stand in daemon.json and as a flag too: no engine starts with both, and not all can validate.
+
+    A flag that may be given more than once has a key in the plural (moby ``daemon/config``,
+    ``findConfigurationConflicts``). What has to do with listening is left to tasks that declare a listener.
+
+    :raises FarmError: something does.
+    """
+    values = {key: value for key, value in values.items() if declared.runs and key not in NETWORK_KEYS}
+    both = []
+    for name, _value, _words in options(found.words):
+        option = name.lstrip("-") if name.startswith("--") else ""
+        both += [(key, name) for key in (option, option + "s", option[:-1] + "ies") if option and key in values]
+    if both:
+        keys, flags = ", ".join(dict(both)), " ".join(dict(both).values())
+        raise FarmError(
+            f"{declared.host}, {found.config_path}: {keys} would stand there beside {flags} in the command of"
+            f" {declared.unit} ({found.source}); the engine does not start with both, keep one of them"
         )
 
 
@@ -307,12 +375,15 @@ def _stale(declared: Declared, found: Found) -> str:
     service = found.service
     if not service.active:
         return ""
+    extra = set(hosts(service.arguments)) - {*hosts(found.words), declared.url if declared.present else ""}
+    left = sorted(filter(on_network, extra)) if found.command else []
+    still = f"still listens on {', '.join(left)}" if left else ""
     if not declared.runs:
-        extra = set(hosts(service.arguments)) - set(hosts(found.words))
-        left = sorted(host for host in extra if host.startswith("tcp://")) if found.command else []
-        return f"still listens on {', '.join(left)}" if left else ""
+        return still
     if declared.present and service.arguments[-len(declared.flags) :] != declared.flags:
         return "was started with another command line"
+    if declared.present and still:
+        return still
     paths = [declared.drop_in, found.config_path] if declared.present else [found.config_path]
     paths += [declared.tls_path(name) for name in TLS_NAMES] if _uses_tls(declared) else []
     # A time in the future says that the clock was changed, not that the file is newer.

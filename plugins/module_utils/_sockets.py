@@ -9,25 +9,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import socket
 import ssl
 import time
 from typing import Callable, Iterator, Optional
 
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+from . import _go_x509
+
 _REQUEST = b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n"
 #: OpenSSL's X509_V_FLAG_PARTIAL_CHAIN: a CA below a root can be trusted by itself, as Go's programs do with any CA.
 PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
+#: Ciphers with which OpenSSL takes keys and signatures of any strength, for connections in memory.
+WEAKEST = "DEFAULT:@SECLEVEL=0"
 #: Seconds for one attempt to reach a listener, all of it.
 _ATTEMPT = 5.0
 
 
 def first_certificate(pem: bytes) -> Optional[bytes]:
     """Return the DER form of the first certificate in a PEM text (the server's own, its chain follows)."""
-    found = _CERTIFICATE.search(pem)
     try:
-        return ssl.PEM_cert_to_DER_cert(found.group().decode("ascii")) if found else None
+        return next(iter(_go_x509.certificates(pem)), None)
     except ValueError:
         return None
 
@@ -54,7 +55,7 @@ def key_problem(certificate: bytes, key: bytes) -> Optional[str]:
     with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
         try:
             # The password keeps OpenSSL from asking a terminal: the engine cannot read an encrypted key either.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_path, key_path, password=lambda: "none")
+            _server().load_cert_chain(certificate_path, key_path, password=lambda: "none")
         except ssl.SSLError as exc:
             return (exc.reason or "not a PEM private key").lower().replace("_", " ")
         except OSError as exc:
@@ -73,6 +74,13 @@ def ca_problem(ca: bytes) -> Optional[str]:
     return None
 
 
+def _server() -> ssl.SSLContext:
+    """Return the settings of a server that may have any certificate: its clients are to judge it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(WEAKEST)
+    return context
+
+
 def _client(ca: bytes) -> ssl.SSLContext:
     """Return the settings of a client that trusts a CA and shows no certificate; names are left to the clients."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -83,12 +91,17 @@ def _client(ca: bytes) -> ssl.SSLContext:
 
 
 def certificate_problem(ca: bytes, certificate: bytes, key: bytes) -> Optional[str]:
-    """Say why clients would not take a server's certificate, None where they would; found by a handshake in memory.
+    """Say why clients would not take a server's certificate, None where they would.
+
+    It is judged as Go's programs do, and by a handshake in memory.
 
     :param ca: PEM; what the clients trust.
     :param key: PEM; it has to belong to the certificate.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    problem = _go_x509.server_problem(certificate, ca)
+    if problem:
+        return problem
+    context = _server()
     with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
         context.load_cert_chain(certificate_path, key_path)
     error = verification_error(_client(ca), context)

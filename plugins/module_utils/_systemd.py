@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import re
 import shlex
 import time
 from dataclasses import dataclass
-from typing import Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ._errors import FarmError
 from ._files import read_bytes
@@ -29,6 +31,12 @@ UNIT_DIRECTORIES = (
 BOOTED = "/run/systemd/system"
 _UNIT_NAME = re.compile(r"[A-Za-z0-9@._:-]+\Z")
 _COMMAND_PREFIXES = "@-:+!"
+#: A reference to a variable: a word of its own, or part of one with braces, which all others are.
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}|^\$([A-Za-z_][A-Za-z0-9_]*)\Z|\$\$")
+#: A part of a value in an environment file: in single quotes, in double quotes, or all up to the end of the line.
+_PART = r"""[^\S\n]*(?:'([^']*)'?|"((?:\\.|[^"\\])*)"?|((?:\\.|[^\\\n])+))"""
+_ASSIGNMENT = re.compile(rf"^[^\S\n]*([A-Za-z_][A-Za-z0-9_]*)[^\S\n]*=((?:{_PART})*)", re.DOTALL | re.MULTILINE)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 def require_systemd(host: str, marker: str = BOOTED) -> None:
@@ -97,39 +105,117 @@ def _logical_lines(text: str) -> Iterator[str]:
         yield pending
 
 
-def exec_start(texts: Iterable[str]) -> Optional[str]:
-    """Return the last ``ExecStart=`` of a service, exactly as written; an empty one resets.
-
-    :param texts: the fragment's text, then the drop-ins' in order.
-    """
-    command: Optional[str] = None
-    for text in texts:
+def _settings(texts: Iterable[Tuple[str, str]], name: str) -> Iterator[Tuple[str, str]]:
+    """Yield (path, value) of each time that a setting of section ``[Service]`` is made, exactly as written."""
+    for path, text in texts:
         section = ""
         for line in _logical_lines(text):
             if line.startswith("["):
                 section = line
                 continue
             key, equals, value = line.partition("=")
-            if section == "[Service]" and equals and key.strip() == "ExecStart":
-                command = value.strip() or None
-    return command
+            if section == "[Service]" and equals and key.strip() == name:
+                yield path, value.strip()
 
 
-def split_command(command: str, environment: Optional[Mapping[str, str]] = None) -> Tuple[str, ...]:
+def _listed(texts: Iterable[Tuple[str, str]], name: str) -> List[Tuple[str, str]]:
+    """Return (path, value) of a setting that adds to a list; an empty value resets it."""
+    found: List[Tuple[str, str]] = []
+    for path, value in _settings(texts, name):
+        found = [*found, (path, value)] if value else []
+    return found
+
+
+def exec_start(texts: Iterable[Tuple[str, str]]) -> Optional[Tuple[str, str]]:
+    """Return the path and the last ``ExecStart=`` of a service, exactly as written; an empty one resets.
+
+    :param texts: path and text of the fragment, then of the drop-ins in order.
+    """
+    commands = _listed(texts, "ExecStart")
+    return commands[-1] if commands else None
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a service's environment.
+
+    :ivar source: the file that sets it.
+    """
+
+    value: str
+    source: str
+
+
+def environment(texts: Sequence[Tuple[str, str]]) -> Dict[str, Variable]:
+    """Return the variables that a service's files give it; those in an environment file win (systemd.exec(5)).
+
+    This is what the service starts with the next time, whether it runs now or not. What else the manager passes on is
+    not in these files.
+
+    :param texts: path and text of the fragment, then of the drop-ins in order.
+    :raises OSError: an environment file exists and cannot be read.
+    """
+    variables = {}
+    for path, value in _listed(texts, "Environment"):
+        for word in _split(value):
+            name, equals, text = word.partition("=")
+            if equals:
+                variables[name] = Variable(text, path)
+    for _path, value in _listed(texts, "EnvironmentFile"):
+        for file in sorted(glob.glob(value.lstrip("-"))):
+            text = (read_bytes(file) or b"").decode(errors="replace")
+            variables.update((name, Variable(value, file)) for name, value in _assignments(text))
+    return variables
+
+
+def _assignments(text: str) -> Iterator[Tuple[str, str]]:
+    """Yield what an environment file assigns, by the rules of systemd's ``parse_env_file_internal``."""
+    for assignment in _ASSIGNMENT.finditer(text):
+        yield assignment.group(1), "".join(map(_value, re.finditer(_PART, assignment.group(2), re.DOTALL)))
+
+
+def _value(part: re.Match[str]) -> str:
+    """Return a part of a value without its quotes and escapes; in double quotes a backslash may escape nothing."""
+    single, double, plain = part.groups()
+    if double is not None:
+        return _ESCAPE.sub(lambda found: found.group(1 if found.group(1) in '"\\`$\n' else 0).strip("\n"), double)
+    return single or _ESCAPE.sub(lambda found: found.group(1).strip("\n"), (plain or "").rstrip())
+
+
+def _split(text: str) -> List[str]:
+    """Split a text into words as systemd does, which is lenient with a quote that is not closed."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
+
+
+def split_command(command: str, variables: Mapping[str, Variable]) -> Tuple[str, ...]:
     """Split an ``ExecStart=`` command into the program and its arguments, without systemd's prefix characters.
 
-    A word that is just ``$NAME`` or ``${NAME}`` becomes the words of that variable, or nothing where it is not set
-    (systemd.service(5), "Command lines").
-
-    :param environment: the service's variables; without it all of them count as not set.
+    A word that is just ``$NAME`` becomes the words of that variable, or nothing where it is not set; ``${NAME}``
+    becomes its value, within a word too; ``$$`` is a dollar sign (systemd.service(5), "Command lines").
     """
-    words = []
-    for word in shlex.split(command):
-        variable = re.match(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?\Z", word)
-        words.extend((environment or {}).get(variable.group(1), "").split() if variable else [word])
+
+    def value(name: str) -> str:
+        return variables[name].value if name in variables else ""
+
+    words: List[str] = []
+    for word in _split(command):
+        reference = _REFERENCE.match(word)
+        if reference and reference.group(2):
+            words += _split(value(reference.group(2)))
+        else:
+            words.append(_REFERENCE.sub(lambda found: value(found.group(1)) if found.group(1) else "$", word))
     if words:
         words[0] = words[0].lstrip(_COMMAND_PREFIXES)
     return tuple(words)
+
+
+def referenced(command: str) -> Tuple[str, ...]:
+    """Return the names of the variables that a command refers to."""
+    found = itertools.chain.from_iterable(map(_REFERENCE.finditer, _split(command)))
+    return tuple(reference.group(1) or reference.group(2) for reference in found if reference.group() != "$$")
 
 
 @dataclass(frozen=True)
@@ -139,7 +225,6 @@ class Service:
     :ivar loaded: ``loaded``, ``not-found``, ``masked`` or ``error``.
     :ivar needs_reload: its files changed since systemd read them.
     :ivar arguments: the running main process's command line, empty where none runs.
-    :ivar environment: that process's variables.
     :ivar started: when it started, in seconds since the epoch; 0 where none runs.
     :ivar sockets: the socket units that it takes its sockets from.
     """
@@ -148,7 +233,6 @@ class Service:
     active: bool
     needs_reload: bool = False
     arguments: Tuple[str, ...] = ()
-    environment: Optional[Mapping[str, str]] = None
     started: float = 0.0
     sockets: Tuple[str, ...] = ()
 
@@ -166,20 +250,17 @@ def read_service(runner: Runner, unit: str) -> Service:
     values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
     pid = int(values.get("MainPID") or 0)
     active = values.get("ActiveState") in ("active", "reloading")
-    process = _read_process(pid) if active and pid else ((), {}, 0.0)
+    process = _read_process(pid) if active and pid else ((), 0.0)
     sockets = tuple(name for name in values.get("TriggeredBy", "").split() if name.endswith(".socket"))
     return Service(values.get("LoadState", ""), active, values.get("NeedDaemonReload") == "yes", *process, sockets)
 
 
-def _read_process(pid: int) -> Tuple[Tuple[str, ...], Mapping[str, str], float]:
-    """Return a process's arguments, environment and start time; nothing of one that has just ended."""
-    command_line, environ, stat = (read_bytes(f"/proc/{pid}/{name}") for name in ("cmdline", "environ", "stat"))
+def _read_process(pid: int) -> Tuple[Tuple[str, ...], float]:
+    """Return a process's arguments and start time; nothing of one that has just ended."""
+    command_line, stat = (read_bytes(f"/proc/{pid}/{name}") for name in ("cmdline", "stat"))
     if not command_line or stat is None:
-        return (), {}, 0.0
-    variables = dict(
-        pair.split("=", 1) for pair in (environ or b"").decode(errors="replace").split("\0") if "=" in pair
-    )
+        return (), 0.0
     # Field 22 of proc_pid_stat(5); the 2nd, the name in brackets, may hold blanks. It counts from boot, sleep included.
     ticks = int(stat.rsplit(b")", 1)[1].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return tuple(command_line.decode(errors="replace").rstrip("\0").split("\0")), variables, time.time() - age
+    return tuple(command_line.decode(errors="replace").rstrip("\0").split("\0")), time.time() - age

@@ -18,10 +18,11 @@ import socket
 import ssl
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterator, Optional
 
-from ._client_certificate import why_refused
+from . import _go_x509
+from ._client_certificate import UNKNOWN_CA, why_refused
 from ._contexts import ContextStore, TlsFiles
 from ._endpoints import Endpoint
 from ._errors import FarmError
@@ -29,6 +30,10 @@ from ._sockets import PARTIAL_CHAIN
 
 #: OpenSSL's X509_V_ERR_* that a person would act on differently.
 _NOT_YET_VALID, _EXPIRED, _SELF_SIGNED, _WRONG_PURPOSE, _WRONG_NAMES = 9, 10, 18, 26, (62, 64)
+#: OpenSSL's reasons not to load a certificate that is one.
+_TOO_WEAK = ("CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL")
+#: Seconds that finding out what an engine's certificate names may take.
+_LOOK = 2.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,33 @@ def open_connection(route: Route, deadline: float, cleanup: contextlib.ExitStack
         )
     cleanup.enter_context(contextlib.closing(connection))
     connection.connect()
+    refused = _judged(_shown(connection), route.url.host) if route.verify else None
+    if refused:
+        raise refused
     return connection
+
+
+def _shown(connection: http.client.HTTPConnection) -> Optional[bytes]:
+    """Return the engine's certificate, DER, None without TLS."""
+    return connection.sock.getpeercert(binary_form=True) if isinstance(connection.sock, ssl.SSLSocket) else None
+
+
+def _judged(certificate: Optional[bytes], host: str) -> Optional[Unreachable]:
+    """Say why docker and buildx, as Go programs, refuse an engine's certificate that OpenSSL may take."""
+    nameless = certificate and _go_x509.nameless(certificate)
+    if nameless:
+        text = f"its certificate is not valid for {host!r}: {nameless}; issue one whose subjectAltName names it"
+        return Unreachable("name", text)
+    problem = certificate and _go_x509.problem(certificate, shown=True)
+    return Unreachable("untrusted", f"docker and buildx refuse its certificate: {problem}") if problem else None
+
+
+def _presented(route: Route, timeout: float) -> Optional[bytes]:
+    """Return the certificate that a server shows whoever asks, DER, None where that cannot be found out."""
+    with contextlib.suppress(OSError, Unreachable), contextlib.ExitStack() as cleanup:
+        deadline = time.monotonic() + min(timeout, _LOOK)
+        return _shown(open_connection(replace(route, verify=False), deadline, cleanup))
+    return None
 
 
 def _http(stream: socket.socket) -> http.client.HTTPConnection:
@@ -119,6 +150,8 @@ def _tls_context(files: TlsFiles, verify: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= PARTIAL_CHAIN
+    # Go's programs look at subject alternative names only. Python before 3.8.9 with OpenSSL before 1.1.1l ignores this.
+    context.hostname_checks_common_name = False
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -134,6 +167,10 @@ def _tls_context(files: TlsFiles, verify: bool) -> ssl.SSLContext:
             # The empty password stops OpenSSL from asking a terminal for that of an encrypted key.
             context.load_cert_chain(str(files.cert), str(files.key), password="")
     except (ssl.SSLError, ValueError) as exc:
+        if getattr(exc, "reason", None) in _TOO_WEAK:
+            raise Unreachable(
+                "files", f"{files.cert}: its key or signature is too weak ({exc}); issue another"
+            ) from exc
         shown = ", ".join(str(path) for path in (files.ca, files.cert, files.key) if path)
         raise Unreachable(
             "files", f"not a CA certificate, certificate and matching key in PEM: {shown} ({exc})"
@@ -189,7 +226,7 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
     if isinstance(exc, Unreachable):
         return exc
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return _mistrust(exc, host)
+        return _mistrust(exc, route, timeout)
     # Before Python 3.10 socket.timeout was no TimeoutError, and ssl.SSLError covers some time-outs too.
     if isinstance(exc, (TimeoutError, socket.timeout)) or "timed out" in str(exc):
         return Unreachable("timeout", late(timeout))
@@ -215,9 +252,10 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
     return Unreachable("unreachable", str(exc))
 
 
-def _mistrust(exc: ssl.SSLCertVerificationError, host: str) -> Unreachable:
+def _mistrust(exc: ssl.SSLCertVerificationError, route: Route, timeout: float) -> Unreachable:
     if exc.verify_code in _WRONG_NAMES:
-        return Unreachable("name", f"its certificate is not valid for {host!r}; issue one that names it")
+        other = Unreachable("name", f"its certificate is not valid for {route.url.host!r}; issue one that names it")
+        return _judged(_presented(route, timeout), route.url.host) or other
     if exc.verify_code == _EXPIRED:
         return Unreachable("expired", "its certificate, or its CA's, has expired; renew it")
     if exc.verify_code == _NOT_YET_VALID:
@@ -227,7 +265,10 @@ def _mistrust(exc: ssl.SSLCertVerificationError, host: str) -> Unreachable:
     if exc.verify_code == _WRONG_PURPOSE:
         text = "its certificate is not for servers, its extended key usage lacks serverAuth; issue one that is"
         return Unreachable("untrusted", text)
-    return Unreachable("untrusted", f"its certificate is not signed by the given CA ({exc.verify_message})")
+    if exc.verify_code in UNKNOWN_CA:
+        return Unreachable("untrusted", f"its certificate is not signed by the given CA ({exc.verify_message})")
+    other = Unreachable("untrusted", f"its certificate is not accepted ({exc.verify_message}); issue another")
+    return _judged(_presented(route, timeout), route.url.host) or other
 
 
 def _tls_trouble(exc: ssl.SSLError, files: TlsFiles) -> Unreachable:

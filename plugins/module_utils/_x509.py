@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Iterable, Optional, Sequence, Tuple
 
+from . import _go_x509
 from ._errors import missing_library
 
 try:
@@ -52,6 +53,8 @@ class Certificate:
     :ivar sans: DNS names in lower case and IP addresses, sorted.
     :ivar servers: whether it is for servers.
     :ivar clients: whether it is for clients.
+    :ivar purposes: whether it, or what it issues, is for those purposes only that it names.
+    :ivar problem: why Go's programs refuse it, None if they do not.
     :ivar public_key: DER, to compare.
     :ivar key_type: one of ``KEY_TYPES``, or another name in that style.
     :ivar fingerprint: SHA-256 of its DER form, as ``openssl x509 -fingerprint -sha256`` writes it.
@@ -64,6 +67,8 @@ class Certificate:
     self_signed: bool
     servers: bool
     clients: bool
+    purposes: bool
+    problem: Optional[str]
     public_key: bytes
     key_type: str
     fingerprint: str
@@ -85,6 +90,20 @@ class Certificate:
         except InvalidSignature:
             return False
         return True
+
+    def permits(self, name: str) -> bool:
+        """Say whether a CA may issue a certificate for a host's name or address (RFC 5280, section 4.2.1.10)."""
+        constraints = _extension(self.parsed, x509.NameConstraints)
+        if constraints is None:
+            return True
+        wanted = _san(name)
+        permitted, excluded = (
+            [one for one in subtrees or () if isinstance(one, type(wanted))]
+            for subtrees in (constraints.permitted_subtrees, constraints.excluded_subtrees)
+        )
+        return not any(_within(wanted, one) for one in excluded) and (
+            not permitted or any(_within(wanted, one) for one in permitted)
+        )
 
 
 def installed() -> bool:
@@ -129,14 +148,18 @@ def _read(pem: bytes) -> Certificate:
     usage = _extension(parsed, x509.ExtendedKeyUsage) or ()
     constraints = _extension(parsed, x509.BasicConstraints)
     key = parsed.public_key()
+    authority = bool(constraints and constraints.ca)
+    (der,) = _go_x509.certificates(pem)
     return Certificate(
         pem=pem,
         not_after=_not_after(parsed),
         sans=_sans(parsed),
-        authority=bool(constraints and constraints.ca),
+        authority=authority,
         self_signed=parsed.issuer == parsed.subject,
         servers=ExtendedKeyUsageOID.SERVER_AUTH in usage,
         clients=ExtendedKeyUsageOID.CLIENT_AUTH in usage,
+        purposes=bool(usage) and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usage,
+        problem=_go_x509.problem(der, shown=not authority),
         public_key=_der(key),
         key_type=_key_type(key),
         fingerprint=":".join(f"{byte:02X}" for byte in parsed.fingerprint(hashes.SHA256())),
@@ -287,6 +310,13 @@ def _san(text: str) -> Any:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
+
+
+def _within(name: Any, subtree: Any) -> bool:
+    """Say whether a name lies in a subtree of the same type; a DNS one holds what ends with its labels."""
+    if isinstance(name, x509.IPAddress):
+        return name.value in subtree.value
+    return subtree.value == "" or f".{name.value}".lower().endswith(f".{subtree.value.lstrip('.')}".lower())
 
 
 def _sans(parsed: Any) -> Tuple[str, ...]:

@@ -14,7 +14,8 @@ description:
     certificate for each engine and client certificates for those who use them, all in one task.
   - Certificates are issued anew, with a new key, when they are missing, cannot be read, do not fit their key, are not
     signed by the CA, name other hosts than declared, have a key of another O(key_type), or expire within
-    O(renew_before_days).
+    O(renew_before_days). So are those that docker and engines, as Go programs, refuse, because they are signed with
+    SHA-1 for example.
   - A CA that expires within O(renew_before_days) is renewed with the key it has, so that what it signed before stays
     trusted until the new certificates are everywhere.
   - A CA is replaced in stages without downtime (O(rotate)). The playbook C(buildfarm.multiarch.rotate_certificates)

@@ -171,6 +171,8 @@ endpoints:
         - V(refused), V(timeout), V(unreachable) and V(unresolved) for the network.
         - V(untrusted), V(expired), V(not_yet_valid) and V(name) for what is wrong with the engine's certificate,
           V(client_certificate) if the engine wants one and got none or another, V(tls) for all else of TLS.
+        - V(name) is also that of a certificate without a subject alternative name, and V(untrusted) that of one which
+          docker and buildx, as Go programs, refuse although OpenSSL would take it.
         - V(files) for unusable local files.
         - V(context) for a missing or damaged context, V(socket) for a missing or forbidden socket, V(ssh) for ssh.
         - V(answer) for something that answers and is no engine.

@@ -17,14 +17,19 @@ description:
     merges settings into its C(daemon.json).
   - The flags are added by a systemd drop-in, C(zz-buildfarm-listener.conf), that repeats the unit's own command. The
     command is read anew each time, without this drop-in, so flags of the package, of a later version of it and of other
-    drop-ins stay. Only C(-H tcp://) and C(--tls) flags among them, as edited units have them, are left out, with a
-    warning.
+    drop-ins stay. Only C(-H) flags with a TCP address and C(--tls) flags among them, as edited units have them, are
+    left out, with a warning.
+  - Where a variable of the unit brings such flags, C(DOCKER_OPTS) of C(/etc/default/docker) for example, the task fails
+    and names the file, whether the engine runs or not.
   - "After a change the configuration is validated (Docker 23.0 and later), the engine restarted and the listener
     probed: it must serve the declared certificate, be valid for the declared CA and answer nobody without a client
     certificate. If any of this fails, all files are put back byte for byte, the engine is restarted with them, and the
     error holds what the engine said."
   - A certificate that no client would take, because it is another authority's, not for a server or not valid now, is
-    refused before anything is changed.
+    refused before anything is changed. So is what docker and buildx, as Go programs, refuse of what OpenSSL takes. That
+    is a certificate without a subject alternative name that is a host name or of type IP, as the common name does not
+    count, with a signature made with SHA-1, with a negative serial number, an RSA key of less than 1024 bits or an
+    elliptic curve other than P-256, P-384 and P-521, or one of a CA without basic constraints.
   - An engine that is not running is started. One that runs with other flags, or was started before one of its files was
     changed, is restarted, so a run that was ended half-way is finished by the next.
 requirements:
@@ -109,10 +114,12 @@ options:
         C(/etc/docker/daemon.json).
       - They are merged into the file (RFC 7396). Dictionaries are merged, key by key, lists and all else replace what
         is there, and a key with the value V(null) is removed. What is not mentioned stays.
-      - V(hosts) is refused in O(daemon_config), because the engine does not start with both it and C(-H) flags. With
-        O(state=present) it is taken out of the file, where it only names TCP addresses, in whose place this listener
-        comes, and sockets that the engine has anyway. Otherwise the task fails.
-      - A file that is not JSON is never overwritten.
+      - V(hosts), V(tls), V(tlsverify), V(tlscacert), V(tlscert) and V(tlskey) are refused in O(daemon_config), because
+        the engine does not start with both them and the flags of the same names. With O(state=present) they are taken
+        out of the file, with a warning, and this listener comes in their place. The task fails if V(hosts) names a
+        socket that the engine would not have without it.
+      - So are other keys that would stand in the file beside the flag of that name in the unit's command.
+      - A file that is not a JSON object in UTF-8 is never overwritten.
     type: dict
   service:
     description:

@@ -20,6 +20,7 @@ ODD = f"{DIRECTORY}/odd"
 #: Engines of 20.10, 26.1 and 28.5 that let in nobody without a certificate, and one of 26.1 that lets in anybody.
 MUTUAL = ("old1", "mid1", "new1")
 NODES = {**dict.fromkeys(MUTUAL, TLS_VERIFY), "mid2": TLS_ONLY}
+NAMED = "-addext subjectAltName=DNS:ctl"
 #: A server that accepts connections and is silent; it ends by itself.
 SILENT = "import socket,time; s=socket.create_server(('', 4445)); s.settimeout(300); c=s.accept(); time.sleep(300)"
 
@@ -31,6 +32,7 @@ def engines(farm: LiveFarm) -> Iterator[None]:
     items = [{"name": node, "host": f"tcp://{node}:2376", **TLS} for node in NODES]
     items += [
         {"name": "plain", "host": "tcp://mid2:2375", "insecure": True},
+        {"name": "unverified", "host": "tcp://mid2:2375", "skip_tls_verify": True},
         {"name": "by-address", "host": f"tcp://{farm.address('mid1')}:2376", **TLS},
     ]
     farm.module("ctl", "docker_context", docker_config=CONFIG, contexts=items)
@@ -97,8 +99,10 @@ def test_every_failure_is_told_in_bounded_time(farm: LiveFarm) -> None:
             ),
             "nosuch": (
                 "context",
-                f"no docker context 'nosuch' in {CONFIG}; there: by-address, mid1, mid2, new1, old1, plain",
+                f"no docker context 'nosuch' in {CONFIG}; there: by-address, mid1, mid2, new1, old1, plain, unverified",
             ),
+            # Leaving out the verification does not make it plain TCP, for docker neither.
+            "unverified": ("tls", "engine unverified (tcp://mid2:2375): it does not speak TLS as this client does"),
             "tcp://mid1:2375": ("refused", "engine tcp://mid1:2375: connection refused"),
             "tcp://mid1:2376": ("tls", "it wants TLS"),
             "tcp://new1:4444": ("timeout", "no answer within 2 s"),
@@ -211,6 +215,56 @@ def test_servers_are_refused_and_told_why(farm: LiveFarm, odd_certificates: None
     for engine, (kind, message) in zip(found, wanted.values()):
         assert (engine["reachable"], engine["error_kind"]) == (False, kind), engine
         assert message in engine["error"]
+
+
+#: Certificates that OpenSSL would take: options that make them, and what is said of them.
+GO_REFUSES = {
+    "nameless": ("", "name", "not valid for 'ctl': it has no subject alternative name"),
+    "address": ("-addext subjectAltName=DNS:192.0.2.1", "name", "are neither host names nor addresses of type IP"),
+    "sha1": (f"{NAMED} -sha1", "untrusted", "it is signed with SHA-1"),
+    "negative": (f"{NAMED} -set_serial -5", "untrusted", "its serial number is negative"),
+    "small": (f"{NAMED} -newkey rsa:1000", "untrusted", "its RSA key has 1000 bits"),
+    # No engine is behind it: the connection ends after the handshake.
+    "good": (NAMED, "client_certificate", "connection closed"),
+}
+#: Those that Debian's docker refuses, of whatever version; it is built with the settings of Go 1.20 (GODEBUG).
+DOCKER_REFUSES = ("nameless", "address", "sha1")
+
+
+def test_servers_that_docker_refuses_are_refused(farm: LiveFarm) -> None:
+    """Docker's own clients, of three versions, judge the same certificates."""
+    ports = {name: 4461 + number for number, name in enumerate(GO_REFUSES)}
+    lines = [f"set -e; mkdir -p {ODD}; cd {ODD}; printf '[req]\\ndistinguished_name=name\\n[name]\\n' > openssl.cnf"]
+    issue = f"openssl req -x509 -config openssl.cnf -CA {DIRECTORY}/ca.pem -CAkey {DIRECTORY}/ca-key.pem -nodes -days 9"
+    issue += " -subj /CN=ctl -addext basicConstraints=CA:FALSE"
+    serve = "timeout 120 openssl s_server -quiet -cipher DEFAULT:@SECLEVEL=0 </dev/null >/dev/null 2>&1"
+    for name, (options, _kind, _message) in GO_REFUSES.items():
+        new = options if "-newkey" in options else f"{options} -newkey ec -pkeyopt ec_paramgen_curve:P-256"
+        lines += [f"mkdir {name}; {issue} {new} -out {name}/cert.pem -keyout {name}/key.pem"]
+        lines += [
+            f"{serve} -accept {ports[name]} -cert {name}/cert.pem -key {name}/key.pem & echo $! >> /run/servers.pid"
+        ]
+    client = farm.ssh("ctl", f"tar -C {CLIENT} -c . | base64")
+    asked = (
+        "docker --tlsverify --tlscacert {0}/ca.pem --tlscert {0}/cert.pem --tlskey {0}/key.pem -H tcp://ctl:{1} version"
+    )
+    try:
+        farm.ssh("ctl", "\n".join(lines))
+        found = info(farm, *(f"tcp://ctl:{port}" for port in ports.values()), **TLS)
+        for engine, (name, (_options, kind, message)) in zip(found, GO_REFUSES.items(), strict=True):
+            assert (name, engine["reachable"], engine["error_kind"]) == (name, False, kind), engine
+            assert message in engine["error"]
+        for node in MUTUAL:
+            farm.ssh(
+                node, "mkdir -m 700 /root/client-of-a-test; base64 -d | tar -C /root/client-of-a-test -x", stdin=client
+            )
+            for name, port in ports.items():
+                said = farm.ssh(node, f"timeout 5 {asked.format('/root/client-of-a-test', port)} 2>&1", check=False)
+                assert ("x509: " in said or "tls: " in said) == (name in DOCKER_REFUSES), (node, name, said)
+    finally:
+        farm.ssh("ctl", f"kill $(cat /run/servers.pid); rm -rf /run/servers.pid {ODD}", check=False)
+        for node in MUTUAL:
+            farm.ssh(node, "rm -rf /root/client-of-a-test")
 
 
 def test_all_must_be_reachable(farm: LiveFarm) -> None:

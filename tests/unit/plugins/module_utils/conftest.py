@@ -44,16 +44,19 @@ def registries(monkeypatch):
 
 @pytest.fixture(scope="session")
 def issue():
-    """A function that issues a certificate and its key, both PEM, by an issuer of the same form or by itself."""
+    """A function that issues a certificate and its key, both PEM, by an issuer of the same form or by itself.
+
+    It names what its common name is, or has no subject alternative name where `named` is false.
+    """
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    def make(name, issuer=None, days=1, since=-2):
+    def make(name, issuer=None, days=1, since=-2, named=True):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         now = datetime.datetime.now(datetime.timezone.utc)
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(x509.load_pem_x509_certificate(issuer[0]).subject if issuer else subject)
@@ -62,8 +65,11 @@ def issue():
             .not_valid_before(now + datetime.timedelta(days=since))
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
-            .sign(serialization.load_pem_private_key(issuer[1], None) if issuer else key, hashes.SHA256())
         )
+        if named:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        signer = serialization.load_pem_private_key(issuer[1], None) if issuer else key
+        certificate = builder.sign(signer, hashes.SHA256())
         form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         pem = serialization.Encoding.PEM
         return certificate.public_bytes(pem), key.private_bytes(pem, *form)

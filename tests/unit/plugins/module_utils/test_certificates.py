@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
@@ -17,6 +18,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import
 
 pytest.importorskip("cryptography")
 
+#: What OpenSSL makes a key of by default here.
+EC = "ec -pkeyopt ec_paramgen_curve:P-256"
 DEFAULTS: Dict[str, Any] = {
     "servers": [{"name": "arm1", "sans": ["192.0.2.7", "*.Example.com"]}, {"name": "2001:db8::0007", "sans": []}],
     "clients": ["client"],
@@ -555,6 +558,65 @@ def test_refuses_a_ca_from_outside(
             run(directory, check=check, **given)
     with pytest.raises(FarmError, match="rotate=all makes a new CA"):
         run(directory, rotate="all", **given)
+
+
+def made_by_openssl(path: Path, options: str) -> None:
+    """Make `cert.pem` and `key.pem` from OpenSSL's options, with none of those that it adds by itself."""
+    (path / "openssl.cnf").write_text("[req]\ndistinguished_name = name\n[name]\n")
+    command = "openssl req -x509 -config openssl.cnf -nodes -days 300 -subj /CN=Corporate -out cert.pem -keyout key.pem"
+    subprocess.run([*command.split(), *options.split()], cwd=path, check=True, capture_output=True)
+
+
+def outside_by_openssl(path: Path, options: str) -> Dict[str, str]:
+    """Make a CA from OpenSSL's options; returns the options that give it."""
+    made_by_openssl(path, f"-addext basicConstraints=critical,CA:TRUE {options}")
+    return {"ca_cert": str(path / "cert.pem"), "ca_key": str(path / "key.pem")}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("-newkey rsa:1000", "refuse it: its RSA key has 1000 bits, wanted 1024 or more; wanted a CA that they take"),
+        (f"-newkey {EC} -addext extendedKeyUsage=clientAuth", "lacks serverAuth, so it cannot issue server 'arm1'"),
+        (f"-newkey {EC} -addext extendedKeyUsage=serverAuth", "lacks clientAuth, so it cannot issue client 'client'"),
+        (
+            f"-newkey {EC} -addext nameConstraints=permitted;DNS:.example.com",
+            r"do not permit arm1, so that nobody would take server 'arm1'",
+        ),
+        (
+            f"-newkey {EC} -addext nameConstraints=excluded;IP:192.0.2.0/255.255.255.0",
+            r"do not permit 192.0.2.7, so that nobody",
+        ),
+    ],
+)
+def test_refuses_a_ca_from_outside_that_clients_would(
+    directory: Path, tmp_path: Path, options: str, message: str
+) -> None:
+    given = outside_by_openssl(tmp_path, options)
+    for check in (True, False):
+        with pytest.raises(FarmError, match=message):
+            run(directory, check=check, **given)
+    assert not list(directory.rglob("*.pem"))
+
+
+def test_a_ca_from_outside_with_constraints_that_fit(directory: Path, tmp_path: Path) -> None:
+    names = "permitted;DNS:arm1,permitted;DNS:.example.com,permitted;IP:192.0.2.0/255.255.255.0"
+    usage = "extendedKeyUsage=clientAuth,serverAuth"
+    names = f"{names},permitted;IP:2001:db8:0:0:0:0:0:0/ffff:ffff:0:0:0:0:0:0,excluded;DNS:arm2"
+    given = outside_by_openssl(tmp_path, f"-newkey {EC} -addext nameConstraints={names} -addext {usage}")
+    run(directory, **given)
+    server = directory / "servers/arm1"
+    verify = ["openssl", "verify", "-purpose", "sslserver", "-CAfile", server / "ca.pem"]
+    subprocess.run([*verify, server / "cert.pem"], check=True, capture_output=True)
+    assert run(directory, **given)["changed"] is False
+
+
+def test_a_certificate_that_clients_would_refuse_is_issued_anew(directory: Path) -> None:
+    run(directory)
+    signed = f"-CA {directory}/ca.pem -CAkey {directory}/ca-key.pem"
+    names = "-addext subjectAltName=DNS:arm1,IP:192.0.2.7,DNS:*.example.com -addext extendedKeyUsage=serverAuth"
+    made_by_openssl(directory / "servers/arm1", f"-newkey {EC} {names} -sha1 {signed}")
+    assert actions(run(directory)) == ["issue server 'arm1': it is signed with SHA-1"]
 
 
 def test_another_node_concerns_no_other(directory: Path) -> None:

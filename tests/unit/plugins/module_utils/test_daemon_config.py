@@ -35,7 +35,12 @@ def test_merging_follows_rfc_7396(current, declared, merged):
     ("content", "said"),
     [
         (b'{\n  "a": 1\n  "b": 2\n}\n', "daemon.json, line 3, column 3: not JSON"),
-        (b"[]", "found a JSON list, wanted an object"),
+        (b"[]", "found a JSON array, wanted an object"),
+        (b"null", "found a JSON null, wanted an object"),
+        (b'"tcp://0.0.0.0:2376"', "found a JSON string, wanted an object"),
+        (b"# a comment\n{}", "daemon.json, line 1, column 1: not JSON"),
+        (b'\xef\xbb\xbf{"debug": true}', "begins with a byte order mark, .* save it as UTF-8 without one"),
+        ('{"debug": true}'.encode("utf-16"), "begins with a byte order mark"),
         (b'{"a": "\xff"}', "not UTF-8 text"),
     ],
 )

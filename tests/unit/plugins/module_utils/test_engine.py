@@ -10,12 +10,13 @@ import os
 import socket
 import socketserver
 import ssl
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context, _engine, _x509
@@ -100,13 +101,16 @@ class Authority:
         self.ca = directory / "ca.pem"
         self.ca.write_bytes(pem)
 
-    def issue(self, name: str, server: bool, lasts: timedelta = timedelta(days=1)) -> TlsFiles:
+    def issue(
+        self, name: str, server: bool, lasts: timedelta = timedelta(days=1), sans: Optional[List[str]] = None
+    ) -> TlsFiles:
         key = _x509.new_key()
         until = datetime.now(timezone.utc) + lasts
         files = TlsFiles(self.ca, self.directory / f"{name}-{server}.pem", self.directory / f"{name}-{server}-key.pem")
         assert files.cert and files.key
         files.key.write_bytes(key)
-        files.cert.write_bytes(_x509.issue(self.certificate, self.key, key, name, [name], server, until))
+        names = [name] if sans is None else sans
+        files.cert.write_bytes(_x509.issue(self.certificate, self.key, key, name, names, server, until))
         return files
 
     def listener(self, name: str = "127.0.0.1", mutual: bool = True, **options: Any) -> ssl.SSLContext:
@@ -219,6 +223,14 @@ def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Autho
     assert (no_tls.error_kind, "does not speak TLS" in str(no_tls.error)) == ("tls", True)
 
 
+def signed_with_sha1(authority: Authority, folder: Path) -> Tuple[bytes, bytes]:
+    (folder / "ca-key.pem").write_bytes(authority.key)
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=client -sha1 -days 9"
+    signed = f"-CA {authority.ca} -CAkey {folder}/ca-key.pem -keyout {folder}/key -out {folder}/cert"
+    subprocess.run(f"{command} {signed}".split(), check=True, capture_output=True)
+    return (folder / "cert").read_bytes(), (folder / "key").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("what", "given_ca", "message"),
     [
@@ -229,6 +241,7 @@ def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Autho
         ("stranger", True, "is not signed by "),
         ("stranger", False, "signed by the engine's CA?"),
         ("server", True, "is not for clients, its extended key usage lacks clientAuth"),
+        ("weak", True, "it is signed with SHA-1, which the engine, a Go program, refuses"),
         ("good", True, "is in order for "),
     ],
 )
@@ -241,6 +254,7 @@ def test_what_is_wrong_with_a_client_is_found_here(
     made = {
         "early": lambda: issue("client", ca, days=9, since=1),
         "self-signed": lambda: issue("client"),
+        "weak": lambda: signed_with_sha1(authority, tmp_path),
     }
     if what in made:
         for path, content in zip((cert, key), made[what]()):
@@ -263,6 +277,33 @@ def test_certificates_that_are_none_for_servers(store: ContextStore, authority: 
     with engine(listener) as url:
         wrong_kind = probe(url, store, client)
     assert (wrong_kind.error_kind, "is not for servers" in str(wrong_kind.error)) == ("untrusted", True)
+
+
+@pytest.mark.parametrize("name", ["localhost", "elsewhere"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_common_name_is_no_name(
+    store: ContextStore, authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str, ignored: bool
+) -> None:
+    """Whether it is the engine's or another's, and where Python cannot keep OpenSSL from looking at it."""
+    if ignored:
+        monkeypatch.setattr(ssl.SSLContext, "hostname_checks_common_name", True)
+    client = authority.issue("client", server=False)
+    with engine(authority.listener(name, sans=[])) as url:
+        found = probe(url.replace("127.0.0.1", "localhost"), store, client)
+        declare(store, {"name": "arm1", "host": url, "skip_tls_verify": True, "ca": str(client.ca)})
+        unverified = probe("arm1", store)
+    assert (found.reachable, found.error_kind) == (False, "name")
+    assert "not valid for 'localhost': it has no subject alternative name" in str(found.error)
+    assert unverified.error_kind == "client_certificate"
+
+
+def test_a_context_without_verification_of_an_engine_without_tls(store: ContextStore) -> None:
+    """Docker would speak TLS too: leaving out the verification does not make it plain TCP."""
+    with engine() as url:
+        declare(store, {"name": "arm1", "host": url, "skip_tls_verify": True})
+        found = probe("arm1", store)
+    assert (found.reachable, found.error_kind) == (False, "tls")
+    assert "is TLS enabled there?" in str(found.error)
 
 
 @pytest.mark.parametrize("document", [{}, [], {"Os": "linux"}, "x", None])

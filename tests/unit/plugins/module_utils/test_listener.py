@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _listener_apply, _listener_undo
@@ -30,7 +31,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_plan
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_undo import Undo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import Service
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import Service, Variable
 
 DEBIAN = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
 SUSE = "/usr/bin/dockerd --add-runtime oci=/usr/sbin/docker-oci $DOCKER_NETWORK_OPTIONS $DOCKER_OPTS"
@@ -65,20 +66,19 @@ def declared(**options):
 
 def fresh(**fields):
     """An engine as its package starts it."""
-    running = Service("loaded", True, False, ("/usr/sbin/dockerd", "-H", "fd://"), {}, 500.0)
+    running = Service("loaded", True, False, ("/usr/sbin/dockerd", "-H", "fd://"), 500.0)
     return Found(**{"service": running, "command": DEBIAN, "source": "/lib/docker.service", "now": NOW, **fields})
 
 
-def with_options(options):
+def with_options(options, **fields):
     """An engine with a TCP listener that a variable of its unit brings."""
-    running = Service("loaded", True, False, ("/usr/sbin/dockerd",), {"DOCKER_OPTS": options}, 500.0)
-    return fresh(service=running)
+    return fresh(variables={"DOCKER_OPTS": Variable(options, "/etc/default/docker")}, **fields)
 
 
 def converged(want, **service):
     """The host after a run that changed something."""
     arguments = ("/usr/sbin/dockerd", "-H", "fd://", *want.flags)
-    running = Service("loaded", True, False, arguments, {}, 500.0)
+    running = Service("loaded", True, False, arguments, 500.0)
     files = {want.drop_in: Content(drop_in_text(want, fresh()), 0o644, 400.0)}
     if not want.insecure:
         for name, content in zip(TLS_NAMES, (want.ca, want.certificate, want.key)):
@@ -144,7 +144,7 @@ def with_files(found, **contents):
         (KEPT, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
         (KEPT, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
         # Check mode finds it missing; the packages that bring it, or the role, start it.
-        (KEPT, fresh(service=Service("not-found", False, False, (), {}, 0.0), command=None), []),
+        (KEPT, fresh(service=Service("not-found", False, False, ()), command=None), []),
     ],
 )
 def test_steps(want, found, actions):
@@ -195,8 +195,9 @@ def test_hosts_in_any_form_of_the_flag(words):
         ({"address": "node1"}, "wanted an IPv4 or IPv6 address"),
         ({"port": 70000}, "wanted 1 to 65535"),
         ({"tls_directory": "/etc/my tls"}, "wanted an absolute path"),
-        ({"daemon_config": {"hosts": ["fd://"]}}, "use address and port instead"),
-        ({"state": "kept", "daemon_config": {"hosts": ["fd://"]}}, "use address and port instead"),
+        ({"daemon_config": {"hosts": ["fd://"]}}, "hosts cannot stand in daemon.json .*; use address"),
+        ({"state": "kept", "daemon_config": {"hosts": ["fd://"]}}, "hosts cannot stand in daemon.json"),
+        ({"daemon_config": {"tlsverify": True, "tlscacert": "/a"}}, "tlsverify, tlscacert cannot stand in daemon.json"),
         ({"service": "a b"}, "wanted the name of a systemd service"),
     ],
 )
@@ -212,8 +213,6 @@ def test_options_that_cannot_be(options, said):
         (KEPT, fresh(command=None), "not installed on node1; apply the role"),
         (TLS, fresh(service=Service("masked", False)), "is masked"),
         (TLS, fresh(overriding="/etc/x/zzz.conf"), "zzz.conf replaces the command .* sorts before zz-"),
-        (TLS, with_options("-H tcp://0.0.0.0:2376"), "already has -H tcp://0.0.0.0:2376; remove it from the variables"),
-        (TLS, with_options("--tlsverify"), "already has --tlsverify"),
         (TLS, fresh(command=None, others=("Docker from a snap",)), "found Docker from a snap, and wanted an engine"),
         (declared(ca=None, key=None), fresh(), "ca missing"),
         (TLS, fresh(), "ca: found no PEM certificate"),
@@ -247,6 +246,128 @@ def test_a_tcp_listener_of_the_units_own_is_left_out(command, local, removed):
     assert ("in /lib/docker.service is left out" in warnings) == bool(removed)
 
 
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize(
+    ("command", "value", "said"),
+    [
+        (DEBIAN, "-H tcp://0.0.0.0:2375 -H unix:///var/run/docker.sock", "-H tcp://0.0.0.0:2375"),
+        (DEBIAN, "--tlsverify --label a=1 --tlscacert /a.pem", "--tlsverify --tlscacert /a.pem"),
+        (DEBIAN, "--host :2375", "--host :2375"),
+        ("/usr/bin/dockerd -H ${DOCKER_OPTS}", "tcp://192.0.2.1:2375", "-H tcp://192.0.2.1:2375"),
+    ],
+)
+def test_a_listener_of_an_environment_file_is_refused_whether_the_engine_runs_or_not(command, value, said, active):
+    found = with_options(value, command=command)
+    found = dataclasses.replace(found, service=dataclasses.replace(found.service, active=active))
+    place = "from the variable DOCKER_OPTS in /etc/default/docker; remove it there"
+    with pytest.raises(FarmError, match=f"already has {re.escape(said)}, {place}"):
+        check(PLAIN, found, predicting=False)
+    # Neither is it the business of a task that declares none.
+    assert check(KEPT, found, predicting=False) == check(ABSENT, found, predicting=False) == ()
+
+
+def test_a_variable_that_the_engine_still_runs_with_does_not_count():
+    """The file was corrected; the restart that this task causes brings that into effect."""
+    running = Service("loaded", True, False, ("/usr/sbin/dockerd", "-H", "tcp://0.0.0.0:2375"), 500.0)
+    found = with_options("--label a=1", service=running)
+    assert len(check(PLAIN, found, predicting=False)) == 1
+    assert plan(PLAIN, found).restarts
+    assert plan(ABSENT, found).stale == "still listens on tcp://0.0.0.0:2375"
+    # It was restarted while the variable stood there, beside the listener that is declared.
+    both = ("/usr/sbin/dockerd", "-H", "tcp://0.0.0.0:2375", *PLAIN.flags)
+    again = plan(PLAIN, converged(PLAIN, arguments=both))
+    assert (again.changes, again.stale) == ((), "still listens on tcp://0.0.0.0:2375")
+    assert plan(KEPT, converged(PLAIN, arguments=both)).actions == []
+
+
+def test_options_of_docker_machine_with_equals_signs_are_left_out():
+    machine = (
+        "/usr/sbin/dockerd --host=unix:///var/run/docker.sock --host=tcp://0.0.0.0:2376 --storage-driver overlay2 "
+        "--tlsverify --tlscacert /etc/docker/ca.pem --tlscert /etc/docker/server.pem "
+        "--tlskey /etc/docker/server-key.pem --label provider=generic"
+    )
+    local = "--host=unix:///var/run/docker.sock --storage-driver overlay2 --label provider=generic"
+    found = fresh(command=machine)
+    assert f"ExecStart=/usr/sbin/dockerd {local} -H tcp://127.0.0.1:2375" in drop_in_text(PLAIN, found).decode()
+    assert len([text for text in check(PLAIN, found, predicting=False) if "is left out" in text]) == 1
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_command_over_continued_lines_is_made_one_without_its_listener(tmp_path, ends):
+    lines = (
+        "[Service]",
+        "ExecStart=",
+        "ExecStart=/usr/bin/dockerd -H fd:// \\",
+        "  --tlsverify \\",
+        "  --tlscacert=/etc/docker/ca.pem \\",
+        "# a remark in between",
+        "  --tlscert=/etc/docker/cert.pem --tlskey=/etc/docker/key.pem \\",
+        "  -H tcp://10.0.0.7:2376 \\",
+        "  --dns 1.1.1.1 --dns 1.0.0.1 \\",
+        "  --log-opt max-size=50m",
+    )
+    (tmp_path / "docker.service.d").mkdir()
+    (tmp_path / "docker.service.d/10-tls.conf").write_bytes(ends.join(lines).encode())
+    found = read(PLAIN, lambda argv, **_options: Result(tuple(argv), 0, "LoadState=loaded\n", ""), [str(tmp_path)])
+    command = "/usr/bin/dockerd -H fd:// --dns 1.1.1.1 --dns 1.0.0.1 --log-opt max-size=50m"
+    assert found.local_command.split() == command.split()
+    assert f"ExecStart={command} -H tcp://127.0.0.1:2375" in drop_in_text(PLAIN, found).decode()
+
+
+@pytest.mark.parametrize("want", [PLAIN, TLS])
+def test_tls_settings_in_daemon_json_give_way_with_its_hosts(want):
+    keys = '"hosts": ["tcp://0.0.0.0:2376"], "tls": true, "tlsverify": true, "tlscacert": "/a", "tlskey": "/c"'
+    found = fresh(files={CONFIG: Content(f'{{"debug": true, {keys}, "tlscert": "/b"}}'.encode())})
+    changes = {change.path: change.after for change in plan(want, found).changes}
+    assert json.loads(changes[CONFIG]) == {"debug": True}
+    (warning,) = (text for text in check(declared(insecure=True), found, predicting=False) if CONFIG in text)
+    assert "daemon.json gives up hosts, tls, tlsverify, tlscacert, tlscert, tlskey in favour" in warning
+    # A task that does not declare a listener leaves them to whoever wrote them.
+    assert plan(KEPT, found).actions == []
+
+
+@pytest.mark.parametrize("text", ["tcp://192.0.2.3:2376", "192.0.2.3:2376", "unix:///var/run/docker.sock", ""])
+def test_hosts_as_a_text_gives_way_where_nothing_is_lost(text):
+    found = fresh(files={CONFIG: Content(json.dumps({"debug": True, "hosts": text}).encode())})
+    assert json.loads({change.path: change.after for change in plan(TLS, found).changes}[CONFIG]) == {"debug": True}
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ('"unix:///srv/d.sock"', "and unix:///srv/d.sock would be lost"),
+        ('"tcp://a:1,unix:///srv/d.sock"', "'hosts' is \"tcp://a:1,unix:///srv/d.sock\", wanted a list of addresses"),
+        ('{"tcp": "a:1"}', '\'hosts\' is {"tcp": "a:1"}, wanted a list'),
+        ("[2375]", r"'hosts' is \[2375\], wanted a list"),
+        ("2375", "'hosts' is 2375, wanted a list"),
+        ("true", "'hosts' is true, wanted a list"),
+    ],
+)
+def test_hosts_that_are_no_list_are_refused(listed, said):
+    with pytest.raises(FarmError, match=said):
+        plan(TLS, fresh(files={CONFIG: Content(f'{{"hosts": {listed}}}'.encode())}))
+
+
+@pytest.mark.parametrize(
+    ("command", "values", "said"),
+    [
+        (f"{DEBIAN} --label a=1", {"labels": ["b=2"]}, "labels would stand there beside --label"),
+        (
+            f"{DEBIAN} -s overlay2",
+            {"storage-driver": "vfs"},
+            "storage-driver would stand there beside --storage-driver",
+        ),
+        (f"{DEBIAN} --insecure-registry a", {"insecure-registries": []}, "insecure-registries would"),
+    ],
+)
+def test_settings_that_are_flags_already_are_refused(command, values, said):
+    """The engine of 20.10 cannot validate its configuration, and would be restarted twice in vain."""
+    found = fresh(command=command)
+    with pytest.raises(FarmError, match=f"{CONFIG}: {said}.* in the command of docker.service .*/lib/docker.service"):
+        plan(declared(daemon_config=values), found)
+    assert plan(declared(daemon_config={"debug": True}), found).restarts
+
+
 @pytest.mark.parametrize("want", [PLAIN, TLS])
 @pytest.mark.parametrize("listed", ['["fd://"]', '["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375"]', "[]", "null"])
 def test_hosts_in_daemon_json_give_way(want, listed):
@@ -267,7 +388,7 @@ def test_hosts_in_daemon_json_that_would_be_lost():
 
 def test_systemds_socket_is_opened_anew_after_an_engine_that_opened_its_own():
     own = ("/usr/sbin/dockerd", "-H", "unix:///var/run/docker.sock")
-    service = Service("loaded", True, False, own, {}, 500.0, ("docker.socket",))
+    service = Service("loaded", True, False, own, 500.0, ("docker.socket",))
     commands = plan(PLAIN, fresh(service=service)).commands
     assert [command[1:] for command in commands] == [
         ("daemon-reload",),
@@ -324,6 +445,10 @@ class TestKeys:
         assert check(self.want(pair), found, predicting=True) == ()
         assert TLS_WRITES[2] in plan(self.want(pair), found).actions
 
+    def test_a_file_name_is_no_key(self, pair):
+        with pytest.raises(FarmError, match="key: found no PEM private key in the text given; wanted the text itself"):
+            check(self.want(pair, "/etc/docker/server-key.pem"), fresh(), predicting=True)
+
     def test_a_key_of_another_certificate_is_refused(self, pair, issue):
         with pytest.raises(FarmError, match="does not belong to the certificate"):
             check(self.want(pair, issue("other")[1].decode()), fresh(), predicting=True)
@@ -332,6 +457,10 @@ class TestKeys:
         other = declared(ca=issue("ca")[0].decode(), certificate=pair[0].decode(), key=pair[1].decode())
         with pytest.raises(FarmError, match=r"would take it: .*; by this host's clock it is 2\d\d\d-.*nothing was"):
             check_certificate(other, fresh(), plan(other, fresh()))
+        nameless = issue("server", issuer=pair, named=False)
+        common = declared(ca=pair[0].decode(), certificate=nameless[0].decode(), key=nameless[1].decode())
+        with pytest.raises(FarmError, match=r"would take it: it has no subject alternative name.*nothing was changed"):
+            check_certificate(common, fresh(), plan(common, fresh()))
         # An engine that has it already is left alone, and is not restarted for anything else either.
         has = converged(other)
         assert check(other, has, predicting=False) == ()

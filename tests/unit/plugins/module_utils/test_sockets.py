@@ -77,6 +77,7 @@ def test_a_certificate_is_tried_without_a_listener(issue, ca, server):
     assert _sockets.certificate_problem(issue("another")[0] + ca[0], *server) is None
     assert "expired" in _sockets.certificate_problem(ca[0], *issue("server", ca, days=-1))
     assert "issuer" in _sockets.certificate_problem(issue("another")[0], *server)
+    assert "subject alternative name" in _sockets.certificate_problem(ca[0], *issue("server", ca, named=False))
 
 
 @pytest.mark.parametrize("days", [-1, 1])

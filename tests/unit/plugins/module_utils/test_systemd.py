@@ -12,6 +12,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import (
     Service,
     UnitFiles,
+    Variable,
+    environment,
     exec_start,
     read_service,
     service_name,
@@ -36,28 +38,78 @@ PACKAGED = "[Service]\nType=notify\nExecStart=/usr/sbin/dockerd -H fd:// --conta
     ],
 )
 def test_the_last_command_counts_and_stays_as_written(texts, command):
-    found = exec_start(texts)
+    path, found = exec_start([(f"{number}.conf", text) for number, text in enumerate(texts)]) or (None, None)
     if command == "a continued line":
         assert found is not None
         assert found.split() == ["/usr/bin/dockerd", "-H", "fd://", "--debug"]
     else:
         assert found == command
+    assert path == (f"{len(texts) - 1}.conf" if found else None)
 
 
 @pytest.mark.parametrize(
-    ("command", "environment", "words"),
+    ("command", "values", "words"),
     [
-        ("/usr/sbin/dockerd -H fd:// $OPTS", {"OPTS": "--debug --ip 1.2.3.4"}, "--debug --ip 1.2.3.4"),
-        ("/usr/sbin/dockerd -H fd:// $OPTS", None, ""),
-        ("-@/usr/sbin/dockerd -H fd:// ${OPTS}", {"OPTS": ""}, ""),
+        ("$OPTS", {"OPTS": "--debug --ip 1.2.3.4"}, ["--debug", "--ip", "1.2.3.4"]),
+        ("$OPTS", {}, []),
+        ("$OPTS", {"OPTS": "--label 'a b'"}, ["--label", "a b"]),
+        ("$OPTS", {"OPTS": "--label don't"}, ["--label", "don't"]),
+        ("${OPTS}", {"OPTS": "--label a"}, ["--label a"]),
+        (
+            "-Htcp://${IP}:2375 --ip=$IP $$IP",
+            {"IP": "192.0.2.1"},
+            ["-Htcp://192.0.2.1:2375", "--ip=$IP", "$IP"],
+        ),
+        ('"--label=a b"', {}, ["--label=a b"]),
     ],
 )
-def test_variables_become_their_words_and_prefixes_go(command, environment, words):
-    assert split_command(command, environment) == ("/usr/sbin/dockerd", "-H", "fd://", *words.split())
+def test_words_as_systemd_makes_them(command, values, words):
+    variables = {name: Variable(value, "") for name, value in values.items()}
+    assert split_command(f"-@/usr/sbin/dockerd -H fd:// {command}", variables)[3:] == tuple(words)
+    assert split_command("-@/usr/sbin/dockerd", variables) == ("/usr/sbin/dockerd",)
 
 
-def test_quoted_words_stay_together():
-    assert split_command('/usr/bin/dockerd "--label=a b"') == ("/usr/bin/dockerd", "--label=a b")
+ENVIRONMENT_FILE = """# DOCKER_OPTS="said in a comment"
+ ; DOCKER_OPTS=and in another
+DOCKER_OPTS="-H tcp://0.0.0.0:2375 -H unix:///var/run/docker.sock"
+CONTINUED=one \\
+  two
+export NOT_ALLOWED=1
+SPACED = plain 'quotes' stay
+PIECES='a b'"c d"
+EMPTY=
+ESCAPES="a\\"b\\$c\\d"
+"""
+
+
+def test_what_an_environment_file_assigns(tmp_path):
+    """Compared with what systemd 257 gives to a process."""
+    (tmp_path / "docker").write_text(ENVIRONMENT_FILE)
+    found = environment([("docker.service", f"[Service]\nEnvironmentFile=-{tmp_path}/docker\n")])
+    assert {name: variable.value for name, variable in found.items()} == {
+        "DOCKER_OPTS": "-H tcp://0.0.0.0:2375 -H unix:///var/run/docker.sock",
+        "CONTINUED": "one   two",
+        "SPACED": "plain 'quotes' stay",
+        "PIECES": "a bc d",
+        "EMPTY": "",
+        "ESCAPES": 'a"b$c\\d',
+    }
+    assert found["PIECES"].source == str(tmp_path / "docker")
+
+
+def test_which_file_sets_a_variable(tmp_path):
+    for name in ("b.env", "a.env"):
+        (tmp_path / name).write_text(f"FILE={name}\nBOTH={name}\n")
+    unit = f'[Service]\nEnvironment="A=a b" BOTH=unit\nEnvironmentFile={tmp_path}/*.env\nEnvironmentFile=-/nowhere\n'
+    found = environment([("unit", unit), ("drop-in", "[Service]\nEnvironment=C=c\n")])
+    assert {name: (variable.value, os.path.basename(variable.source)) for name, variable in found.items()} == {
+        "A": ("a b", "unit"),
+        "BOTH": ("b.env", "b.env"),
+        "FILE": ("b.env", "b.env"),
+        "C": ("c", "drop-in"),
+    }
+    reset = [("unit", unit), ("drop-in", "[Service]\nEnvironment=\nEnvironmentFile=\nEnvironment=D=d\n")]
+    assert list(environment(reset)) == ["D"]
 
 
 def test_drop_ins_sort_by_name_and_the_first_directory_wins(tmp_path):
@@ -103,7 +155,7 @@ def test_a_running_service_is_described_from_its_process():
 
 def test_a_missing_service_runs_nothing():
     stdout = "MainPID=0\nLoadState=not-found\nActiveState=inactive\nNeedDaemonReload=no\n"
-    assert read_service(_answering(stdout), "docker.service") == Service("not-found", False, False, (), {}, 0.0)
+    assert read_service(_answering(stdout), "docker.service") == Service("not-found", False)
 
 
 def test_service_names():
