@@ -24,6 +24,7 @@ from ._build_spec import Declaration
 from ._buildx import Buildx
 from ._contexts import ContextStore
 from ._docker_config import config_dir
+from ._environment import NO_ENGINE
 from ._errors import FarmError
 from ._images import PlatformImage, in_registry, natives
 from ._index import is_refusal, refusal
@@ -35,6 +36,7 @@ from ._reference import Reference
 from ._results import Results, engine_context, engine_name, keeps_indexes, names, read_engine, read_registry
 from ._runner import CommandError, Runner
 from ._store import Instance, Store
+from ._urls import mask
 
 #: Of a program that the runner ended.
 _ENDED = 124
@@ -60,6 +62,8 @@ def build(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     buildx = Buildx.of(params, runner)
     builder = find_builder(buildx, Store.of(params), declared.builder)
     _check_versions(buildx, declared)
+    if not _concerns_engine(declared.outputs or _default_outputs(builder), builder):
+        buildx.env.update(NO_ENGINE)
     placement = place(buildx, builder, declared.platforms, start=not check_mode)
     job = _Job(declared, buildx, runner, builder, placement)
     job.check_outputs()
@@ -291,10 +295,11 @@ class _Job:
         return Outcome(before, after, [self._action()] if after != before else [], values)
 
     def _action(self) -> List[str]:
-        return self.buildx.argv(self.arguments([output.argument() for output in self.declared.outputs]))
+        argv = self.buildx.argv(self.arguments([output.argument() for output in self.declared.outputs]))
+        return [mask(word) for word in argv]
 
     def _failure(self, error: CommandError, before: Results) -> FarmError:
-        said = error.result.stderr
+        said = mask(error.result.stderr)
         details = {**error.details, "cmd": self._action()}
         left = self._left_behind(before)
         if is_refusal(_last_lines(said, 3)):
@@ -376,6 +381,11 @@ def _default_outputs(builder: Instance) -> Tuple[Output, ...]:
     if builder.driver == "docker":
         return (Output("image"),)
     return (Output("docker"),) if (first or {}).get("default-load") == "true" else ()
+
+
+def _concerns_engine(outputs: Sequence[Output], builder: Instance) -> bool:
+    """Say whether a build has to do with an engine that is not one of the builder's nodes by its own endpoint."""
+    return builder.driver == "docker" or any(output.kind(builder.driver) == ENGINE for output in outputs)
 
 
 def _check_versions(buildx: Buildx, declared: Declaration) -> None:

@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Dict, List, Mapping, Optional
 
 from ._errors import FarmError
-
-_CREDENTIALS = re.compile(r"(://)[^/@\s\"]+@")
+from ._urls import mask
 
 
 def parse(content: Optional[bytes], path: str) -> Dict[str, Any]:
@@ -57,5 +55,5 @@ def render(values: Mapping[str, Any]) -> bytes:
 
 
 def shown(content: Optional[bytes]) -> List[str]:
-    """Return a configuration file's lines for a diff: the name and password of a proxy's URL are masked."""
-    return _CREDENTIALS.sub(r"\1***@", (content or b"").decode(errors="replace")).splitlines()
+    """Return a configuration file's lines for a diff, without the secrets of URLs: proxies have passwords."""
+    return mask((content or b"").decode(errors="replace")).splitlines()
