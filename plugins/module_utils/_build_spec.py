@@ -16,7 +16,7 @@ from ._errors import FarmError
 from ._outputs import Output, check_combination
 from ._platforms import Platform, parse_all
 from ._reference import Reference
-from ._store import validate_name
+from ._store import chosen_builder
 from ._urls import mask, secret_in
 
 _BUILD_ARG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
@@ -69,12 +69,11 @@ class Declaration:
         outputs = tuple(Output.from_params(raw) for raw in params.get("outputs") or ())
         outputs += (Output("registry"),) if params.get("push") and not any(item.pushes for item in outputs) else ()
         outputs += (Output("docker"),) if params.get("load") and Output("docker") not in outputs else ()
-        builder = params.get("builder") or option("BUILDX_BUILDER")
         declaration = cls(
             context=context,
             is_remote=is_remote,
             file=_file(params.get("file"), context, is_remote),
-            builder=validate_name(builder, "builder") if builder else None,
+            builder=chosen_builder(params),
             platforms=platforms,
             tags=tags,
             build_args=_build_args(params.get("build_args") or {}),

@@ -43,7 +43,7 @@ RULES: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("SOURCE_DATE_EPOCH",), OPTION),
     (("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",), KEPT),
     (("BUILDKIT_NO_CLIENT_TOKEN",), KEPT),
-    (("BUILDKIT_*",), REMOVED),
+    (("BUILDKIT_*", "PROGRESS_NO_TRUNC"), REMOVED),
     (("COMPOSE_*",), REMOVED),
     (("KUBECONFIG",), KEPT),
     (("QEMU_*",), REMOVED),

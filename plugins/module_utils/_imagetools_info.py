@@ -13,7 +13,7 @@ from ._errors import FarmError, missing_library
 from ._index import read_index
 from ._reference import Reference
 from ._runner import Runner
-from ._store import validate_name
+from ._store import chosen_builder
 
 
 def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
@@ -22,7 +22,7 @@ def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[s
     :raises FarmError: the registry cannot be asked, or the query is none; a missing image is no error.
     """
     reference = Reference.parse(params["name"])
-    builder = validate_name(params["builder"], "builder") if params.get("builder") else None
+    builder = chosen_builder(params)
     query = _compiled(params["query"]) if params.get("query") else None
     index = read_index(Buildx.of(params, runner), reference, builder)
     found: Optional[Dict[str, Any]] = {"name": str(reference), **index.as_dict()} if index else None

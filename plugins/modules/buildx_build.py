@@ -51,7 +51,8 @@ options:
   context:
     description:
       - A directory on the controller, or the URL of a git repository or of an archive.
-      - A URL with a password is refused.
+      - A URL with a secret in it is refused, as it would stand in the process list and in the image's provenance. A
+        secret is a password, a token in the place of the user's name, or one in the query.
     type: str
     required: true
   file:
@@ -62,12 +63,13 @@ options:
   builder:
     description:
       - The builder.
-      - If unset, buildx's current builder is used, as E(BUILDX_BUILDER) or C(docker buildx use) chose it.
+      - If unset, E(BUILDX_BUILDER) is used, and buildx's current builder if that is unset too.
     type: str
   platforms:
     description:
       - The platforms to build for, such as V(linux/amd64) or V(linux/arm/v7). They are normalised.
-      - If unset or empty, the builder's first node builds for its own platform.
+      - If unset or empty, the builder's first node builds for its own platform. E(DOCKER_DEFAULT_PLATFORM) has no
+        effect.
     type: list
     elements: str
   tags:
@@ -122,6 +124,7 @@ options:
     description:
       - Values for C(ARG) instructions. Numbers are taken as they are; quote what YAML would make a boolean of.
       - They are visible in the process list and in the image's history, so they are no place for secrets.
+      - E(SOURCE_DATE_EPOCH) counts as one of them where it is set and not given here.
     type: dict
   labels:
     description:
@@ -158,6 +161,7 @@ options:
       - Seconds after which the build is ended. If unset, it may take as long as it takes.
     type: float
 notes:
+  - What the environment adds is described in C(docs/environment.md) of the collection.
   - Credentials for registries are those of C(docker login) in O(docker_config).
   - A registry that speaks plain HTTP is reached only through a builder whose buildkitd configuration says so, unless
     its address is a loopback one.

@@ -45,7 +45,7 @@ options:
       - The builder whose registry settings are used.
       - A registry that speaks plain HTTP is reached only through a builder whose buildkitd configuration says so,
         unless its address is a loopback one.
-      - If unset, buildx uses its current builder.
+      - If unset, E(BUILDX_BUILDER) is used, and buildx's current builder if that is unset too.
     type: str
   query:
     description:

@@ -44,7 +44,7 @@ options:
       - The builder whose registry settings are used, and whose nodes run the platforms that O(endpoints) does not name.
       - The node for a platform is found as for a build, pinned platforms first. Drivers V(docker-container) and
         V(docker) have nodes that can run an image.
-      - If unset, buildx uses its current builder's registry settings.
+      - If unset, E(BUILDX_BUILDER) is used. If that is unset too, buildx uses its current builder's registry settings.
     type: str
   platforms:
     description:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import seed
 from ansible_runs import LiveFarm, task
 from listeners import TLS_VERIFY, listening
+from traces import in_output, on_host
 
 CONTROLLERS = ("ctl", "ctlnew")
 NODES = {"mid1": "linux/amd64", "mid2": "linux/arm64"}
@@ -78,8 +80,8 @@ def builder(farm: LiveFarm, on: str, name: str = "environment", **options: Any) 
 
 def build(farm: LiveFarm, name: str, **options: Any) -> dict[str, Any]:
     """A task that builds and pushes, and the name of the image."""
-    options = {"builder": "environment", "tags": [f"{farm.registry}/{name}"], "push": True, **options}
-    return task("buildx_build", context=CONTEXT, **options)
+    usual = {"builder": "environment", "context": CONTEXT, "tags": [f"{farm.registry}/{name}"], "push": True}
+    return task("buildx_build", **{**usual, **options})
 
 
 def unused_name() -> str:
@@ -224,3 +226,44 @@ def test_a_user_without_account_and_home_is_told_what_to_set(tls_farm: LiveFarm,
     assert info["builders"] == []
     assert unreached["endpoints"][0]["error_kind"] == "socket"
     assert tls_farm.ssh(on, "find / -xdev -name '~'") == ""
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_a_home_that_cannot_be_written_is_named(tls_farm: LiveFarm, on: str) -> None:
+    nowhere = {"environment": {"HOME": "/proc/nowhere"}, "fails": True}
+    made, issued = tls_farm.tasks(
+        on,
+        contexts(**nowhere),
+        task("docker_certificates", directory="~/of-a-test", servers=[{"name": "n"}], **nowhere),
+    )
+    for one in (made, issued):
+        assert "/proc/nowhere" in one["msg"], one["msg"]
+        assert "unexpected" not in one["msg"], one["msg"]
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_secrets_in_addresses_leave_no_traces(tls_farm: LiveFarm, on: str) -> None:
+    token, password = f"ghp_{secrets.token_hex(12)}", secrets.token_hex(8)
+    proxy = {"HTTPS_PROXY": f"http://me:{password}@127.0.0.1:9"}
+    node = {"name": "n", "endpoint": "tcp://mid1:2376", "env": proxy}
+    wrong = {"url": f"http://me:{password}@127.0.0.1:9/buildx?token={token}", "checksum": f"sha256:{'0' * 64}"}
+    since = time.time()
+    run = tls_farm.play(
+        [
+            {
+                "hosts": on,
+                "gather_facts": False,
+                "tasks": [
+                    build(tls_farm, "x", context=f"https://{token}@127.0.0.1/x.git", fails=True),
+                    build(tls_farm, "x", context=f"https://127.0.0.1/x.tgz?private_token={token}", fails=True),
+                    build(tls_farm, unused_name(), build_args=proxy),
+                    task("buildx_plugin", path="/srv/stranger/docker-buildx", retries=0, fails=True, **wrong),
+                    task("buildx_builder", name="n", nodes=[node], probe=False, check=True),
+                ],
+            }
+        ],
+        verbosity=3,
+    )
+    assert [one.outcome for one in run.tasks] == ["ignored", "ignored", "ok", "ignored", "ok"], run.stdout[-4000:]
+    assert in_output(run, [token, password]) == []
+    assert on_host(tls_farm, on, [token, password], since) == []
