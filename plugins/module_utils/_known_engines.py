@@ -38,13 +38,15 @@ def _endpoints(argv: Sequence[str], environment: Mapping[str, str]) -> Iterator[
     if argv[1:2] == ["--host"]:
         yield argv[2]
     yield environment.get("DOCKER_HOST") or ""
-    directory = config_dir({"docker_config": environment.get("DOCKER_CONFIG")})
-    for meta in ContextStore(directory).all().values():
-        yield str(((meta.get("Endpoints") or {}).get("docker") or {}).get("Host") or "")
-    chosen = environment.get("BUILDX_CONFIG")
-    store = Store(Path(chosen) if chosen else directory / "buildx")
-    for name in store.names():
-        with contextlib.suppress(FarmError):
-            instance = store.get(name)
-            for node in instance.nodes if instance else ():
-                yield node.endpoint
+    # What cannot be read, docker and buildx do not go by either.
+    with contextlib.suppress(FarmError, OSError):
+        directory = config_dir({"docker_config": environment.get("DOCKER_CONFIG")})
+        for meta in ContextStore(directory).all().values():
+            yield str(((meta.get("Endpoints") or {}).get("docker") or {}).get("Host") or "")
+        chosen = environment.get("BUILDX_CONFIG")
+        store = Store(Path(chosen) if chosen else directory / "buildx")
+        for name in store.names():
+            with contextlib.suppress(FarmError):
+                instance = store.get(name)
+                for node in instance.nodes if instance else ():
+                    yield node.endpoint

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 MASK = "***"
 
 #: A URL in any text, up to a blank, a quotation mark or the next URL.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*?)(?=[A-Za-z][A-Za-z0-9+.-]*://|[\s\"'<>]|\Z)", re.DOTALL)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20})://(.*?)(?=[A-Za-z][A-Za-z0-9+.-]{0,20}://|[\s\"'<>]|\Z)", re.DOTALL)
 #: ``user:password@host`` without a scheme, as in a proxy's address or a git address; not ``image:tag@sha256:digest``.
 _BARE = re.compile(r"(?<![\w:/@.%+-])[\w.%+-]+:[^\s/@\"':]+(?=@(?!sha\d+:)[\w\[])")
 #: Schemes with which a user name alone is a login and no secret.
