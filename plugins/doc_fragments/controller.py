@@ -15,7 +15,8 @@ options:
   docker_config:
     description:
       - The docker CLI's configuration directory, where C(config.json), the contexts and buildx's builders are.
-      - If unset, E(DOCKER_CONFIG) is used, and C(~/.docker) of the task's user if that is unset too.
+      - If unset, E(DOCKER_CONFIG) is used, and C(~/.docker) of the task's user if that is unset too. A user
+        without home directory, neither E(HOME) nor one of an account, has to give it.
       - C(~) is expanded.
     type: path
 """

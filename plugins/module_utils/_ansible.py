@@ -12,12 +12,22 @@ from typing import Any, Callable, Dict, Mapping, Union
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._environment import settle
 from ._errors import FarmError
 from ._plan import Outcome
 from ._runner import Runner, run
+from ._urls import secrets_of
 
 #: The logic of a module: (parameters, check mode, runner) to its outcome, or to the values of an info module.
 Logic = Callable[[Dict[str, Any], bool, Runner], Union[Outcome, Mapping[str, Any]]]
+
+
+class _Module(AnsibleModule):
+    """A module whose log and results show no secret of a URL that stands in any of its options."""
+
+    def _log_invocation(self) -> None:
+        self.no_log_values.update(secrets_of(self.params))
+        super()._log_invocation()
 
 
 def main(argument_spec: Dict[str, Any], logic: Logic, **module_options: Any) -> None:
@@ -27,7 +37,8 @@ def main(argument_spec: Dict[str, Any], logic: Logic, **module_options: Any) -> 
     :param logic: called once; a FarmError from it becomes the task's failure.
     :param module_options: further keywords of AnsibleModule, ``mutually_exclusive`` for example.
     """
-    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_options)
+    settle()
+    module = _Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     try:
         outcome = logic(module.params, module.check_mode, partial(run, log=module.log))
     except FarmError as exc:

@@ -33,9 +33,7 @@ class Engine:
         self.name = name
         self._runner = runner
         self._docker = tuple(docker)
-        # Another default platform than the engine's own would make it look for other images.
-        self._env = {"DOCKER_DEFAULT_PLATFORM": ""}
-        self._env.update({"DOCKER_CONFIG": docker_config} if docker_config else {})
+        self._env = {"DOCKER_CONFIG": docker_config} if docker_config else {}
 
     def run(self, args: Sequence[str]) -> Result:
         """Run a docker command.

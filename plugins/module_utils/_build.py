@@ -23,6 +23,7 @@ from ._build_spec import Declaration
 from ._buildx import Buildx
 from ._contexts import ContextStore
 from ._docker_config import config_dir
+from ._environment import NO_ENGINE
 from ._errors import FarmError
 from ._images import PlatformImage, in_registry, natives
 from ._nodes import Placement, find_builder, place
@@ -35,6 +36,7 @@ from ._registry_auth import refused
 from ._results import Results, engine_context, engine_name, keeps_indexes, names, read_engine, read_registry
 from ._runner import CommandError, Runner
 from ._store import Instance, Store
+from ._urls import mask
 
 #: Of a program that the runner ended.
 _ENDED = 124
@@ -66,6 +68,8 @@ def build(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     buildx = Buildx.of(params, runner)
     builder = find_builder(buildx, Store.of(params), declared.builder)
     _check_versions(buildx, declared)
+    if not _concerns_engine(declared.outputs or _default_outputs(builder), builder):
+        buildx.env.update(NO_ENGINE)
     placement = place(buildx, builder, declared.platforms, start=not check_mode)
     # What was just pushed is in the registry itself, whatever a mirror has.
     registries = Registries.of(params, builder.nodes, mirrors=False)
@@ -309,10 +313,11 @@ class _Job:
         return Outcome(before, after, [self._action()] if after != before else [], values, warnings)
 
     def _action(self) -> List[str]:
-        return self.buildx.argv(self.arguments([output.argument() for output in self.declared.outputs]))
+        argv = self.buildx.argv(self.arguments([output.argument() for output in self.declared.outputs]))
+        return [mask(word) for word in argv]
 
     def _failure(self, error: CommandError, before: Results) -> FarmError:
-        said = error.result.stderr
+        said = mask(error.result.stderr)
         details = {**error.details, "cmd": self._action()}
         left = self._left_behind(before)
         if _REFUSED.search(_last_lines(said, 3)):
@@ -396,6 +401,11 @@ def _default_outputs(builder: Instance) -> Tuple[Output, ...]:
     if builder.driver == "docker":
         return (Output("image"),)
     return (Output("docker"),) if (first or {}).get("default-load") == "true" else ()
+
+
+def _concerns_engine(outputs: Sequence[Output], builder: Instance) -> bool:
+    """Say whether a build has to do with an engine that is not one of the builder's nodes by its own endpoint."""
+    return builder.driver == "docker" or any(output.kind(builder.driver) == ENGINE for output in outputs)
 
 
 def _check_versions(buildx: Buildx, declared: Declaration) -> None:

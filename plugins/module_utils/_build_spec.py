@@ -11,17 +11,20 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Pattern, Sequence, Tuple
 
+from ._environment import expanded, option
 from ._errors import FarmError
 from ._outputs import Output, check_combination
 from ._platforms import Platform, parse_all
 from ._reference import Reference
-from ._store import validate_name
+from ._store import chosen_builder
+from ._urls import mask, secret_in
 
 _BUILD_ARG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _LABEL = re.compile(r"[^\s=-][^\s=]*\Z")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _REMOTE = re.compile(r"[a-z]+://|github\.com/|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
-_URL_PASSWORD = re.compile(r"[a-z]+://[^/@\s]*:[^/@\s]*@")
+#: https://reproducible-builds.org/specs/source-date-epoch/
+_EPOCH = "SOURCE_DATE_EPOCH"
 _ATTESTATION = re.compile(r"(?:true|false|[a-z-]+=[^\s]+)\Z")
 
 
@@ -70,10 +73,10 @@ class Declaration:
             context=context,
             is_remote=is_remote,
             file=_file(params.get("file"), context, is_remote),
-            builder=validate_name(params["builder"], "builder") if params.get("builder") else None,
+            builder=chosen_builder(params),
             platforms=platforms,
             tags=tags,
-            build_args=_pairs("build_args", params.get("build_args"), _BUILD_ARG),
+            build_args=_build_args(params.get("build_args") or {}),
             labels=_pairs("labels", params.get("labels"), _LABEL),
             target=_checked("target", params.get("target"), _TARGET),
             outputs=outputs,
@@ -115,16 +118,15 @@ def _context(text: str) -> Tuple[str, bool]:
 
     As for buildx, a directory wins over a URL that looks the same.
     """
-    path = os.path.abspath(os.path.expanduser(text))
-    if not text or os.path.isdir(path) or not _REMOTE.match(text):
+    path = expanded(text)
+    if not text or os.path.isdir(path):
         return path, False
-    if _URL_PASSWORD.match(text):
-        shown = re.sub(r"//[^/@]*@", "//***@", text)
+    if secret := secret_in(text):
         raise FarmError(
-            f"context {shown}: a password in a URL ends up in the process list and in the image's provenance; "
+            f"context {mask(text)}: {secret} in a URL ends up in the process list and in the image's provenance; "
             f"check the sources out first and build from that directory"
         )
-    return text, True
+    return (text, True) if _REMOTE.match(text) else (path, False)
 
 
 def _file(file: Optional[str], context: str, is_remote: bool) -> str:
@@ -132,7 +134,7 @@ def _file(file: Optional[str], context: str, is_remote: bool) -> str:
     if is_remote:
         return file or ""
     if file:
-        return os.path.join(context, os.path.expanduser(file))
+        return os.path.join(context, expanded(file) if file.startswith("~") else file)
     lower = os.path.join(context, "dockerfile")
     usual = os.path.join(context, "Dockerfile")
     return lower if os.path.isfile(lower) and not os.path.isfile(usual) else usual
@@ -146,6 +148,19 @@ def _tags(texts: Sequence[str]) -> Tuple[str, ...]:
             raise FarmError(f"tags: {text!r} has a digest, which only a finished build can; wanted NAME[:TAG]")
         found.setdefault(reference, text)
     return tuple(found.values())
+
+
+def _build_args(raw: Mapping[str, Any]) -> Tuple[Tuple[str, str], ...]:
+    """Return the build arguments, with the time that the environment gives to reproducible builds.
+
+    Source: docker/buildx ``commands/build.go``, since 0.10; as an argument it means the same to all versions.
+    """
+    epoch = option(_EPOCH)
+    if epoch is None or _EPOCH in raw:
+        return _pairs("build_args", raw, _BUILD_ARG)
+    if not epoch.isdigit():
+        raise FarmError(f"{_EPOCH} in the environment is {epoch!r}; wanted seconds since 1970, or unset it")
+    return _pairs("build_args", {**raw, _EPOCH: epoch}, _BUILD_ARG)
 
 
 def _pairs(subject: str, raw: Optional[Mapping[str, Any]], name: Pattern[str]) -> Tuple[Tuple[str, str], ...]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -17,6 +16,7 @@ from ._errors import FarmError
 from ._platforms import Platform
 from ._routing import Worker, routes
 from ._store import Instance, Node
+from ._urls import mask
 
 #: A container's place: the node's name, from which its own derives, and the endpoint of its engine.
 Place = Tuple[str, str]
@@ -232,23 +232,19 @@ def status_of(found: Found) -> str:
 
 
 def _shown_node(node: Node) -> Dict[str, Any]:
-    """Return a node without the contents of its files, among which are private keys, and without passwords in URLs."""
+    """Return a node without the contents of its files, among which are private keys, and without secrets in URLs."""
+    # A proxy with its password is what environments of build nodes are used for.
     return {
         "name": node.name,
         "endpoint": node.endpoint,
         "platforms": [str(platform) for platform in node.platforms or ()],
-        "driver_opts": {key: _masked(value) for key, value in sorted((node.driver_opts or {}).items())},
-        "buildkitd_flags": list(node.flags or ()),
+        "driver_opts": {key: mask(value) for key, value in sorted((node.driver_opts or {}).items())},
+        "buildkitd_flags": [mask(flag) for flag in node.flags or ()],
         "files": {
             path: f"sha256:{hashlib.sha256(content).hexdigest()}"
             for path, content in sorted((node.files or {}).items())
         },
     }
-
-
-def _masked(value: str) -> str:
-    # A proxy with its password is what environments of build nodes are used for.
-    return re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1:***@", value)
 
 
 def names_of(platforms: Any) -> str:

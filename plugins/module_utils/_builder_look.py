@@ -29,6 +29,7 @@ from ._contexts import ContextStore
 from ._docker_config import config_dir
 from ._endpoints import Endpoint
 from ._engine import conversation, each_within, platform_of, unanswered
+from ._environment import NO_ENGINE
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
 from ._runner import CommandError, Runner
@@ -181,7 +182,7 @@ def scratch(instance: Instance) -> Iterator[Dict[str, str]]:
         store = Store(Path(directory))
         os.mkdir(store.path(instance.name).parent, 0o700)
         write_atomically(store.path(instance.name), instance.to_json(), 0o600)
-        yield {"BUILDX_CONFIG": directory}
+        yield {"BUILDX_CONFIG": directory, **NO_ENGINE}
 
 
 def stored_driver(name: str, store: Store) -> str:

@@ -12,7 +12,6 @@ The first certificate in ``ca.pem`` is that of the CA that issues; while it repl
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import stat
 from collections import Counter
@@ -21,6 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
+from ._environment import expanded
 from ._errors import FarmError
 from ._files import read_bytes
 
@@ -155,7 +155,7 @@ def _server(name: str, further: Optional[Sequence[str]]) -> Leaf:
 
 
 def _path(text: str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(text)))
+    return Path(expanded(text))
 
 
 def read(declared: Declaration) -> State:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
 from typing import Any, Dict, List, Mapping, Optional
 
 from ._errors import FarmError
+from ._urls import mask
 
 #: What JSON calls the types of its values.
 _TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
-_CREDENTIALS = re.compile(r"(://)[^/@\s\"]+@")
 
 
 def parse(content: Optional[bytes], path: str) -> Dict[str, Any]:
@@ -68,5 +67,5 @@ def render(values: Mapping[str, Any]) -> bytes:
 
 
 def shown(content: Optional[bytes]) -> List[str]:
-    """Return a configuration file's lines for a diff: the name and password of a proxy's URL are masked."""
-    return _CREDENTIALS.sub(r"\1***@", (content or b"").decode(errors="replace")).splitlines()
+    """Return a configuration file's lines for a diff, without the secrets of URLs: proxies have passwords."""
+    return mask((content or b"").decode(errors="replace")).splitlines()

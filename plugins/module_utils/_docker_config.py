@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from ._environment import expanded
 from ._errors import FarmError
 from ._files import read_bytes
 
@@ -28,9 +29,9 @@ def config_dir(params: Mapping[str, Any]) -> Path:
     """Return the docker CLI's configuration directory: option ``docker_config``, ``$DOCKER_CONFIG``, or ``~/.docker``.
 
     :param params: a module's parameters.
+    :raises FarmError: it would be below a home directory that is not known.
     """
-    chosen = params.get("docker_config") or os.environ.get("DOCKER_CONFIG") or "~/.docker"
-    return Path(os.path.abspath(os.path.expanduser(chosen)))
+    return Path(expanded(params.get("docker_config") or os.environ.get("DOCKER_CONFIG") or "~/.docker"))
 
 
 def read_config(directory: Path) -> Dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import stat
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ._context_owner import mark, owned, owner_of, uses
 from ._contexts import TLS_NAMES, ContextStore, TlsFiles
 from ._docker_config import config_dir, read_config
 from ._endpoints import PLAIN_PORT, TLS_PORT, Endpoint, context_name
+from ._environment import expanded
 from ._errors import FarmError
 from ._files import read_bytes, write_together
 from ._plan import Outcome
@@ -189,7 +189,7 @@ def _wanted(item: Mapping[str, Any], present: bool, check_mode: bool, owner: Opt
     name = context_name(item["name"])
     if not present:
         return Wanted(name)
-    paths = {kind: Path(os.path.expanduser(item[kind])).absolute() for kind in TLS_NAMES if item.get(kind)}
+    paths = {kind: Path(expanded(item[kind])) for kind in TLS_NAMES if item.get(kind)}
     if not item.get("host"):
         raise FarmError(f"context {name!r}: host is missing; wanted the engine's URL, tcp://HOST:2376 for example")
     host = Endpoint.parse(item["host"], TLS_PORT if paths or item.get("skip_tls_verify") else PLAIN_PORT)

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from ._errors import FarmError
 from ._programs import arch_of
+from ._urls import mask
 
 #: Bytes at the beginning of a file that tell what it is.
 HEAD = 4096
@@ -57,14 +58,8 @@ def download(url: str, target: BinaryIO, timeout: float, retries: int) -> None:
             furthest = max(furthest, got)
             if fruitless > retries or not retries:
                 often = f", {fruitless} times in a row" if fruitless > 1 else ""
-                raise FarmError(f"{shown(url)}: {exc}{often}; nothing was changed") from exc
+                raise FarmError(f"{mask(url)}: {exc}{often}; nothing was changed") from exc
         time.sleep(_PAUSE * (1 + fruitless))
-
-
-def shown(url: str) -> str:
-    """Return a URL without its password, query and fragment: the first two may be secrets."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def describe(head: bytes, size: int) -> str:
@@ -112,7 +107,7 @@ class _Transfer:
         except urllib.error.HTTPError as exc:
             self._refused(exc)
         except http.client.InvalidURL as exc:
-            raise FarmError(f"{shown(self._url)}: not an address: {exc}") from exc
+            raise FarmError(f"{mask(self._url)}: not an address: {exc}") from exc
         except (OSError, http.client.HTTPException) as exc:
             raise _BrokenError(self._so_far(self._reason(exc))) from exc
         if self._total is not None and self._target.tell() < self._total:
@@ -147,7 +142,7 @@ class _Transfer:
         try:
             self._target.write(chunk)
         except OSError as exc:
-            raise FarmError(f"{shown(self._url)}: cannot be stored: {exc.strerror}; nothing was changed") from exc
+            raise FarmError(f"{mask(self._url)}: cannot be stored: {exc.strerror}; nothing was changed") from exc
 
     def _restart(self) -> None:
         self._target.seek(0)
@@ -163,7 +158,7 @@ class _Transfer:
         said = f"the server answered {answer.code} {answer.reason} with {describe(head, len(head))}"
         if answer.code in _PASSING:
             raise _BrokenError(self._so_far(said))
-        raise FarmError(f"{shown(self._url)}: {said}; nothing was changed")
+        raise FarmError(f"{mask(self._url)}: {said}; nothing was changed")
 
     def _so_far(self, reason: str) -> str:
         got = self._target.tell()

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Dict
 
@@ -14,6 +13,7 @@ from ._contexts import TLS_NAMES, ContextStore, TlsFiles
 from ._docker_config import config_dir
 from ._endpoints import Endpoint
 from ._engine import probe_all
+from ._environment import expanded
 from ._errors import FarmError
 from ._runner import Runner
 
@@ -26,7 +26,7 @@ def endpoint_info(params: Dict[str, Any], check_mode: bool, runner: Runner) -> D
     if not params["timeout"] > 0:
         raise FarmError(f"timeout is {params['timeout']:g}; wanted seconds, more than 0")
     endpoints = [Endpoint.parse(text) for text in params["endpoints"]]
-    paths = {kind: Path(os.path.expanduser(params[kind])).absolute() for kind in TLS_NAMES if params[kind]}
+    paths = {kind: Path(expanded(params[kind])) for kind in TLS_NAMES if params[kind]}
     tls = TlsFiles(**paths) if paths else None
     found = probe_all(endpoints, ContextStore(config_dir(params)), params["timeout"], tls)
     result = {"endpoints": [info.as_dict() for info in found]}

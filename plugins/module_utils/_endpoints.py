@@ -15,6 +15,7 @@ from typing import Optional
 from urllib.parse import SplitResult, urlsplit
 
 from ._errors import FarmError
+from ._urls import mask
 
 #: The docker CLI's rule for the names of contexts.
 _CONTEXT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+\Z")
@@ -60,16 +61,15 @@ class Endpoint:
         if "://" not in text:
             if _CONTEXT_NAME.match(text):
                 return cls("context", text)
-            raise FarmError(f"endpoint {text!r}: {_WANTED}")
+            raise FarmError(f"endpoint {mask(text)!r}: {_WANTED}")
         try:
             url = urlsplit(text)
             port = url.port
         except ValueError as exc:
-            raise FarmError(f"endpoint {text!r}: {exc}; {_WANTED}") from exc
+            raise FarmError(f"endpoint {mask(text)!r}: {exc}; {_WANTED}") from exc
         if url.scheme not in ("tcp", "ssh", "unix") or url.query or url.fragment or url.password is not None:
-            # A password is refused by docker too; it must not be repeated in a message.
-            shown = text if url.password is None else f"{url.scheme}://{url.username}:***@{url.hostname}"
-            raise FarmError(f"endpoint {shown!r}: {_WANTED}")
+            # A password is refused by docker too.
+            raise FarmError(f"endpoint {mask(text)!r}: {_WANTED}")
         if url.scheme == "unix":
             return cls._unix(text)
         return cls._network(text, url, port or (default_port if url.scheme == "tcp" else None))
@@ -85,11 +85,11 @@ class Endpoint:
     def _network(cls, text: str, url: SplitResult, port: Optional[int]) -> Endpoint:
         host, user, path = url.hostname or "", url.username or "", url.path.rstrip("/")
         if not _HOST.match(host) or (user and not _USER.match(user)):
-            raise FarmError(f"endpoint {text!r}: {_WANTED}")
+            raise FarmError(f"endpoint {mask(text)!r}: {_WANTED}")
         shown = f"[{host}]" if ":" in host else host
         if url.scheme == "tcp":
             if user or path:
-                raise FarmError(f"endpoint {text!r}: a tcp URL has neither user nor path; wanted tcp://HOST:PORT")
+                raise FarmError(f"endpoint {mask(text)!r}: a tcp URL has neither user nor path; wanted tcp://HOST:PORT")
             return cls("tcp", f"tcp://{shown}:{port}", host, port)
         login = f"{user}@" if user else ""
         suffix = f":{port}" if port else ""

@@ -21,7 +21,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 from ._contexts import ContextStore, TlsFiles
 from ._endpoints import Endpoint
@@ -118,11 +118,26 @@ def connect(
             pair = None if route.tls.cert is None else (str(route.tls.cert), str(route.tls.key))
             ca = None if route.tls.ca is None else str(route.tls.ca)
             options["tls"] = docker.tls.TLSConfig(client_cert=pair, ca_cert=ca, verify=route.verify)
-        return docker.DockerClient(base_url=route.url.text, version="auto", timeout=timeout, **options)
+        return _direct_client()(base_url=route.url.text, version="auto", timeout=timeout, **options)
     except Exception as exc:  # the SDK lets requests', paramiko's and its own errors through
         # Its messages are nested reprs; a probe finds the plain reason.
         unreachable = probe(endpoint, store, min(timeout, _PATIENCE), tls).error
         raise FarmError(unreachable or f"engine {endpoint}: the docker SDK could not connect: {exc}") from exc
+
+
+def _direct_client() -> Type[docker.DockerClient]:
+    """Return the SDK's client, without what requests takes from the environment: proxies, and another CA."""
+    import docker
+
+    class Direct(docker.APIClient):
+        trust_env = property(lambda self: False, lambda self, value: None)
+
+    class Client(docker.DockerClient):
+        def __init__(self, **options: Any) -> None:  # pylint: disable=super-init-not-called
+            # All that the SDK's own does, with its own class.
+            self.api = Direct(**options)
+
+    return Client
 
 
 class Conversation:

@@ -17,7 +17,7 @@ from ._nodes import find_builder, nodes_in_use
 from ._reference import Reference
 from ._registry import Registries
 from ._runner import Runner
-from ._store import Store, validate_name
+from ._store import Store, chosen_builder
 
 
 def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
@@ -26,9 +26,8 @@ def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[s
     :raises FarmError: the registry cannot be asked, or the query is none; a missing image is no error.
     """
     reference = Reference.parse(params["name"])
-    store = Store.of(params)
-    if params.get("builder"):
-        name = validate_name(params["builder"], "builder")
+    store, name = Store.of(params), chosen_builder(params)
+    if name:
         nodes = find_builder(Buildx.of(params, runner), store, name).nodes
     else:
         nodes = nodes_in_use(store, ContextStore(config_dir(params)))

@@ -20,6 +20,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ._environment import expanded
 from ._errors import FarmError
 
 TYPES = ("local", "tar", "oci", "docker", "image", "registry")
@@ -70,7 +71,7 @@ class Output:
             raise FarmError(f"output {kind}: it goes to the builder or a registry and has no dest; found {dest!r}")
         if kind == "registry" and options.get("push", "true") != "true":
             raise FarmError("output registry: push=false contradicts it; use type image")
-        path = os.path.abspath(os.path.expanduser(dest)) if dest else ""
+        path = expanded(dest) if dest else ""
         return cls(kind, path, tuple(sorted(options.items())))
 
     def option(self, name: str) -> str:

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
-from ._download import HEAD, describe, download, shown
+from ._download import HEAD, describe, download
 from ._errors import FarmError
 from ._platforms import Platform, native_platform, runs_natively
 from ._programs import arch_of
 from ._runner import Runner, checked
+from ._urls import mask, secret_in
 
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
+#: A URL, or an address as ssh takes it.
+_GIT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[\w.-]+@[\w.-]+:")
 _RELEASE = re.compile(r"v?(\d+\.\d+\.\d+(?:-[0-9A-Za-z.]+)?)\Z")
 _CHUNK = 1 << 20
 #: What the Dockerfile in buildx's sources puts out.
@@ -47,7 +50,7 @@ class Source:
 
     def __str__(self) -> str:
         """Return the location without what may be secret in it."""
-        return shown(self.location) if self.kind == "url" else self.location
+        return mask(self.location)
 
     @property
     def actions(self) -> Tuple[Tuple[str, str], ...]:
@@ -90,7 +93,7 @@ def with_checksum(source: Source, params: Mapping[str, Any]) -> Source:
     line = re.compile(rb"^([0-9a-f]{64}) [ *]" + re.escape(name.encode()) + rb"\r?$", re.MULTILINE).search(content)
     if line is None:
         raise FarmError(
-            f"{shown(folder)}/checksums.txt: no checksum of {name} in it, but"
+            f"{mask(folder)}/checksums.txt: no checksum of {name} in it, but"
             f" {describe(content[:HEAD], len(content))}; give the checksum in the task, or another release"
         )
     return replace(source, checksum=f"sha256:{line.group(1).decode()}")
@@ -182,11 +185,12 @@ def _sources(location: str, checksum: str) -> Source:
         raise FarmError("checksum: what is built has none that could be known before; leave it out")
     if os.path.isdir(location):
         return Source("build", location)
-    parts = urlsplit(location)
-    if not parts.scheme and not location.startswith("git@"):
-        raise FarmError(f"build {location!r}: there is no such directory on this host, and it is no git address")
-    if parts.password:
-        raise FarmError(f"build {shown(location)}: a password would stand in a list of processes; clone it first")
+    if secret := secret_in(location):
+        raise FarmError(
+            f"build {mask(location)}: {secret} in an address stands in the list of processes; clone it first"
+        )
+    if not _GIT.match(location):
+        raise FarmError(f"build {mask(location)!r}: there is no such directory on this host, and it is no git address")
     return Source("build", location)
 
 

@@ -12,9 +12,11 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Mapping, Optional, Sequence, Tuple
 
+from ._environment import for_program
 from ._errors import FarmError
+from ._urls import mask
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,14 @@ class CommandError(FarmError):
     """
 
     def __init__(self, message: str, result: Result) -> None:
-        said = result.stderr.strip() or result.stdout.strip()
+        stdout, stderr = mask(result.stdout), mask(result.stderr)
+        said = stderr.strip() or stdout.strip()
         super().__init__(
             f"{message}: {said}" if said else f"{message} (exit status {result.rc}, nothing said)",
-            cmd=list(result.argv),
+            cmd=[mask(word) for word in result.argv],
             rc=result.rc,
-            stdout=result.stdout,
-            stderr=result.stderr,
+            stdout=stdout,
+            stderr=stderr,
         )
         self.result = result
 
@@ -70,7 +73,7 @@ def run(
     """Run a program on this host and wait for it: the real Runner.
 
     :param argv: the program and its arguments.
-    :param env: variables to add to this process's environment; the place for secrets.
+    :param env: variables to add to what ``_environment`` leaves of this process's own; the place for secrets.
     :param stdin: text for its standard input, empty by default so that nothing can wait for a person.
     :param timeout: seconds after which the program is killed.
     :param follow: gets each line of its standard error while it runs, and returns what is to be logged of it, empty
@@ -79,12 +82,11 @@ def run(
     :param executable: path of the file to run, where it is not the one that ``argv`` names to people.
     :raises CommandError: the program is missing, may not be run, or took too long.
     """
-    environment: Dict[str, str] = dict(os.environ, LC_ALL="C.UTF-8", **(env or {}))
     try:
         process = subprocess.Popen(
             list(argv),
             executable=executable,
-            env=environment,
+            env=for_program(argv, env or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from ._docker_config import config_dir
+from ._environment import expanded, option
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
 from ._platforms import Platform
@@ -202,7 +203,7 @@ class Store:
     def of(cls, params: Mapping[str, Any]) -> Store:
         """Return the store that buildx uses: ``$BUILDX_CONFIG``, else ``buildx`` in the docker configuration."""
         chosen = os.environ.get("BUILDX_CONFIG")
-        return cls(Path(os.path.abspath(chosen)) if chosen else config_dir(params) / "buildx")
+        return cls(Path(expanded(chosen)) if chosen else config_dir(params) / "buildx")
 
     def path(self, name: str) -> Path:
         """Return the path of a builder's instance file, whether it exists or not."""
@@ -324,6 +325,15 @@ class Store:
                 write_atomically(self.path(name), content, 0o600)
             elif expected is not None:
                 self.path(name).unlink()
+
+
+def chosen_builder(params: Mapping[str, Any]) -> Optional[str]:
+    """Return the builder that a module's parameters name, or the environment where they do not; None if neither does.
+
+    :raises FarmError: buildx would refuse the name.
+    """
+    name = params.get("builder") or option("BUILDX_BUILDER")
+    return validate_name(name, "builder") if name else None
 
 
 def validate_name(name: str, what: str) -> str:

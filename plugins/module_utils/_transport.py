@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import getpass
 import http.client
 import os
 import socket
@@ -25,6 +24,7 @@ from . import _go_x509
 from ._client_certificate import UNKNOWN_CA, why_refused
 from ._contexts import ContextStore, TlsFiles
 from ._endpoints import Endpoint
+from ._environment import user
 from ._errors import FarmError
 from ._sockets import PARTIAL_CHAIN
 
@@ -244,7 +244,7 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
     if isinstance(exc, FileNotFoundError):
         return Unreachable("socket", "no such socket; is the engine installed and started?")
     if isinstance(exc, PermissionError):
-        return Unreachable("socket", f"user {getpass.getuser()} may not open the socket; is it in group docker?")
+        return Unreachable("socket", f"user {user()} may not open the socket; is it in group docker?")
     if isinstance(exc, OSError) and exc.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
         return Unreachable("unreachable", f"no way to the host ({os.strerror(exc.errno)})")
     if closed:

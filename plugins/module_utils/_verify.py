@@ -24,7 +24,7 @@ from ._platforms import Platform, parse_all
 from ._reference import Reference
 from ._registry import Registries
 from ._runner import Runner
-from ._store import Instance, Node, Store, pins_by_platform, validate_name
+from ._store import Instance, Node, Store, chosen_builder, pins_by_platform
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 #: Drivers whose nodes' endpoints are engines.
@@ -102,7 +102,7 @@ def verify(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping
     :raises FarmError: it differs, and how; or it could not be looked at.
     """
     reference = Reference.parse(params["name"])
-    builder_name = validate_name(params["builder"], "builder") if params.get("builder") else None
+    builder_name = chosen_builder(params)
     wanted = parse_all(params.get("platforms") or ())
     digest = _digest(params.get("digest"))
     program = Program.from_params(params["run"]) if params.get("run") else None

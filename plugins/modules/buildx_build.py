@@ -52,7 +52,8 @@ options:
   context:
     description:
       - A directory on the controller, or the URL of a git repository or of an archive.
-      - A URL with a password is refused.
+      - A URL with a secret in it is refused, as it would stand in the process list and in the image's provenance. A
+        secret is a password, a token in the place of the user's name, or one in the query.
     type: str
     required: true
   file:
@@ -63,12 +64,13 @@ options:
   builder:
     description:
       - The builder.
-      - If unset, buildx's current builder is used, as E(BUILDX_BUILDER) or C(docker buildx use) chose it.
+      - If unset, E(BUILDX_BUILDER) is used, and buildx's current builder if that is unset too.
     type: str
   platforms:
     description:
       - The platforms to build for, such as V(linux/amd64) or V(linux/arm/v7). They are normalised.
-      - If unset or empty, the builder's first node builds for its own platform.
+      - If unset or empty, the builder's first node builds for its own platform. E(DOCKER_DEFAULT_PLATFORM) has no
+        effect.
     type: list
     elements: str
   tags:
@@ -123,6 +125,7 @@ options:
     description:
       - Values for C(ARG) instructions. Numbers are taken as they are; quote what YAML would make a boolean of.
       - They are visible in the process list and in the image's history, so they are no place for secrets.
+      - E(SOURCE_DATE_EPOCH) counts as one of them where it is set and not given here.
     type: dict
   labels:
     description:
@@ -159,6 +162,7 @@ options:
       - Seconds after which the build is ended. If unset, it may take as long as it takes.
     type: float
 notes:
+  - What the environment adds is described in C(docs/environment.md) of the collection.
   - What O(tags) stand for is read from their registries before and after a push. A registry that refuses to be looked
     at before it, as Quay does where the repository does not exist yet, is taken to have nothing there, with a warning.
     After it that is a failure. Mirrors are not asked, as they may not know of the push yet.

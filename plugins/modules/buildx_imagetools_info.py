@@ -46,7 +46,7 @@ options:
   builder:
     description:
       - The builder whose buildkitd configuration says how registries are reached.
-      - If unset, that of buildx's current builder.
+      - If unset, E(BUILDX_BUILDER) is used, and buildx's current builder if that is unset too.
     type: str
   query:
     description:

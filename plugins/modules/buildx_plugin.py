@@ -67,6 +67,7 @@ options:
       - The sources of buildx, a directory on the host, or an address that C(docker build) knows as git's, with C(#TAG)
         or C(#COMMIT) behind it. The engine that docker talks to builds them with BuildKit, from their own Dockerfile,
         and has to reach what that is made from. For a git address it needs C(git) on its host.
+      - An address with a secret in it is refused, as it would stand in the process list.
       - They are built where there is no plugin, or one older than O(minimum_version). A changed directory or a branch
         that went on is no reason to.
       - docker 23.0 and later builds with the buildx that is there already.
@@ -182,7 +183,7 @@ plugin:
       type: str
       sample: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     source:
-      description: What was installed, a URL without password and query for example. V(none) if it was there.
+      description: What was installed, a URL with its secrets masked for example. V(none) if it was there.
       type: str
       sample: null
 """

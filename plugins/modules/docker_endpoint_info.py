@@ -11,6 +11,7 @@ short_description: Find out what Docker engines there are behind endpoints, and 
 version_added: 1.0.0
 description:
   - Asks many engines at once for their version, architecture and platform, over the way that docker and buildx take.
+    Proxies of the environment are for registries, engines are asked directly.
   - Tells how a connection is secured, when the engine's certificate ends, and in one sentence why an engine cannot be
     reached.
   - Takes no longer than O(timeout), whatever hosts and firewalls do.

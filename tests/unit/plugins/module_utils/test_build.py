@@ -383,11 +383,64 @@ def test_remote_contexts_are_taken_as_they_are(context, file, expected):
     declared.check_files()
 
 
-@pytest.mark.parametrize("url", ["https://me:secret@example.com/x.git", "https://:secret@example.com/x.git"])
-def test_a_password_in_a_url_is_refused_and_not_repeated(url):
-    with pytest.raises(FarmError) as caught:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:secret@example.com/x.git",
+        "https://:secret@example.com/x.git",
+        "https://ghp_secret@example.com/x.git#main",
+        "https://ghp_secret:x-oauth-basic@example.com/x.git",
+        "http://example.com/x.tar.gz?private_token=secret",
+        "https://example.com/x.git?ref=main&access_token=secret",
+        "ssh://git:secret@example.com/x.git",
+        "git+https://secret@example.com/x.git",
+        "me:secret@example.com:x.git",
+    ],
+)
+def test_a_secret_in_a_url_is_refused_and_not_repeated(url):
+    with pytest.raises(FarmError, match="ends up in the process list") as caught:
         Declaration.from_params({"context": url})
     assert "secret" not in caught.value.message
+
+
+def test_secrets_of_urls_elsewhere_are_not_in_the_result(world, params):
+    params["build_args"] = {"HTTP_PROXY": "http://me:secret@proxy:3128"}
+    done = build(params, False, world).as_result()
+    assert "--build-arg HTTP_PROXY=http://***@proxy:3128 " in " ".join(done["actions"][0])
+    assert World.values(world.builds[0], "--build-arg") == ["HTTP_PROXY=http://me:secret@proxy:3128"]
+
+
+def test_what_stands_for_an_option_in_the_environment(world, params, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setenv("BUILDX_BUILDER", "solo")
+    done = build({**params, "builder": None, "build_args": {"A": "b"}}, False, world).as_result()
+    assert World.values(done["actions"][0], "--builder") == ["solo"]
+    assert World.values(done["actions"][0], "--build-arg") == ["A=b", "SOURCE_DATE_EPOCH=1700000000"]
+    own = build({**params, "no_cache": True, "build_args": {"SOURCE_DATE_EPOCH": 0}}, False, world)
+    assert not own.actions
+    assert World.values(world.builds[-1], "--build-arg") == ["SOURCE_DATE_EPOCH=0"]
+    assert World.values(world.builds[-1], "--builder") == ["farm"]
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(FarmError, match="SOURCE_DATE_EPOCH in the environment is 'yesterday'; wanted seconds"):
+        build(params, True, world)
+
+
+@pytest.mark.parametrize(
+    ("options", "concerned"),
+    [({}, False), ({"load": True, "push": False, "platforms": ["linux/amd64"]}, True)],
+)
+def test_the_engine_of_the_environment_is_left_out_of_what_does_not_concern_it(world, params, options, concerned):
+    seen = []
+    image = {"Id": "sha256:1", "Os": "linux", "Architecture": "amd64"}
+    world.after_build = lambda argv: world.engine.update({TAG: image})
+
+    def runner(argv, env=None, **others):
+        if argv[2] == "build":
+            seen.append("DOCKER_HOST" not in env)
+        return world(argv, env=env, **others)
+
+    build({**params, **options}, False, runner)
+    assert seen == [concerned]
 
 
 def test_values_are_normalised(world, params):

@@ -506,4 +506,4 @@ def test_keys_and_passwords_are_not_shown():
     node = replace(stored("a"), files={"certs/r/key.pem": b"KEY"}, driver_opts=opts)
     shown = str(describe(Instance("farm", "docker-container", (node,)), {}))
     assert "KEY" not in shown and "sha256:" in shown
-    assert "secret" not in shown and "http://me:***@proxy:3128/" in shown
+    assert "secret" not in shown and "http://***@proxy:3128/" in shown

@@ -410,6 +410,22 @@ def test_connect_says_plainly_what_is_wrong(store: ContextStore) -> None:
         _engine.connect(Endpoint.parse("unix:///nowhere.sock"), store, 1)
 
 
+def test_connect_takes_the_way_and_the_ca_of_the_endpoint(
+    store: ContextStore, authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("docker")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(stranger.ca))
+    with engine(authority.listener()) as url:
+        files = authority.issue("client", server=False)
+        assert _engine.connect(Endpoint.parse(url), store, 3, files).version()["Version"] == "28.5.2"
+    with engine() as url:
+        assert _engine.connect(Endpoint.parse(url), store, 3).version()["Version"] == "28.5.2"
+
+
 def test_info_module(store: ContextStore) -> None:
     params: Dict[str, Any] = {
         "docker_config": str(store.config_dir),

@@ -307,7 +307,11 @@ def test_an_old_cli_that_is_told_not_to_is_an_error(call, monkeypatch):
         ({"src": "/x", "checksum": "md5:1"}, "wanted sha256:"),
         ({"src": "/no/such"}, "there is no such file"),
         ({"build": "/no/such"}, "there is no such directory"),
-        ({"build": "https://user:pw@h/x.git"}, "build https://h/x.git: a password would stand"),
+        ({"build": "https://user:pw@h/x.git"}, "build https://***@h/x.git: a password in an address stands"),
+        ({"build": "https://ghp_EXAMPLEtoken@h/x.git#main"}, "build https://***@h/x.git#main: a user name, which"),
+        ({"build": "https://h/x.git?access_token=abc"}, "build https://h/x.git?access_token=***: its access_token"),
+        ({"build": "git+ssh:/no/such user:secret@h:x"}, "***@h:x"),
+        ({"build": "user:secret@h:x.git"}, "build ***@h:x.git: a password in an address stands"),
         ({"build": "/", "checksum": checksum("")}, "leave it out"),
         ({"path": "/x/buildx", "src": "/x"}, "must end in /docker-buildx"),
         ({"minimum_version": "new"}, "wanted a form like 0.13"),
@@ -321,8 +325,8 @@ def test_what_cannot_be_meant_is_refused(call, params, message):
 
 def test_secrets_of_a_url_are_not_shown(call):
     predicted = call(check=True, url="http://user:pw@h/x?token=y", checksum=checksum("x"))
-    assert predicted["actions"][0] == ["download", "http://h/x"]
-    assert "pw" not in json.dumps(predicted) and "token" not in json.dumps(predicted)
+    assert predicted["actions"][0] == ["download", "http://***@h/x?token=***"]
+    assert "pw" not in json.dumps(predicted) and "token=y" not in json.dumps(predicted)
 
 
 @pytest.mark.parametrize(
