@@ -19,7 +19,14 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context
     read_source,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import Changes, digest, load, load_names
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import (
+    Changes,
+    digest,
+    dump_names,
+    load,
+    load_names,
+    top,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree_transfer import write_archive
 
 MODULE = "buildfarm.multiarch.build_context"
@@ -54,14 +61,14 @@ class ActionModule(ActionBase):
         if self._connection.transport == "local":
             _check_apart(source, options["dest"])
         wanted = read_source(source)
-        look = self._run_module(options, variables, _digest=digest(wanted))
+        look = self._run_module(options, variables, _digest=digest(wanted), _top=dump_names(top(wanted)))
         if look.get("failed"):
             return look
         path = look["path"]
         # The host shows its tree only where it is another one.
         changes = Changes.between(load(look["tree"]) if "tree" in look else wanted, wanted)
         if changes and not options["force"]:
-            check_foreign(path, changes, load_names(look["owned"]))
+            check_foreign(path, changes.removed, load_names(look["owned"]))
         found = outcome(path, look["exists"], source, changes)
         result = {**{key: look[key] for key in _PASSED_ON if key in look}, **found.as_result()}
         if found.changed and not self._task.check_mode:
@@ -95,7 +102,7 @@ class ActionModule(ActionBase):
         return result
 
     def _put(self, archive: str) -> str:
-        """Copy the archive into the host's temporary directory, readable for the task's user; returns its path there."""
+        """Copy the archive to the host, readable for the task's user; returns its path there."""
         shell = self._connection._shell
         if not shell.tmpdir:
             self._make_tmp_path()
@@ -113,6 +120,6 @@ def _check_apart(source: str, dest: str) -> None:
     context_path = os.path.realpath(os.path.expanduser(dest))
     if context_path != real and os.path.commonpath([context_path, real]) == real:
         raise FarmError(
-            f"context {context_path}: lies in its own source {real}; wanted a directory outside of it; name another, or "
-            f"build the source where it is"
+            f"context {context_path}: lies in its own source {real}; wanted a directory outside of it; name another, "
+            f"or build the source where it is"
         )

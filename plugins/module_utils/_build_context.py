@@ -11,15 +11,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Sequence, Set
+from typing import Any, Dict, Iterable, Mapping, Sequence, Set
 
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
 from ._plan import Outcome
 from ._runner import Runner
-from ._tree import FILE, SPECIAL, Changes, Tree, digest, dump, dump_names, listed, load_names, read_tree, shown
-from ._tree_transfer import Incoming
+from ._tree import (
+    FILE,
+    SPECIAL,
+    Changes,
+    Tree,
+    digest,
+    dump,
+    dump_names,
+    listed,
+    load_names,
+    names_in,
+    read_tree,
+    shown,
+)
+from ._tree_transfer import apply, read_wanted
 
 #: How many names an error lists.
 _NAMED = 5
@@ -58,18 +72,19 @@ def read_source(path: str) -> Tree:
     return tree
 
 
-def check_foreign(path: str, changes: Changes, owned: Iterable[bytes]) -> None:
+def check_foreign(path: str, extra: Iterable[bytes], owned: Iterable[bytes]) -> None:
     """Make sure that nothing is removed from a context that was not sent there.
 
-    :param owned: the names that were.
+    :param extra: names in it that the source does not have.
+    :param owned: the names that were sent.
     :raises FarmError: something would be.
     """
-    foreign = sorted(set(changes.removed).difference(owned))
+    foreign = sorted(set(extra).difference(owned))
     if foreign:
         raise FarmError(
-            f"context {path}: found {', '.join(listed(foreign, _NAMED))}, which the source does not have and which were "
-            f"not sent there; wanted a directory of its own for these sources; remove what is no longer needed, name "
-            f"another directory, or set force to have it removed"
+            f"context {path}: found {', '.join(listed(foreign, _NAMED))}, which the source does not have and which "
+            f"were not sent there; wanted a directory of its own for these sources; remove what is no longer needed, "
+            f"name another directory, or set force to have it removed"
         )
 
 
@@ -95,70 +110,11 @@ def outcome(path: str, exists: bool, source: str, changes: Changes) -> Outcome:
     )
 
 
-def build_context(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
-    """The logic of the module ``build_context``, the host's part.
-
-    Without an archive it says what is there; with one it makes the context what the archive says.
-    """
-    path = _destination(params["dest"])
-    exists = os.path.isdir(path)
-    found = read_tree(path) if exists else {}
-    record = _Record(path)
-    if params["_archive"] is None:
-        looked: Dict[str, Any] = {"path": path, "exists": exists}
-        if digest(found) == params["_digest"]:
-            return looked
-        # Results go through JSON that must be text, which names need not be.
-        return {**looked, "tree": dump(found), "owned": dump_names(record.read())}
-    try:
-        with open(params["_archive"], "rb") as stream:
-            incoming = Incoming(stream)
-            owned = record.read()
-            if not params["force"]:
-                check_foreign(path, Changes.between(found, incoming.wanted), owned)
-            # Before the first change: a run that is cut short must not leave names that count as somebody else's.
-            record.write({*owned.intersection(found), *incoming.wanted})
-            if not exists:
-                os.makedirs(path)
-            incoming.apply(path, found)
-            record.write(set(incoming.wanted))
-    except OSError as exc:
-        # A full disk, for one, names none.
-        name = shown(os.fsencode(exc.filename or path))
-        raise FarmError(
-            f"context {path}: {name} cannot be written: {exc.strerror}; what was sent so far is kept, and a re-run "
-            f"continues"
-        ) from exc
-    differing = Changes.between(read_tree(path), incoming.wanted)
-    if differing:
-        names = sorted({*differing.added, *differing.changed, *differing.removed})
-        raise FarmError(
-            f"context {path}: differs from the source after it was sent: {', '.join(listed(names, _NAMED))}; the source "
-            f"or the context was changed meanwhile, or this user may not set such a mode; run again"
-        )
-    return {}
-
-
-def _destination(text: str) -> str:
-    """Return the real path of a context.
-
-    :raises FarmError: it is one that must never be emptied.
-    """
-    path = os.path.normpath(text)
-    if not os.path.isabs(path):
-        raise FarmError(f"context {text!r}: wanted an absolute path on this host, or one that begins with ~")
-    if os.path.islink(path):
-        raise FarmError(f"context {path}: found a link to {os.path.realpath(path)}; name the directory itself")
-    real = os.path.realpath(path)
-    if real == "/" or real == os.path.realpath(os.path.expanduser("~")):
-        raise FarmError(f"context {real}: found a home directory or the root; wanted a directory of its own")
-    if os.path.lexists(real) and not os.path.isdir(real):
-        raise FarmError(f"context {real}: found something else than a directory there; remove it, or name another")
-    return real
-
-
 class _Record:
-    """Which names in a context were sent there, kept in the user's state directory: the context is the image's alone."""
+    """Which names in a context were sent there.
+
+    It is kept in the user's state directory: all that is in the context itself gets into builds.
+    """
 
     def __init__(self, context: str) -> None:
         state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
@@ -181,3 +137,78 @@ class _Record:
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, dump_names(sorted(names)).encode("ascii"), mode=0o600)
+
+
+def build_context(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
+    """The logic of the module ``build_context``, the host's part.
+
+    Without an archive it says what is there; with one it makes the context what the archive says.
+    """
+    path = _destination(params["dest"])
+    record = _Record(path)
+    if params["_archive"] is None:
+        return _look(path, record, params)
+    _receive(path, record, params)
+    return {}
+
+
+def _look(path: str, record: _Record, params: Mapping[str, Any]) -> Dict[str, Any]:
+    exists, owned = os.path.isdir(path), record.read()
+    if exists and not params["force"]:
+        # Before all is read: a directory that was named by mistake may be a large one.
+        check_foreign(path, set(names_in(path)).difference(load_names(params["_top"])), owned)
+    found = read_tree(path) if exists else {}
+    looked: Dict[str, Any] = {"path": path, "exists": exists}
+    if digest(found) == params["_digest"]:
+        return looked
+    # Results go through JSON that must be text, which names need not be.
+    return {**looked, "tree": dump(found), "owned": dump_names(owned)}
+
+
+def _receive(path: str, record: _Record, params: Mapping[str, Any]) -> None:
+    exists, owned = os.path.isdir(path), record.read()
+    found = read_tree(path) if exists else {}
+    try:
+        with tarfile.open(params["_archive"], "r:") as archive:
+            wanted = read_wanted(archive)
+            changes = Changes.between(found, wanted)
+            if not params["force"]:
+                check_foreign(path, changes.removed, owned)
+            # Before the first change: a run that is cut short must not leave names that count as somebody else's.
+            record.write({*owned.intersection(found), *wanted})
+            if not exists:
+                os.makedirs(path)
+            apply(archive, path, changes)
+            record.write(set(wanted))
+    except OSError as exc:
+        # A full disk, for one, names none.
+        name = shown(os.fsencode(exc.filename or path))
+        raise FarmError(
+            f"context {path}: {name} cannot be written: {exc.strerror}; what was sent so far is kept, and a re-run "
+            f"continues"
+        ) from exc
+    differing = Changes.between(read_tree(path), wanted)
+    if differing:
+        names = sorted({*differing.added, *differing.changed, *differing.removed})
+        raise FarmError(
+            f"context {path}: differs from the source after it was sent: {', '.join(listed(names, _NAMED))}; the "
+            f"source or the context was changed meanwhile, or this user may not set such a mode; run again"
+        )
+
+
+def _destination(text: str) -> str:
+    """Return the real path of a context.
+
+    :raises FarmError: it is one that must never be emptied.
+    """
+    path = os.path.normpath(text)
+    if not os.path.isabs(path):
+        raise FarmError(f"context {text!r}: wanted an absolute path on this host, or one that begins with ~")
+    if os.path.islink(path):
+        raise FarmError(f"context {path}: found a link to {os.path.realpath(path)}; name the directory itself")
+    real = os.path.realpath(path)
+    if real == "/" or real == os.path.realpath(os.path.expanduser("~")):
+        raise FarmError(f"context {real}: found a home directory or the root; wanted a directory of its own")
+    if os.path.lexists(real) and not os.path.isdir(real):
+        raise FarmError(f"context {real}: found something else than a directory there; remove it, or name another")
+    return real

@@ -10,6 +10,7 @@ Names are bytes, relative to the tree's root: a file system may hold names that 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +25,9 @@ FILE, DIRECTORY, LINK = "file", "directory", "link"
 #: A device or a FIFO. Its content cannot be read, so it is never sent.
 SPECIAL = "special file"
 
+#: The one extended attribute that images are made for.
+CAPABILITY = "security.capability"
+
 _CHUNK = 1 << 20
 #: How many names a result lists; a tree may have many thousands.
 _SHOWN = 200
@@ -37,6 +41,7 @@ class Entry:
     :ivar mode: permission bits with setuid, setgid and sticky; 0 for a link, which has none of its own.
     :ivar value: SHA-256 of a file's content as hex, a link's target, else empty.
     :ivar size: bytes of a file, else 0.
+    :ivar capability: of a file, what setcap(8) gave it, as hex; empty for none.
     :ivar mtime: nanoseconds since 1970. Two entries that differ in nothing else are equal, as they are to BuildKit.
     """
 
@@ -44,13 +49,15 @@ class Entry:
     mode: int
     value: str = ""
     size: int = 0
+    capability: str = ""
     mtime: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         if self.kind == LINK:
-            return f"link to {shown(_bytes(self.value))}"
+            return f"link to {shown(target(self))}"
         if self.kind == FILE:
-            return f"file, mode {self.mode:04o}, {self.size} bytes, sha256:{self.value[:12]}"
+            more = ", with capabilities" if self.capability else ""
+            return f"file, mode {self.mode:04o}, {self.size} bytes, sha256:{self.value[:12]}{more}"
         return f"{self.kind}, mode {self.mode:04o}"
 
 
@@ -69,11 +76,25 @@ def read_tree(root: str) -> Tree:
     try:
         return dict(sorted(_walk(os.fsencode(root), b"")))
     except OSError as exc:
-        name = shown(exc.filename) if isinstance(exc.filename, bytes) else exc.filename
-        raise FarmError(
-            f"directory {root}: {name} cannot be read: {exc.strerror}; make it readable for the user that reads it, or "
-            f"run again if it was changed meanwhile"
-        ) from exc
+        raise _unreadable(root, exc) from exc
+
+
+def names_in(root: str) -> List[bytes]:
+    """Return the names in a directory itself.
+
+    :raises FarmError: it cannot be read.
+    """
+    try:
+        return os.listdir(os.fsencode(root))
+    except OSError as exc:
+        raise _unreadable(root, exc) from exc
+
+
+def _unreadable(root: str, exc: OSError) -> FarmError:
+    return FarmError(
+        f"directory {root}: {shown(os.fsencode(exc.filename or root))} cannot be read: {exc.strerror}; make it "
+        f"readable for the user that reads it, or run again if it was changed meanwhile"
+    )
 
 
 def _walk(root: bytes, folder: bytes) -> Iterator[Tuple[bytes, Entry]]:
@@ -92,11 +113,18 @@ def _entry(path: bytes, status: os.stat_result) -> Entry:
     if stat.S_ISDIR(status.st_mode):
         return Entry(DIRECTORY, mode, mtime=mtime)
     if stat.S_ISREG(status.st_mode):
-        size, digest = _content(path)
-        return Entry(FILE, mode, digest, size, mtime)
+        size, content = _content(path)
+        return Entry(FILE, mode, content, size, _capability(path), mtime)
     if stat.S_ISSOCK(status.st_mode):
-        return Entry(FILE, mode, hashlib.sha256().hexdigest(), 0, mtime)
+        return Entry(FILE, mode, hashlib.sha256().hexdigest(), mtime=mtime)
     return Entry(SPECIAL, mode, mtime=mtime)
+
+
+def _capability(path: bytes) -> str:
+    # Only Linux has it, and not on each of its file systems.
+    with contextlib.suppress(AttributeError, OSError):
+        return os.getxattr(path, CAPABILITY, follow_symlinks=False).hex()
+    return ""
 
 
 def _content(path: bytes) -> Tuple[int, str]:
@@ -117,14 +145,16 @@ def _content(path: bytes) -> Tuple[int, str]:
 
 def digest(tree: Tree) -> str:
     """Return a digest that two trees share if they are equal: ``sha256:`` and 64 hex digits."""
-    listed = [[_text(name), entry.kind, entry.mode, entry.value] for name, entry in tree.items()]
-    return "sha256:" + hashlib.sha256(json.dumps(listed).encode("ascii")).hexdigest()
+    rows = [[_text(name), one.kind, one.mode, one.value, one.capability] for name, one in tree.items()]
+    return "sha256:" + hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()
 
 
 def dump(tree: Tree) -> str:
     """Return a tree as ASCII that ``load`` reads."""
-    listed = [[_text(name), one.kind, one.mode, one.value, one.size, one.mtime] for name, one in tree.items()]
-    return base64.b64encode(zlib.compress(json.dumps(listed).encode("ascii"), 1)).decode("ascii")
+    rows = [
+        [_text(name), one.kind, one.mode, one.value, one.size, one.capability, one.mtime] for name, one in tree.items()
+    ]
+    return base64.b64encode(zlib.compress(json.dumps(rows).encode("ascii"), 1)).decode("ascii")
 
 
 def load(text: str) -> Tree:
@@ -135,14 +165,19 @@ def load(text: str) -> Tree:
     tree: Tree = {}
     for name, *values in json.loads(zlib.decompress(base64.b64decode(text))):
         path = _bytes(name)
-        folder, base = os.path.split(path)
-        if base in (b"", b".", b"..") or b"\0" in path or (folder and tree.get(folder, _NOTHING).kind != DIRECTORY):
+        folder, slash, base = path.rpartition(b"/")
+        if base in (b"", b".", b"..") or b"\0" in path or (slash and tree.get(folder, _NOTHING).kind != DIRECTORY):
             raise FarmError(f"the name {shown(path)!r} does not belong to a tree of directories; nothing was written")
         tree[path] = Entry(*values)
     return tree
 
 
 _NOTHING = Entry("", 0)
+
+
+def top(tree: Tree) -> List[bytes]:
+    """Return the names that are in the root itself."""
+    return [name for name in tree if b"/" not in name]
 
 
 def dump_names(names: Iterable[bytes]) -> str:
@@ -153,6 +188,11 @@ def dump_names(names: Iterable[bytes]) -> str:
 def load_names(text: str) -> List[bytes]:
     """Return the names that ``dump_names`` wrote."""
     return [_bytes(name) for name in json.loads(text)]
+
+
+def target(link: Entry) -> bytes:
+    """Return what a link points to."""
+    return _bytes(link.value)
 
 
 def shown(name: bytes) -> str:
@@ -199,18 +239,19 @@ class Changes:
         return bool(self.added or self.changed or self.removed)
 
     @property
+    def written(self) -> List[bytes]:
+        """The names that are added or changed, each directory before what is in it."""
+        return sorted([*self.added, *self.changed])
+
+    @property
     def contents(self) -> List[bytes]:
         """The files of which the content is new."""
-        return [
-            name
-            for name in sorted(self.added + self.changed)
-            if self.wanted[name].kind == FILE and not self.keeps_content(name)
-        ]
+        return [name for name in self.written if self.wanted[name].kind == FILE and not self.keeps_content(name)]
 
     def keeps_content(self, name: bytes) -> bool:
-        """Say whether the file of this name has the wanted content already."""
+        """Say whether the file of this name has the wanted content already, and capabilities, which go with it."""
         found, wanted = self.found.get(name, _NOTHING), self.wanted[name]
-        return (found.kind, found.value) == (wanted.kind, wanted.value)
+        return (found.kind, found.value, found.capability) == (wanted.kind, wanted.value, wanted.capability)
 
     def as_state(self, tree: Tree) -> Dict[str, Any]:
         """Return what a diff shows of one of the two trees: the names that differ, described."""

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import time
-from typing import IO, Dict, List, Optional
+from typing import IO, List, Mapping, Optional
 
 from ._errors import FarmError
-from ._tree import DIRECTORY, FILE, LINK, Changes, Entry, Tree, dump, load, shown
+from ._tree import CAPABILITY, DIRECTORY, FILE, LINK, Changes, Entry, Tree, dump, load, shown, target
 
 _TREE = "tree"
+_CHUNK = 1 << 20
 #: Nanoseconds by which the time of a changed file moves on at least; some file systems keep no less.
 _STEP = 2_000_000_000
 
@@ -54,80 +56,73 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     return member
 
 
-class Incoming:
-    """An archive that ``write_archive`` wrote, opened for reading.
+def read_wanted(archive: tarfile.TarFile) -> Tree:
+    """Return the tree that an archive stands for.
 
-    :ivar wanted: the tree that it stands for.
-    :raises FarmError: a name in it would lead out of the tree.
+    :raises FarmError: it has none, or a name in it would lead out of the tree.
     """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._archive = tarfile.open(fileobj=stream, mode="r:")
-        self.wanted: Tree = load(self._read_tree().decode("ascii"))
-
-    def _read_tree(self) -> bytes:
-        first = self._archive.next()
-        content = first and self._archive.extractfile(first)
-        if not first or not content or first.name != _TREE:
-            raise FarmError("the archive does not begin with a tree; nothing was written")
-        return content.read()
-
-    def apply(self, root: str, found: Tree) -> None:
-        """Make the tree below a directory the wanted one.
-
-        :param found: what is below it.
-        :raises FarmError: the archive lacks the content of a file that has changed meanwhile.
-        :raises OSError: something cannot be written.
-        """
-        changes = Changes.between(found, self.wanted)
-        folder = os.fsencode(root)
-        paths = {name: os.path.join(folder, name) for name in (*self.wanted, *changes.removed)}
-        _make_writable(changes, paths)
-        _remove(changes, paths)
-        for name in changes.added + [one for one in changes.changed if found[one].kind != self.wanted[one].kind]:
-            if self.wanted[name].kind == DIRECTORY:
-                os.mkdir(paths[name], 0o700)
-        for name in changes.added + changes.changed:
-            if self.wanted[name].kind == LINK:
-                os.symlink(self.wanted[name].value.encode("utf-8", "surrogateescape"), paths[name])
-                os.utime(paths[name], ns=(self.wanted[name].mtime,) * 2, follow_symlinks=False)
-        self._write_files(changes, paths)
-        for name in changes.changed:
-            if self.wanted[name].kind == FILE and changes.keeps_content(name):
-                os.chmod(paths[name], self.wanted[name].mode)
-        # Last, as each new name in a directory changes its time, and its mode may forbid new ones.
-        for name, entry in reversed(list(self.wanted.items())):
-            if entry.kind == DIRECTORY:
-                os.chmod(paths[name], entry.mode)
-                os.utime(paths[name], ns=(entry.mtime, entry.mtime))
-
-    def _write_files(self, changes: Changes, paths: Dict[bytes, bytes]) -> None:
-        names = list(self.wanted)
-        missing = set(changes.contents)
-        for member in self._archive:
-            name = b"" if member.name == _TREE else names[int(member.name)]
-            content = self._archive.extractfile(member)
-            if content is None or name not in missing:
-                continue
-            missing.remove(name)
-            entry = self.wanted[name]
-            # Never into a file that is there already: it may have other names, outside of this tree.
-            handle = os.open(paths[name], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with open(handle, "wb") as stream:
-                while True:
-                    chunk = content.read(1 << 20)
-                    if not chunk:
-                        break
-                    stream.write(chunk)
-                stream.flush()
-                os.fchmod(handle, entry.mode)
-                moment = _time(changes.found.get(name), entry)
-                os.utime(handle, ns=(moment, moment))
-        if missing:
-            raise FarmError(f"{shown(paths[min(missing)])} was changed by somebody else meanwhile; run again")
+    first = archive.next()
+    content = archive.extractfile(first) if first and first.name == _TREE else None
+    if not content:
+        raise FarmError("the archive does not begin with a tree; nothing was written")
+    return load(content.read().decode("ascii"))
 
 
-def _make_writable(changes: Changes, paths: Dict[bytes, bytes]) -> None:
+def apply(archive: tarfile.TarFile, root: str, changes: Changes) -> None:
+    """Make changes below a directory.
+
+    :param archive: one with the wanted tree of these changes.
+    :raises FarmError: it lacks the content of a file that has changed meanwhile.
+    :raises OSError: something cannot be written.
+    """
+    found, wanted = changes.found, changes.wanted
+    paths = {name: os.path.join(os.fsencode(root), name) for name in (*wanted, *changes.removed)}
+    _make_writable(changes, paths)
+    _remove(changes, paths)
+    for name in changes.written:
+        if wanted[name].kind == DIRECTORY and (name not in found or found[name].kind != DIRECTORY):
+            os.mkdir(paths[name], 0o700)
+    for name in changes.written:
+        entry = wanted[name]
+        if entry.kind == LINK:
+            os.symlink(target(entry), paths[name])
+            os.utime(paths[name], ns=(entry.mtime, entry.mtime), follow_symlinks=False)
+    _write_files(archive, changes, paths)
+    for name in changes.changed:
+        if wanted[name].kind == FILE and changes.keeps_content(name):
+            os.chmod(paths[name], wanted[name].mode)
+    # Last, as each new name in a directory changes its time, and its mode may forbid new ones.
+    for name, entry in reversed(list(wanted.items())):
+        if entry.kind == DIRECTORY:
+            os.chmod(paths[name], entry.mode)
+            os.utime(paths[name], ns=(entry.mtime, entry.mtime))
+
+
+def _write_files(archive: tarfile.TarFile, changes: Changes, paths: Mapping[bytes, bytes]) -> None:
+    names = list(changes.wanted)
+    missing = set(changes.contents)
+    for member in archive:
+        name = b"" if member.name == _TREE else names[int(member.name)]
+        content = archive.extractfile(member)
+        if content is None or name not in missing:
+            continue
+        missing.remove(name)
+        entry = changes.wanted[name]
+        # Never into a file that is there already: it may have other names, outside of this tree.
+        handle = os.open(paths[name], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(handle, "wb") as stream:
+            shutil.copyfileobj(content, stream, _CHUNK)
+            stream.flush()
+            os.fchmod(handle, entry.mode)
+            if entry.capability:
+                os.setxattr(handle, CAPABILITY, bytes.fromhex(entry.capability))
+            moment = _time(changes.found.get(name), entry)
+            os.utime(handle, ns=(moment, moment))
+    if missing:
+        raise FarmError(f"{shown(paths[min(missing)])} was changed by somebody else meanwhile; run again")
+
+
+def _make_writable(changes: Changes, paths: Mapping[bytes, bytes]) -> None:
     """Let the owner change directories in which names come or go; their own modes are set at the end."""
     altered = {os.path.dirname(name) for name in (*changes.added, *changes.changed, *changes.removed)}
     for name in sorted(altered):
@@ -137,7 +132,7 @@ def _make_writable(changes: Changes, paths: Dict[bytes, bytes]) -> None:
             os.chmod(path, entry.mode | 0o700)
 
 
-def _remove(changes: Changes, paths: Dict[bytes, bytes]) -> None:
+def _remove(changes: Changes, paths: Mapping[bytes, bytes]) -> None:
     """Remove what is not wanted, or is to be replaced by something new of the same name."""
     replaced: List[bytes] = [
         name

@@ -50,14 +50,16 @@ options:
     default: false
 notes:
   - Which names were sent is recorded in C(buildfarm/contexts) of the user's state directory, E(XDG_STATE_HOME) or
-    C(~/.local/state), never in O(dest). A directory that was filled by other means, C(ansible.builtin.copy) for example,
-    is taken over if the source has all names that are in it, otherwise O(force) is needed once.
-  - Owners, times and extended attributes, file capabilities among them, are no differences. Of these only times are
-    sent, together with content. New content of a file that is there already gets a later time than the old one had, as
-    BuildKit takes a file of the same size and time for unchanged.
+    C(~/.local/state), never in O(dest). A directory that was filled by other means,
+    C(ansible.builtin.copy) for example, is taken over if the source has all names that are in it, otherwise O(force)
+    is needed once.
+  - File capabilities are kept; other extended attributes are not sent, and neither are owners, which a build does not
+    see.
+  - Times are sent with content and are no difference by themselves. New content of a file that is there already gets a
+    later time than the old one had, as BuildKit takes a file of the same size and time for unchanged.
   - Each name of a hard-linked file is sent as a file. A socket is sent as an empty file, which is what BuildKit makes
     of it. Devices and FIFOs are refused.
-  - C(.dockerignore) is sent like other files. The build obeys it.
+  - C(.dockerignore) is sent like other files. The build obeys it. Files that C(ansible-vault) encrypted stay encrypted.
   - If O(src) and O(dest) are one directory, nothing is done.
 seealso:
   - module: buildfarm.multiarch.buildx_build
@@ -130,6 +132,7 @@ ARGUMENT_SPEC = {
     "force": {"type": "bool", "default": False},
     # From the action plugin of the same name, which is what a task runs.
     "_digest": {"type": "str"},
+    "_top": {"type": "str"},
     "_archive": {"type": "path"},
 }
 

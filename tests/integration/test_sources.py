@@ -81,7 +81,9 @@ def tree(root: Path, content: str = "FROM scratch\nCOPY rootfs /\n") -> Path:
     return root
 
 
-def sent(farm: LiveFarm, source: Path | str, check: bool = False, fails: bool = False, **options: Any) -> dict[str, Any]:
+def sent(
+    farm: LiveFarm, source: Path | str, check: bool = False, fails: bool = False, **options: Any
+) -> dict[str, Any]:
     """Send a source."""
     return farm.module(HOST, "build_context", check=check, fails=fails, src=str(source), dest=CONTEXT, **options)
 
@@ -230,6 +232,12 @@ def test_the_context_is_the_source(farm: LiveFarm, tmp_path: Path) -> None:
     assert sum(action[0] == "remove" for action in done["actions"]) == 1
     assert "rootfs/private/two words" in done["diff"]["before"]
     assert done["diff"]["after"]["rootfs/empty"] == "link to /"
+    # setcap cap_net_bind_service+ep
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    os.setxattr(rootfs / "su", "security.capability", capability)
+    assert converge()["actions"] == [["change", "rootfs/su"]]
+    read = f"python3 -c 'import os; print(os.getxattr(\"{CONTEXT}/rootfs/su\", \"security.capability\").hex())'"
+    assert farm.ssh(HOST, read).strip() == capability.hex()
 
 
 @pytest.mark.parametrize("pipelining", [True, False])
@@ -240,7 +248,8 @@ def test_for_another_user(farm: LiveFarm, tmp_path: Path, pipelining: bool) -> N
     farm.ssh(HOST, "userdel --remove sender 2>/dev/null; useradd --create-home sender")
     become = {"become": True, "become_user": "sender", "become_method": "su"}
     want, home = (
-        {**task("build_context", src=str(source), dest=dest, fails=dest == "~"), **become} for dest in ("~/context", "~")
+        {**task("build_context", src=str(source), dest=dest, fails=dest == "~"), **become}
+        for dest in ("~/context", "~")
     )
     done, again, refused = farm.tasks(HOST, want, want, home, variables={"ansible_pipelining": pipelining})
     assert (done["context"]["path"], done["changed"], again["changed"]) == ("/home/sender/context", True, False)
