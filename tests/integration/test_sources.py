@@ -236,7 +236,7 @@ def test_the_context_is_the_source(farm: LiveFarm, tmp_path: Path) -> None:
     capability = bytes.fromhex("0100000200040000000000000000000000000000")
     os.setxattr(rootfs / "su", "security.capability", capability)
     assert converge()["actions"] == [["change", "rootfs/su"]]
-    read = f"python3 -c 'import os; print(os.getxattr(\"{CONTEXT}/rootfs/su\", \"security.capability\").hex())'"
+    read = f'python3 -c \'import os; print(os.getxattr("{CONTEXT}/rootfs/su", "security.capability").hex())\''
     assert farm.ssh(HOST, read).strip() == capability.hex()
 
 
