@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
         if self._connection.transport == "local":
             _check_apart(source, options["dest"])
         wanted = read_source(source)
-        look = self._run_module(options, variables, _digest=digest(wanted), _top=dump_names(top(wanted)))
+        look = self._run_module(options, variables, digest=digest(wanted), top=dump_names(top(wanted)))
         if look.get("failed"):
             return look
         path = look["path"]
@@ -75,7 +75,7 @@ class ActionModule(ActionBase):
             with tempfile.NamedTemporaryFile(dir=constants.DEFAULT_LOCAL_TMP, prefix="build-context-") as archive:
                 write_archive(archive, source, changes)
                 archive.flush()
-                applied = self._run_module(options, variables, _archive=self._put(archive.name))
+                applied = self._run_module(options, variables, archive=self._put(archive.name))
             if applied.get("failed"):
                 return applied
         return result
@@ -95,9 +95,9 @@ class ActionModule(ActionBase):
             )
         ]
 
-    def _run_module(self, options: Mapping[str, Any], variables: Dict[str, Any], **internal: str) -> Dict[str, Any]:
+    def _run_module(self, options: Mapping[str, Any], variables: Dict[str, Any], **request: str) -> Dict[str, Any]:
         result: Dict[str, Any] = self._execute_module(
-            module_name=MODULE, module_args={**options, **internal}, task_vars=variables
+            module_name=MODULE, module_args={**options, "request": request}, task_vars=variables
         )
         return result
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 import tarfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, Sequence, Set
+from typing import Any, Dict, Iterable, List, Sequence, Set
 
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
@@ -146,33 +146,39 @@ def build_context(params: Dict[str, Any], check_mode: bool, runner: Runner) -> D
     """
     path = _destination(params["dest"])
     record = _Record(path)
-    if params["_archive"] is None:
-        return _look(path, record, params)
-    _receive(path, record, params)
-    return {}
+    request, force = params["request"] or {}, params["force"]
+    if "archive" in request:
+        _receive(path, record, force, request["archive"])
+        return {}
+    return _look(path, record, force, request["digest"], load_names(request["top"]))
 
 
-def _look(path: str, record: _Record, params: Mapping[str, Any]) -> Dict[str, Any]:
+def _look(path: str, record: _Record, force: bool, wanted: str, names: List[bytes]) -> Dict[str, Any]:
+    """Return what is in a context.
+
+    :param wanted: the digest of the source; if the context has it too, that is all there is to say.
+    :param names: those in the source itself.
+    """
     exists, owned = os.path.isdir(path), record.read()
-    if exists and not params["force"]:
+    if exists and not force:
         # Before all is read: a directory that was named by mistake may be a large one.
-        check_foreign(path, set(names_in(path)).difference(load_names(params["_top"])), owned)
+        check_foreign(path, set(names_in(path)).difference(names), owned)
     found = read_tree(path) if exists else {}
     looked: Dict[str, Any] = {"path": path, "exists": exists}
-    if digest(found) == params["_digest"]:
+    if digest(found) == wanted:
         return looked
     # Results go through JSON that must be text, which names need not be.
     return {**looked, "tree": dump(found), "owned": dump_names(owned)}
 
 
-def _receive(path: str, record: _Record, params: Mapping[str, Any]) -> None:
+def _receive(path: str, record: _Record, force: bool, sent: str) -> None:
     exists, owned = os.path.isdir(path), record.read()
     found = read_tree(path) if exists else {}
     try:
-        with tarfile.open(params["_archive"], "r:") as archive:
+        with tarfile.open(sent, "r:") as archive:
             wanted = read_wanted(archive)
             changes = Changes.between(found, wanted)
-            if not params["force"]:
+            if not force:
                 check_foreign(path, changes.removed, owned)
             # Before the first change: a run that is cut short must not leave names that count as somebody else's.
             record.write({*owned.intersection(found), *wanted})

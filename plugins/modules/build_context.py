@@ -48,6 +48,11 @@ options:
         the task fails then.
     type: bool
     default: false
+  request:
+    description:
+      - What the module's part on the Ansible machine asks of its part on the host. The module sets it; a task that does
+        fails.
+    type: dict
 notes:
   - Which names were sent is recorded in C(buildfarm/contexts) of the user's state directory, E(XDG_STATE_HOME) or
     C(~/.local/state), never in O(dest). A directory that was filled by other means,
@@ -130,10 +135,7 @@ ARGUMENT_SPEC = {
     "src": {"type": "path", "required": True},
     "dest": {"type": "path", "required": True},
     "force": {"type": "bool", "default": False},
-    # From the action plugin of the same name, which is what a task runs.
-    "_digest": {"type": "str"},
-    "_top": {"type": "str"},
-    "_archive": {"type": "path"},
+    "request": {"type": "dict"},
 }
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def source(tmp_path: Path) -> Path:
 def send(source: Path, dest: str, force: bool = False) -> List[List[str]]:
     """Do what the action plugin does, on one host; returns the actions."""
     wanted = read_source(str(source))
-    options: Dict[str, Any] = {"src": str(source), "dest": dest, "force": force, "_digest": None, "_archive": None}
-    asked = {**options, "_digest": digest(wanted), "_top": dump_names(top(wanted))}
-    look = build_context(asked, False, run)
+    options: Dict[str, Any] = {"src": str(source), "dest": dest, "force": force}
+    request = {"digest": digest(wanted), "top": dump_names(top(wanted))}
+    look = build_context({**options, "request": request}, False, run)
     changes = Changes.between(load(look["tree"]) if "tree" in look else wanted, wanted)
     if changes and not force:
         check_foreign(look["path"], changes.removed, load_names(look["owned"]))
@@ -62,7 +62,7 @@ def send(source: Path, dest: str, force: bool = False) -> List[List[str]]:
         archive = source.parent / "archive"
         with archive.open("wb") as stream:
             _tree_transfer.write_archive(stream, str(source), changes)
-        build_context({**options, "_archive": str(archive)}, False, run)
+        build_context({**options, "request": {"archive": str(archive)}}, False, run)
     return [list(action) for action in result.actions]
 
 
@@ -115,11 +115,7 @@ def test_a_directory_of_somebody_else_is_not_even_read(
     os.mkfifo(context / "library/pipe")
     monkeypatch.setattr("ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context.read_tree", None)
     with pytest.raises(FarmError, match="found library, which the source does not have"):
-        build_context(
-            {"dest": str(context), "force": False, "_archive": None, "_digest": "", "_top": '["Dockerfile"]'},
-            False,
-            run,
-        )
+        build_context({"dest": str(context), "force": False, "request": {"digest": "", "top": "[]"}}, False, run)
 
 
 def test_a_directory_with_no_other_names_is_taken_over(source: Path, tmp_path: Path) -> None:
