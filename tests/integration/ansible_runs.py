@@ -228,12 +228,16 @@ class LiveFarm:
         limit: str | None = None,
         show: bool = False,
         verbosity: int = 0,
+        directory: Path | None = None,
+        more: Sequence[str] = (),
     ) -> Run:
         """Run a playbook, by path or by its name in the collection.
 
         :param inventory: instead of the farm's own; hosts' connection variables are filled in by name.
         :param verbosity: how many times `-v`.
         :param show: let Ansible print to the terminal; otherwise it prints diffs, and the output is kept.
+        :param directory: where the user is.
+        :param more: arguments of the user.
         """
         with tempfile.TemporaryDirectory() as folder:
             records, hosts, extra = (Path(folder) / file for file in ("records", "inventory.json", "variables.json"))
@@ -246,7 +250,7 @@ class LiveFarm:
             settings = {"ANSIBLE_CONFIG": str(CHECKOUT / "tests/integration/ansible.cfg")}
             environment = {**self.environment(), **settings, "BUILDFARM_RECORDS": str(records)}
             outputs = None if show else (Path(folder) / "stdout", Path(folder) / "stderr")
-            rc = _forked([*argv, name], environment, outputs)
+            rc = _forked([*argv, *more, name], environment, outputs, directory or Path.cwd())
             lines = records.read_text().splitlines() if records.exists() else []
             said = [path.read_text(errors="replace") for path in outputs or ()] or ["", ""]
         return Run(rc, [Task(**json.loads(line)) for line in lines], *said)
@@ -305,7 +309,7 @@ class LiveFarm:
 _STARTING = threading.Lock()
 
 
-def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None) -> int:
+def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None, directory: Path) -> int:
     """Run ansible-playbook in a process of its own, forked from one that has imported Ansible; returns its status.
 
     Ansible reads its settings when it is imported, so they are those of the first run: only `BUILDFARM_RECORDS`, which
@@ -313,7 +317,7 @@ def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, P
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ansible_preloaded"])
-    process = context.Process(target=_ansible_playbook, args=(argv, environment, outputs))
+    process = context.Process(target=_ansible_playbook, args=(argv, environment, outputs, directory))
     with _STARTING:
         own = dict(os.environ)
         os.environ.update(environment)
@@ -328,12 +332,15 @@ def _forked(argv: list[str], environment: dict[str, str], outputs: tuple[Path, P
     return process.exitcode or 0
 
 
-def _ansible_playbook(argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None) -> None:
+def _ansible_playbook(
+    argv: list[str], environment: dict[str, str], outputs: tuple[Path, Path] | None, directory: Path
+) -> None:
     from ansible.cli.playbook import main
 
     warnings.filterwarnings("ignore", message="AnsibleCollectionFinder has already been configured")
     os.environ.pop("PYTHONPATH")
     os.environ.update(environment)
+    os.chdir(directory)
     for number, path in enumerate(outputs or (), start=1):
         with path.open("wb") as stream:
             os.dup2(stream.fileno(), number)

@@ -1,0 +1,168 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where a source is looked for, what a context may be, and what in it may be removed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils import _tree_transfer
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context import (
+    build_context,
+    check_foreign,
+    find_source,
+    outcome,
+    read_source,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import (
+    Changes,
+    digest,
+    dump_names,
+    load,
+    load_names,
+    top,
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.mkdir()
+    (path / "Dockerfile").write_text("FROM scratch\n")
+    return path
+
+
+def send(source: Path, dest: str, force: bool = False) -> List[List[str]]:
+    """Do what the action plugin does, on one host; returns the actions."""
+    wanted = read_source(str(source))
+    options: Dict[str, Any] = {"src": str(source), "dest": dest, "force": force}
+    request = {"digest": digest(wanted), "top": dump_names(top(wanted))}
+    look = build_context({**options, "request": request}, False, run)
+    changes = Changes.between(load(look["tree"]) if "tree" in look else wanted, wanted)
+    if changes and not force:
+        check_foreign(look["path"], changes.removed, load_names(look["owned"]))
+    result = outcome(look["path"], look["exists"], str(source), changes)
+    if result.changed:
+        archive = source.parent / "archive"
+        with archive.open("wb") as stream:
+            _tree_transfer.write_archive(stream, str(source), changes)
+        build_context({**options, "request": {"archive": str(archive)}}, False, run)
+    return [list(action) for action in result.actions]
+
+
+def test_a_source_is_found_in_the_first_place_that_has_it(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for folder in (second, third):
+        (folder / "hello").mkdir(parents=True)
+    first.mkdir()
+    (first / "hello").write_text("a program of that name")
+    folders = [str(folder) for folder in (first, second, third)]
+    assert find_source("./hello", folders) == f"{second}/hello"
+    assert find_source("hello/", folders) == f"{second}/hello"
+    assert find_source(f"{third}/hello", folders) == f"{third}/hello"
+    with pytest.raises(FarmError) as caught:
+        find_source("helo", [*folders, str(first)])
+    assert f"looked at {first}/helo, {second}/helo, {third}/helo;" in caught.value.message
+    with pytest.raises(FarmError, match="looked at /no/where;"):
+        find_source("/no/where", folders)
+    with pytest.raises(FarmError):
+        find_source("", folders)
+
+
+def test_devices_are_refused_by_name(source: Path) -> None:
+    (source / "dev").mkdir()
+    os.mkfifo(source / "dev/initctl")
+    with pytest.raises(FarmError, match="dev/initctl: found a device or a FIFO"):
+        read_source(str(source))
+
+
+def test_what_was_sent_is_removed_and_nothing_else(source: Path, tmp_path: Path) -> None:
+    context = tmp_path / "deep/context"
+    (source / "old").mkdir()
+    (source / "old/file").touch()
+    assert send(source, str(context)) == [["create", str(context)], ["add", "Dockerfile", "old", "old/file"]]
+    assert send(source, str(context)) == []
+    (source / "old/file").unlink()
+    (source / "old").rmdir()
+    assert send(source, str(context)) == [["remove", "old", "old/file"]]
+    (context / "mine").touch()
+    with pytest.raises(FarmError, match="found mine, which the source does not have"):
+        send(source, str(context))
+    assert send(source, str(context), force=True) == [["remove", "mine"]]
+
+
+def test_a_directory_of_somebody_else_is_not_even_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = tmp_path / "full"
+    (context / "library").mkdir(parents=True)
+    os.mkfifo(context / "library/pipe")
+    monkeypatch.setattr("ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context.read_tree", None)
+    with pytest.raises(FarmError, match="found library, which the source does not have"):
+        build_context({"dest": str(context), "force": False, "request": {"digest": "", "top": "[]"}}, False, run)
+
+
+def test_a_directory_with_no_other_names_is_taken_over(source: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    (source / "Dockerfile").chmod(0o644)
+    (context / "Dockerfile").chmod(0o644)
+    # Equal: nothing is done, so nothing in it counts as sent.
+    assert send(source, str(context)) == []
+    (source / "file").touch()
+    assert send(source, str(context)) == [["add", "file"]]
+    (source / "Dockerfile").rename(source / "Containerfile")
+    assert send(source, str(context)) == [["remove", "Dockerfile"], ["add", "Containerfile"]]
+
+
+def test_an_interrupted_run_is_continued(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = tmp_path / "context"
+    (source / "first").write_text("first")
+    with monkeypatch.context() as patched:
+
+        def full(*_all: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(_tree_transfer.shutil, "copyfileobj", full)
+        with pytest.raises(FarmError, match="No space left on device; what was sent so far is kept"):
+            send(source, str(context))
+    (source / "Dockerfile").unlink()
+    assert send(source, str(context)) == [["remove", "Dockerfile"], ["add", "first"]]
+
+
+def test_places_that_must_not_be_emptied_are_refused(source: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(home)
+    (tmp_path / "file").touch()
+    for dest, reason in (
+        ("/", "the root"),
+        (str(home), "a home directory"),
+        (f"{tmp_path}/link/", "found a link"),
+        ("relative", "wanted an absolute path"),
+        (str(tmp_path / "file"), "something else than a directory"),
+    ):
+        with pytest.raises(FarmError, match=reason):
+            send(source, dest, force=True)
+
+
+def test_an_empty_source_makes_an_empty_context(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    context = tmp_path / "context"
+    assert send(tmp_path / "empty", str(context)) == [["create", str(context)]]
+    assert send(tmp_path / "empty", str(context)) == []
