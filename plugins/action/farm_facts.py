@@ -10,7 +10,14 @@ from typing import Any, Dict, Optional
 
 from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
-from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import problems, unknown
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._package_plan import exact_version
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import (
+    convert,
+    problems,
+    specification,
+    unknown,
+)
 
 
 class ActionModule(ActionBase):
@@ -26,10 +33,25 @@ class ActionModule(ActionBase):
         if wrong:
             return {**result, "failed": True, "msg": "; ".join(wrong)}
         result.update(self._execute_module(task_vars=variables))
+        try:
+            self._check_with(result.get("ansible_facts", {}).get("buildfarm"), variables)
+        except FarmError as exc:
+            return {**result, "failed": True, "msg": exc.message}
         warnings = list(unknown(variables))
         if warnings:
             result["warnings"] = [*result.get("warnings", []), *warnings]
         return result
+
+    def _check_with(self, facts: Optional[Dict[str, Any]], variables: Dict[str, Any]) -> None:
+        """Check what depends on the host, so that a node's wrong variable ends the run before the first change.
+
+        :raises FarmError: it cannot be meant.
+        """
+        if facts and "engine_version" in variables and "buildx_nodes" in variables.get("group_names", ()):
+            option = specification("engine")["engine_version"]
+            version = convert("engine_version", option, self._rendered(variables["engine_version"]))
+            if version is not None:
+                exact_version(version, facts)
 
     def _rendered(self, value: Any) -> Any:
         try:

@@ -17,6 +17,7 @@ from ._endpoints import Endpoint
 from ._errors import FarmError
 from ._platforms import Platform
 from ._programs import program
+from ._version import declared_version
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class Declared:
             image,
             params["verify"],
             not remote and params["persistent"] is not False,
-            params["qemu_version"] or None,
+            declared_version("qemu_version", params["qemu_version"], "10.0.4 or 10.0")
+            if params["qemu_version"]
+            else None,
             params["credentials"],
             params["preserve_argv0"],
             remote,

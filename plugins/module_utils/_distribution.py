@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from ._files import read_bytes
 from ._runner import CommandError, Runner
@@ -22,27 +21,41 @@ REPOSITORIES = (
     "/etc/yum.repos.d/docker-ce.repo",
     "/etc/zypp/repos.d/docker-ce.repo",
 )
-#: Packages that bring an engine, are part of one, or hold the same files as one, whatever distribution they are of.
-PACKAGES = (
-    *("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"),
+#: What gets into the way of Docker's own packages, whatever distribution it is of.
+OTHERS_PACKAGES = (
     *("docker.io", "docker-cli", "docker-buildx", "docker-compose", "docker-compose-v2", "docker-doc"),
     *("moby-engine", "docker", "docker-client", "docker-common", "docker-engine", "docker-engine-selinux"),
     *("docker-stable", "containerd", "runc", "podman-docker"),
 )
+#: What gets into the way of a distribution's.
+DOCKERS_PACKAGES = (
+    *("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"),
+    "podman-docker",
+)
+#: Packages that bring an engine, are part of one, or hold the same files as one.
+PACKAGES = tuple(dict.fromkeys(DOCKERS_PACKAGES + OTHERS_PACKAGES))
+#: Packages that hold the engine itself.
+ENGINES = ("docker-ce", "docker.io", "moby-engine", "docker", "docker-stable")
+#: The Python libraries that the modules of controllers use between them, by the names they are imported by. Packages
+#: have them after the interpreter's name.
+LIBRARIES = ("cryptography", "docker", "jmespath", "paramiko")
 #: Commands that list packages with their version and a status.
 _QUERIES = (
     ("dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\\n"),
-    ("rpm", "--query", "--queryformat=%{NAME} %{VERSION} installed\\n"),
+    ("rpm", "--query", "--queryformat=%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE} installed\\n"),
 )
-# Epoch, upstream's version, and what the distribution adds to it.
-_VERSION = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
+# Distributions whose repositories go by code names, with what their derivatives call the release that they stand on.
+_CODENAMES = {"ubuntu": "UBUNTU_CODENAME", "debian": "DEBIAN_CODENAME"}
+# Derivatives that keep Debian's code names often leave DEBIAN_CODENAME out.
+_OF_DEBIAN = ("bullseye", "bookworm", "trixie", "forky", "duke", "sid")
 
 
 def parse_os_release(text: str) -> Dict[str, Any]:
     """Return ``lineage``, the distribution's id followed by those that it derives from, and ``release``.
 
-    The release is the code name by which the parent's packages go, where there is one: derivatives of Ubuntu and
-    Debian tell it beside their own.
+    The release is the code name by which the distribution's packages go, its version where it has none. Of a
+    derivative of Ubuntu or Debian it is the parent's, which knows nothing of the derivative's own; None where the file
+    does not tell it.
 
     :param text: a file as os-release(5) describes it.
     """
@@ -51,11 +64,16 @@ def parse_os_release(text: str) -> Dict[str, Any]:
         key, equals, value = line.strip().partition("=")
         if equals and not key.startswith("#"):
             values[key] = "".join(shlex.split(value))
-    codenames = ("UBUNTU_CODENAME", "DEBIAN_CODENAME", "VERSION_CODENAME", "VERSION_ID")
-    return {
-        "lineage": [values.get("ID", "linux"), *values.get("ID_LIKE", "").split()] if values else [],
-        "release": next((values[key] for key in codenames if values.get(key)), None),
-    }
+    lineage = [values.get("ID", "linux"), *values.get("ID_LIKE", "").split()] if values else []
+    return {"lineage": lineage, "release": _release(values, lineage) or None}
+
+
+def _release(values: Mapping[str, str], lineage: Sequence[str]) -> str:
+    own = values.get("VERSION_CODENAME") or values.get("VERSION_ID", "")
+    parent = next((name for name in lineage[1:] if name in _CODENAMES), None)
+    if parent is None or lineage[0] in (*_CODENAMES, "raspbian"):
+        return own
+    return values.get(_CODENAMES[parent]) or (own if own in _OF_DEBIAN else "")
 
 
 def distribution(paths: Sequence[str] = OS_RELEASE) -> Dict[str, Any]:
@@ -68,7 +86,7 @@ def distribution(paths: Sequence[str] = OS_RELEASE) -> Dict[str, Any]:
 
 
 def installed(runner: Runner) -> Dict[str, str]:
-    """Return those of ``PACKAGES`` that are installed, with upstream's version.
+    """Return those of ``PACKAGES`` that are installed, with their versions.
 
     Asks dpkg and rpm, where they are, until one of them knows any: Fedora has dpkg, too, and Debian has rpm.
     """
@@ -87,13 +105,7 @@ def _listed(runner: Runner, query: Sequence[str]) -> Dict[str, str]:
         return {}
     # rpm says "package runc is not installed".
     fields = (line.split(" ") for line in lines)
-    return {words[0]: upstream(words[1]) for words in fields if len(words) == 3 and words[2] == "installed"}
-
-
-def upstream(version: str) -> str:
-    """Return upstream's part of a package's version: 28.5.2 of ``5:28.5.2-1~debian.13~trixie``."""
-    found = _VERSION.match(version)
-    return found.group(1) if found else version
+    return {words[0]: words[1] for words in fields if len(words) == 3 and words[2] == "installed"}
 
 
 def docker_repository(paths: Sequence[str] = REPOSITORIES) -> Optional[str]:

@@ -9,28 +9,30 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from typing import Any, Dict
 
 from ._binfmt_rules import read_rule_files
-from ._distribution import distribution, docker_repository, installed
+from ._distribution import ENGINES, LIBRARIES, distribution, docker_repository, installed
 from ._docker_config import plugin_candidates
 from ._runner import Runner
 from ._systemd import BOOTED, UnitFiles
-
-#: The Python libraries that the modules of controllers use between them, by the names they are imported by.
-LIBRARIES = ("cryptography", "docker", "jmespath", "paramiko")
+from ._version import upstream
 
 
 def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
     """The logic of the module ``farm_facts``."""
+    packages = installed(runner)
     found = {
         "system": os.uname().sysname,
         "systemd": os.path.isdir(BOOTED),
         **distribution(),
-        "packages": installed(runner),
+        "packages": {name: upstream(version) for name, version in packages.items()},
+        "engine_package_version": next((packages[name] for name in ENGINES if name in packages), None),
         "repository": docker_repository(),
         "engine": UnitFiles.find("docker.service").fragment is not None,
         "emulators": any(rule.handler.is_qemu for file in read_rule_files() for rule in file.rules()),
+        "python": {"executable": sys.executable, "version": list(sys.version_info[:2])},
         "docker": shutil.which("docker"),
         "buildx": next((str(path) for path in plugin_candidates({}) if os.access(path, os.X_OK)), None),
         "missing_libraries": [name for name in LIBRARIES if importlib.util.find_spec(name) is None],

@@ -26,6 +26,7 @@ from ._files import write_atomically
 from ._plan import Outcome
 from ._plugin_source import Source, checksum_of, declared, described, fetch, with_checksum
 from ._runner import CommandError, Runner
+from ._version import declared_version
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 _CLI_VERSION = re.compile(r"Docker version (\d+)\.(\d+)")
@@ -127,10 +128,7 @@ def _destination(params: Mapping[str, Any]) -> Path:
 
 def _minimum(params: Mapping[str, Any]) -> Optional[Version]:
     text = params["minimum_version"]
-    minimum = parse_version(text) if text is not None else None
-    if text is not None and minimum is None:
-        raise FarmError(f"minimum_version {text!r}: wanted a form like 0.13 or 0.13.1")
-    return minimum
+    return None if text is None else parse_version(declared_version("minimum_version", text, "0.13 or 0.13.1", 2))
 
 
 def _candidates(params: Mapping[str, Any]) -> Tuple[Path, ...]:

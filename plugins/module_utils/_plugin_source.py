@@ -23,11 +23,11 @@ from ._platforms import Platform, native_platform, runs_natively
 from ._programs import arch_of
 from ._runner import Runner, checked
 from ._urls import mask, secret_in
+from ._version import declared_version
 
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 #: A URL, or an address as ssh takes it.
 _GIT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[\w.-]+@[\w.-]+:")
-_RELEASE = re.compile(r"v?(\d+\.\d+\.\d+(?:-[0-9A-Za-z.]+)?)\Z")
 _CHUNK = 1 << 20
 #: What the Dockerfile in buildx's sources puts out.
 _BUILT = ("buildx", "docker-buildx")
@@ -155,10 +155,8 @@ def _digest(stream: BinaryIO) -> str:
 
 
 def _release(text: str, mirror: str, checksum: str) -> Source:
-    match = _RELEASE.match(text)
-    if match is None:
-        raise FarmError(f"release {text!r}: wanted a form like 0.29.1 or 0.30.0-rc1")
-    release, platform = match.group(1), native_platform(os.uname().machine)
+    release = declared_version("release", text, "0.29.1 or 0.30.0-rc1", fewest=3, candidates=True)
+    platform = native_platform(os.uname().machine)
     name = f"buildx-v{release}.{str(platform).replace('/', '-')}"
     source = _url(f"{mirror.rstrip('/')}/v{release}/{name}", checksum, "mirror")
     return replace(source, release=release)

@@ -80,8 +80,9 @@ ansible_facts:
           sample: [linuxmint, ubuntu, debian]
         release:
           description:
-            - The code name by which the parent distribution's packages go; its version where it has no code name.
-              V(null) where neither is known.
+            - The code name by which the distribution's packages go; its version where it has no code name. Of a
+              derivative of Ubuntu or Debian it is the parent's.
+            - V(null) where the host does not tell it.
           type: str
           sample: noble
         packages:
@@ -90,6 +91,12 @@ ansible_facts:
               that is installed.
           type: dict
           sample: {docker-ce: 28.5.2, containerd.io: 1.7.27}
+        engine_package_version:
+          description:
+            - The version of the package that brought the engine, with all that the package manager knows it by. V(null)
+              where no package did.
+          type: str
+          sample: 5:28.5.2-1~debian.13~trixie
         repository:
           description: The file that declares Docker's repository. V(null) where there is none.
           type: str
@@ -101,6 +108,10 @@ ansible_facts:
           description: Whether the host's packages have QEMU handlers, by files in C(binfmt.d).
           type: bool
           sample: false
+        python:
+          description: The interpreter of this task, and the first two numbers of its version.
+          type: dict
+          sample: {executable: /usr/bin/python3, version: [3, 13]}
         docker:
           description: Path of the docker CLI. V(null) where there is none.
           type: str

@@ -23,6 +23,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints imp
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import parse_all
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import validate_name
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._version import declared_version
 
 Option = Mapping[str, Any]
 
@@ -49,10 +50,14 @@ def _platforms_or_all(value: List[str]) -> None:
     parse_all([platform for platform in value if platform != "all"])
 
 
-#: Checks of what a type cannot say; each raises FarmError.
+#: Checks of what a type cannot say; each raises FarmError. What engine_version may be depends on the host.
 _CHECKS: Dict[str, Callable[[Any], object]] = {
+    "buildx_minimum_version": lambda value: declared_version("version", value, "0.13 or 0.13.1", 2),
+    "buildx_release": lambda value: declared_version("release", value, "0.29.1 or 0.30.0-rc1", 3, candidates=True),
     "emulators_endpoint": Endpoint.parse,
     "emulators_platforms": _platforms_or_all,
+    "emulators_qemu_version": lambda value: declared_version("version", value, "10.0.4 or 10.0"),
+    "engine_minimum_version": lambda value: declared_version("version", value, "28.0"),
     "farm_builder": lambda value: validate_name(value, "builder"),
     "farm_endpoint": Endpoint.parse,
     "farm_node_platforms": parse_all,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,10 @@ SOURCES = "/etc/apt/sources.list.d/docker.sources"
 KEYRING = "/etc/apt/keyrings/docker.asc"
 #: What tells whether a refused run has changed anything.
 STATE = f"ls {SOURCES} {KEYRING} /etc/docker 2>/dev/null; dpkg-query -W | sha256sum"
+#: What tells of a declaration of Docker's repository.
+DECLARED = f"cat {SOURCES} {KEYRING}; ls /etc/apt/sources.list.d /etc/apt/keyrings"
+#: A derivative of Debian with a code name of its own, which tells none of Debian's.
+KALI = 'ID=kali\nID_LIKE=debian\nVERSION_ID="2026.3"\nVERSION_CODENAME=kali-rolling\n'
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,16 @@ def changes(run: Run) -> list[str]:
     return [task.rpartition(" : ")[2] for task in run.changed]
 
 
+@contextlib.contextmanager
+def taken_for(farm: LiveFarm, host: str, os_release: str) -> Iterator[None]:
+    """Give a host the os-release file of another distribution for a while."""
+    farm.ssh(host, "mv /etc/os-release /etc/os-release.own; cat > /etc/os-release", stdin=os_release)
+    try:
+        yield
+    finally:
+        farm.ssh(host, "mv /etc/os-release.own /etc/os-release")
+
+
 def test_none_wants_an_engine_that_is_there(farm: LiveFarm) -> None:
     message = refused(farm, BARE, engine_source="none")
     assert "found debian without Docker's engine, wanted Docker's engine, and engine_source is 'none'" in message
@@ -65,6 +80,31 @@ def test_none_wants_an_engine_that_is_there(farm: LiveFarm) -> None:
 def test_a_key_with_another_checksum_is_refused(farm: LiveFarm, docker: dict[str, Any]) -> None:
     message = refused(farm, BARE, **{**docker, "engine_repository_key_checksum": "sha256:" + "0" * 64})
     assert "did not match" in message
+
+
+@pytest.mark.parametrize("version", [f"5:{docker_repository.OLDER}-1~debian.13~trixie", "26.1.4-1", "20.10"])
+def test_a_version_in_another_form_is_refused(farm: LiveFarm, docker: dict[str, Any], version: str) -> None:
+    message = refused(farm, BARE, **docker, engine_version=version)
+    assert f"engine_version '{version}': wanted a form like 28.5.2" in message
+
+
+def test_a_derivative_that_does_not_tell_its_parents_release_is_refused(farm: LiveFarm, docker: dict[str, Any]) -> None:
+    with taken_for(farm, BARE, KALI):
+        message = refused(farm, BARE, **docker)
+        assert "found kali" in message
+        assert "engine_repository_release" in message
+
+
+def test_a_repository_that_apt_refuses_is_taken_back(farm: LiveFarm, docker: dict[str, Any]) -> None:
+    before = farm.ssh(BARE, STATE, check=False)
+    run = apply(farm, BARE, **docker, engine_repository_release="kali-rolling")
+    assert run.rc != 0
+    message = run.failures[-1]
+    assert "kali-rolling Release' does not have a Release file" in message
+    assert "engine_repository_release" in message
+    assert farm.ssh(BARE, STATE, check=False) == before
+    farm.ssh(BARE, "apt-get --quiet update --error-on=any")
+    apply(farm, BARE, check=True, engine_source="distribution").expect_success()
 
 
 def test_from_dockers_repository_at_a_version(farm: LiveFarm, docker: dict[str, Any]) -> None:
@@ -128,6 +168,27 @@ def test_another_repository_is_declared_anew(farm: LiveFarm, docker: dict[str, A
     assert changes(done) == ["Declare Docker's repository to the package manager"]
     assert "http://registry:" in farm.ssh(BARE, f"cat {SOURCES}")
     assert apply(farm, BARE, **moved).expect_success().changed == []
+
+
+def test_a_repository_that_apt_refuses_is_replaced_by_the_one_before(farm: LiveFarm, docker: dict[str, Any]) -> None:
+    before = farm.ssh(BARE, DECLARED)
+    # The key is another one too.
+    farm.ssh(BARE, f"echo >> {KEYRING}")
+    changed = farm.ssh(BARE, DECLARED)
+    assert changed != before
+    run = apply(farm, BARE, **docker, engine_repository_release="nowhere")
+    assert "nowhere Release' does not have a Release file" in run.failures[-1]
+    assert farm.ssh(BARE, DECLARED) == changed
+    assert apply(farm, BARE, **docker).expect_success().failures == []
+    assert farm.ssh(BARE, f"ls {KEYRING}* {SOURCES}*").split() == [KEYRING, SOURCES]
+
+
+def test_the_version_as_apt_prints_it_is_met_where_it_is_installed(farm: LiveFarm, docker: dict[str, Any]) -> None:
+    full = versions(farm, BARE)["docker-ce"]
+    for spelling in (full, full.partition(":")[2]):
+        assert apply(farm, BARE, **docker, engine_version=spelling).expect_success().changed == []
+    message = refused(farm, BARE, **docker, engine_version=full.replace("-1~", "-2~"))
+    assert f"wanted a form like {docker_repository.OLDER}" in message
 
 
 def test_the_engine_that_is_there_is_used(farm: LiveFarm) -> None:

@@ -124,6 +124,21 @@ def test_a_key_with_another_checksum_is_refused(farm: LiveFarm, docker: dict[str
     assert state(farm) == before
 
 
+def test_a_repository_that_package_managers_refuse_is_taken_back(farm: LiveFarm, docker: dict[str, Any]) -> None:
+    before = state(farm)
+    run = apply(farm, ALL, **docker, engine_repository_release="nowhere")
+    assert state(farm) == before
+    messages = [message for message in run.failures if "engine_repository_release" in message]
+    assert len(messages) == len(HOSTS)
+    for host in HOSTS:
+        (message,) = [message for message in messages if message.startswith(f"{host.name}: ")]
+        is_zypper = host.base.endswith("zypper")
+        manager, reason = ("zypper", "repository metadata") if is_zypper else ("dnf", "404")
+        assert f"{manager} refused Docker's repository, {docker['engine_repository']}" in message
+        assert "nowhere" in message
+        assert reason in message
+
+
 def test_from_dockers_repository_at_a_version(farm: LiveFarm, docker: dict[str, Any]) -> None:
     done = predicted_and_done(farm, **docker, engine_version=OLDER)
     assert len(done.changed) >= 4 * len(HOSTS)  # key, repository, packages, service

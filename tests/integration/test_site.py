@@ -70,6 +70,7 @@ def test_variables_given_as_text_declare_the_same(farm: LiveFarm, variables: dic
         ({"engine_source": "dokcer"}, 'engine_source: found "dokcer", wanted one of distribution, docker, none'),
         ({"listener_ssh": "flase"}, 'listener_ssh: found "flase", wanted true or false'),
         ({"engine_version": 20.1}, "engine_version: found 20.1, wanted a text"),
+        ({"engine_minimum_version": "28.0-1"}, "engine_minimum_version: version '28.0-1': wanted a form like 28.0"),
         ({"farm_platforms": "linux/amd64;linux/arm64"}, "farm_platforms: platform"),
     ],
 )

@@ -15,9 +15,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution 
     docker_repository,
     installed,
     parse_os_release,
-    upstream,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._version import upstream
 
 OS_RELEASE = Path(__file__).resolve().parents[2] / "fixtures" / "os-release"
 
@@ -43,6 +43,29 @@ def test_lineage_and_release(name, lineage, release):
     assert distribution(["/nowhere", str(OS_RELEASE / name)]) == {"lineage": lineage, "release": release}
 
 
+@pytest.mark.parametrize(
+    ("os_release", "release"),
+    [
+        # Code names of their own, and none of the parent's.
+        ("ID=kali\nID_LIKE=debian\nVERSION_ID=2026.3\nVERSION_CODENAME=kali-rolling\n", None),
+        ("ID=parrot\nID_LIKE=debian\nVERSION_ID=7.0\nVERSION_CODENAME=echo\n", None),
+        ("ID=deepin\nID_LIKE=debian\nVERSION_ID=25\n", None),
+        ("ID=neon\nID_LIKE='ubuntu debian'\nVERSION_CODENAME=user\n", None),
+        # The parent's, beside their own or in its place.
+        ("ID=pop\nID_LIKE='ubuntu debian'\nVERSION_CODENAME=noble\nUBUNTU_CODENAME=noble\n", "noble"),
+        ("ID=zorin\nID_LIKE=ubuntu\nVERSION_CODENAME=17\nUBUNTU_CODENAME=jammy\n", "jammy"),
+        ("ID=sparky\nID_LIKE=debian\nVERSION_CODENAME=orion-belt\nDEBIAN_CODENAME=trixie\n", "trixie"),
+        ("ID=osmc\nID_LIKE=debian\nVERSION_CODENAME=bookworm\n", "bookworm"),
+        # The other parent's is of no use.
+        ("ID=mx\nID_LIKE=debian\nVERSION_CODENAME=libretto\nUBUNTU_CODENAME=noble\n", None),
+        # What rpm's package managers know by themselves.
+        ("ID=nobara\nID_LIKE='fedora rhel'\nVERSION_ID=42\nVERSION_CODENAME=''\n", "42"),
+    ],
+)
+def test_release_of_derivatives(os_release, release):
+    assert parse_os_release(os_release)["release"] == release
+
+
 def test_comments_and_blank_lines():
     assert parse_os_release("# ID=no\n\nID='a b'\n") == {"lineage": ["a b"], "release": None}
 
@@ -53,25 +76,14 @@ def test_a_system_without_the_file():
 
 
 @pytest.mark.parametrize(
-    ("version", "upstreams"),
-    [
-        ("5:28.5.2-1~debian.13~trixie", "28.5.2"),
-        ("26.1.5+dfsg1-9+deb13u1", "26.1.5"),
-        ("20.10.24+dfsg1-1+b3", "20.10.24"),
-        ("28.5.1_ce", "28.5.1"),
-        ("unknown", "unknown"),
-    ],
-)
-def test_upstreams_version(version, upstreams):
-    assert upstream(version) == upstreams
-
-
-@pytest.mark.parametrize(
     ("program", "said"),
     [
         # A removed package whose configuration files are left is not installed.
         ("dpkg-query", "docker-ce 5:28.5.2-1~debian.13~trixie installed\ndocker.io 26.1.5+dfsg1-9 config-files\n"),
-        ("rpm", "docker-ce 28.5.2 installed\npackage docker.io is not installed\npackage runc is not installed\n"),
+        (
+            "rpm",
+            "docker-ce 3:28.5.2-1.el9 installed\npackage docker.io is not installed\npackage runc is not installed\n",
+        ),
     ],
 )
 def test_installed_packages(monkeypatch, program, said):
@@ -82,18 +94,18 @@ def test_installed_packages(monkeypatch, program, said):
         asked.append(argv[0])
         return Result(tuple(argv), 1, said, "dpkg-query: no packages found matching runc\n")
 
-    assert installed(runner) == {"docker-ce": "28.5.2"}
+    assert {name: upstream(version) for name, version in installed(runner).items()} == {"docker-ce": "28.5.2"}
     assert asked == [program]
 
 
 def test_packages_of_rpm_where_there_is_dpkg_too(monkeypatch):
     monkeypatch.setattr(_distribution.shutil, "which", lambda name: name)
-    said = {"dpkg-query": "", "rpm": "moby-engine 28.5.1 installed\n"}
+    said = {"dpkg-query": "", "rpm": "moby-engine 0:28.5.1-1.fc42 installed\n"}
 
     def runner(argv, **options):
         return Result(tuple(argv), 1, said[argv[0]], "")
 
-    assert installed(runner) == {"moby-engine": "28.5.1"}
+    assert installed(runner) == {"moby-engine": "0:28.5.1-1.fc42"}
 
 
 def test_a_system_without_either_package_manager(monkeypatch):

@@ -314,7 +314,10 @@ def test_an_old_cli_that_is_told_not_to_is_an_error(call, monkeypatch):
         ({"build": "user:secret@h:x.git"}, "build ***@h:x.git: a password in an address stands"),
         ({"build": "/", "checksum": checksum("")}, "leave it out"),
         ({"path": "/x/buildx", "src": "/x"}, "must end in /docker-buildx"),
+        ({"release": "0.29.1+ds1"}, "wanted a form like 0.29.1"),
         ({"minimum_version": "new"}, "wanted a form like 0.13"),
+        ({"minimum_version": "0.29.1+ds1-3"}, "wanted a form like 0.13"),
+        ({"minimum_version": "1"}, "wanted a form like 0.13"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, params, message):
