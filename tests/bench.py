@@ -217,6 +217,7 @@ def module(live: LiveFarm, nodes: Sequence[str], name: str = "large", share_node
         "state": "present",
         "bootstrap": True,
         "purge_nodes": True,
+        "absent_nodes": None,
         "purge_contexts": False,
         "use": False,
         "use_scope": "default",

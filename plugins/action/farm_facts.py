@@ -2,15 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The part of C(farm_facts) that is done where Ansible runs: the roles' variables are checked before anything else."""
+"""The part of C(farm_facts) that is done where Ansible runs: variables and hosts are checked before anything else."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import address_of, node_names
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._package_plan import exact_version
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import (
     convert,
@@ -21,7 +22,7 @@ from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options i
 
 
 class ActionModule(ActionBase):
-    """Checks a host's variables, then looks at the host."""
+    """Checks a host's variables and the names of all nodes, then looks at the host."""
 
     TRANSFERS_FILES = False
 
@@ -29,7 +30,7 @@ class ActionModule(ActionBase):
         """Return the module's facts, or what is wrong with the variables."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        wrong = problems(variables, self._rendered)
+        wrong = [*problems(variables, self._rendered), *self._misnamed(variables)]
         if wrong:
             return {**result, "failed": True, "msg": "; ".join(wrong)}
         result.update(self._execute_module(task_vars=variables))
@@ -52,6 +53,21 @@ class ActionModule(ActionBase):
             version = convert("engine_version", option, self._rendered(variables["engine_version"]))
             if version is not None:
                 exact_version(version, facts)
+
+    def _misnamed(self, variables: Dict[str, Any]) -> Iterator[str]:
+        """Say which hosts cannot be nodes; a name that cannot be one is wrong for every host, as no farm is made."""
+        host, nodes = str(variables.get("inventory_hostname")), variables.get("groups", {}).get("buildx_nodes", [])
+        try:
+            node_names("farm", nodes)
+            names = ("farm_address", "ansible_host", "farm_endpoint")
+            own = {name: self._rendered(variables[name]) for name in names if name in variables}
+            if host in nodes and not own.get("farm_endpoint"):
+                address_of(host, own)
+        except FarmError as exc:
+            yield exc.message
+        except LookupError:
+            # As with other variables, whoever needs it will see.
+            return
 
     def _rendered(self, value: Any) -> Any:
         try:

@@ -16,7 +16,13 @@ description:
   - Takes the names of the nodes and returns, in the same order, how a controller reaches each and which platforms
     are pinned to it, so that every wanted platform is served by exactly one pin.
   - A platform goes to a node whose processor runs it; among several to the one with the fewest pins. A platform that
-    no processor runs goes to the node with the fewest pins, which then emulates it.
+    no processor runs goes to a node that has the least else to do, the last of several, which then emulates it.
+  - What a processor runs is told by the engine, if that is built for another architecture than the kernel.
+    A node whose architecture no images are made for gets no pins.
+  - A node whose facts are not known, as it is down or left out by C(--limit), is left out, unless it has both
+    C(farm_endpoint) and C(farm_node_platforms). Where C(--limit) leaves nodes out that might run a platform that none
+    of the others runs by itself, pins are left as they are, and nothing more is emulated.
+  - Hosts that cannot be nodes are refused, see P(buildfarm.multiarch.farm_node_names#filter).
   - Reads these variables of a node. C(farm_node_platforms) fixes its pins. C(farm_endpoint) replaces its endpoint.
     C(farm_address) is its name or address as the controllers see it, by default C(ansible_host), else its name in
     the inventory. C(listener_port), C(listener_insecure), C(listener_ssh) and C(listener_ssh_user) are the role
@@ -30,7 +36,9 @@ options:
     elements: str
     required: true
   hostvars:
-    description: The variable C(hostvars). The fact C(architecture) of each node is needed.
+    description:
+      - The variable C(hostvars). The fact C(architecture) of one node at least is needed, and used beside it is
+        C(buildfarm.engine_architecture). M(buildfarm.multiarch.farm_facts) gathers both.
     type: dict
     required: true
   platforms:
@@ -82,7 +90,7 @@ _value:
       description: Its name in the inventory.
       type: str
     native:
-      description: The platform of its processor.
+      description: The platform of its processor, V(none) where that is none that images are made for.
       type: str
     emulated:
       description: Those of its pins that need QEMU.
@@ -103,18 +111,40 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._assignment import Assigned, Candidate, assign
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import native_platform, parse_all
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import address_of, node_names
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import (
+    Platform,
+    parse_all,
+    platform_of_host,
+)
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import as_list, option
 
 
-def _candidate(name: str, variables: Mapping[str, Any]) -> Candidate:
-    architecture = variables.get("ansible_facts", {}).get("architecture")
-    if not architecture:
-        raise AnsibleFilterError(
-            f"node {name!r}: its facts are not known; gather facts of all nodes (no --limit that leaves nodes out)"
-        )
+def _candidate(name: str, variables: Mapping[str, Any]) -> Optional[Candidate]:
+    """Return what is known of a node, None where that is too little to declare it."""
+    facts = variables.get("ansible_facts", {})
+    architecture = facts.get("architecture")
     fixed = option("farm_node_platforms", variables)
-    return Candidate(name, native_platform(architecture), None if fixed is None else parse_all(fixed))
+    if not architecture and (fixed is None or not option("farm_endpoint", variables)):
+        return None
+    engine = (facts.get("buildfarm") or {}).get("engine_architecture")
+    native = platform_of_host(architecture, engine) if architecture else None
+    return Candidate(name, native, None if fixed is None else parse_all(fixed))
+
+
+def _assigned(
+    candidates: Sequence[Candidate], platforms: Sequence[Platform], hides: bool
+) -> List[Tuple[Assigned, bool]]:
+    """Return each node with its pins, and whether they are those that it gets with all other nodes.
+
+    :param hides: whether nodes are missing that may have pins all the same.
+    """
+    served = {pin for node in candidates for pin in node.pins or ()}
+    free = {node.name for node in candidates if node.pins is None}
+    native = [one for one in platforms if any(node.name in free and node.runs(one) for node in candidates)]
+    if not hides or served.union(native).issuperset(platforms):
+        return [(node, True) for node in assign(candidates, platforms)]
+    return [(node, node.name not in free) for node in assign(candidates, native)]
 
 
 def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
@@ -122,7 +152,7 @@ def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
     endpoint = option("farm_endpoint", variables)
     if endpoint:
         return str(endpoint), False
-    address = option("farm_address", variables) or variables.get("ansible_host") or name
+    address = address_of(name, variables)
     host = f"[{address}]" if ":" in address else address
     if option("listener_ssh", variables):
         user = option("listener_ssh_user", variables) or variables.get("ansible_user")
@@ -134,6 +164,8 @@ def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
 
 def _node(
     assigned: Assigned,
+    decided: bool,
+    name: str,
     variables: Mapping[str, Any],
     builder: str,
     client: Mapping[str, str],
@@ -141,13 +173,12 @@ def _node(
     buildkitd_config: Optional[str],
 ) -> Dict[str, Any]:
     endpoint, tls = _endpoint(assigned.name, variables)
-    name = f"{builder}-{assigned.name}"
     paths = {key: client[f"{key}_path"] for key in ("ca", "cert", "key") if f"{key}_path" in client}
     context = {"host": endpoint, "description": f"{assigned.name}, node of {builder}", **paths}
     node = {
         "name": name,
         "endpoint": name if tls else endpoint,
-        "platforms": [str(pin) for pin in assigned.pins],
+        **({"platforms": [str(pin) for pin in assigned.pins]} if decided else {}),
         "driver_opts": {**driver_opts, **option("farm_node_driver_opts", variables)},
     }
     config = option("farm_node_buildkitd_config", variables) or buildkitd_config
@@ -157,7 +188,7 @@ def _node(
         node["context"] = context
     return {
         "name": assigned.name,
-        "native": str(assigned.native),
+        "native": str(assigned.native) if assigned.native else None,
         "emulated": [str(pin) for pin in assigned.emulated],
         "node": node,
         "context": {"name": name, **context} if tls else None,
@@ -175,10 +206,29 @@ def farm_nodes(
 ) -> List[Dict[str, Any]]:
     """Return the nodes of a builder; see DOCUMENTATION."""
     try:
-        candidates = [_candidate(name, hostvars[name]) for name in names]
+        names = list(names)
+        found = [_candidate(name, hostvars[name]) for name in names]
+        known = [candidate for candidate in found if candidate is not None]
+        if names and not known:
+            raise FarmError(
+                f"the facts of no node are known ({', '.join(names)}); gather them with the module"
+                " buildfarm.multiarch.farm_facts, as the playbook site does, and look why that failed"
+            )
+        node_of = dict(zip(names, node_names(builder, names)))
+        limited = any(hostvars[candidate.name].get("ansible_limit") for candidate in known)
+        hides = limited and len(known) < len(found)
         return [
-            _node(node, hostvars[node.name], builder, client or {}, driver_opts or {}, buildkitd_config)
-            for node in assign(candidates, parse_all(as_list(platforms or [])))
+            _node(
+                node,
+                decided,
+                node_of[node.name],
+                hostvars[node.name],
+                builder,
+                client or {},
+                driver_opts or {},
+                buildkitd_config,
+            )
+            for node, decided in _assigned(known, parse_all(as_list(platforms or [])), hides)
         ]
     except FarmError as exc:
         raise AnsibleFilterError(exc.message) from exc

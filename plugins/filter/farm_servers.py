@@ -17,6 +17,8 @@ description:
     holds the node's name in the inventory, its C(ansible_host), its C(farm_address) and its C(farm_names), and the name
     that the host itself has, the fact C(nodename).
   - Where that fact is not known, as of a host that a run is not about, the certificate keeps the names that it has.
+  - The dot of DNS's root, the brackets that an IPv6 address has in a URL, and its zone are no part of a certificate and
+    are left out of both addresses.
   - Leaves out nodes whose certificate was issued elsewhere, those with a C(listener_certificate), and those that are
     reached through ssh, with C(listener_ssh).
 positional: _input
@@ -50,6 +52,7 @@ _value:
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate_state import is_name
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import bare
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import option
 
 
@@ -65,12 +68,8 @@ def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
             servers.append({"name": name})
             continue
         own = nodename if is_name(nodename) and not nodename.startswith("localhost") else None
-        known = [
-            own,
-            variables.get("ansible_host"),
-            option("farm_address", variables),
-            *(option("farm_names", variables) or []),
-        ]
+        reached = [bare(text) for text in (variables.get("ansible_host"), option("farm_address", variables)) if text]
+        known = [own, *(text.partition("%")[0] for text in reached), *(option("farm_names", variables) or [])]
         servers.append({"name": name, "sans": list(dict.fromkeys(other for other in known if other and other != name))})
     return servers
 

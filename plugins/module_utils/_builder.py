@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from ._containers import Container, drift
 from ._endpoints import Endpoint
@@ -48,6 +48,8 @@ class Declaration:
     :ivar nodes: None leaves the nodes as they are found.
     :ivar state: ``present``, ``stopped`` or ``absent``.
     :ivar use: ``default`` (for docker's current endpoint), ``global``, or None to leave the choice alone.
+    :ivar purge_nodes: whether nodes that are not declared leave; None lets them stay, with a warning.
+    :ivar absent: names of nodes that leave in any case, as they are stored.
     :ivar keep_state: whether caches survive; None keeps them when a node is made anew and drops them with their node.
     :ivar on_unreachable: ``fail``, ``skip`` or ``detach``.
     :ivar platforms: those that the builder must serve.
@@ -61,7 +63,8 @@ class Declaration:
     state: str = "present"
     bootstrap: bool = True
     use: Optional[str] = None
-    purge_nodes: bool = True
+    purge_nodes: Optional[bool] = None
+    absent: FrozenSet[str] = frozenset()
     keep_state: Optional[bool] = None
     on_unreachable: str = "fail"
     platforms: Tuple[Platform, ...] = ()
@@ -207,14 +210,17 @@ def show(instance: Instance, statuses: Mapping[str, str]) -> Dict[str, Any]:
 def show_before(observed: Observation) -> Dict[str, Any]:
     if observed.instance is None:
         return {"state": "absent" if observed.content is None else "broken"}
-    statuses = {}
-    for node in observed.instance.nodes:
-        found = observed.at(node)
-        statuses[node.name] = status_of(found)
-        if found.container is not None and observed.instance.driver == "docker-container":
-            differs = drift(node, found.container)
-            statuses[node.name] += f", outdated ({', '.join(differs)})" if differs else ""
-    return show(observed.instance, statuses)
+    driver = observed.instance.driver
+    return show(
+        observed.instance, {node.name: container_before(observed, node, driver) for node in observed.instance.nodes}
+    )
+
+
+def container_before(observed: Observation, node: Node, driver: str) -> str:
+    """Say how a node's container was found."""
+    found = observed.at(node)
+    differs = drift(node, found.container) if found.container is not None and driver == "docker-container" else ()
+    return status_of(found) + (f", outdated ({', '.join(differs)})" if differs else "")
 
 
 def _each_alone(platforms: Sequence[Platform], workers: Sequence[Worker]) -> Tuple[Any, ...]:

@@ -35,7 +35,7 @@ def purge_contexts(
     :param kept: of ``keep_contexts``.
     :raises FarmError: who uses them cannot be found out, or a file cannot be removed.
     """
-    whole = params["nodes"] is not None or params["state"] == "absent"
+    whole = params["nodes"] is not None or params["absent_nodes"] or params["state"] == "absent"
     if not (params["purge_contexts"] and whole and kept.values["leftover"]):
         return replace(kept, actions=())
     options = {**_options(params, _declared(params)), "purge": True, "builder": builder or {"name": params["name"]}}

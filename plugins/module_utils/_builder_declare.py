@@ -56,6 +56,10 @@ def read_declaration(
     if params["nodes"] is not None:
         nodes = tuple(_Reader(name, kind, contexts, lenient).read(raw) for raw in params["nodes"])
         _refuse_repeats(name, nodes, contexts)
+    absent = frozenset(text.lower() for text in params["absent_nodes"] or ())
+    both = ", ".join(repr(node.name) for node in nodes or () if node.name in absent)
+    if both:
+        raise FarmError(f"builder {name!r}: {both} in nodes and in absent_nodes; take it out of one of them")
     return Declaration(
         name=name,
         driver=driver,
@@ -64,6 +68,7 @@ def read_declaration(
         bootstrap=params["bootstrap"],
         use=params["use_scope"] if params["use"] else None,
         purge_nodes=params["purge_nodes"],
+        absent=absent,
         keep_state=params["keep_state"],
         on_unreachable=params["on_unreachable"],
         platforms=parse_all(params["platforms"] or ()),

@@ -23,6 +23,7 @@ from ._builder import (
     Place,
     Plan,
     Step,
+    container_before,
     names_of,
     same_endpoint,
     show,
@@ -43,11 +44,11 @@ def plan(declared: Declaration, observed: Observation) -> Plan:
 
     :raises FarmError: the declaration cannot be met; nothing has been changed.
     """
-    if declared.state == "absent":
+    if declared.state == "absent" or _loses_all(declared, observed.instance):
         return _plan_removal(declared, observed)
     target, untouched, warnings = _target(declared, observed)
     target = replace(target, nodes=_pinned(declared, target.nodes, observed))
-    _refuse_shared(target, observed)
+    _refuse_shared(target, untouched, observed)
     warnings += _check_pins(declared, target, observed)
     warnings += [
         f"builder {target.name!r}: container {node.container} on {node.endpoint} runs, but BuildKit does not answer:"
@@ -68,7 +69,13 @@ def plan(declared: Declaration, observed: Observation) -> Plan:
     if declared.use and not observed.current:
         scope = "--global" if declared.use == "global" else "--default"
         steps.append(Step("use", ("docker", "buildx", "use", scope, target.name)))
-    after = show(target, {node.name: _container_after(declared, node, boots, observed) for node in target.nodes})
+    containers = {
+        node.name: container_before(observed, node, target.driver)
+        if node.name in untouched
+        else _container_after(declared, node, boots, observed)
+        for node in target.nodes
+    }
+    after = show(target, containers)
     return Plan(
         target,
         tuple(steps),
@@ -115,29 +122,34 @@ def check_platforms(declared: Declaration, target: Instance, places: Mapping[Pla
         )
 
 
+def _loses_all(declared: Declaration, found: Optional[Instance]) -> bool:
+    """Say whether nothing is declared but nodes that leave, and the builder has no others."""
+    leave = declared.nodes is None and bool(declared.absent)
+    return leave and all(node.name in declared.absent for node in (found.nodes if found else ()))
+
+
 def _target(declared: Declaration, observed: Observation) -> Tuple[Instance, FrozenSet[str], List[str]]:
-    """Return the builder to be, the names of nodes in it that cannot be touched, and warnings."""
+    """Return the builder to be, the names of nodes in it that stay as they are, and warnings."""
     found = observed.instance
     driver = declared.driver or (found.driver if found else "docker-container")
     if found is None and declared.nodes is None:
         raise FarmError(f"builder {declared.name!r} does not exist; declare its nodes to create it")
     stored = found.nodes if found and found.driver == driver else ()
-    specs = declared.nodes if declared.nodes is not None else tuple(NodeSpec(node.name) for node in stored)
-    if not specs:
+    specs = declared.nodes
+    if specs is None:
+        specs = () if declared.absent else tuple(NodeSpec(node.name) for node in stored)
+    elif not specs:
         raise FarmError(f"builder {declared.name!r}: a builder has one node at least; remove it with state: absent")
-    declared_nodes = {spec.name: merge(spec, declared, driver, stored, observed.default_files) for spec in specs}
-    named = set(declared_nodes)
-    kept = [node for node in stored if node.name not in named]
-    if declared.purge_nodes:
-        order = [*declared_nodes.values()]
-    else:
-        places = [node.name for node in stored]
-        order = [declared_nodes.get(node.name, node) for node in stored]
-        order += [node for name, node in declared_nodes.items() if name not in places]
-    dead = _unreachable([*order, *(kept if declared.purge_nodes else ())], declared, observed)
-    untouched, warnings = set(), []
+    named = {spec.name: merge(spec, declared, driver, stored, observed.default_files) for spec in specs}
+    others = [node for node in stored if node.name not in named]
+    leaving = [node for node in others if declared.purge_nodes or node.name in declared.absent]
+    kept = [node for node in others if node not in leaving]
+    declared_nodes, warnings = _beside(kept, named, declared)
+    answering = [node for node in (*declared_nodes, *leaving) if node.name not in declared.absent]
+    dead = _unreachable(answering, declared, observed)
+    untouched = {node.name for node in kept}
     nodes = []
-    for node in [*order, *(node for node in kept if declared.purge_nodes and node.name in dead)]:
+    for node in [*_in_order(stored, declared_nodes, leaving), *(node for node in leaving if node.name in dead)]:
         old = next((item for item in stored if item.name == node.name), None)
         if node.name not in dead:
             nodes.append(node)
@@ -148,13 +160,58 @@ def _target(declared: Declaration, observed: Observation) -> Tuple[Instance, Fro
         elif declared.on_unreachable == "skip" or old is None:
             warnings.append(f"{dead[node.name]}: node {node.name!r} is left out of the builder")
         else:
-            warnings.append(
-                f"{dead[node.name]}: node {node.name!r} leaves the builder; container {old.container} may stay there"
-            )
+            warnings.append(_left_behind(old, dead[node.name]))
+    warnings += [
+        _left_behind(node, observed.at(node).error)
+        for node in leaving
+        if node.name in declared.absent and observed.at(node).error
+    ]
     if not nodes:
         raise FarmError(f"builder {declared.name!r}: none of its nodes can be reached: {'; '.join(dead.values())}")
     base = found if found and found.driver == driver else Instance(found.name if found else declared.name, driver)
     return replace(base, nodes=tuple(nodes)), frozenset(untouched), warnings
+
+
+def _in_order(stored: Sequence[Node], declared: Sequence[Node], leaving: Sequence[Node]) -> List[Node]:
+    """Return a builder's nodes in order: the declared ones in theirs, in the places of those that were there.
+
+    So two runs that declare different nodes do not move each other's.
+    """
+    names, rest = {node.name for node in declared}, list(declared)
+    nodes = [rest.pop(0) if node.name in names else node for node in stored if node not in leaving]
+    return [*nodes, *rest]
+
+
+def _beside(
+    kept: Sequence[Node], named: Mapping[str, Node], declared: Declaration
+) -> Tuple[Tuple[Node, ...], List[str]]:
+    """Return the declared nodes without the pins of nodes that stay undeclared, and warnings on those.
+
+    A builder's platform belongs to one node, and what is not declared is left alone.
+    """
+    owner = {pin: node.name for node in kept for pin in node.platforms or ()}
+    fixed = {spec.name for spec in declared.nodes or () if spec.platforms is not None}
+    nodes, withheld = [], []
+    for node in named.values():
+        taken = [pin for pin in node.platforms or () if pin in owner and node.name in fixed]
+        own = tuple(pin for pin in node.platforms or () if pin not in taken)
+        nodes.append(replace(node, platforms=own or None) if taken else node)
+        withheld += [f"{pin} to {node.name!r}" for pin in taken]
+    if not (withheld or (kept and declared.nodes is not None and declared.purge_nodes is None)):
+        return tuple(nodes), []
+    several = len(kept) > 1
+    shown = ", ".join(f"{node.name!r}" + (f" ({names_of(node.platforms)})" if node.platforms else "") for node in kept)
+    return tuple(nodes), [
+        f"builder {declared.name!r}: {'nodes' if several else 'node'} {shown} {'are' if several else 'is'} not declared"
+        f" and {'stay as they are' if several else 'stays as it is'}"
+        + (f", so this does not pin {', '.join(withheld)}" if withheld else "")
+        + f"; if {'they are' if several else 'it is'} gone for good, name {'them' if several else 'it'} in absent_nodes"
+        " (with the roles: farm_absent_nodes, or the playbook teardown with --limit)"
+    ]
+
+
+def _left_behind(node: Node, error: str) -> str:
+    return f"{error}: node {node.name!r} leaves the builder; container {node.container} may stay there"
 
 
 def _unreachable(nodes: Sequence[Node], declared: Declaration, observed: Observation) -> Dict[str, str]:
@@ -223,12 +280,11 @@ def _pinned(declared: Declaration, nodes: Tuple[Node, ...], observed: Observatio
     if declared.emulation == "allow" or not declared.platforms:
         return nodes
     free = {spec.name for spec in declared.nodes or () if spec.platforms is None}
-    natives = {node.name: observed.at(node).native for node in nodes}
+    named = {spec.name for spec in declared.nodes or ()}
     candidates = [
         Candidate(node.name, native, None if node.name in free else node.platforms or ())
-        for node in nodes
-        for native in [natives[node.name]]
-        if native is not None
+        for node, native in ((node, observed.at(node).native) for node in nodes)
+        if native is not None or node.name not in named
     ]
     if not any(candidate.pins is None for candidate in candidates):
         return nodes
@@ -263,8 +319,8 @@ def _check_pins(declared: Declaration, target: Instance, observed: Observation) 
     return warnings
 
 
-def _refuse_shared(target: Instance, observed: Observation) -> None:
-    for node in target.nodes:
+def _refuse_shared(target: Instance, untouched: FrozenSet[str], observed: Observation) -> None:
+    for node in (node for node in target.nodes if node.name not in untouched):
         other = observed.shared.get((node.name, node.endpoint))
         if other and target.driver == "docker-container":
             raise FarmError(
@@ -353,12 +409,14 @@ def _plan_removal(declared: Declaration, observed: Observation) -> Plan:
     if found is None and declared.nodes and declared.driver in (None, "docker-container"):
         nodes = tuple(Node(spec.name, spec.endpoint or "") for spec in declared.nodes)
         found = Instance(declared.name, "docker-container", nodes)
-    dead = {} if found is None else _unreachable(found.nodes, declared, observed)
+    nodes = found.nodes if found else ()
+    if declared.state == "absent":
+        _unreachable(nodes, declared, observed)
     steps = _leave_steps(declared, None, replace(observed, instance=found))
     if observed.content is not None:
         steps.append(Step("remove", ("remove", observed.path)))
-    stay = {node.name: node.container for node in found.nodes if node.name in dead} if found else {}
-    warnings = tuple(f"{dead[name]}: container {container} may stay there" for name, container in stay.items())
+    errors = ((node, observed.at(node).error) for node in nodes)
+    warnings = tuple(f"{error}: container {node.container} may stay there" for node, error in errors if error)
     before = (
         show_before(observed)
         if observed.content is not None or not steps

@@ -232,15 +232,20 @@ def _former(
 ) -> Tuple[List[str], Dict[str, Optional[str]]]:
     """Return the owner's contexts that are not declared any more.
 
-    :return: those to remove, and those that stay with what needs them; None where nobody asked for their removal.
+    :return: those to remove, and those that stay with what needs them; None where nobody asked for their removal or
+        nobody has to be told.
     :raises FarmError: who uses them cannot be found out.
     """
     found = owned(store, params["owner"]) if params["owner"] else []
     former = [name for name in found if name not in declared]
     if not (former and params["purge"]):
         return [], dict.fromkeys(former)
-    used = uses(store, Store.of(params), params["builder"])
-    return [name for name in former if name not in used], {name: used[name] for name in former if name in used}
+    builder = params["builder"] or {}
+    # That its owner's builder keeps nodes that are not declared, that builder's own task has told.
+    own = {node["endpoint"] for node in builder.get("nodes") or ()}
+    used = uses(store, Store.of(params), builder)
+    kept = {name: None if name in own else used[name] for name in former if name in used}
+    return [name for name in former if name not in used], kept
 
 
 def _refuse_repeats(names: List[str]) -> None:

@@ -10,14 +10,18 @@ import importlib.util
 import os
 import shutil
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from ._binfmt_rules import read_rule_files
 from ._distribution import ENGINES, LIBRARIES, distribution, docker_repository, installed
 from ._docker_config import plugin_candidates
+from ._programs import arch_of
 from ._runner import Runner
 from ._systemd import BOOTED, UnitFiles
 from ._version import upstream
+
+#: Where packages put the engine, which the search path of an account other than root may lack.
+_ENGINE_PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 
 
 def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
@@ -31,6 +35,7 @@ def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict
         "engine_package_version": next((packages[name] for name in ENGINES if name in packages), None),
         "repository": docker_repository(),
         "engine": UnitFiles.find("docker.service").fragment is not None,
+        "engine_architecture": _engine_architecture(),
         "emulators": any(rule.handler.is_qemu for file in read_rule_files() for rule in file.rules()),
         "python": {"executable": sys.executable, "version": list(sys.version_info[:2])},
         "docker": shutil.which("docker"),
@@ -39,3 +44,16 @@ def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict
     }
     host = os.uname()
     return {"ansible_facts": {"architecture": host.machine, "nodename": host.nodename, "buildfarm": found}}
+
+
+def _engine_architecture() -> Optional[str]:
+    """Return the architecture that the engine is built for, which is what it reports as its own.
+
+    Asking the engine itself would start one that systemd starts when its socket is used.
+    """
+    path = shutil.which("dockerd", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_ENGINE_PLACES]))
+    try:
+        with open(path or os.devnull, "rb") as stream:
+            return arch_of(stream.read(20))
+    except OSError:
+        return None

@@ -9,6 +9,7 @@ Source of the rules: containerd's platforms package (``database.go``), which bui
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Dict, Iterable, Optional, Tuple
@@ -30,6 +31,12 @@ _ARCH_ALIASES: Dict[str, Tuple[str, str]] = {
     "mips64el": ("mips64le", ""),
     "loongarch64": ("loong64", ""),
 }
+#: Machines that ``uname -m`` calls by another architecture's name: MIPS kernels do not tell their byte order, and the
+#: distributions that have engines are all little-endian.
+_MACHINES = {"mips": "mipsle", "mips64": "mips64le"}
+#: 32-bit arm: the version of the architecture, letters for its features, and l for little-endian (Linux
+#: ``arch/arm/kernel/setup.c``).
+_ARM_MACHINE = re.compile(r"armv([5-8])[a-z]*l\Z")
 _DEFAULT_VARIANTS = {"arm64": ("", "v8"), "amd64": ("", "v1")}
 _ARCHITECTURES = frozenset(
     "386 amd64 arm arm64 loong64 mips mipsle mips64 mips64le ppc64 ppc64le riscv64 s390x wasm".split()
@@ -97,11 +104,31 @@ def parse_all(texts: Iterable[str]) -> Tuple[Platform, ...]:
 
 
 def native_platform(machine: str) -> Platform:
-    """Return the platform of an engine or a host from its machine name (``uname -m``, the engine's ``Arch``).
+    """Return the platform that a host runs natively from its machine's name, as ``uname -m`` prints it.
 
-    :raises FarmError: the machine name is unknown.
+    :raises FarmError: no images are made for it that BuildKit knows.
     """
-    return Platform.make("linux", machine)
+    arm = _ARM_MACHINE.match(machine)
+    if arm:
+        # A 32-bit system on an ARMv8 processor is v7 to containerd (``platforms/cpuinfo_linux.go``).
+        return Platform("linux", "arm", f"v{min(int(arm.group(1)), 7)}")
+    return Platform.make("linux", _MACHINES.get(machine, machine))
+
+
+def platform_of_host(machine: str, engine: Optional[str] = None) -> Optional[Platform]:
+    """Return the platform that a node runs natively, None where images cannot be made for it.
+
+    :param machine: as ``uname -m`` prints it.
+    :param engine: the architecture of the node's engine, as Go names it, whose word counts: a 32-bit system may run on
+        a 64-bit kernel. None where it is not known.
+    """
+    own = host = None
+    with contextlib.suppress(FarmError):
+        own = Platform.make("linux", engine) if engine else None
+    with contextlib.suppress(FarmError):
+        host = native_platform(machine)
+    # Of one architecture the machine tells the variant.
+    return own if own and (host is None or host.arch != own.arch) else host
 
 
 def runs_natively(platform: Platform, native: Platform) -> bool:

@@ -169,16 +169,29 @@ options:
         type: path
   purge_nodes:
     description:
-      - Whether nodes that are not declared leave the builder, their containers and caches included (see O(keep_state)).
-      - With V(false) they stay, in their order, and new nodes come after them.
+      - What becomes of the builder's nodes that are not in O(nodes), as other tasks, runs for a part of an inventory or
+        people made them.
+      - Unset, they stay as they are, and a warning names them. They are neither started nor stopped nor made anew, need
+        not answer, and keep their pins, which no node of O(nodes) gets then. Nodes of O(nodes) are in the order in
+        which they are declared, in the places of those that were there already.
+      - V(false) means the same without the warning.
+      - With V(true) they leave the builder as those of O(absent_nodes) do.
     type: bool
-    default: true
+  absent_nodes:
+    description:
+      - Names of nodes that leave the builder, with their containers and caches (see O(keep_state)). Those that it does
+        not have are no fault.
+      - The definition of one that does not answer goes, and a warning says what stays behind.
+      - If O(nodes) is unset, nothing is done to others. A builder that has no others then goes itself.
+    type: list
+    elements: str
+    version_added: 1.1.0
   purge_contexts:
     description:
-      - Whether contexts that were made for the builder (see O(nodes[].context)) are removed when no node that is
-        declared has them any more, after the builder has let go of them.
+      - Whether contexts that were made for the builder (see O(nodes[].context)) are removed when none of its nodes has
+        them any more, after the builder has let go of them.
       - One that another builder uses, or that the docker CLI uses at present, stays, and a warning says why.
-      - Needs O(nodes) or O(state=absent), with which all of them go.
+      - Needs O(nodes), O(absent_nodes) or O(state=absent), with which all of them go.
     type: bool
     default: false
   bootstrap:
@@ -319,6 +332,12 @@ EXAMPLES = r"""
           [registry."registry.example.com"]
             ca = ["/etc/ssl/certs/example-ca.pem"]
     purge_nodes: false
+
+- name: Take a node out whose host is gone, and let its cache lie where it is
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    absent_nodes: [arm1]
+    keep_state: true
 
 - name: Append a node and leave the others alone
   buildfarm.multiarch.buildx_builder:
@@ -488,7 +507,8 @@ SPEC = {
         "mutually_exclusive": [("buildkitd_config", "buildkitd_config_file")],
         "required_by": {"context": ["endpoint"]},
     },
-    "purge_nodes": {"type": "bool", "default": True},
+    "purge_nodes": {"type": "bool"},
+    "absent_nodes": {"type": "list", "elements": "str"},
     "purge_contexts": {"type": "bool", "default": False},
     "bootstrap": {"type": "bool", "default": True},
     "use": {"type": "bool", "default": False},

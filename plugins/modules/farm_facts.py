@@ -104,6 +104,12 @@ ansible_facts:
           description: Whether a systemd unit C(docker.service) is installed.
           type: bool
           sample: true
+        engine_architecture:
+          description:
+            - The architecture of the engine's program, as C(docker version) names it. On a 64-bit kernel it can be a
+              32-bit one. V(null) where there is no engine, or where it is a script.
+          type: str
+          sample: arm64
         emulators:
           description: Whether the host's packages have QEMU handlers, by files in C(binfmt.d).
           type: bool

@@ -67,8 +67,9 @@ class Builders:
         environment: dict[str, str] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Declare the builder `farm`; check mode must have predicted what the run then does."""
-        arguments = {"name": "farm", **({"nodes": list(nodes)} if nodes else {}), "environment": environment, **options}
+        """Declare the builder `farm` as a whole; check mode must have predicted what the run then does."""
+        declared = {"nodes": list(nodes)} if nodes else {}
+        arguments = {"name": "farm", "purge_nodes": True, **declared, "environment": environment, **options}
         if not fails:
             return self.farm.converge(on, "buildx_builder", **arguments)
         (failed,) = self.farm.tasks(on, task("buildx_builder", fails=True, **arguments))
@@ -691,7 +692,7 @@ def test_killed_at_each_step_the_next_run_ends_as_declared(builders: Builders) -
 def _play_and_end(builders: Builders, nodes: list[dict[str, Any]], end: str | tuple[str, str]) -> None:
     """Run the module, and kill it and all that it has started at one of `ENDS`."""
     environment = kills.killed_at(end) if isinstance(end, str) else None
-    declare = task("buildx_builder", environment=environment, name="farm", nodes=nodes)
+    declare = task("buildx_builder", environment=environment, name="farm", nodes=nodes, purge_nodes=True)
     with ThreadPoolExecutor() as pool:
         run = pool.submit(builders.farm.play, [{"hosts": "ctl", "gather_facts": False, "tasks": [declare]}])
         if isinstance(end, tuple):
@@ -713,6 +714,7 @@ class Walk:
     def __init__(self, builders: Builders, on: str, dice: random.Random) -> None:
         self.builders, self.on, self.dice = builders, on, dice
         self.nodes: dict[str, dict[str, Any]] = {}
+        self.declared: set[str] = set()
 
     def declare(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return declared nodes and options; what they lead to is in `nodes` then."""
@@ -741,10 +743,20 @@ class Walk:
                 kept = {**kept, "flags": [*node["buildkitd_flags"], "--allow-insecure-entitlement=network.host"]}
             model[host] = kept
             declared.append(node)
+        self.declared = set(hosts)
         if purge:
             self.nodes = model
         else:
-            self.nodes = {host: model.get(host, old) for host, old in self.nodes.items()} | model
+            # Others stay in their places with their pins, which no declared node gets then.
+            others = {host: node for host, node in self.nodes.items() if host not in model}
+            taken = {platform for node in others.values() for platform in node["platforms"]}
+            for node in declared:
+                if "platforms" in node:
+                    own = [platform for platform in node["platforms"] if platform not in taken]
+                    model[node["name"]] = {**model[node["name"]], "platforms": own}
+            rest = list(hosts)
+            order = [host if host in others else rest.pop(0) for host in self.nodes]
+            self.nodes = {host: (others | model)[host] for host in [*order, *rest]}
         return declared, {"purge_nodes": purge, "state": dice.choice(["present", "present", "present", "stopped"])}
 
     def stored(self) -> dict[str, dict[str, Any]]:
@@ -770,6 +782,13 @@ class Walk:
             self.builders.farm.ssh(host, f"docker {what} {name} 2>/dev/null || true")
         return {name} if what else set()
 
+    def running(self) -> set[str]:
+        """The names of the containers that run, on all engines."""
+        command = "docker ps --format '{{.Names}}' --filter name=buildx_buildkit_"
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda host: self.builders.farm.ssh(host, command), self.builders.engines)
+        return {name for names in found for name in names.split()}
+
     def containers(self) -> dict[str, str]:
         """All containers on all engines."""
         with ThreadPoolExecutor() as pool:
@@ -786,16 +805,22 @@ def test_from_any_state_to_any_declaration(
     walk = Walk(builders, on, random.Random(f"{SEED} {on}"))
     after: dict[str, str] = {}
     for case in range(CASES // 2):
-        old, disturbed, before = walk.nodes, walk.disturb(), after
+        old, disturbed = walk.nodes, walk.disturb()
+        before, running_before = after, walk.running()
         nodes, options = walk.declare()
         trace = f"seed {SEED}, {on}, case {case}: {nodes} {options}"
         print(trace)
         builders.run(*nodes, on=on, **options)
         assert list(walk.stored().items()) == list(walk.nodes.items()), trace
         after = walk.containers()
-        # Only those run that are in the builder, and none was made anew that did not need it.
-        running = {f"buildx_buildkit_{host}" for host in walk.nodes}
-        assert after.keys() <= running and (options["state"] == "stopped" or after.keys() == running), trace
+        # Only those are there that are in the builder, and none was made anew that did not need it.
+        assert after.keys() <= {f"buildx_buildkit_{host}" for host in walk.nodes}, trace
+        declared = {f"buildx_buildkit_{host}" for host in walk.declared}
+        others = {f"buildx_buildkit_{host}" for host in walk.nodes} - declared
+        runs = walk.running()
+        # What is not declared is left as it is.
+        assert runs & others == running_before & others, trace
+        assert runs & declared == (set() if options["state"] == "stopped" else declared), trace
         for host, node in walk.nodes.items():
             name, kept = f"buildx_buildkit_{host}", old.get(host)
             same = kept is not None and all(kept[part] == node[part] for part in ("opts", "flags", "config"))

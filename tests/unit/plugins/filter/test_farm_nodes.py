@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.filter.farm_nodes import FilterModule
 
 FACTS = {"ansible_facts": {"architecture": "x86_64"}}
@@ -32,3 +33,69 @@ def test_endpoints(variables, endpoint, context):
     assert (found.get("context") or {}).get("host") == context
     assert found["context"] == (context and {"name": "farm-n", **found["node"]["context"]})
     assert context or "context" not in found["node"]
+
+
+def host(machine=None, **variables):
+    """Variables of a host; without a machine its facts are not known."""
+    return {"ansible_facts": {"architecture": machine} if machine else {}, **variables}
+
+
+AMD, ARM, GONE = host("x86_64"), host("aarch64"), host()
+LIMITED = host("x86_64", ansible_limit="some")
+BOTH = ["linux/amd64", "linux/arm64"]
+
+
+def shown(platforms, **hosts):
+    """Pins (None where they are left alone) and emulated platforms of the nodes that are declared."""
+    found = FilterModule().filters()["farm_nodes"](list(hosts), hosts, platforms)
+    return {one["name"]: (one["node"].get("platforms"), one["emulated"]) for one in found}
+
+
+@pytest.mark.parametrize("missing", ["a", "b"])
+def test_who_emulates_does_not_depend_on_nodes_that_are_missing(missing):
+    hosts = {"a": AMD, "b": AMD, "c": AMD}
+    assert shown(BOTH, **hosts) == {"a": (["linux/amd64"], []), "b": ([], []), "c": (["linux/arm64"], ["linux/arm64"])}
+    assert shown(BOTH, **{**hosts, missing: GONE})["c"] == (["linux/arm64"], ["linux/arm64"])
+
+
+def test_nodes_that_are_down_are_left_out():
+    assert shown(BOTH, a=GONE, b=AMD) == {"b": (BOTH, ["linux/arm64"])}
+    assert shown([], a=GONE, b=ARM) == {"b": (["linux/arm64"], [])}
+    # What Ansible cannot reach may be declared as a whole.
+    known = host(farm_endpoint="ssh://a", farm_node_platforms=["linux/s390x"])
+    assert shown(BOTH, a=known, b=AMD) == {"a": (["linux/s390x"], []), "b": (BOTH, ["linux/arm64"])}
+    assert "a" not in shown(BOTH, a=host(farm_endpoint="ssh://a"), b=AMD)
+    assert "a" not in shown(BOTH, a=host(farm_node_platforms=["linux/s390x"]), b=AMD)
+
+
+def test_a_limit_hides_who_runs_what():
+    assert shown(BOTH, a=LIMITED, b=GONE) == {"a": (None, [])}
+    assert shown(BOTH, a=LIMITED, b=ARM, c=GONE) == {"a": (["linux/amd64"], []), "b": (["linux/arm64"], [])}
+    assert shown(BOTH, a=LIMITED) == {"a": (BOTH, ["linux/arm64"])}
+    fixed = {**LIMITED, "farm_node_platforms": ["linux/s390x"]}
+    assert shown(BOTH, a=fixed, b=GONE) == {"a": (["linux/s390x"], ["linux/s390x"])}
+    # Nothing is emulated where only natives are wanted, and nothing is hidden.
+    assert shown([], a=LIMITED, b=GONE) == {"a": (["linux/amd64"], [])}
+
+
+def test_without_any_facts_nothing_is_declared():
+    with pytest.raises(AnsibleFilterError, match=r"the facts of no node are known \(a, b\)"):
+        shown(BOTH, a=GONE, b=GONE)
+    assert shown(BOTH[:0]) == {}
+
+
+def test_a_node_of_an_unknown_architecture_stops_no_farm():
+    odd = host("sparc64")
+    assert shown(BOTH, a=odd, b=AMD, c=ARM) == {"a": ([], []), "b": (BOTH[:1], []), "c": (BOTH[1:], [])}
+    assert shown(BOTH, a=odd, b=AMD) == {"a": ([], []), "b": (BOTH, ["linux/arm64"])}
+    assert shown([], a=odd) == {"a": ([], [])}
+    with pytest.raises(AnsibleFilterError, match="the architecture of 'a' is none that images are made for"):
+        shown(BOTH, a=odd)
+    assert shown(BOTH[1:], a={**odd, "farm_node_platforms": BOTH[1:]}) == {"a": (BOTH[1:], [])}
+
+
+def test_the_engine_tells_what_is_native():
+    facts = {"architecture": "aarch64", "buildfarm": {"engine_architecture": "arm"}}
+    found = FilterModule().filters()["farm_nodes"](["a"], {"a": {"ansible_facts": facts}}, ["linux/arm64"])
+    assert (found[0]["native"], found[0]["emulated"]) == ("linux/arm/v7", ["linux/arm64"])
+    assert shown([], a={"ansible_facts": facts}, b=AMD)["a"] == (["linux/arm/v7"], [])

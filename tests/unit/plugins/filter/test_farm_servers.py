@@ -24,6 +24,10 @@ from ansible_collections.buildfarm.multiarch.plugins.filter.farm_servers import 
         ),
         ({"ansible_facts": {"nodename": "not a name"}}, [{"name": "n1", "sans": []}]),
         ({"ansible_host": "192.0.2.7"}, [{"name": "n1"}]),
+        (
+            {"ansible_host": "[2001:db8::5]", "farm_address": "n1.", "ansible_facts": {"nodename": "n1"}},
+            [{"name": "n1", "sans": ["2001:db8::5"]}],
+        ),
         ({"ansible_facts": {"nodename": "n1"}, "listener_certificate": "-----BEGIN"}, []),
     ],
 )

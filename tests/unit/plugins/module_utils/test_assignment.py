@@ -59,6 +59,13 @@ def node(name, machine, pins=None):
             [[], []],
             id="all fixed: the least burdened takes the rest",
         ),
+        pytest.param(
+            [node("a", "x86_64"), node("b", "aarch64"), node("c", "aarch64")],
+            ["linux/amd64", "linux/arm64", "linux/riscv64", "linux/s390x", "linux/ppc64le"],
+            [["linux/amd64", "linux/ppc64le"], ["linux/arm64", "linux/s390x"], ["linux/riscv64"]],
+            [["linux/ppc64le"], ["linux/s390x"], ["linux/riscv64"]],
+            id="emulation goes to spare nodes first",
+        ),
         pytest.param([node("a", "x86_64"), node("b", "x86_64")], [], [["linux/amd64"], []], [[], []], id="a spare"),
         pytest.param(
             [node("a", "aarch64")], ["linux/arm/v7"], [["linux/arm/v7"]], [["linux/arm/v7"]], id="arm on arm64"

@@ -34,6 +34,7 @@ DEFAULTS = {
     "driver": None,
     "nodes": None,
     "purge_nodes": True,
+    "absent_nodes": None,
     "purge_contexts": False,
     "bootstrap": True,
     "use": False,

@@ -19,6 +19,7 @@ DEFAULTS = {
     "driver": None,
     "nodes": None,
     "purge_nodes": True,
+    "absent_nodes": None,
     "bootstrap": True,
     "use": False,
     "use_scope": "default",

@@ -116,7 +116,16 @@ def steps(planned):
 def run(before, declared, natives=None, observation=None, **options):
     nodes = specs(declared) if isinstance(declared, str) else declared
     observed = observe(before, nodes or (), natives, **(observation or {}))
-    return plan(Declaration("farm", nodes=nodes, **options), observed)
+    return plan(Declaration("farm", nodes=nodes, **{"purge_nodes": True, **options}), observed)
+
+
+#: Undeclared nodes stay.
+STAY = {"purge_nodes": False}
+
+
+def gone(*names, **options):
+    """Options by which nodes leave that are named, and no others."""
+    return {"purge_nodes": None, "absent": frozenset(names), **options}
 
 
 # Before, declared nodes, options of the declaration, steps.
@@ -171,7 +180,12 @@ ROWS = [
     # Order.
     ("a b", "b a", {}, ["write"]),
     ("a b c", "c a b", {}, ["write"]),
-    ("a b", "b a", {"purge_nodes": False}, []),
+    # With others between them, which stay in their places.
+    ("a b", "b a", STAY, ["write"]),
+    ("a b c", "c a", STAY, ["write"]),
+    ("a b", "c a", STAY, ["boot c", "write"]),
+    ("a b c d", "a b", STAY, []),
+    ("a b c d", "c d", STAY, []),
     # Nodes come.
     ("a", "a b", {}, ["boot b", "write"]),
     ("a", "b a", {}, ["boot b", "write"]),
@@ -180,7 +194,7 @@ ROWS = [
     ("a", "b c", {"purge_nodes": False}, ["boot b+c", "write"]),
     ("a", "b", {"purge_nodes": False, "bootstrap": False}, ["write"]),
     ("a.stopped", "a b", {}, ["boot a+b", "write"]),
-    ("a.stopped", "b", {"purge_nodes": False}, ["boot a+b", "write"]),
+    ("a.stopped", "b", STAY, ["boot b", "write"]),
     ("a.old", "a b", {}, ["drop a", "boot a+b", "write"]),
     # Nodes leave, with their containers: `create --leave` leaves those where they are.
     ("a b", "a", {}, ["wipe b", "write"]),
@@ -214,9 +228,36 @@ ROWS = [
     ("a.looping", "a", {"bootstrap": False}, ["drop a"]),
     ("a.old", "a=amd64", {"bootstrap": False}, ["drop a", "write"]),
     ("a.old b", "a b", {"purge_nodes": False}, ["drop a", "boot a"]),
-    # Undeclared nodes that stay are kept running too.
-    ("a b.stopped", "a", {"purge_nodes": False}, ["boot b"]),
-    ("a b.old", "a", {"purge_nodes": False}, ["drop b", "boot b"]),
+    # Undeclared nodes that stay do so as they are, whether they answer or not.
+    ("a b.stopped", "a", STAY, []),
+    ("a b.old", "a", STAY, []),
+    ("a b.missing", "a", STAY, []),
+    ("a b.dead", "a", STAY, []),
+    ("a b.dead", "a", {**STAY, "on_unreachable": "detach"}, []),
+    ("a b.dead=arm64", "a=amd64+arm64 c", STAY, ["boot c", "write"]),
+    ("a b", "a", {**STAY, "state": "stopped"}, ["stop a"]),
+    # They keep their pins, so that two runs that declare different nodes do not take them from each other.
+    ("a=amd64 b", "b=amd64", STAY, []),
+    ("a=amd64 b=arm64", "b=amd64+arm64", STAY, []),
+    ("a=amd64 b=386", "b=amd64", STAY, ["write"]),
+    ("a=amd64+arm64", "b=amd64 c=arm64+386", STAY, ["boot b+c", "write"]),
+    ("a=amd64 b=amd64", "b=amd64", STAY, ["write"]),
+    ("a=amd64 b=amd64", "b", STAY, []),
+    # A node that is renamed: under its new name it gets the pins when the old one is taken out, in the same run.
+    ("old=amd64", "new=amd64", STAY, ["boot new", "write"]),
+    ("old=amd64 new", "new=amd64", STAY, []),
+    ("old=amd64 new", "new=amd64", {"purge_nodes": None, "absent": frozenset(["old"])}, ["wipe old", "write"]),
+    # Nodes that are named as absent leave, though they may not answer; others are left alone.
+    ("a b c", "a", gone("b"), ["wipe b", "write"]),
+    ("a b c", "a", gone("b", keep_state=True), ["drop b", "write"]),
+    ("a b", "a", gone("x"), []),
+    ("a b.dead", "a", gone("b"), ["write"]),
+    ("a b.dead=arm64", "a=arm64", gone("b"), ["write"]),
+    ("a b.stopped c.dead", None, gone("a"), ["wipe a", "write"]),
+    ("a b", None, gone("x"), []),
+    ("a b", None, gone("a", "b"), ["wipe a", "wipe b", "remove"]),
+    ("a b.dead", None, gone("a", "b", keep_state=True), ["drop a", "remove"]),
+    (None, None, gone("a"), []),
     # Stopped.
     ("a b", None, {"state": "stopped"}, ["stop a", "stop b"]),
     ("a b.stopped", None, {"state": "stopped"}, ["stop a"]),
@@ -250,7 +291,6 @@ ROWS = [
     ("a b.dead", "a b", {"on_unreachable": "detach"}, ["write"]),
     ("a b.dead", "a", {"on_unreachable": "detach"}, ["write"]),
     ("a b.dead", None, {"on_unreachable": "detach"}, ["write"]),
-    ("a b.dead", "a", {"on_unreachable": "detach", "purge_nodes": False}, ["write"]),
     ("a b.dead", "b c", {"on_unreachable": "detach"}, ["boot c", "wipe a", "write"]),
     ("a b.dead", None, {"on_unreachable": "detach", "state": "stopped"}, ["stop a", "write"]),
     ("a b.dead", None, {"on_unreachable": "skip", "state": "absent"}, ["wipe a", "remove"]),
@@ -298,7 +338,7 @@ def apply(planned, observed):
 def test_a_second_run_does_nothing(before, declared, options, expected):
     nodes = specs(declared) if isinstance(declared, str) else declared
     observed = observe(before, nodes or ())
-    declaration = Declaration("farm", nodes=nodes, **options)
+    declaration = Declaration("farm", nodes=nodes, **{"purge_nodes": True, **options})
     after = apply(plan(declaration, observed), observed)
     again = plan(declaration, after)
     assert steps(again) == []
@@ -371,7 +411,6 @@ REFUSALS = [
     ("a", (NodeSpec("b"),), {}, "node 'b' is new and has no endpoint"),
     ("a b.dead", "a b", {}, "node 'b': engine tcp://b:2376: no answer"),
     ("a b.dead", "a", {}, "Nothing was changed"),
-    ("a b.dead", "a", {"purge_nodes": False}, "on_unreachable"),
     ("a b.dead", None, {}, "on_unreachable"),
     ("a b.dead", None, {"state": "stopped"}, "on_unreachable"),
     ("a b.dead", None, {"state": "absent"}, "on_unreachable"),
@@ -390,6 +429,39 @@ def test_refused_before_anything_is_done(before, declared, options, message):
     with pytest.raises(FarmError) as caught:
         run(before, declared, **options)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("before", "declared", "options", "expected"),
+    [
+        (
+            "a b=arm64 c",
+            "a",
+            {},
+            "nodes 'b' (linux/arm64), 'c' are not declared and stay as they are; if they are gone",
+        ),
+        (
+            "old=amd64",
+            "new=amd64",
+            {},
+            "node 'old' (linux/amd64) is not declared and stays as it is, so this does not pin linux/amd64 to 'new'",
+        ),
+        ("old=amd64", "new=amd64", STAY, "so this does not pin linux/amd64 to 'new'"),
+        ("a b", "a", STAY, None),
+        ("a b", None, {"absent": frozenset("a")}, None),
+        ("a b.dead", None, {"absent": frozenset("b")}, "'b' leaves the builder; container buildx_buildkit_b may stay"),
+    ],
+)
+def test_nodes_that_are_not_declared_are_named(before, declared, options, expected):
+    warnings = run(before, declared, **{"purge_nodes": None, **options}).warnings
+    assert len(warnings) == (expected is not None)
+    assert expected is None or expected in warnings[0]
+
+
+def test_undeclared_nodes_count_where_pins_are_chosen():
+    options = {"purge_nodes": False, "emulation": "prefer_native", "platforms": (AMD64, ARM64)}
+    planned = run("a.dead=amd64 b", "b", **options)
+    assert [node.platforms for node in planned.target.nodes] == [(AMD64,), (ARM64,)]
 
 
 def test_all_dead_nodes_are_named_at_once():

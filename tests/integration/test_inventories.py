@@ -1,0 +1,85 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names and addresses that inventories really have: they work, or are refused before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ansible_runs import LiveFarm, Run
+
+CONTROLLER = "ctl"
+NODES = ("mid1", "mid2", "new1")
+IPV6 = "2001:db8::5"
+LONG = ".".join(["builder-with-a-name-that-somebody-generated"] * 4)
+
+
+def site(farm: LiveFarm, nodes: dict[str, Any], playbook: str = "site") -> Run:
+    """Run a playbook for these nodes; only their own platform is wanted."""
+    groups = {"buildx_controllers": {CONTROLLER: None}, "buildx_nodes": nodes}
+    variables = {**farm.variables("unused"), "farm_platforms": []}
+    return farm.playbook(f"buildfarm.multiarch.{playbook}", variables=variables, inventory=groups)
+
+
+@pytest.fixture
+def ipv6(farm: LiveFarm) -> Iterator[None]:
+    """An IPv6 network of the controller and the first node, beside what connects them to the tests."""
+    addresses = {CONTROLLER: "2001:db8::1", NODES[0]: IPV6}
+    change = "dev=$(ip -o route get 198.18.0.1 | sed 's/.* dev \\([^ ]*\\).*/\\1/'); ip -6 addr {} {}/64 dev $dev {}"
+    for host, address in addresses.items():
+        farm.ssh(host, change.format("add", address, "nodad"))
+    yield
+    for host, address in addresses.items():
+        farm.ssh(host, change.format("del", address, ""))
+
+
+def test_hosts_by_address_with_long_names_and_capitals(farm: LiveFarm, ipv6: None) -> None:
+    nodes = {
+        IPV6: {"ansible_host": farm.address("mid1"), "farm_address": f"[{IPV6}]"},
+        LONG: {"ansible_host": farm.address("mid2")},
+        "Node_3.Example.COM": {"ansible_host": farm.address("new1")},
+    }
+    try:
+        site(farm, nodes).expect_success()
+        assert site(farm, nodes).expect_success().changed == []
+        listed = farm.ssh(CONTROLLER, "docker buildx inspect farm; docker context ls")
+        assert listed.count("running") == 3
+        for name in ("farm-2001-db8--5", f"farm-{LONG}", "farm-Node_3.Example.COM", f"tcp://[{IPV6}]:2376"):
+            assert name in listed
+        site(farm, nodes, "teardown").expect_success()
+        assert "farm" not in farm.ssh(CONTROLLER, "docker buildx ls; docker context ls")
+    finally:
+        site(farm, nodes, "teardown")
+        for host in NODES:
+            farm.ssh(host, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+        farm.ssh(CONTROLLER, "rm -rf ~/.config/buildfarm ~/.docker")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (["Mid1", "mid1"], "hosts 'Mid1' and 'mid1' of the inventory: both would be node 'farm-mid1'"),
+        (["mid1", "mid1.example.com."], "host 'mid1.example.com.' of the inventory: a node's name goes into"),
+        (["fe80::1%eth0"], "rename the host, and put what it is reached by into ansible_host"),
+    ],
+)
+def test_hosts_that_cannot_be_nodes(farm: LiveFarm, nodes: list[str], message: str) -> None:
+    run = site(farm, {name: {"ansible_host": farm.address("mid1")} for name in nodes})
+    assert run.rc != 0
+    assert run.changed == []
+    # Before any host was even looked at, each says so.
+    assert len(run.tasks) == len(nodes) + 1
+    assert all(message in failure for failure in run.failures)
+
+
+def test_an_address_that_controllers_cannot_use(farm: LiveFarm) -> None:
+    nodes = {"mid1": {"ansible_host": farm.address("mid1"), "farm_address": "fe80::1%eth0"}}
+    run = site(farm, nodes)
+    assert run.rc != 0
+    assert "farm_address is 'fe80::1%eth0'; wanted the host name or the IP address" in run.failures[0]
+    assert not any(change.startswith("mid1") for change in run.changed)
