@@ -30,7 +30,8 @@ options:
     elements: str
     required: true
   hostvars:
-    description: The variable C(hostvars). The fact C(architecture) of each node is needed.
+    description:
+      - The variable C(hostvars). A node whose fact C(architecture) is not known is left out.
     type: dict
     required: true
   platforms:
@@ -107,12 +108,11 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms imp
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import as_list, option
 
 
-def _candidate(name: str, variables: Mapping[str, Any]) -> Candidate:
+def _candidate(name: str, variables: Mapping[str, Any]) -> Optional[Candidate]:
+    """Return what is known of a node, None where its facts are not."""
     architecture = variables.get("ansible_facts", {}).get("architecture")
     if not architecture:
-        raise AnsibleFilterError(
-            f"node {name!r}: its facts are not known; gather facts of all nodes (no --limit that leaves nodes out)"
-        )
+        return None
     fixed = option("farm_node_platforms", variables)
     return Candidate(name, native_platform(architecture), None if fixed is None else parse_all(fixed))
 
@@ -175,7 +175,13 @@ def farm_nodes(
 ) -> List[Dict[str, Any]]:
     """Return the nodes of a builder; see DOCUMENTATION."""
     try:
-        candidates = [_candidate(name, hostvars[name]) for name in names]
+        found = [_candidate(name, hostvars[name]) for name in names]
+        candidates = [candidate for candidate in found if candidate]
+        if names and not candidates:
+            raise FarmError(
+                f"the facts of no node are known ({', '.join(names)}); gather them with the module"
+                " buildfarm.multiarch.farm_facts, as the playbook site does, and look why that failed"
+            )
         return [
             _node(node, hostvars[node.name], builder, client or {}, driver_opts or {}, buildkitd_config)
             for node in assign(candidates, parse_all(as_list(platforms or [])))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.filter.farm_nodes import FilterModule
 
 FACTS = {"ansible_facts": {"architecture": "x86_64"}}
@@ -32,3 +33,10 @@ def test_endpoints(variables, endpoint, context):
     assert (found.get("context") or {}).get("host") == context
     assert found["context"] == (context and {"name": "farm-n", **found["node"]["context"]})
     assert context or "context" not in found["node"]
+
+
+def test_nodes_without_facts_are_left_out():
+    nodes = FilterModule().filters()["farm_nodes"](["down", "n"], {"down": {}, "n": FACTS})
+    assert [node["name"] for node in nodes] == ["n"]
+    with pytest.raises(AnsibleFilterError, match=r"the facts of no node are known \(down\)"):
+        FilterModule().filters()["farm_nodes"](["down"], {"down": {}})
