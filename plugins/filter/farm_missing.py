@@ -47,15 +47,20 @@ _value:
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 
+def _line(message: Any) -> str:
+    # ssh ends its lines as terminals do.
+    return " ".join(str(message).split())
+
+
 def _reason(variables: Mapping[str, Any]) -> Optional[str]:
     """Return why a host is missing, None if it is not."""
     looked = variables.get("site_looked")
     if looked is None:
         return None
     if "site_failed" in variables:
-        return str(variables["site_failed"]["msg"])
+        return _line(variables["site_failed"]["msg"])
     if looked.get("unreachable") or looked.get("failed"):
-        return str(looked["msg"]).strip()
+        return _line(looked["msg"])
     return None if "emulators_handlers" in variables else "it stopped answering; see above"
 
 

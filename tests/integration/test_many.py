@@ -114,7 +114,7 @@ def test_missing_nodes_do_not_stop_the_others(farm: LiveFarm) -> None:
     assert first.rc != 0
     assert builder(farm) == builder(farm, SECOND) == ["mid1"]
     last = first.stdout.partition("PLAY RECAP")[0].strip().rpartition("TASK [")[2]
-    for word in ("2 of 3 nodes are missing", GONE["ansible_host"], "new1: /etc/docker/daemon.json"):
+    for word in ("missing from this farm: 2 of 3 nodes", GONE["ansible_host"], "new1: /etc/docker/daemon.json"):
         assert word in last, last
 
     # What was mended comes to the others.

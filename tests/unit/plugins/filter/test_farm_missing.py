@@ -18,7 +18,7 @@ LOOKED = {"site_looked": {"ansible_facts": {"architecture": "x86_64"}}}
     ("variables", "reason"),
     [
         ({**LOOKED, "emulators_handlers": {"skipped": True}}, None),
-        ({"site_looked": {"unreachable": True, "msg": "No route to host\r\n"}}, "No route to host"),
+        ({"site_looked": {"unreachable": True, "msg": "No route\r\nto host\r\n"}}, "No route to host"),
         ({"site_looked": {"failed": True, "msg": "no Python"}}, "no Python"),
         ({**LOOKED, "site_failed": {"failed": True, "msg": "not JSON"}}, "not JSON"),
         (
