@@ -2,14 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How quickly a farm is checked and made: `make bench`.
+"""How quickly a farm is checked and made: `make bench`, or parts of it, `tests/bench.py converged thirty builders`.
 
 All figures are ratios, each of two things measured in one run and in turns, so that what else the machine does falls on
-both; the seconds depend on the machine.
+both; the seconds depend on the machine. Each ratio has a limit, and the exit status says whether all are kept.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -18,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,8 @@ import seed  # isort: skip  (demo has set the path to it)
 from ansible_runs import LiveFarm  # isort: skip
 
 ROUNDS = 7
-#: Nodes of the large builder.
-NODES = 16
+#: Nodes of the large builder, and of the farm that is provisioned at once.
+NODES, THIRTY = 16, 30
 _LISTEN = """
 echo '{"insecure-registries": ["%(registry)s"]}' > /etc/docker/daemon.json
 mkdir -p /etc/systemd/system/docker.service.d
@@ -73,11 +76,62 @@ print(json.dumps([time.monotonic() - started, result["endpoints"]]))
 """
 
 
+#: The ratios that are above their limits.
+_exceeded: list[str] = []
+
+
 def main() -> int:
     """Measure and print; returns the exit status."""
-    converged_farm()
-    builders()
-    return 0
+    parts: dict[str, Callable[[], None]] = {"converged": converged_farm, "thirty": many_nodes, "builders": builders}
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(parts)} (default: all)")
+    chosen = parser.parse_args().parts or list(parts)
+    if unknown := [part for part in chosen if part not in parts]:
+        parser.error(f"there is no part {unknown[0]}")
+    for part in chosen:
+        parts[part]()
+    if _exceeded:
+        print("\nabove the limit:", *_exceeded, sep="\n  ", file=sys.stderr)
+    return 1 if _exceeded else 0
+
+
+def ratio(name: str, value: float, limit: float) -> None:
+    """Print a ratio, and remember it if it is above its limit."""
+    line = f"{name} = {value:.2f} (limit {limit})"
+    print(line, flush=True)
+    if value > limit:
+        _exceeded.append(line)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Ansible's programs against a farm, as a user calls them."""
+
+    run: Callable[[list[str]], None]
+    site: list[str]
+    ansible: list[str]
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, live: LiveFarm, variables: dict[str, Any], forks: int) -> Iterator[Tools]:
+        """Write inventory and variables to files for a while."""
+        with tempfile.TemporaryDirectory() as folder:
+            inventory, extra = Path(folder) / "inventory.json", Path(folder) / "variables.json"
+            inventory.write_text(json.dumps(live.inventory()))
+            extra.write_text(json.dumps(variables))
+            tools = Path(sys.executable).parent
+            on = ["-i", str(inventory), "--forks", str(forks)]
+            settings = {key: value for key, value in live.environment().items() if "CALLBACK" not in key}
+
+            def run(argv: list[str]) -> None:
+                done = subprocess.run(
+                    argv, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=False
+                )
+                if done.returncode:
+                    raise OSError(f"{' '.join(argv)} ended with {done.returncode}: {done.stdout[-6000:]}")
+
+            site = [str(tools / "ansible-playbook"), *on, "-e", f"@{extra}", "buildfarm.multiarch.site"]
+            yield cls(run, site, [str(tools / "ansible"), *on])
 
 
 def converged_farm() -> None:
@@ -85,32 +139,47 @@ def converged_farm() -> None:
     step("Booting and provisioning a farm of a controller and two nodes")
     live = LiveFarm.start("bench", hosts(arm64=False), install_collection())
     try:
-        live.playbook("buildfarm.multiarch.site", variables=live.variables(IMAGE)).expect_success()
-        again = live.playbook("buildfarm.multiarch.site", variables=live.variables(IMAGE)).expect_success()
-        if again.changed:
-            raise OSError(f"the second run is not idle: {again.changed}")
-        step(f"site.yml with nothing to do against ansible -m ping, {ROUNDS} times in turn")
-        with tempfile.TemporaryDirectory() as folder:
-            inventory, extra = Path(folder) / "inventory.json", Path(folder) / "variables.json"
-            inventory.write_text(json.dumps(live.inventory()))
-            extra.write_text(json.dumps(live.variables(IMAGE)))
-            tools = Path(sys.executable).parent
-            on = ["-i", str(inventory)]
-            site = [str(tools / "ansible-playbook"), *on, "-e", f"@{extra}", "buildfarm.multiarch.site"]
-            ansible = [str(tools / "ansible"), *on]
-            ping = [*ansible, "all", "-m", "ansible.builtin.ping"]
-            settings = {key: value for key, value in live.environment().items() if "CALLBACK" not in key}
-
-            def run(argv: list[str]) -> None:
-                subprocess.run(argv, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, check=True)
-
-            medians = in_turns({"site.yml": lambda: timed(run, site), "ping": lambda: timed(run, ping)})
-            print(f"site.yml / ping = {medians['site.yml'] / medians['ping']:.2f}")
-            certificates(run, ansible)
+        variables = live.variables(IMAGE)
+        live.playbook("buildfarm.multiarch.site", variables=variables).expect_success()
+        with Tools.of(live, variables, 10) as tools:
+            against_ping(live, variables, tools, "site.yml / ping")
+            certificates(tools)
         bring_logic(live, _ASKING)
         endpoints(live)
     finally:
         live.farm.down()
+
+
+def many_nodes() -> None:
+    """`site.yml` on many new nodes at once, which has to pass, and then as `converged_farm` does."""
+    step(f"Booting a controller and {THIRTY} nodes")
+    farm = [Host("controller", "forky+controller", "buildx_controllers")]
+    farm += [Host(f"node{number:02}", "trixie+engine", "buildx_nodes") for number in range(THIRTY)]
+    live = LiveFarm.start("bench", farm, install_collection())
+    try:
+        # The nodes' own, so that no handler of this machine is changed.
+        variables = {**live.variables(IMAGE), "farm_platforms": []}
+        with Tools.of(live, variables, THIRTY) as tools:
+            step(f"Provisioning {THIRTY} nodes at once, with as many forks")
+            print(f"{timed(tools.run, tools.site):.1f} s")
+            against_ping(live, variables, tools, f"site.yml on {THIRTY} nodes / ping on {THIRTY} nodes")
+    finally:
+        live.farm.down()
+
+
+def against_ping(live: LiveFarm, variables: dict[str, Any], tools: Tools, name: str) -> None:
+    """`site.yml` with nothing to do against `ansible -m ping` on the same hosts.
+
+    :raises OSError: there is something to do.
+    """
+    again = live.playbook("buildfarm.multiarch.site", variables=variables).expect_success()
+    if again.changed:
+        raise OSError(f"the second run is not idle: {again.changed}")
+    step(f"site.yml with nothing to do against ansible -m ping, {ROUNDS} times in turn")
+    ping = [*tools.ansible, "all", "-m", "ansible.builtin.ping"]
+    works = {"site.yml": lambda: timed(tools.run, tools.site), "ping": lambda: timed(tools.run, ping)}
+    medians = in_turns(works)
+    ratio(name, medians["site.yml"] / medians["ping"], 4.0)
 
 
 def bring_logic(live: LiveFarm, driver: str) -> None:
@@ -123,21 +192,28 @@ def bring_logic(live: LiveFarm, driver: str) -> None:
     subprocess.run(live.farm.ssh("controller", unpack), input=packed, check=True)
 
 
-def certificates(run: Callable[[list[str]], None], ansible: list[str]) -> None:
+def certificates(tools: Tools) -> None:
     """`docker_certificates` with nothing to do, for one server and for many, as a task on the controller."""
     step(f"docker_certificates with nothing to do, {ROUNDS} times in turn")
 
     def task(servers: int) -> list[str]:
         names = [{"name": f"node{number}"} for number in range(servers)]
         arguments = {"directory": f"/srv/bench/certificates-{servers}", "servers": names}
-        return [*ansible, "controller", "-m", "buildfarm.multiarch.docker_certificates", "-a", json.dumps(arguments)]
+        return [
+            *tools.ansible,
+            "controller",
+            "-m",
+            "buildfarm.multiarch.docker_certificates",
+            "-a",
+            json.dumps(arguments),
+        ]
 
     works = {f"servers: {servers}": task(servers) for servers in (1, SERVERS)}
     for argv in works.values():
-        run(argv)
-    medians = in_turns({label: lambda argv=argv: timed(run, argv) for label, argv in works.items()})
+        tools.run(argv)
+    medians = in_turns({label: lambda argv=argv: timed(tools.run, argv) for label, argv in works.items()})
     one, many = (medians[label] for label in works)
-    print(f"docker_certificates with nothing to do, {SERVERS} servers / 1 server = {many / one:.2f}")
+    ratio(f"docker_certificates with nothing to do, {SERVERS} servers / 1 server", many / one, 1.5)
 
 
 def endpoints(live: LiveFarm) -> None:
@@ -162,7 +238,7 @@ def endpoints(live: LiveFarm) -> None:
         return float(seconds)
 
     median = in_turns({"endpoints": ask})["endpoints"]
-    print(f"docker_endpoint_info, {ENDPOINTS} endpoints, {SILENT} of them silent / its limit = {median / LIMIT:.2f}")
+    ratio(f"docker_endpoint_info, {ENDPOINTS} endpoints, {SILENT} of them silent / its limit", median / LIMIT, 1.1)
 
 
 def builders() -> None:
@@ -183,7 +259,7 @@ def builders() -> None:
         said = next(stderr for argv, stderr in created["calls"] if "--bootstrap" in argv)
         slowest = max(float(line.split()[2].rstrip("s")) for line in said.splitlines() if " DONE " in line)
         print(f"creating {created['seconds']:.2f} s, of which the slowest node's start {slowest:.2f} s")
-        print(f"creating {NODES} nodes / the slowest node's start = {created['seconds'] / slowest:.2f}")
+        ratio(f"creating {NODES} nodes / the slowest node's start", created["seconds"] / slowest, 1.5)
 
         step(f"A builder with nothing to do, {ROUNDS} times in turn")
         module(live, names[:2], name="small", share_nodes=True)
@@ -196,10 +272,10 @@ def builders() -> None:
         live.farm.down()
     few, many = "2 nodes", f"{NODES} nodes"
     for label in (few, many):
-        ratio = medians[f"{label}, module"] / medians[f"{label}, inspect"]
-        print(f"{label}: module with nothing to do / docker buildx inspect = {ratio:.2f}")
-    print(f"module with nothing to do, {many} / {few} = {medians[f'{many}, module'] / medians[f'{few}, module']:.2f}")
-    print(f"docker buildx inspect, {many} / {few} = {medians[f'{many}, inspect'] / medians[f'{few}, inspect']:.2f}")
+        share = medians[f"{label}, module"] / medians[f"{label}, inspect"]
+        ratio(f"{label}: module with nothing to do / docker buildx inspect", share, 1.5)
+    growth = medians[f"{many}, module"] / medians[f"{few}, module"]
+    ratio(f"module with nothing to do, {many} / {few}", growth, 2.0)
 
 
 def module(live: LiveFarm, nodes: Sequence[str], name: str = "large", share_nodes: bool = True) -> dict[str, Any]:
