@@ -65,12 +65,12 @@ _value:
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import option
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import address_of
 
 
 def _endpoint(name: str, variables: Mapping[str, Any]) -> str:
-    address = option("farm_address", variables) or variables.get("ansible_host") or name
-    host = f"[{address}]" if ":" in address and not address.startswith("[") else address
+    address = address_of(name, variables)
+    host = f"[{address}]" if ":" in address else address
     return f"tcp://{host}:{variables['listener_state']['listener']['port']}"
 
 

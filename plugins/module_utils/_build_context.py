@@ -15,6 +15,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Set
 
+from ._environment import expanded
 from ._errors import FarmError
 from ._files import read_bytes, write_atomically
 from ._plan import Outcome
@@ -117,7 +118,7 @@ class _Record:
     """
 
     def __init__(self, context: str) -> None:
-        state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        state = os.environ.get("XDG_STATE_HOME") or expanded("~/.local/state")
         # No part of a path may be longer than 255 bytes, so it is not the context's own, quoted.
         name = hashlib.sha256(os.fsencode(context)).hexdigest()
         self._path = Path(state) / "buildfarm" / "contexts" / f"{name}.json"

@@ -50,7 +50,7 @@ RULES: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("SSH_AUTH_SOCK",), KEPT),
     (("OTEL_*", "DOCKER_CLI_OTEL_*"), KEPT),
     (("HOME",), OURS),
-    (("TMPDIR",), KEPT),
+    (("TMPDIR", "PATH", "XDG_STATE_HOME", "REQUEST_METHOD"), KEPT),
     (("LANG", "LC_*"), OURS),
     (("LANGUAGE",), REMOVED),
 )

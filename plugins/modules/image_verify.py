@@ -51,7 +51,8 @@ options:
         the platforms that O(endpoints) does not name.
       - The node for a platform is found as for a build, pinned platforms first. Drivers V(docker-container) and
         V(docker) have nodes that can run an image.
-      - If unset, E(BUILDX_BUILDER) is used. If that is unset too, registries are reached as buildx's current builder does.
+      - If unset, E(BUILDX_BUILDER) is used. If that is unset too, registries are reached as buildx's current builder
+        does.
     type: str
   platforms:
     description:

@@ -50,6 +50,19 @@ def _platforms_or_all(value: List[str]) -> None:
     parse_all([platform for platform in value if platform != "all"])
 
 
+def _one_source_each(images: List[Mapping[str, Any]]) -> None:
+    """Refuse images whose sources would take each other's place in one context."""
+    sources: Dict[str, Mapping[str, Any]] = {}
+    for image in images:
+        if "source" in image and "context" in image:
+            first = sources.setdefault(image["context"], image)
+            if first["source"] != image["source"]:
+                raise FarmError(
+                    f"{first['name']} and {image['name']} have different sources and one context,"
+                    f" {image['context']!r}; wanted a context for each source"
+                )
+
+
 #: Checks of what a type cannot say; each raises FarmError. What engine_version may be depends on the host.
 _CHECKS: Dict[str, Callable[[Any], object]] = {
     "buildx_minimum_version": lambda value: declared_version("version", value, "0.13 or 0.13.1", 2),
@@ -63,6 +76,7 @@ _CHECKS: Dict[str, Callable[[Any], object]] = {
     "farm_node_platforms": parse_all,
     "farm_platforms": parse_all,
     "images_builder": lambda value: validate_name(value, "builder"),
+    "images_list": _one_source_each,
     "images_platforms": parse_all,
     "listener_port": _port,
     "platforms": parse_all,

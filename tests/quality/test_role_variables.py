@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -101,3 +102,30 @@ def test_variables_mean_the_same_wherever_they_are_given(tree: Path, tool: Tool,
         assert values == {name[len(role) + 1 :]: declared[name] for name in declared if name.startswith(f"{role}_")}
     assert found["ini"] == found["yaml"]
     assert found["bare"] == found["yaml"]
+
+
+def expressions(part: Any, key: str = "") -> Iterator[str]:
+    """The templates in a task, a list of them or a file of variables; a condition is one without its braces."""
+    if isinstance(part, dict):
+        for name, value in part.items():
+            yield from expressions(value, name)
+    elif isinstance(part, list):
+        for one in part:
+            yield from expressions(one, key)
+    elif isinstance(part, str) and ("{{" in part or "{%" in part):
+        yield part
+    elif isinstance(part, str) and key in ("when", "that", "failed_when", "changed_when", "until"):
+        yield f"{{{{ {part} }}}}"
+
+
+def test_roles_read_their_variables_through_the_lookup(tree: Path) -> None:
+    """Nothing but C(role_options) reads a role's variable, as only that knows what a text stands for."""
+    names = set(variables_of(tree))
+    paths = [*tree.glob("roles/*/tasks/*.yml"), *tree.glob("roles/*/vars/*.yml"), *tree.glob("playbooks/*.yml")]
+    reads = [
+        f"{path.relative_to(tree)}: {name}"
+        for path in sorted(paths)
+        for text in expressions(yaml.safe_load(path.read_text()))
+        for name in sorted(names & {node.name for node in jinja2.Environment().parse(text).find_all(jinja2.nodes.Name)})
+    ]
+    assert not reads, "\n".join(reads)

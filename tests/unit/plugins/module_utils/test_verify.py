@@ -155,12 +155,12 @@ def test_programs_are_looked_at_where_platforms_are_run(ran):
     ran["linux/amd64"] = Tried(Findings(APP), Ran("x", "", 0, True))
     ran["linux/arm64"] = Tried(Findings(APP, "'/app' is a program for amd64"))
     with pytest.raises(FarmError, match=r"1: linux/arm64 on node 'b' \(tcp://b:2375\): '/app' is a program") as caught:
-        verify({"name": NAME, "builder": "farm", "run": program()}, False, registry)
+        verify({"name": NAME, "builder": "farm", "run": program()}, False, no_program)
     assert (ran["trial"].programs, ran["trial"].run) == (True, True)
     shown = [(one["programs"], one["rc"]) for one in caught.value.details["image"]["platforms"]]
     assert shown == [([{"path": "/app", "architecture": "amd64"}], rc) for rc in (0, None)]
     ran["linux/arm64"] = ran["linux/amd64"]
-    verify({"name": NAME, "builder": "farm", "run": program(), "programs": False}, False, registry)
+    verify({"name": NAME, "builder": "farm", "run": program(), "programs": False}, False, no_program)
     assert (ran["trial"].programs, ran["trial"].run) == (False, True)
 
 
@@ -179,7 +179,7 @@ def test_programs_are_looked_at_without_a_run_too(ran, tmp_path, options, where)
     one = Instance("one", "docker-container", (Node("b", "tcp://b:2375", (ARM64,)),))
     (tmp_path / "instances/one").write_bytes(one.to_json())
     ran.update({platform: Tried(Findings(APP)) for platform in BOTH})
-    image = verify({"name": NAME, "programs": True, **options}, False, registry)["image"]
+    image = verify({"name": NAME, "programs": True, **options}, False, no_program)["image"]
     assert [ran["where"][platform][0] for platform in BOTH] == where
     assert [one["endpoint"] for one in image["platforms"]] == where
     assert (ran["trial"].programs, ran["trial"].run, image["platforms"][0]["rc"]) == (True, False, None)

@@ -143,6 +143,11 @@ def test_a_whole_number_is_its_text():
             [{"name": "a", "platform": []}],
             "images_list[0]: found the key 'platform', wanted some of name,",
         ),
+        (
+            "images_list",
+            [{"name": name, "source": name, "context": "/srv/x"} for name in "ab"],
+            "images_list: a and b have different sources and one context, '/srv/x'; wanted",
+        ),
         ("images_list", [{"context": "."}], "images_list[0]: name is missing"),
         ("images_list", [{"name": "a", "platforms": "linux"}], "images_list[0].platforms: platform 'linux'"),
     ],
