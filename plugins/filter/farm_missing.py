@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: farm_missing
 short_description: Tell which hosts a run of site could not provide, and why
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:

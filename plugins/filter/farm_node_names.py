@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: farm_node_names
 short_description: Name a builder's nodes as the inventory's hosts
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:

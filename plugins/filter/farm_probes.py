@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: farm_probes
 short_description: List the listeners that a controller has to try
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:

@@ -185,7 +185,6 @@ options:
       - If O(nodes) is unset, nothing is done to others. A builder that has no others then goes itself.
     type: list
     elements: str
-    version_added: 1.1.0
   purge_contexts:
     description:
       - Whether contexts that were made for the builder (see O(nodes[].context)) are removed when none of its nodes has

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: slurp_secrets
 short_description: Read files that hold secrets, all in one task
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
