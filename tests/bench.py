@@ -47,8 +47,8 @@ _DRIVER = """
 import json, sys, time
 started = time.monotonic()
 sys.path.insert(0, "/srv/bench")
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_apply import run_module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import run
 calls = []
 def runner(argv, **options):
     calls.append([list(argv), run(argv, **options)])
@@ -70,7 +70,7 @@ _ASKING = """
 import json, sys, time
 started = time.monotonic()
 sys.path.insert(0, "/srv/bench")
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoint_info import endpoint_info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint_info import endpoint_info
 result = endpoint_info(json.load(sys.stdin), False, None)
 print(json.dumps([time.monotonic() - started, result["endpoints"]]))
 """

@@ -38,3 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the groups in `_FIRST` first, in its order; within each, and after them, the order stays."""
     groups = {item: next(item.iter_markers("xdist_group")).args[0] for item in items}
     items.sort(key=lambda item: _FIRST.index(groups[item]) if groups[item] in _FIRST else len(_FIRST))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests recorded, whether they passed or not: the seeds that repeat them."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and report.when == "call":
+                for name, value in report.user_properties:
+                    terminalreporter.write_line(f"{report.nodeid}: {name}={value}")

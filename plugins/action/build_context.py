@@ -12,14 +12,15 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ansible import constants, context
 from ansible.plugins.action import ActionBase
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import (
     check_foreign,
     find_source,
     outcome,
     read_source,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.transfer import write_archive
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree import (
     Changes,
     digest,
     dump_names,
@@ -27,7 +28,6 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import (
     load_names,
     top,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree_transfer import write_archive
 
 MODULE = "buildfarm.multiarch.build_context"
 #: As the user gives them; ``~`` in dest is the host's.

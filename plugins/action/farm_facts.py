@@ -10,9 +10,9 @@ from typing import Any, Dict, Iterator, Optional
 
 from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import address_of, node_names
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._package_plan import exact_version
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._packages.plan import exact_version
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import address_of, node_names
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import (
     convert,
     problems,

@@ -48,8 +48,8 @@ _value:
 from typing import Any, Callable, Dict, List, Sequence
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import node_names
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import node_names
 
 
 def farm_node_names(hosts: Sequence[str], builder: str = "farm") -> List[str]:

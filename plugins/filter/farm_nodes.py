@@ -109,14 +109,14 @@ _value:
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._assignment import Assigned, Candidate, assign
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import address_of, node_names
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.pinning import Assigned, Candidate, assign
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import (
     Platform,
     parse_all,
     platform_of_host,
 )
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import address_of, node_names
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import as_list, option
 
 

@@ -65,7 +65,7 @@ _value:
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import address_of
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import address_of
 
 
 def _endpoint(name: str, variables: Mapping[str, Any]) -> str:

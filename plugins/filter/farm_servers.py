@@ -51,8 +51,8 @@ _value:
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate_state import is_name
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._inventory import bare
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.model import is_name
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import bare
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import option
 
 

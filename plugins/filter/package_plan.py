@@ -131,7 +131,7 @@ _value:
 from typing import Any, Callable, Dict, Mapping
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _package_plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._packages import plan as _package_plan
 
 
 def package_plan(options: Mapping[str, Any], facts: Mapping[str, Any], purpose: str = "engine") -> Dict[str, Any]:

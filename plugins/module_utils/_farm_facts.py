@@ -12,13 +12,13 @@ import shutil
 import sys
 from typing import Any, Dict, Optional
 
-from ._binfmt_rules import read_rule_files
-from ._distribution import ENGINES, LIBRARIES, distribution, docker_repository, installed
-from ._docker_config import plugin_candidates
-from ._programs import arch_of
-from ._runner import Runner
-from ._systemd import BOOTED, UnitFiles
-from ._version import upstream
+from ._binfmt.rules import read_rule_files
+from ._core.runner import Runner
+from ._core.version import upstream
+from ._docker.config import plugin_candidates
+from ._host.systemd import BOOTED, UnitFiles
+from ._packages.distribution import ENGINES, LIBRARIES, distribution, docker_repository, installed
+from ._platform.elf import arch_of
 
 #: Where packages put the engine, which the search path of an account other than root may lack.
 _ENGINE_PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")

@@ -226,8 +226,8 @@ actions:
     - [systemctl, enable, buildfarm-binfmt.service]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_apply import logic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.apply import logic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {
     "state": {"type": "str", "choices": ["present", "absent", "exact"], "default": "present"},

@@ -116,8 +116,8 @@ platforms:
   sample: [linux/386, linux/amd64, linux/arm64]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_info import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.info import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {"verify": {"type": "bool", "default": True}}
 

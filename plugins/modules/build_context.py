@@ -128,8 +128,8 @@ actions:
   sample: [["remove", "old.txt"], ["add", "rootfs", "rootfs/cfg"], ["change", "Dockerfile"]]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context import build_context
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import build_context
 
 ARGUMENT_SPEC = {
     "src": {"type": "path", "required": True},

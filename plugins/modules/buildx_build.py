@@ -326,9 +326,9 @@ stderr:
   sample: "#5 ERROR: process \"/bin/sh -c make\" did not complete successfully: exit code: 2"
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import build
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._outputs import TYPES
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import build
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {
     "context": {"type": "str", "required": True},

@@ -480,9 +480,9 @@ contexts:
   sample: []
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_apply import run_module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_context import OPTIONS
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import OPTIONS
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 NODE = {
     "name": {"type": "str", "required": True},

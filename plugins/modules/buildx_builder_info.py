@@ -158,8 +158,8 @@ builders:
           sample: true
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_look import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.observe import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {
     "name": {"type": "str"},

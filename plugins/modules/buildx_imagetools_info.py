@@ -184,8 +184,8 @@ result:
   sample: ["linux/amd64", "linux/arm64"]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._imagetools_info import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.info import info
 
 SPEC = {
     "name": {"type": "str", "required": True},

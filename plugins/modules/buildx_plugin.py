@@ -188,8 +188,8 @@ plugin:
       sample: null
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.apply import run_module
 
 SPEC = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

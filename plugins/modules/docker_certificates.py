@@ -304,10 +304,10 @@ actions:
   sample: [["issue server 'arm1.example.com': it expires 2026-02-20T08:00:00Z"]]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._authority import ROTATIONS
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificates import certificates
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._x509 import KEY_TYPES
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.apply import certificates
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.authority import ROTATIONS
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.x509 import KEY_TYPES
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 ARGUMENT_SPEC = {
     "directory": {"type": "path", "default": "~/.config/buildfarm/certificates"},

@@ -219,8 +219,8 @@ actions:
   sample: [["create context 'amd1'"]]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_context import OPTIONS, contexts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import OPTIONS, contexts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 ARGUMENT_SPEC = {
     "docker_config": {"type": "path"},

@@ -181,8 +181,8 @@ endpoints:
       sample: refused
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoint_info import endpoint_info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint_info import endpoint_info
 
 ARGUMENT_SPEC = {
     "docker_config": {"type": "path"},

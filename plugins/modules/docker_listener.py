@@ -301,8 +301,8 @@ journal:
   sample: ["failed to load listeners: listen tcp 192.0.2.10:2376: bind: cannot assign requested address"]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_apply import logic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.apply import logic
 
 SPEC = {
     "state": {"type": "str", "choices": ["present", "kept", "absent", "previous"], "default": "present"},

@@ -133,7 +133,7 @@ ansible_facts:
           sample: []
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._farm_facts import farm_facts
 
 if __name__ == "__main__":

@@ -243,8 +243,8 @@ image:
           sample: 0
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._verify import verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import verify
 
 SPEC = {
     "name": {"type": "str", "required": True},

@@ -65,8 +65,8 @@ contents:
   sample: {/etc/hostname: YW1kMQo=}
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._secrets import slurp_secrets
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.secrets import slurp_secrets
 
 ARGUMENT_SPEC = {"paths": {"type": "list", "elements": "path", "required": True}}
 

@@ -19,11 +19,11 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
 
 import yaml
 from ansible.module_utils.common.validation import check_type_bool, check_type_dict, check_type_float, check_type_int
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import Endpoint
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import parse_all
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import validate_name
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._version import declared_version
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import validate_name
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.version import declared_version
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import parse_all
 
 Option = Mapping[str, Any]
 

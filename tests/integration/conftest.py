@@ -38,15 +38,6 @@ HOSTS = [
 ]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what tests recorded, whether they passed or not: the seeds that repeat them."""
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if isinstance(report, pytest.TestReport) and report.when == "call":
-                for name, value in report.user_properties:
-                    terminalreporter.write_line(f"{report.nodeid}: {name}={value}")
-
-
 @pytest.fixture(scope="session")
 def collections() -> Path:
     """A collections path through which Ansible finds this checkout."""

@@ -129,7 +129,7 @@ def test_a_second_run_needs_no_engine(farm: LiveFarm, registered: None, options:
 
 def test_containers_of_the_platform_run(farm: LiveFarm, registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(farm.collections))
-    from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import program
+    from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
 
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:

@@ -35,7 +35,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 
 def facts(tree: Path, name: str) -> dict[str, Any]:
     """The facts of a host without an engine; without a name of a system that has no os-release file."""
-    module = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution")
+    module = importlib.import_module(
+        "ansible_collections.buildfarm.multiarch.plugins.module_utils._packages.distribution"
+    )
     found = module.distribution([str(tree / "tests/unit/fixtures/os-release" / (name or "none"))])
     nothing = {"packages": {}, "engine_package_version": None, "repository": None, "engine": False}
     return {"system": "Linux", "systemd": True, **found, **nothing}

@@ -194,7 +194,7 @@ def complaints(spec: dict[str, Any], values: dict[str, Any], **rules: Any) -> li
 def test_examples_of_modules(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example's options exist, have values that they take, and go together."""
     monkeypatch.syspath_prepend(str(tree.parents[2]))
-    ansible = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._ansible")
+    ansible = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module")
     declared: list[Any] = []
     monkeypatch.setattr(ansible, "main", lambda spec, _logic, **rules: declared.append((spec, rules)))
     wrong = []

@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.action.farm_facts import ActionModule
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 
 WHOLE = "5:28.5.2-1~debian.13~trixie"
 FACTS = {"packages": {"docker-ce": "28.5.2"}, "engine_package_version": WHOLE}

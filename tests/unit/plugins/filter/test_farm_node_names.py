@@ -13,9 +13,9 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.filter.farm_node_names import farm_node_names
 from ansible_collections.buildfarm.multiarch.plugins.filter.farm_nodes import farm_nodes
 from ansible_collections.buildfarm.multiarch.plugins.filter.farm_servers import farm_servers
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate_state import sans
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import context_name
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import validate_name
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import validate_name
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.model import sans
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import context_name
 
 FACTS = {"ansible_facts": {"architecture": "x86_64", "nodename": "own"}}
 LONG = ".".join(["a" * 60] * 4)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _registry
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
 
 
 class StoredDocuments:

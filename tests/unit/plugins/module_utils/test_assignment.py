@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._assignment import Candidate, assign
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import native_platform, parse_all
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.pinning import Candidate, assign
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import native_platform, parse_all
 
 
 def node(name, machine, pins=None):

@@ -14,23 +14,22 @@ import re
 import tarfile
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import (
-    _binfmt,
-    _binfmt_apply,
-    _binfmt_image,
-    _binfmt_plan,
-    _binfmt_rules,
-    _programs,
-)
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import apply as _binfmt_apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import image as _binfmt_image
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import plan as _binfmt_plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import registry as _binfmt
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import rules as _binfmt_rules
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declared
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import Found, plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.registry import (
     Registry,
     read_platforms,
     require_kernel,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_declare import Declared
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_handler import Demand, Handler
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_image import EmulatorImage
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_judge import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.rules import RuleFile
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.verdict import (
     MISSING,
     NATIVE,
     REGISTERED,
@@ -38,12 +37,11 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_judge 
     Verdict,
     judge,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_plan import Found, plan
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt_rules import RuleFile
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import ask_here, program
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform import elf as _programs
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import ask_here, program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 # Read from Linux 6.18, as tonistiigi/binfmt and as Debian's qemu-user-binfmt register it.
 IMAGES = """\

@@ -8,14 +8,14 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _build
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import build, failing_step
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_spec import Declaration
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_auth import RegistryRefused
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import apply as _build
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import build, failing_step
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _tree_transfer
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source import transfer as _tree_transfer
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import (
     build_context,
     check_foreign,
     find_source,
     outcome,
     read_source,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree import (
     Changes,
     digest,
     dump_names,
@@ -113,7 +113,7 @@ def test_a_directory_of_somebody_else_is_not_even_read(
     context = tmp_path / "full"
     (context / "library").mkdir(parents=True)
     os.mkfifo(context / "library/pipe")
-    monkeypatch.setattr("ansible_collections.buildfarm.multiarch.plugins.module_utils._build_context.read_tree", None)
+    monkeypatch.setattr("ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply.read_tree", None)
     with pytest.raises(FarmError, match="found library, which the source does not have"):
         build_context({"dest": str(context), "force": False, "request": {"digest": "", "top": "[]"}}, False, run)
 

@@ -14,19 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _builder_apply, _builder_look
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_apply import run_module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_look import info
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildkitd import container_args
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import apply as _builder_apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import observe as _builder_look
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.container import (
     DEFAULT_IMAGE,
     Container,
     declared_env,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Store, StoreConflict
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.observe import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import container_args
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Store, StoreConflict
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 
 DEFAULTS = {
     "name": "farm",

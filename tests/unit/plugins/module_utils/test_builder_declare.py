@@ -7,11 +7,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import NodeSpec
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_declare import canonical, read_declaration
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.declaration import (
+    canonical,
+    read_declaration,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import NodeSpec
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 DEFAULTS = {
     "name": "farm",

@@ -14,18 +14,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.container import DEFAULT_IMAGE, Container
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import (
     Declaration,
     Found,
     NodeSpec,
     Observation,
     describe,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder_plan import plan
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers import DEFAULT_IMAGE, Container
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform, parse_all
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform, parse_all
 
 PATH = "/b/instances/farm"
 FLAGS = ("--allow-insecure-entitlement=network.host",)

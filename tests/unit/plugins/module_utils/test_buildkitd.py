@@ -7,16 +7,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _buildkitd
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildkitd import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import buildkitd as _buildkitd
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import (
     CONFIG_FILE,
     config_files,
     container_args,
     same_config,
     stored_flags,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 NETWORK, INSECURE = "--allow-insecure-entitlement=network.host", "--allow-insecure-entitlement=security.insecure"

@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_config
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import (
     BootProgress,
     Buildx,
     parse_boot_errors,
@@ -17,9 +16,10 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import
     parse_version,
     without_secrets,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import config as _docker_config
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("0.13.1", "0.29.1")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _certificates as module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _x509
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import apply as module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import x509 as _x509
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 
 pytest.importorskip("cryptography")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _containers
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import container as _containers
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.container import (
     DEFAULT_IMAGE,
     Container,
     drift,
@@ -22,9 +22,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._containers im
     read_container,
     remove_container,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import Endpoint
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 ENGINES = ("20.10.24", "26.1.5", "28.5.2")

@@ -9,15 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _distribution
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.version import upstream
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._packages import distribution as _distribution
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._packages.distribution import (
     distribution,
     docker_repository,
     installed,
     parse_os_release,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._version import upstream
 
 OS_RELEASE = Path(__file__).resolve().parents[2] / "fixtures" / "os-release"
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context as module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _transport
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import apply as module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.outcome import Outcome
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import transport as _transport
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.config import config_dir
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import (
     Context,
     ContextStore,
     TlsFiles,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_config import config_dir
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._plan import Outcome
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node, Store
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 #: sha256 of "arm1"

@@ -10,10 +10,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _download
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._download import describe, download
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host import download as _download
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.download import describe, download
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
 
 CONTENT = bytes(range(256)) * 4096
 

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import Endpoint, context_name
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint, context_name
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _docker_context, _engine, _x509
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._client_certificate import why_refused
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore, TlsFiles
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoint_info import endpoint_info
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._endpoints import Endpoint
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine import EngineInfo, Route
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import x509 as _x509
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import apply as _docker_context
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import engine as _engine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client_certificate import why_refused
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore, TlsFiles
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint_info import endpoint_info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import EngineInfo, Route
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 pytest.importorskip("cryptography")
 

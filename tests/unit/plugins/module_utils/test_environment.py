@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _environment
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._contexts import ContextStore
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_config import config_dir
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker_context import contexts
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._environment import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import contexts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import environment as _environment
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.environment import (
     OPTION,
     REMOVED,
     RULES,
@@ -26,9 +25,10 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._environment i
     treatment,
     user,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, checked, run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node, Store
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, checked, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.config import config_dir
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 
 COLLECTION = Path(__file__).resolve().parents[4]
 PROXY = "http://me:secret@proxy.example.com:3128"

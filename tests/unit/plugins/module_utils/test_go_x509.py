@@ -11,7 +11,7 @@ import shlex
 import subprocess
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _go_x509
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import go_x509 as _go_x509
 
 EC = "ec -pkeyopt ec_paramgen_curve:P-256"
 NAMED = "-addext subjectAltName=DNS:node1"

@@ -11,10 +11,10 @@ import struct
 import tarfile
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine_run import _file
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image_programs import File, Start, examine
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import arch_of, loader_of, program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import File, Start, examine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.run import _file
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import arch_of, loader_of, program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 ARM64 = "linux/arm64"
 BIN = {"/bin/sh": "arm64", "/usr/bin/env": "arm64"}

@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _registry
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._imagetools_info import info
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_settings import Settings, of_nodes
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.info import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings, of_nodes
 
 NAME = "r.example.com/app:1"
 PLAIN = Settings(http=True)

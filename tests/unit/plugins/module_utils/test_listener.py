@@ -11,9 +11,12 @@ import json
 import re
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _listener_apply, _listener_undo
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import Service, Variable
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import apply as _listener_apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import undo as _listener_undo
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.model import (
     TLS_NAMES,
     Content,
     Declared,
@@ -22,16 +25,14 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener impo
     read,
     without_network,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_plan import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.plan import (
     check,
     check_certificate,
     describe,
     drop_in_text,
     plan,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener_undo import Undo
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, Result
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import Service, Variable
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.undo import Undo
 
 DEBIAN = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
 SUSE = "/usr/bin/dockerd --add-runtime oci=/usr/sbin/docker-oci $DOCKER_NETWORK_OPTIONS $DOCKER_OPTS"

@@ -7,12 +7,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import Buildx
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._nodes import find_builder, place
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform, parse_all
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node, Store
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.placement import find_builder, place
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform, parse_all
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")

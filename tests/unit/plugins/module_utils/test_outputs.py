@@ -10,8 +10,7 @@ import os
 import tarfile
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._outputs import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import (
     ARCHIVE,
     CACHE,
     ENGINE,
@@ -22,6 +21,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._outputs impor
     check_combination,
     identity,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._distribution import PACKAGES, distribution
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._package_plan import package_plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._packages.distribution import PACKAGES, distribution
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._packages.plan import package_plan
 
 OS_RELEASE = Path(__file__).resolve().parents[2] / "fixtures" / "os-release"
 DOCKER = ["docker-ce", "docker-ce-cli", "containerd.io"]

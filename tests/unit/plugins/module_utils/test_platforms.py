@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import native_platform, platform_of_host
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import (
+    native_platform,
+    platform_of_host,
+)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _plugin, _plugin_source
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import parse_version, run_module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._programs import program
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import apply as _plugin
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import source as _plugin_source
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.apply import parse_version, run_module
 
 DEFAULTS = dict.fromkeys(["release", "url", "src", "build", "checksum", "path", "minimum_version"], None)
 MIRROR = "http://mirror"

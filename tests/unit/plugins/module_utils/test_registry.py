@@ -18,17 +18,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import (
-    _http,
-    _registry,
-    _registry_auth,
-    _registry_settings,
-)
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._reference import Reference
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import Registries, digest_of
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_auth import RegistryRefused
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_settings import Settings
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import auth as _registry_auth
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import http as _http
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import settings as _registry_settings
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries, digest_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings
 
 INDEX, CONFIG, OTHER = b'{"manifests": []}', b'{"os": "linux", "architecture": "arm64"}', b'{"manifests": [{}]}'
 USER, PASSWORD, TOKEN, IDENTITY = "me", "s3cr3t-password", "t0ken-of-the-service", "1dentity-token"
@@ -602,7 +600,7 @@ def test_a_proxy_that_is_none_of_http_is_named_without_its_password(docker, monk
 @pytest.fixture(scope="module")
 def authority():
     """A CA, a server's certificate for 127.0.0.1 with its key, a client's with the same, all PEM."""
-    x509 = pytest.importorskip("ansible_collections.buildfarm.multiarch.plugins.module_utils._x509")
+    x509 = pytest.importorskip("ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.x509")
     if not x509.installed():
         pytest.skip("no library cryptography")
     until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)

@@ -7,10 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _registry_settings
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildkitd import toml_loads
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry_settings import Settings, of_nodes
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import toml_loads
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import settings as _registry_settings
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings, of_nodes
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 BY_HAND = """

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform, parse_all
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._routing import Worker, routes
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform, parse_all
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.routing import Worker, routes
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 

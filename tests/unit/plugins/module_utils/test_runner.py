@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import CommandError, checked, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, checked, run
 
 
 def test_streams_environment_and_status():

@@ -10,8 +10,8 @@ import base64
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._secrets import slurp_secrets
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.secrets import slurp_secrets
 
 
 def test_all_files_are_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _sockets
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import tls as _sockets
 
 
 @pytest.fixture(scope="module")

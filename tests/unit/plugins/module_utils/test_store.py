@@ -12,9 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import (
     Instance,
     Node,
     Store,
@@ -24,6 +22,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import 
     pins_by_platform,
     validate_name,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 FARM = Instance("Farm", "docker-container", (Node("a", "tcp://a:2376", (Platform("linux", "arm", "v7"),)),))

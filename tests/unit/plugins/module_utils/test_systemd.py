@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._runner import Result, run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._systemd import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import (
     Service,
     UnitFiles,
     Variable,

@@ -14,9 +14,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _tree
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source import tree as _tree
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.transfer import (
+    apply,
+    read_wanted,
+    write_archive,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree import (
     DIRECTORY,
     FILE,
     LINK,
@@ -31,11 +36,6 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree import (
     load_names,
     read_tree,
     shown,
-)
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._tree_transfer import (
-    apply,
-    read_wanted,
-    write_archive,
 )
 
 ODD = [b"-rf", b"two words", b"a\nb", b"*", "äß€".encode(), b"\xff\xfe", b".hidden", b"..."]

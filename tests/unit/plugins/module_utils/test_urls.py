@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._urls import mask, secret_in, secrets_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.urls import mask, secret_in, secrets_of
 
 TOKEN = "ghp_EXAMPLEexample"
 

@@ -8,14 +8,14 @@ import json
 import threading
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils import _verify
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._engine_run import Ran, Tried
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image_programs import Findings, Program
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platforms import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import digest_of
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._store import Instance, Node
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._verify import verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import verify as _verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import Findings, Program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.run import Ran, Tried
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import digest_of
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 BOTH = ["linux/amd64", "linux/arm64"]

@@ -7,8 +7,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._version import declared_version, numbers, upstream
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.version import (
+    declared_version,
+    numbers,
+    upstream,
+)
 
 
 @pytest.mark.parametrize(

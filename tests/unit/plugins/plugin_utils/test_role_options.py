@@ -13,7 +13,7 @@ import itertools
 import json
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import (
     convert,
     option,

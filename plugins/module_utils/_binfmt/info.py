@@ -1,0 +1,56 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The logic of module ``binfmt_info``."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache, partial
+from typing import Dict, List, Mapping
+
+from .._core.runner import Runner
+from .._platform.elf import ask_here, program
+from .._platform.platform import native_platform
+from .handler import Demand
+from .registry import ENTRIES, Registry, platforms_of
+from .verdict import NATIVE, Verdict, judge
+
+
+def info(params: Mapping[str, object], check_mode: bool, runner: Runner) -> Dict[str, object]:
+    """Return the values of binfmt_info.
+
+    :raises FarmError: the host's own architecture is unknown.
+    """
+    native = native_platform(os.uname().machine)
+    registry = Registry.read(runner)
+    verify = bool(params["verify"])
+    ask = lru_cache(maxsize=None)(partial(ask_here, runner=runner))
+    verdicts = {arch: judge(platforms_of(arch)[0], registry, native, ask, Demand(verify)) for arch in ENTRIES}
+    handlers = []
+    for handler in registry.handlers.values():
+        arch = next((arch for arch in ENTRIES if handler.runs(program(arch))), None)
+        answer = ask(arch) if arch and verify else None
+        handlers.append(
+            {
+                "name": handler.name,
+                "platforms": [str(platform) for platform in platforms_of(arch)] if arch else [],
+                "enabled": handler.enabled and registry.enabled,
+                "interpreter": handler.interpreter,
+                "flags": handler.flags,
+                "works": answer.problem is None if answer else None,
+                "problem": answer.problem if answer else None,
+                "qemu_version": answer.version if answer else None,
+            }
+        )
+    return {
+        "mounted": registry.mounted,
+        "handlers": handlers,
+        "native": _named({arch: verdict for arch, verdict in verdicts.items() if verdict.text == NATIVE}),
+        "platforms": _named({arch: verdict for arch, verdict in verdicts.items() if verdict.good}),
+    }
+
+
+def _named(verdicts: Mapping[str, Verdict]) -> List[str]:
+    return sorted(str(platform) for arch in verdicts for platform in platforms_of(arch))

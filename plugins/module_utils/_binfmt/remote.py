@@ -1,0 +1,135 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Handlers of a host of which only the engine can be asked: what its containers run, and what the image reports.
+
+An ordinary container has no view of the host's binfmt_misc. What it can run it runs as all others do, so that flag F
+is proved too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
+
+from .._core.errors import FarmError
+from .._core.runner import CommandError, Result
+from .._platform.elf import Answer, ask, program
+from .._platform.platform import Platform, native_platform, runs_natively
+from .declaration import Declared
+from .engine import NOT_RUN, Engine
+from .handler import Demand, Handler
+from .plan import Found
+from .registry import ENTRIES, Registry, require_kernel
+from .verdict import MISSING, NATIVE, REGISTERED, WORKS, Verdict
+
+
+def look(declared: Declared, engine: Engine) -> Found:
+    """Find out what an engine's host can run.
+
+    :raises FarmError: the engine cannot be asked.
+    """
+    info = engine.info()
+    require_kernel(engine.name, str(info.get("KernelVersion", "")))
+    native = native_platform(str(info.get("Architecture", "")))
+    report = None
+    if not (declared.verify or declared.qemu_version) or declared.state != "present":
+        report = reported(declared, engine)
+    names = {name: Handler(name, True, "", "F") for name in report or ()}
+    return Found(Registry(True, True, names), judge_all(declared, engine, native, report))
+
+
+def reported(declared: Declared, engine: Engine) -> Set[str]:
+    """Return the enabled handlers that the emulator image reports, of whatever programs.
+
+    :raises FarmError: it cannot report.
+    """
+    image = declared.image
+    if image is None or image.is_legacy:
+        raise FarmError(
+            f"image {image.name if image else None} reports nothing; without a view of the host, state: absent and "
+            "exact and verify: false need one that does, as tonistiigi/binfmt"
+        )
+    said = engine.emulate(image, image.run_argv())
+    try:
+        return set(json.loads(said.stdout)["emulators"] or ())
+    except (ValueError, KeyError, TypeError) as exc:
+        raise CommandError(f"{engine.name}: the emulator image {image.name} did not report its handlers", said) from exc
+
+
+def judge_all(
+    declared: Declared, engine: Engine, native: Platform, report: Optional[Set[str]] = None
+) -> Dict[Platform, Verdict]:
+    """Judge the declared platforms.
+
+    :param report: the handlers that the image reports, None where it was not asked.
+    :raises FarmError: the engine runs no containers.
+    """
+    asked = declared.present and (declared.verify or bool(declared.qemu_version))
+    foreign = [arch for arch in declared.architectures if not runs_natively(Platform.make("linux", arch), native)]
+    answers = ask_all(engine, foreign) if asked and foreign else {}
+    verdicts = {}
+    for platform in declared.platforms:
+        if declared.present and platform.arch not in foreign:
+            verdicts[platform] = Verdict(NATIVE)
+        else:
+            answer = answers.get(platform.arch)
+            verdicts[platform] = _judge(platform, answer, report or set(), declared.demand(platform.arch))
+    return verdicts
+
+
+def _judge(platform: Platform, answer: Optional[Answer], report: Set[str], demand: Demand) -> Verdict:
+    if answer is None:
+        return Verdict(REGISTERED if ENTRIES[platform.arch] in report else MISSING)
+    if answer.problem:
+        return Verdict(f"not run there: {answer.problem}")
+    if answer.version is None:
+        return Verdict(NATIVE)
+    good = WORKS if demand.verify else REGISTERED
+    return Verdict(demand.version_problem(answer.version) or good, answer.version)
+
+
+def ask_all(engine: Engine, architectures: Sequence[str]) -> Dict[str, Answer]:
+    """Run the programs of architectures, all at the same time.
+
+    :raises FarmError: the engine runs no containers.
+    """
+    with programs(engine) as start, ThreadPoolExecutor(max_workers=len(architectures)) as pool:
+        answers: Tuple[Answer, ...] = tuple(pool.map(lambda arch: ask(arch, start), architectures))
+    return dict(zip(architectures, answers))
+
+
+@contextlib.contextmanager
+def programs(engine: Engine) -> Iterator[Callable[[str, Mapping[str, str]], Result]]:
+    """Give an engine an image with the program of each architecture for a while; yields what starts them.
+
+    :raises FarmError: it takes none, or runs no containers.
+    """
+    image = f"buildfarm-programs:{os.urandom(6).hex()}"
+    with tempfile.TemporaryDirectory(prefix="buildfarm-") as directory:
+        path = os.path.join(directory, "programs.tar")
+        with tarfile.open(path, "w") as archive:
+            for arch in ENTRIES:
+                entry = tarfile.TarInfo(f"exit-{arch}")
+                entry.mode, entry.size = 0o755, len(program(arch))
+                archive.addfile(entry, io.BytesIO(program(arch)))
+        engine.checked(("import", path, image), "the engine did not take the programs that test it")
+
+    def start(arch: str, env: Mapping[str, str]) -> Result:
+        variables = [argument for key, value in env.items() for argument in ("--env", f"{key}={value}")]
+        result = engine.run(("run", "--rm", "--network", "none", *variables, image, f"/exit-{arch}"))
+        if result.rc == NOT_RUN and "exec format error" not in result.stderr:
+            raise FarmError(f"{engine.name}: the engine runs no containers: {result.stderr.strip()}")
+        return result
+
+    try:
+        yield start
+    finally:
+        engine.run(("rmi", image))

@@ -1,0 +1,241 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where a build's result goes, and what is there now.
+
+Source of the exporters' options and behaviour: BuildKit README "Output", buildx ``build/opt.go`` and
+``util/buildflags/export.go``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import stat
+import tarfile
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from .._core.environment import expanded
+from .._core.errors import FarmError
+
+TYPES = ("local", "tar", "oci", "docker", "image", "registry")
+
+REGISTRY, ENGINE, TREE, ARCHIVE, FILE, CACHE = "registry", "engine", "tree", "archive", "file", "cache"
+
+_NEEDS_DEST = ("local", "tar", "oci")
+_OWN_OPTIONS = {
+    "type": "use the output's option type",
+    "dest": "use the output's option dest",
+    "name": "use the module's option tags",
+    "push-by-digest": "it is not supported, as no tag would name the image",
+}
+# The time of an export, which differs between two exports of one image.
+_CREATED = "org.opencontainers.image.created"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One ``--output`` of a build.
+
+    :ivar dest: an absolute path; empty for what goes to a registry or an engine.
+    :ivar options: further options of the exporter, in order of their names.
+    """
+
+    type: str
+    dest: str = ""
+    options: Tuple[Tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_params(cls, raw: Mapping[str, Any]) -> Output:
+        """Read one entry of the option ``outputs``.
+
+        :raises FarmError: it lacks what its type needs, or has what it cannot have.
+        """
+        kind, dest, given = raw["type"], raw.get("dest") or "", raw.get("options") or {}
+        options = {str(key).lower(): _text(f"output {kind}, option {key}", value) for key, value in given.items()}
+        for key, advice in _OWN_OPTIONS.items():
+            if key in options:
+                raise FarmError(f"output {kind}: option {key!r} does not belong into options; {advice}")
+        if kind in _NEEDS_DEST and not dest:
+            raise FarmError(
+                f"output {kind}: dest is missing; wanted the path of a {'directory' if kind == 'local' else 'file'}"
+            )
+        if dest == "-":
+            raise FarmError(f"output {kind}: dest '-' (standard output) cannot be used from Ansible; wanted a path")
+        if kind in ("image", "registry") and dest:
+            raise FarmError(f"output {kind}: it goes to the builder or a registry and has no dest; found {dest!r}")
+        if kind == "registry" and options.get("push", "true") != "true":
+            raise FarmError("output registry: push=false contradicts it; use type image")
+        path = expanded(dest) if dest else ""
+        return cls(kind, path, tuple(sorted(options.items())))
+
+    def option(self, name: str) -> str:
+        """Return an option's value, empty where it is not given."""
+        return dict(self.options).get(name, "")
+
+    @property
+    def pushes(self) -> bool:
+        """Whether the result goes to a registry."""
+        return self.type == "registry" or (self.type == "image" and self.option("push") == "true")
+
+    def kind(self, driver: str) -> str:
+        """Say what the result is to be looked for as, with a builder of this driver."""
+        if self.pushes:
+            return REGISTRY
+        if self.type == "image":
+            return ENGINE if driver == "docker" else CACHE
+        if not self.dest:
+            return ENGINE
+        if self.type == "local":
+            return TREE
+        if self.type in ("oci", "docker"):
+            return ARCHIVE
+        return FILE
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the result is one file, written by buildx as soon as it starts."""
+        return bool(self.dest) and self.type != "local" and self.option("tar") != "false"
+
+    def argument(self, dest: Optional[str] = None) -> str:
+        """Return the value of ``--output``, quoted as buildx's CSV parser wants it.
+
+        :param dest: a path in the place of the declared one.
+        """
+        path = dest or self.dest
+        fields = [f"type={self.type}", *([f"dest={path}"] if path else [])]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(fields + [f"{key}={value}" for key, value in self.options])
+        return text.getvalue()
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the output as the module returns it."""
+        return {"type": self.type, "dest": self.dest or None}
+
+    def check_dest(self) -> None:
+        """Make sure that the result can be written, before anything is built.
+
+        :raises FarmError: there is something else in its place, or no directory to put it in.
+        """
+        if not self.dest:
+            return
+        parent, is_dir = os.path.dirname(self.dest), os.path.isdir(self.dest)
+        if self.is_file and is_dir:
+            raise FarmError(f"output {self.type}: dest {self.dest} is a directory; wanted the path of a file")
+        if not self.is_file and os.path.lexists(self.dest) and not is_dir:
+            raise FarmError(f"output {self.type}: dest {self.dest} is a file; wanted the path of a directory")
+        if self.is_file and not os.path.isdir(parent):
+            raise FarmError(f"output {self.type}: dest {self.dest}: there is no directory {parent}; create it first")
+        if not os.access(self.dest if is_dir else _existing(parent), os.W_OK):
+            raise FarmError(f"output {self.type}: dest {self.dest} cannot be written by this user")
+
+
+def check_combination(outputs: Sequence[Output], tags: Sequence[str], platforms: int, attested: bool) -> None:
+    """Refuse outputs that buildx refuses whatever the builder, or that have no effect.
+
+    :param platforms: how many are asked for.
+    :param attested: whether the image gets attestations.
+    :raises FarmError: naming the output and the way out.
+    """
+    for output in outputs:
+        if output.pushes and not tags:
+            raise FarmError("push: tags are missing; an image needs a name with its registry to be pushed")
+        if output.type == "docker" and not output.dest and not tags:
+            raise FarmError("load: tags are missing; the image would have no name in the engine")
+        if output.type == "docker" and output.dest and (platforms > 1 or attested):
+            why = f"{platforms} platforms" if platforms > 1 else "attestations"
+            raise FarmError(
+                f"output docker to {output.dest}: this format holds one manifest, and {why} need an index; use type oci"
+            )
+    places = [output.dest for output in outputs if output.dest]
+    for place in places:
+        if places.count(place) > 1:
+            raise FarmError(f"outputs: {place} is the dest of two outputs; give each its own")
+
+
+def identity(output: Output, path: str) -> Optional[str]:
+    """Return what changes exactly when the content at a path changes, None if there is nothing.
+
+    :param path: where the result lies, the output's dest or a file that is to replace it.
+    :raises FarmError: it cannot be read, or is no archive of this output's format.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        if output.type == "local":
+            return _hash(_tree_lines(path))
+        if output.type in ("oci", "docker"):
+            return _archive_identity(path)
+        with open(path, "rb") as stream:
+            return _hash(iter(lambda: stream.read(1 << 20), b""))
+    except (OSError, ValueError, KeyError, tarfile.TarError) as exc:
+        raise FarmError(
+            f"output {output.type}: {path} cannot be compared with what is built: {exc}; "
+            f"remove it, or choose another dest"
+        ) from exc
+
+
+def _existing(path: str) -> str:
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _hash(parts: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _tree_lines(root: str) -> Iterator[bytes]:
+    """Yield what makes two trees equal: names, types, permissions, link targets and contents; no times, no owners."""
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files + folders):
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            line: List[Any] = [os.path.relpath(path, root), stat.S_IFMT(status.st_mode)]
+            if stat.S_ISLNK(status.st_mode):
+                line.append(os.readlink(path))
+            else:
+                line.append(stat.S_IMODE(status.st_mode))
+            if stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as stream:
+                    line.append(_hash(iter(lambda: stream.read(1 << 20), b"")))  # pylint: disable=cell-var-from-loop
+            yield json.dumps(line).encode() + b"\n"
+
+
+def _archive_identity(path: str) -> str:
+    """Return the digest of an image archive's index without the time it was exported at.
+
+    The bytes of the file differ with every export.
+    """
+    if os.path.isdir(path):
+        with open(os.path.join(path, "index.json"), "rb") as stream:
+            documents = [json.load(stream)]
+    else:
+        with tarfile.open(path, "r:") as archive:
+            members = [name for name in ("index.json", "manifest.json") if name in archive.getnames()]
+            documents = [json.load(stream) for stream in map(archive.extractfile, members) if stream]
+    for document in documents:
+        entries = document.get("manifests", []) if isinstance(document, dict) else []
+        for entry in entries:
+            (entry.get("annotations") or {}).pop(_CREATED, None)
+    if not documents:
+        raise ValueError("neither index.json nor manifest.json in it")
+    return _hash(iter([json.dumps(documents, sort_keys=True).encode()]))
+
+
+def _text(subject: str, value: Any) -> str:
+    """Return an option's value as the command line takes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise FarmError(f"{subject}: wanted text, found {type(value).__name__}")

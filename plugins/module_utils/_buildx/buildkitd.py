@@ -1,0 +1,199 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What buildx makes of a node's buildkitd configuration and flags when it creates the node.
+
+Source of the rules: docker/buildx ``util/confutil/container.go`` (``LoadConfigFiles``) and ``builder/builder.go``
+(``parseBuildkitdFlags``); the text is written as go-toml v1 writes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .._core.errors import FarmError
+
+CONFIG_FILE = "buildkitd.toml"
+CONFIG_DIR = "/etc/buildkit"
+
+_HOST_NETWORK = "network.host"
+_ENTITLEMENT = "--allow-insecure-entitlement"
+#: Lines for which a configuration cannot be taken as it is: buildx copies the files that they name.
+_NAMES_FILES = re.compile(r"(?m)^\s*(ca|key|cert|\"ca\"|keypair)\s*=|^\s*\[+\s*registry.*keypair|^\s*registry\b")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
+_CERTS_DIR = re.compile(r"[^a-zA-Z0-9.-]+")
+_ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+
+Loads = Callable[[str], Mapping[str, Any]]
+
+
+def toml_loads() -> Optional[Loads]:
+    """Return a TOML parser: Python 3.11's own, or the library ``tomli``; None if there is neither."""
+    try:
+        from tomllib import loads
+    except ImportError:
+        try:
+            from tomli import loads  # type: ignore[no-redef,unused-ignore]
+        except ImportError:
+            return None
+    return loads  # type: ignore[no-any-return,unused-ignore]
+
+
+def config_files(text: str, read: Callable[[str], bytes]) -> Dict[str, bytes]:
+    """Return the files that buildx puts into ``/etc/buildkit`` for a buildkitd configuration.
+
+    Certificates and keys of registries come along, below ``certs/``, and the configuration names the copies.
+
+    :param text: the configuration, TOML.
+    :param read: returns the content of a file that the configuration names.
+    :raises FarmError: it is not TOML, or names a file that cannot be read.
+    """
+    loads = toml_loads()
+    if loads is None:
+        if _NAMES_FILES.search(text):
+            raise FarmError(
+                "the buildkitd configuration names certificates or keys of a registry; copying them needs Python 3.11"
+                " or the Python library tomli on this host (python3-tomli in Debian)"
+            )
+        return {CONFIG_FILE: text.encode()}
+    tree = _parse(text, loads)
+    files = _copy_registry_files(tree, read)
+    files[CONFIG_FILE] = _dump(tree).encode()
+    return files
+
+
+def same_config(left: Mapping[str, bytes], right: Mapping[str, bytes]) -> bool:
+    """Say whether two sets of files mean the same; another spelling of the same TOML does not count."""
+    if left == right:
+        return True
+    loads = toml_loads()
+    if loads is None or set(left) != set(right) or CONFIG_FILE not in left:
+        return False
+    if any(left[path] != right[path] for path in left if path != CONFIG_FILE):
+        return False
+    try:
+        return loads(left[CONFIG_FILE].decode()) == loads(right[CONFIG_FILE].decode())
+    except ValueError:
+        return False
+
+
+def stored_flags(
+    flags: Sequence[str], driver: str, driver_opts: Mapping[str, str], files: Mapping[str, bytes]
+) -> Optional[Tuple[str, ...]]:
+    """Return the flags that buildx stores for a node: it allows the host's network unless entitlements are given.
+
+    buildx before 0.13 stored the flags as they were; for BuildKit it is the same.
+
+    :param flags: as declared.
+    """
+    if driver not in ("docker-container", "kubernetes"):
+        return tuple(flags) or None
+    given = _leading_entitlements(flags)
+    if driver == "docker-container" and driver_opts.get("network") == "host":
+        missing = _HOST_NETWORK not in given
+    else:
+        missing = not given and _HOST_NETWORK not in _configured_entitlements(files)
+    return (*flags, f"{_ENTITLEMENT}={_HOST_NETWORK}") if missing else tuple(flags)
+
+
+def container_args(flags: Optional[Sequence[str]], files: Mapping[str, bytes]) -> Tuple[str, ...]:
+    """Return the arguments of a node's container, as the docker-container driver gives them."""
+    config = ("--config", f"{CONFIG_DIR}/{CONFIG_FILE}") if CONFIG_FILE in files else ()
+    return (*config, *(flags or ()))
+
+
+def _leading_entitlements(flags: Sequence[str]) -> List[str]:
+    # buildx parses with a flag set that knows this flag only, and so stops at the first other one.
+    found: List[str] = []
+    rest = list(flags)
+    while rest:
+        flag = rest.pop(0)
+        if flag == _ENTITLEMENT and rest:
+            found.append(rest.pop(0))
+        elif flag.startswith(f"{_ENTITLEMENT}="):
+            found.append(flag.split("=", 1)[1])
+        elif flag == "--" or (flag.startswith("-") and flag != "-"):
+            break
+    return found
+
+
+def _configured_entitlements(files: Mapping[str, bytes]) -> Sequence[str]:
+    loads = toml_loads()
+    text = files.get(CONFIG_FILE, b"").decode(errors="replace")
+    if loads is None:
+        match = re.search(r"(?m)^\s*insecure-entitlements\s*=\s*\[([^\]]*)\]", text)
+        return re.findall(r"[\"']([^\"']*)[\"']", match.group(1)) if match else ()
+    found = _parse(text, loads).get("insecure-entitlements")
+    return found if isinstance(found, list) else ()
+
+
+def _parse(text: str, loads: Loads) -> Dict[str, Any]:
+    try:
+        return dict(loads(text))
+    except ValueError as exc:
+        raise FarmError(f"the buildkitd configuration is not TOML: {exc}") from exc
+
+
+def _copy_registry_files(tree: Mapping[str, Any], read: Callable[[str], bytes]) -> Dict[str, bytes]:
+    """Collect the files that registries name, and make the tree name their copies."""
+    files: Dict[str, bytes] = {}
+
+    def copy(registry: str, source: str) -> str:
+        target = "/".join(("certs", _CERTS_DIR.sub("_", registry), os.path.basename(source)))
+        files[target] = read(source)
+        return f"{CONFIG_DIR}/{target}"
+
+    registries = tree.get("registry")
+    for name, registry in registries.items() if isinstance(registries, dict) else ():
+        if not isinstance(registry, dict):
+            raise FarmError(f"the buildkitd configuration's registry {name!r} is not a table")
+        if isinstance(registry.get("ca"), list):
+            registry["ca"] = [copy(name, source) for source in registry["ca"]]
+        for pair in registry.get("keypair") or ():
+            pair.update({part: copy(name, pair[part]) for part in ("key", "cert") if pair.get(part)})
+    return files
+
+
+def _dump(tree: Mapping[str, Any]) -> str:
+    return "".join(_dump_table(tree, "", 0))
+
+
+def _dump_table(tree: Mapping[str, Any], prefix: str, depth: int) -> List[str]:
+    """Write a table's own values, then its subtables, both by name."""
+    indent = "  " * depth
+    plain = sorted(key for key, value in tree.items() if not _is_table(value))
+    lines = [f"{indent}{_key(key)} = {_value(tree[key])}\n" for key in plain]
+    for key in sorted(key for key, value in tree.items() if _is_table(value)):
+        path = f"{prefix}{_key(key)}"
+        if isinstance(tree[key], dict):
+            lines += [f"\n{indent}[{path}]\n", *_dump_table(tree[key], f"{path}.", depth + 1)]
+        else:
+            for item in tree[key]:
+                lines += [f"\n{indent}[[{path}]]\n", *_dump_table(item, f"{path}.", depth + 1)]
+    return lines
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.match(key) else _string(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if isinstance(value, float):
+        return f"{value:.1f}" if value == int(value) else repr(value)
+    return str(value) if isinstance(value, int) else _string(str(value))
+
+
+def _string(text: str) -> str:
+    escaped = (_ESCAPES.get(char, char if char >= " " else f"\\u{ord(char):04X}") for char in text)
+    return f'"{"".join(escaped)}"'

@@ -1,0 +1,143 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finding a builder, and the node of it that each platform of a build goes to.
+
+What no node offers buildx sends to the first node without a word: here that is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import Iterable, Mapping, Optional, Sequence, Tuple
+
+from .._core.errors import FarmError
+from .._core.runner import CommandError
+from .._docker.context_store import ContextStore
+from .._platform.platform import Platform
+from .._platform.routing import Worker, routes
+from .cli import Buildx, Inspection, parse_inspect
+from .store import Instance, Node, Store
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the platforms of a build go.
+
+    :ivar nodes: by platform, in the order asked; None where only a started node could say whether it serves it.
+    """
+
+    nodes: Mapping[Platform, Optional[Node]]
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """The names of the nodes that take part, as far as they are known."""
+        return tuple(dict.fromkeys(node.name for node in self.nodes.values() if node))
+
+
+def find_builder(buildx: Buildx, store: Store, name: Optional[str]) -> Instance:
+    """Return a builder's definition.
+
+    A builder that buildx makes up itself, of the docker driver and named after a context, is none of the store's;
+    buildx is asked for it.
+
+    :param name: None for the builder that buildx uses where none is named.
+    :raises FarmError: there is none of that name.
+    """
+    stored = store.get(name) if name else None
+    if stored is not None:
+        return stored
+    result = buildx.run(["inspect", *([name] if name else [])])
+    if result.rc != 0 and "no builder" in result.stderr:
+        known = ", ".join(store.names()) or "none"
+        raise FarmError(
+            f'no builder "{name}" found in {store.directory}; builders there: {known}; '
+            f"declare it with the module buildfarm.multiarch.buildx_builder",
+            **CommandError("", result).details,
+        )
+    found = {key: re.search(rf"^{key}:[ \t]+(\S+)", result.stdout, re.MULTILINE) for key in ("Name", "Driver")}
+    if result.rc != 0 or not found["Name"] or not found["Driver"]:
+        raise CommandError(f"builder {name or '(current)'}: docker buildx inspect did not describe it", result)
+    actual = found["Name"].group(1)
+    nodes = tuple(Node(node.name, node.endpoint) for node in parse_inspect(result.stdout).nodes)
+    return store.get(actual) or Instance(actual, found["Driver"].group(1), nodes)
+
+
+def nodes_in_use(store: Store, contexts: ContextStore) -> Tuple[Node, ...]:
+    """Return the nodes of the builder that buildx uses where none is named, none where that is the engine's own.
+
+    :raises FarmError: its definition cannot be read.
+    """
+    name = os.environ.get("BUILDX_BUILDER") or store.in_use(contexts.current_endpoint())
+    builder = store.get(name) if name else None
+    return builder.nodes if builder else ()
+
+
+def place(buildx: Buildx, builder: Instance, platforms: Sequence[Platform], start: bool) -> Placement:
+    """Find the node for each platform.
+
+    :param start: whether nodes that do not run may be started to see what they can run.
+    :raises FarmError: no node serves a platform, or a node that buildx would need to ask is out of reach.
+    """
+    workers = [Worker(node.name, node.platforms or ()) for node in builder.nodes]
+    if not all(any(platform in worker.pins for worker in workers) for platform in platforms):
+        inspection = _inspect(buildx, builder, start)
+        workers = [replace(worker, detected=_detected(inspection, worker.name)) for worker in workers]
+        missing = [platform for platform in platforms if not any(_offers(worker, platform) for worker in workers)]
+        if missing and _all_running(inspection):
+            raise FarmError(
+                f"builder {builder.name!r}: no node serves {_join(missing)}; {_shown(workers)}; register QEMU "
+                f"handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that cross-compiles, "
+                f"pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
+            )
+    served, _unserved = routes(platforms, workers)
+    names = {route.platform: route.node for route in served}
+    return Placement({platform: builder.node(names.get(platform, "")) for platform in platforms})
+
+
+def _offers(worker: Worker, platform: Platform) -> bool:
+    """Say whether a node runs a platform's architecture by its own account.
+
+    buildx takes any arm64 node for one of 32-bit arm too; BuildKit tells whether it is.
+    """
+    return any(
+        (offer.os, offer.arch) == (platform.os, platform.arch) for offer in worker.pins + (worker.detected or ())
+    )
+
+
+def _inspect(buildx: Buildx, builder: Instance, start: bool) -> Inspection:
+    result = buildx.run(
+        ["inspect", *(["--bootstrap"] if start else []), builder.name],
+        failure=f"builder {builder.name!r}: its nodes could not be asked for their platforms",
+    )
+    inspection = parse_inspect(result.stdout)
+    broken = [f"node {node.name!r}: {node.error}" for node in inspection.nodes if node.error]
+    if broken or inspection.error:
+        raise FarmError(
+            f"builder {builder.name!r}: not all requested platforms are pinned, so buildx needs every node, and "
+            f"not all can be used: {'; '.join(broken) or inspection.error}; repair the node, remove it, or pin the "
+            f"platforms",
+            **CommandError("", result).details,
+        )
+    return inspection
+
+
+def _detected(inspection: Inspection, name: str) -> Tuple[Platform, ...]:
+    status = inspection.node(name)
+    return status.platforms if status else ()
+
+
+def _all_running(inspection: Inspection) -> bool:
+    return all(node.status == "running" for node in inspection.nodes)
+
+
+def _shown(workers: Sequence[Worker]) -> str:
+    shown = [(worker.name, dict.fromkeys(worker.pins + (worker.detected or ()))) for worker in workers]
+    return "; ".join(f"node {name!r} serves {_join(offers) or 'none'}" for name, offers in shown)
+
+
+def _join(platforms: Iterable[Platform]) -> str:
+    return ", ".join(str(platform) for platform in platforms)

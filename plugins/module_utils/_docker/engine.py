@@ -1,0 +1,323 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Engines as a controller reaches them: what they are, and why they cannot be reached.
+
+Probes need the standard library only. Importing the docker SDK takes three times as long as asking a whole farm does,
+it reports neither the server's certificate nor whether client certificates are wanted, and its ssh transport
+is another than the one that docker and buildx use. ``connect`` gives the SDK's client for all other work.
+
+Source of the protocol: moby ``api/docs`` (``GET /version``, unversioned).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import ssl
+import threading
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+
+from .._core.errors import FarmError, missing_library
+from .._platform.platform import Platform
+from .context_store import ContextStore, TlsFiles
+from .endpoint import Endpoint
+from .transport import Route, Unreachable, late, open_connection, reason_of, resolve
+
+if TYPE_CHECKING:
+    import docker
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+_MAXIMUM_ANSWER = 1 << 20
+#: RFC 4514's abbreviations of what subjects consist of.
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
+#: Seconds that finding the reason of a failure may take.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What a probe found.
+
+    :ivar version: of the engine, ``26.1.5`` for example; None as all others of its facts where it was not reached.
+    :ivar os: ``linux`` or ``windows``.
+    :ivar architecture: as platforms name it, ``arm64`` for example.
+    :ivar tls: ``none``; ``server`` where the engine takes clients without a certificate; ``mutual``.
+    :ivar tls_verified: whether the engine's certificate was verified; None without TLS.
+    :ivar certificate_subject: of the engine's certificate, ``CN=arm1`` for example; None as the following two without
+        TLS or without verification.
+    :ivar certificate_expires: ISO 8601 in UTC.
+    :ivar certificate_days_left: whole days until then.
+    :ivar error: one sentence naming the endpoint, None where it was reached.
+    :ivar error_kind: ``answer``, ``client_certificate``, ``context``, ``expired``, ``files``, ``name``,
+        ``not_yet_valid``, ``refused``, ``socket``, ``ssh``, ``timeout``, ``tls``, ``unreachable``, ``unresolved`` or
+        ``untrusted``.
+    """
+
+    endpoint: Endpoint
+    reachable: bool = False
+    version: Optional[str] = None
+    api_version: Optional[str] = None
+    os: Optional[str] = None
+    architecture: Optional[str] = None
+    platform: Optional[Platform] = None
+    tls: Optional[str] = None
+    tls_verified: Optional[bool] = None
+    certificate_subject: Optional[str] = None
+    certificate_expires: Optional[str] = None
+    certificate_days_left: Optional[int] = None
+    error: Optional[str] = None
+    error_kind: Optional[str] = None
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the values as JSON types, endpoint and platform as text."""
+        return {
+            **self.__dict__,
+            "endpoint": self.endpoint.text,
+            "platform": None if self.platform is None else str(self.platform),
+        }
+
+
+def connect(
+    endpoint: Endpoint, store: ContextStore, timeout: float = 60, tls: Optional[TlsFiles] = None
+) -> docker.DockerClient:
+    """Return the docker SDK's client for an engine, connected and with the API version agreed on.
+
+    :param timeout: seconds that each request may take.
+    :param tls: material for a ``tcp`` endpoint; a context brings its own.
+    :raises FarmError: the SDK is missing, or the engine cannot be reached; the message says why.
+    """
+    try:
+        import docker
+        import docker.tls
+    except ImportError as exc:
+        raise missing_library("docker", exc) from exc
+    route = resolve(endpoint, store, tls)
+    options: Dict[str, Any] = {}
+    if route.url.scheme == "ssh":
+        # The SDK's ssh transport waits for a silent host without limit.
+        unreachable = probe(endpoint, store, min(timeout, _PATIENCE), tls).error
+        if unreachable:
+            raise FarmError(unreachable)
+    try:
+        if route.tls is not None:
+            pair = None if route.tls.cert is None else (str(route.tls.cert), str(route.tls.key))
+            ca = None if route.tls.ca is None else str(route.tls.ca)
+            options["tls"] = docker.tls.TLSConfig(client_cert=pair, ca_cert=ca, verify=route.verify)
+        return _direct_client()(base_url=route.url.text, version="auto", timeout=timeout, **options)
+    except Exception as exc:  # the SDK lets requests', paramiko's and its own errors through
+        # Its messages are nested reprs; a probe finds the plain reason.
+        unreachable = probe(endpoint, store, min(timeout, _PATIENCE), tls).error
+        raise FarmError(unreachable or f"engine {endpoint}: the docker SDK could not connect: {exc}") from exc
+
+
+def _direct_client() -> Type[docker.DockerClient]:
+    """Return the SDK's client, without what requests takes from the environment: proxies, and another CA."""
+    import docker
+
+    class Direct(docker.APIClient):
+        trust_env = property(lambda self: False, lambda self, value: None)
+
+    class Client(docker.DockerClient):
+        def __init__(self, **options: Any) -> None:  # pylint: disable=super-init-not-called
+            # All that the SDK's own does, with its own class.
+            self.api = Direct(**options)
+
+    return Client
+
+
+class Conversation:
+    """Requests to one engine over one connection, without the SDK: reading state must not cost its import."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self._connection = connection
+
+    def ask(self, method: str, path: str, limit: Optional[int] = None) -> Tuple[int, bytes]:
+        """Send a request of the Engine API and return the status and the body of the answer.
+
+        :param path: with its query, escaped.
+        :param limit: bytes of the body that are read at most, for an answer that may be anybody's.
+        """
+        self._connection.request(method, path, headers={"Host": "docker"})
+        answer = self._connection.getresponse()
+        return answer.status, answer.read(limit)
+
+    def version(self) -> Mapping[str, Any]:
+        """Return what the engine says of itself, ``Os`` and ``Arch`` among it.
+
+        :raises Unreachable: the answer is not an engine's.
+        """
+        status, body = self.ask("GET", "/version", _MAXIMUM_ANSWER)
+        if status == 400 and b"HTTPS server" in body:
+            raise Unreachable(
+                "tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them"
+            )
+        try:
+            document: Dict[str, Any] = json.loads(body)
+            if status == 200 and document["Os"] and document["Arch"]:
+                return document
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise Unreachable("answer", f"the answer (HTTP {status}) is not a Docker engine's; what listens there?")
+
+
+@contextlib.contextmanager
+def conversation(
+    endpoint: Endpoint, store: ContextStore, timeout: float = 60, tls: Optional[TlsFiles] = None
+) -> Iterator[Conversation]:
+    """Connect to an engine; close the connection at the end.
+
+    :param timeout: seconds that each step may take.
+    :raises FarmError: the engine cannot be reached, or breaks the connection off; the message says why.
+    """
+    route, opened = resolve(endpoint, store, tls), False
+    try:
+        with contextlib.ExitStack() as cleanup:
+            connection = open_connection(route, time.monotonic() + timeout, cleanup)
+            opened = True
+            yield Conversation(connection)
+    except (OSError, http.client.HTTPException, Unreachable) as exc:
+        reason = reason_of(exc, route, timeout, trusted=opened)
+        raise FarmError(_failure(endpoint, reason, route.url).error or str(exc)) from exc
+
+
+def probe_all(
+    endpoints: Sequence[Endpoint], store: ContextStore, timeout: float = 5, tls: Optional[TlsFiles] = None
+) -> Tuple[EngineInfo, ...]:
+    """Probe engines in parallel.
+
+    :param timeout: seconds that the whole call takes at most, whatever the hosts do.
+    :param tls: material for ``tcp`` endpoints; contexts bring their own.
+    :return: what was found, in the order asked.
+    """
+    deadline = time.monotonic() + timeout
+    found = each_within(timeout, endpoints, lambda endpoint: _probe(endpoint, store, deadline, timeout, tls))
+    return tuple(
+        info or EngineInfo(endpoint, error=unanswered(endpoint, timeout), error_kind="timeout")
+        for endpoint, info in zip(endpoints, found)
+    )
+
+
+def each_within(timeout: float, items: Sequence[Item], work: Callable[[Item], Made]) -> List[Optional[Made]]:
+    """Do the same to each of many at the same time, and go on without those that take too long.
+
+    :param timeout: seconds that the whole call takes, a little more at most.
+    :param work: must not raise.
+    :return: the results in order, None for each that was not there in time.
+    """
+    deadline = time.monotonic() + timeout
+    found: List[Optional[Made]] = [None] * len(items)
+
+    def enter(place: int, item: Item) -> None:
+        found[place] = work(item)
+
+    # Daemons, as a name server that does not answer blocks a thread for longer than any timeout of ours.
+    threads = [threading.Thread(target=enter, args=pair, daemon=True) for pair in enumerate(items)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline + 0.2 - time.monotonic()))
+    return list(found)
+
+
+def unanswered(endpoint: Endpoint, timeout: float) -> str:
+    """Say that an engine has not answered in time."""
+    return f"engine {endpoint}: {late(timeout)}"
+
+
+def platform_of(version: Mapping[str, Any]) -> Optional[Platform]:
+    """Return the platform that an engine runs natively, None where that is none that images are made for."""
+    try:
+        return Platform.make(str(version["Os"]).lower(), str(version["Arch"]).lower())
+    except FarmError:
+        return None
+
+
+def probe(endpoint: Endpoint, store: ContextStore, timeout: float = 5, tls: Optional[TlsFiles] = None) -> EngineInfo:
+    """Probe one engine as ``probe_all`` does."""
+    return probe_all([endpoint], store, timeout, tls)[0]
+
+
+def _probe(
+    endpoint: Endpoint, store: ContextStore, deadline: float, timeout: float, tls: Optional[TlsFiles]
+) -> EngineInfo:
+    info = EngineInfo(endpoint)
+    try:
+        route = resolve(endpoint, store, tls)
+        with contextlib.ExitStack() as cleanup:
+            connection = open_connection(route, deadline, cleanup)
+            info = replace(info, tls="none" if route.tls is None else "mutual")
+            if route.tls is not None:
+                info = replace(info, tls_verified=route.verify, **_certificate(connection))
+            info = replace(info, **_facts(Conversation(connection).version()))
+        if route.tls is not None and _takes_anyone(route, deadline):
+            info = replace(info, tls="server")
+        return info
+    except FarmError as exc:
+        return _failure(endpoint, Unreachable("context", exc.message))
+    except (OSError, http.client.HTTPException, Unreachable) as exc:
+        reason = reason_of(exc, route, timeout, trusted=info.tls is not None)
+        failure = _failure(endpoint, reason, route.url)
+        return replace(info, tls=None, error=failure.error, error_kind=failure.error_kind)
+
+
+def _failure(endpoint: Endpoint, reason: Unreachable, url: Optional[Endpoint] = None) -> EngineInfo:
+    if reason.kind == "context":
+        return EngineInfo(endpoint, error=str(reason), error_kind=reason.kind)
+    name = endpoint.text if url in (None, endpoint) else f"{endpoint} ({url})"
+    return EngineInfo(endpoint, error=f"engine {name}: {reason}", error_kind=reason.kind)
+
+
+def _facts(version: Mapping[str, Any]) -> Dict[str, Any]:
+    platform = platform_of(version)
+    return {
+        "reachable": True,
+        "version": str(version.get("Version", "")),
+        "api_version": str(version.get("ApiVersion", "")),
+        "os": str(version["Os"]).lower(),
+        "architecture": platform.arch if platform else str(version["Arch"]).lower(),
+        "platform": platform,
+    }
+
+
+def _certificate(connection: http.client.HTTPConnection) -> Dict[str, Any]:
+    """Return what the engine's certificate says, nothing where it was not verified: Python does not parse it then."""
+    certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+    if not certificate:
+        return {}
+    seconds = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+    # RFC 2253's parts, each of one or several pairs; typeshed knows of no more than that it is something.
+    subject: Any = certificate.get("subject", ())
+    names = [pair for part in subject for pair in part]
+    return {
+        "certificate_subject": ", ".join(f"{_SHORT.get(name, name)}={value}" for name, value in names),
+        "certificate_expires": datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "certificate_days_left": int((seconds - time.time()) // 86400),
+    }
+
+
+def _takes_anyone(route: Route, deadline: float) -> bool:
+    """Say whether an engine answers a client without a certificate: then whoever reaches its port is root there."""
+    if route.tls is None or route.tls.cert is None:
+        return True
+    try:
+        with contextlib.ExitStack() as cleanup:
+            anonymous = replace(route, tls=replace(route.tls, cert=None, key=None))
+            Conversation(open_connection(anonymous, deadline, cleanup)).ask("GET", "/_ping", _MAXIMUM_ANSWER)
+    except (OSError, http.client.HTTPException):
+        return False
+    return True

@@ -1,0 +1,248 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Trying one platform's image on an engine, and leaving the engine as it was.
+
+Source of the API's behaviour: moby ``api/docs/CHANGELOG.md``: ``platform`` for creating containers since API 1.41.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from .._core.errors import FarmError
+from .._docker.context_store import ContextStore
+from .._docker.endpoint import Endpoint
+from .._docker.engine import connect
+from .._docker.reference import Reference
+from .._platform.platform import Platform, runs_natively
+from .programs import File, Findings, Start, examine
+
+_PLATFORM_API = (1, 41)
+#: Bytes of a file that are read at once.
+_CHUNK = 1 << 15
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be found out about an image.
+
+    :ivar command: in the place of the image's own; empty leaves that.
+    :ivar programs: look at the programs that it starts.
+    :ivar run: run it, unless one of its programs is wrong.
+    :ivar timeout: seconds that the engine may be silent while it is asked or pulls, and that the program may take.
+    """
+
+    command: Tuple[str, ...] = ()
+    programs: bool = True
+    run: bool = False
+    timeout: float = 120
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a program in a container did.
+
+    :ivar output: its standard output, without surrounding white space.
+    :ivar errors: its standard error, likewise.
+    :ivar rc: its exit status.
+    :ivar native: whether the engine's own processor ran it.
+    """
+
+    output: str
+    errors: str
+    rc: int
+    native: Optional[bool]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was found out.
+
+    :ivar findings: on its programs, None where they were not looked at.
+    :ivar ran: None where it was not run.
+    """
+
+    findings: Optional[Findings] = None
+    ran: Optional[Ran] = None
+
+
+def try_image(
+    endpoint: Endpoint, contexts: ContextStore, reference: Reference, platform: Platform, trial: Trial
+) -> Tried:
+    """Pull an image, look at its programs or run it without a network, and remove container and image again.
+
+    An image that the engine has already is neither pulled nor removed.
+
+    :param reference: with the digest of the platform's manifest.
+    :raises FarmError: anything but the program's own failure.
+    """
+    client = connect(endpoint, contexts, trial.timeout)
+    with contextlib.closing(client), _errors_of_sdk(trial.timeout):
+        with _image(client, contexts.config_dir, reference, platform):
+            if not trial.run and not _starts_something(client, reference):
+                return Tried(Findings())
+            with _container(client, reference, platform, trial) as container:
+                look = trial.programs and platform.os == "linux"
+                findings = _look_into(client, container, platform) if look else None
+                if not trial.run or (findings and findings.complaint):
+                    return Tried(findings)
+                output, errors, rc = _run(client, container, trial.timeout)
+        return Tried(findings, Ran(output, errors, rc, _is_native(client, platform)))
+
+
+@contextlib.contextmanager
+def _image(client: Any, config_dir: Path, reference: Reference, platform: Platform) -> Iterator[None]:
+    from docker.errors import ImageNotFound
+
+    try:
+        client.api.inspect_image(str(reference))
+        was_there = True
+    except ImageNotFound:
+        was_there = False
+        _pull(client, config_dir, reference, platform)
+    try:
+        yield
+    finally:
+        if not was_there:
+            client.api.remove_image(str(reference))
+
+
+def _pull(client: Any, config_dir: Path, reference: Reference, platform: Platform) -> None:
+    options: Dict[str, Any] = {"auth_config": _credentials(config_dir, reference.registry)}
+    if _takes_platform(client):
+        options["platform"] = str(platform)
+    for event in client.api.pull(reference.repository, tag=reference.digest, stream=True, decode=True, **options):
+        if "error" in event:
+            raise FarmError(f"registry {reference.registry} did not give the image: {event['error']}")
+
+
+def _credentials(config_dir: Path, registry: str) -> Dict[str, Any]:
+    """Return what ``docker login`` stored for a registry, empty if nothing.
+
+    The SDK would fall back to the files of other users and directories.
+    """
+    from docker import auth
+
+    path = config_dir / "config.json"
+    if not path.exists():
+        return {}
+    return auth.resolve_authconfig(auth.load_config(config_path=str(path)), registry=registry) or {}
+
+
+def _starts_something(client: Any, reference: Reference) -> bool:
+    """Say whether an image names a program; engines create no container of one that does not."""
+    config = client.api.inspect_image(str(reference)).get("Config") or {}
+    return bool(config.get("Entrypoint") or config.get("Cmd"))
+
+
+@contextlib.contextmanager
+def _container(client: Any, reference: Reference, platform: Platform, trial: Trial) -> Iterator[str]:
+    options: Dict[str, Any] = {}
+    if _takes_platform(client) and "platform" in inspect.signature(client.api.create_container).parameters:
+        options["platform"] = str(platform)
+    host_config = client.api.create_host_config(network_mode="none")
+    container = client.api.create_container(
+        str(reference), command=list(trial.command) or None, host_config=host_config, **options
+    )
+    try:
+        yield container["Id"]
+    finally:
+        client.api.remove_container(container, v=True, force=True)
+
+
+def _look_into(client: Any, container: str, platform: Platform) -> Findings:
+    start = Start.of(client.api.inspect_container(container))
+    return examine(start, platform, lambda path, size: _file(client, container, path, size))
+
+
+def _file(client: Any, container: str, path: str, size: int) -> Optional[File]:
+    """Return what a container has at a path, with the first bytes of a file; the rest is not transferred.
+
+    The engine says where a link ends (moby ``daemon/archive``), and sends the link itself.
+    """
+    from docker.errors import APIError, NotFound
+
+    try:
+        chunks, about = client.api.get_archive(container, path, chunk_size=_CHUNK)
+    except NotFound:
+        return None
+    except APIError as exc:
+        # Status 500, with the kernel's words or Docker's for links that lead to each other.
+        said = str(exc.explanation)
+        if "too many l" in said:
+            return File("other")
+        if "not a directory" in said:
+            return None
+        raise
+    stream = io.BufferedReader(_Stream(chunks))
+    with contextlib.closing(chunks), tarfile.open(fileobj=stream, mode="r|") as archive:
+        entry = archive.next()
+        content = archive.extractfile(entry) if entry and entry.isfile() else None
+        if entry is None or content is None:
+            return File("link" if entry and entry.issym() else "other", target=about["linkTarget"])
+        return File("file", entry.mode & 0o777, head=content.read(size))
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        super().__init__()
+        self._chunks, self._rest = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(self._chunks, b"")
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def _run(client: Any, container: str, timeout: float) -> Tuple[str, str, int]:
+    client.api.start(container)
+    rc = int(client.api.wait(container, timeout=timeout)["StatusCode"])
+    output, errors = (
+        client.api.logs(container, stdout=stdout, stderr=not stdout).decode(errors="replace").strip()
+        for stdout in (True, False)
+    )
+    return output, errors, rc
+
+
+def _takes_platform(client: Any) -> bool:
+    version: str = client.api.api_version
+    return tuple(int(part) for part in version.split(".")) >= _PLATFORM_API
+
+
+def _is_native(client: Any, platform: Platform) -> Optional[bool]:
+    version = client.version()
+    try:
+        return runs_natively(platform, Platform.make(str(version["Os"]), str(version["Arch"])))
+    except FarmError:
+        return None
+
+
+@contextlib.contextmanager
+def _errors_of_sdk(timeout: float) -> Iterator[None]:
+    """Turn the errors of the docker SDK, and of requests below it, into messages."""
+    import docker.errors
+    import requests.exceptions
+
+    try:
+        yield
+    except docker.errors.APIError as exc:
+        raise FarmError(str(exc.explanation or exc)) from exc
+    except docker.errors.DockerException as exc:
+        raise FarmError(str(exc)) from exc
+    except requests.exceptions.RequestException as exc:
+        late = "timed out" in str(exc).lower() or isinstance(exc, requests.exceptions.Timeout)
+        raise FarmError(f"not finished after {timeout:g} s" if late else str(exc)) from exc
