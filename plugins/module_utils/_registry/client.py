@@ -280,7 +280,7 @@ class _Host:
         """Ask in the first scheme that the server speaks, and in that from then on."""
         headers = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))}
         headers.update({"Authorization": authorization} if authorization else {})
-        problem: Optional[Exception] = None
+        problem: Exception = WrongScheme("there is no scheme to ask it in")
         for origin in self._origins:
             try:
                 answer = self._follow(method, origin, target, headers, None, deadline)
@@ -293,7 +293,6 @@ class _Host:
             else:
                 self._origins = (origin,)
                 return answer
-        assert problem is not None
         raise problem
 
     def _ask_token_service(self, method: str, url: str, headers: Mapping[str, str], body: Optional[bytes]) -> Answer:
