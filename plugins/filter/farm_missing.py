@@ -16,7 +16,7 @@ description:
   - Returns the hosts that the playbook C(buildfarm.multiarch.site) began with and that did not come through
     it. Hosts that it did not begin with, as C(--limit) leaves them out, are not missing.
   - Reads what the playbook registers for each host. C(site_looked) is the first look at it and C(site_failed) why its
-    part of the play failed. C(emulators_handlers), which the role C(emulators) registers last, is there if nothing
+    part of the play failed. C(_emulators_handlers), which the role C(emulators) registers last, is there if nothing
     failed.
 positional: _input
 options:
@@ -61,7 +61,7 @@ def _reason(variables: Mapping[str, Any]) -> Optional[str]:
         return _line(variables["site_failed"]["msg"])
     if looked.get("unreachable") or looked.get("failed"):
         return _line(looked["msg"])
-    return None if "emulators_handlers" in variables else "it stopped answering; see above"
+    return None if "_emulators_handlers" in variables else "it stopped answering; see above"
 
 
 def farm_missing(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:

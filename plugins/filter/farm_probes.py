@@ -16,7 +16,7 @@ description:
   - Returns what M(buildfarm.multiarch.docker_endpoint_info) has to be asked so that the listeners of all nodes whose
     change is provisional are tried in one task. Those with TLS and those without are apart, as the former need the
     controller's certificate.
-  - Reads these variables of a node. C(listener_state) is what M(buildfarm.multiarch.docker_listener) returned, other
+  - Reads these variables of a node. C(_listener_state) is what M(buildfarm.multiarch.docker_listener) returned, other
     nodes are left out. C(farm_address) is its name or address as the controllers see it, by default C(ansible_host),
     else its name in the inventory.
 positional: _input
@@ -71,7 +71,7 @@ from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory impo
 def _endpoint(name: str, variables: Mapping[str, Any]) -> str:
     address = address_of(name, variables)
     host = f"[{address}]" if ":" in address else address
-    return f"tcp://{host}:{variables['listener_state']['listener']['port']}"
+    return f"tcp://{host}:{variables['_listener_state']['listener']['port']}"
 
 
 def farm_probes(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
@@ -79,7 +79,7 @@ def farm_probes(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]])
     found: Dict[bool, Dict[str, str]] = {True: {}, False: {}}
     for name in names:
         variables = hostvars[name]
-        state = variables.get("listener_state") or {}
+        state = variables.get("_listener_state") or {}
         if state.get("provisional"):
             found[state["listener"]["tls"]][name] = _endpoint(name, variables)
     return [

@@ -129,3 +129,29 @@ def test_roles_read_their_variables_through_the_lookup(tree: Path) -> None:
         for name in sorted(names & {node.name for node in jinja2.Environment().parse(text).find_all(jinja2.nodes.Name)})
     ]
     assert not reads, "\n".join(reads)
+
+
+def set_by(part: Any) -> Iterator[str]:
+    """The variables that tasks register, and those that they give to what they include."""
+    if isinstance(part, dict):
+        yield from [part["register"]] if isinstance(part.get("register"), str) else []
+        yield from part["vars"] if isinstance(part.get("vars"), dict) else []
+        for value in part.values():
+            yield from set_by(value)
+    elif isinstance(part, list):
+        for one in part:
+            yield from set_by(one)
+
+
+def test_a_role_s_own_variables_are_marked_by_their_name(tree: Path) -> None:
+    """What users set looks like C(listener_x); what begins with an underscore is nobody's but the role's."""
+    given = set(variables_of(tree))
+    wrong = []
+    for role in roles(tree):
+        own = {
+            name for path in tree.glob(f"roles/{role}/tasks/*.yml") for name in set_by(yaml.safe_load(path.read_text()))
+        }
+        for path in tree.glob(f"roles/{role}/vars/*.yml"):
+            own |= set(yaml.safe_load(path.read_text()))
+        wrong += [f"{role}: {name}" for name in sorted(own - given) if not name.startswith("_")]
+    assert not wrong, "\n".join(wrong)

@@ -17,12 +17,12 @@ LOOKED = {"site_looked": {"ansible_facts": {"architecture": "x86_64"}}}
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
-        ({**LOOKED, "emulators_handlers": {"skipped": True}}, None),
+        ({**LOOKED, "_emulators_handlers": {"skipped": True}}, None),
         ({"site_looked": {"unreachable": True, "msg": "No route\r\nto host\r\n"}}, "No route to host"),
         ({"site_looked": {"failed": True, "msg": "no Python"}}, "no Python"),
         ({**LOOKED, "site_failed": {"failed": True, "msg": "not JSON"}}, "not JSON"),
         (
-            {**LOOKED, "emulators_handlers": {"failed": True}, "site_failed": {"failed": True, "msg": "no QEMU"}},
+            {**LOOKED, "_emulators_handlers": {"failed": True}, "site_failed": {"failed": True, "msg": "no QEMU"}},
             "no QEMU",
         ),
         (LOOKED, "it stopped answering; see above"),

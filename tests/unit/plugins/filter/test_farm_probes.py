@@ -12,7 +12,7 @@ from ansible_collections.buildfarm.multiarch.plugins.filter.farm_probes import f
 
 
 def _node(port: int = 2376, tls: bool = True, provisional: bool = True, **variables: str) -> Dict[str, Any]:
-    return {"listener_state": {"provisional": provisional, "listener": {"port": port, "tls": tls}}, **variables}
+    return {"_listener_state": {"provisional": provisional, "listener": {"port": port, "tls": tls}}, **variables}
 
 
 def test_nodes_with_certificates_and_without_are_apart() -> None:
@@ -41,8 +41,8 @@ def test_nodes_with_certificates_and_without_are_apart() -> None:
 def test_others_are_left_out() -> None:
     hostvars: Dict[str, Dict[str, Any]] = {
         "kept": _node(provisional=False),
-        "failed": {"listener_state": {"failed": True, "msg": "daemon.json: not JSON"}},
-        "skipped": {"listener_state": {"skipped": True}},
+        "failed": {"_listener_state": {"failed": True, "msg": "daemon.json: not JSON"}},
+        "skipped": {"_listener_state": {"skipped": True}},
         "stopped-before": {},
     }
     assert farm_probes(list(hostvars), hostvars) == []
