@@ -116,7 +116,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.plat
     parse_all,
     platform_of_host,
 )
-from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import address_of, node_names
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import address_of, node_names, tcp_endpoint
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import as_list, option
 
 
@@ -152,14 +152,15 @@ def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
     endpoint = option("farm_endpoint", variables)
     if endpoint:
         return str(endpoint), False
-    address = address_of(name, variables)
-    host = f"[{address}]" if ":" in address else address
     if option("listener_ssh", variables):
+        address = address_of(name, variables)
+        host = f"[{address}]" if ":" in address else address
         user = option("listener_ssh_user", variables) or variables.get("ansible_user")
         port = variables.get("ansible_port")
         return "ssh://" + (f"{user}@" if user else "") + host + (f":{port}" if port else ""), False
     insecure = option("listener_insecure", variables)
-    return f"tcp://{host}:{option('listener_port', variables) or (2375 if insecure else 2376)}", not insecure
+    port = option("listener_port", variables) or (2375 if insecure else 2376)
+    return tcp_endpoint(name, variables, port), not insecure
 
 
 def _node(

@@ -65,13 +65,7 @@ _value:
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import address_of
-
-
-def _endpoint(name: str, variables: Mapping[str, Any]) -> str:
-    address = address_of(name, variables)
-    host = f"[{address}]" if ":" in address else address
-    return f"tcp://{host}:{variables['_listener_state']['listener']['port']}"
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import tcp_endpoint
 
 
 def farm_probes(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
@@ -81,7 +75,7 @@ def farm_probes(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]])
         variables = hostvars[name]
         state = variables.get("_listener_state") or {}
         if state.get("provisional"):
-            found[state["listener"]["tls"]][name] = _endpoint(name, variables)
+            found[state["listener"]["tls"]][name] = tcp_endpoint(name, variables, state["listener"]["port"])
     return [
         {"tls": tls, "names": list(endpoints), "endpoints": list(endpoints.values())}
         for tls, endpoints in found.items()

@@ -71,6 +71,15 @@ def address_of(host: str, variables: Mapping[str, Any]) -> str:
     return address
 
 
+def tcp_endpoint(host: str, variables: Mapping[str, Any], port: int) -> str:
+    """Return the endpoint at which controllers reach a host's listener.
+
+    :raises FarmError: as ``address_of``.
+    """
+    address = address_of(host, variables)
+    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
 def bare(address: str) -> str:
     """Return an address without the brackets of an IPv6 address in a URL, and a name without the root's dot."""
     text = str(address).strip()
