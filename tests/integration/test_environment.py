@@ -38,7 +38,8 @@ def tls_farm(farm: LiveFarm) -> Iterator[LiveFarm]:
     certificates = farm.ssh("ctl", f"tar -C / -cf - {DIRECTORY}/clients | base64")
     daemon_config = json.dumps({"insecure-registries": [farm.registry]})
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda node: farm.ssh(node, "cat > /etc/docker/daemon.json", stdin=daemon_config), NODES))
+        trust = "mkdir -p /etc/docker; cat > /etc/docker/daemon.json"
+        list(pool.map(lambda node: farm.ssh(node, trust, stdin=daemon_config), NODES))
     with listening(farm, "ctl", DIRECTORY, dict.fromkeys(NODES, TLS_VERIFY)):
         for controller in CONTROLLERS:
             farm.ssh(controller, "base64 -d | tar -C / -xf -", stdin=certificates)
