@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
 import ssl
@@ -36,7 +35,7 @@ def first_certificate(pem: bytes) -> Optional[bytes]:
 def fingerprint(pem: Optional[bytes]) -> Optional[str]:
     """Return the SHA-256 fingerprint of the first certificate, written as openssl does, None without one."""
     der = first_certificate(pem or b"")
-    return ":".join(f"{byte:02X}" for byte in hashlib.sha256(der).digest()) if der else None
+    return go_x509.fingerprint(der) if der else None
 
 
 @contextlib.contextmanager
