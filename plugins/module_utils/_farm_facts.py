@@ -10,7 +10,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from ._binfmt.rules import read_rule_files
 from ._core.runner import Runner
@@ -24,8 +24,8 @@ from ._platform.elf import arch_of
 _ENGINE_PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 
 
-def farm_facts(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
-    """The logic of the module ``farm_facts``."""
+def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
+    """Return the facts: the logic of the module ``farm_facts``."""
     packages = installed(runner)
     found = {
         "system": os.uname().sysname,

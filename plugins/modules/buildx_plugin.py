@@ -189,7 +189,7 @@ plugin:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.apply import run
 
 SPEC = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -207,4 +207,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, run_module, mutually_exclusive=[("release", "url", "src", "build")])
+    main(SPEC, run, mutually_exclusive=[("release", "url", "src", "build")])

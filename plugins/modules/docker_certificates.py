@@ -304,7 +304,7 @@ actions:
   sample: [["issue server 'arm1.example.com': it expires 2026-02-20T08:00:00Z"]]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.apply import certificates
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.authority import ROTATIONS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.x509 import KEY_TYPES
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
@@ -334,4 +334,4 @@ ARGUMENT_SPEC = {
 }
 
 if __name__ == "__main__":
-    main(ARGUMENT_SPEC, certificates, required_together=[("ca_cert", "ca_key")])
+    main(ARGUMENT_SPEC, run, required_together=[("ca_cert", "ca_key")])

@@ -134,7 +134,7 @@ ansible_facts:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._farm_facts import farm_facts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._farm_facts import run
 
 if __name__ == "__main__":
-    main({}, farm_facts)
+    main({}, run)

@@ -12,13 +12,11 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
@@ -26,6 +24,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 from .._core.environment import expanded, option
 from .._core.errors import FarmError
 from .._core.files import read_bytes, write_atomically
+from .._core.lock import LockTimeout, locked
 from .._docker.config import config_dir
 from .._platform.platform import Platform
 
@@ -269,24 +268,16 @@ class Store:
         try:
             for part in (self.directory, self.directory / "instances", self.directory / "defaults"):
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held = contextlib.ExitStack()
+            held.enter_context(locked(path, timeout, os.O_RDWR | os.O_CREAT))
         except OSError as exc:
             raise StoreError(f"{path}: the store of builders cannot be written: {exc.strerror}") from exc
-        try:
-            deadline = time.monotonic() + timeout
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise StoreError(
-                            f"{path}: another process held the lock for {timeout:g} seconds; wait for it and run again"
-                        ) from None
-                    time.sleep(0.05)
+        except LockTimeout as exc:
+            raise StoreError(
+                f"{path}: another process held the lock for {timeout:g} seconds; wait for it and run again"
+            ) from exc
+        with held:
             yield
-        finally:
-            os.close(handle)
 
     def write(self, instance: Instance, expected: Optional[bytes]) -> bytes:
         """Write a builder's definition.

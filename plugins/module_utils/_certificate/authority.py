@@ -16,13 +16,15 @@ The stage is told from ``ca.pem``: while it holds more than one certificate, a r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
 from . import x509
-from .model import Declaration, Pair, State, iso
+from .declaration import Declaration
+from .model import iso
+from .state import Pair, State
 
 ROTATIONS = ("none", "certificates", "all", "ca_begin", "ca_clients", "ca_end")
 MISSING, ROTATION = "missing", "rotation is asked for"
@@ -39,7 +41,7 @@ class Authority:
     :ivar previous: the certificate that a renewal continues.
     :ivar others: the CAs that are trusted beside it, those that it replaces.
     :ivar chain: those between the issuer and its root, the issuer among them; none for a root.
-    :ivar encrypt: why the key's file is to be encrypted anew or no longer, None if it stays.
+    :ivar reencrypt: why the key is to have another passphrase or none, None if it stays.
     :ivar passphrase: what opens the key as found.
     :ivar warnings: sentences for the user.
     """
@@ -50,8 +52,8 @@ class Authority:
     previous: Optional[x509.Certificate] = None
     others: Tuple[x509.Certificate, ...] = ()
     chain: bytes = b""
-    encrypt: Optional[str] = None
-    passphrase: str = ""
+    reencrypt: Optional[str] = None
+    passphrase: str = field(default="", repr=False)
     warnings: Tuple[str, ...] = ()
 
     def signers(self, kind: str, rotate: str) -> Tuple[x509.Certificate, ...]:
@@ -61,51 +63,53 @@ class Authority:
         return (*issuer, *self.others) if keep_old else issuer
 
 
-def judge(state: State, declared: Declaration, now: datetime) -> Authority:
+def decide(declaration: Declaration, state: State) -> Authority:
     """Decide what is to become of the CA.
 
     :raises FarmError: what is there cannot be used; it is never replaced without being asked to.
     """
     if state.given_ca is not None:
-        return _judge_given(state.given_ca, state.ca, declared, now)
-    if declared.rotate == "all":
+        return _decide_given(state.given_ca, state.ca, declaration, state.now)
+    if declaration.rotate == "all":
         return Authority(ROTATION, new_key=True)
     if state.ca.cert is None:
-        _public, passphrase = _open_key(state.ca, declared)
+        _public, passphrase = _open_key(state.ca, declaration)
         new_key = state.ca.key is None
-        encrypt = None if new_key else _encryption(state.ca, declared, passphrase)
-        return Authority(MISSING, new_key=new_key, encrypt=encrypt, passphrase=passphrase)
-    return _judge_own(state.ca, _trusted(state.ca), declared, now)
+        reencrypt = None if new_key else _reencryption_reason(state.ca, declaration, passphrase)
+        return Authority(MISSING, new_key=new_key, reencrypt=reencrypt, passphrase=passphrase)
+    return _decide_own(state.ca, _trusted(state.ca), declaration, state.now)
 
 
-def _judge_own(pair: Pair, trusted: Tuple[x509.Certificate, ...], declared: Declaration, now: datetime) -> Authority:
+def _decide_own(
+    pair: Pair, trusted: Tuple[x509.Certificate, ...], declaration: Declaration, now: datetime
+) -> Authority:
     current, others = trusted[0], trusted[1:]
-    if declared.rotate == "ca_begin" and not others:
+    if declaration.rotate == "ca_begin" and not others:
         return Authority(ROTATION, new_key=True, others=(current,))
-    public_key, passphrase = _open_key(pair, declared)
+    public_key, passphrase = _open_key(pair, declaration)
     if public_key is not None and public_key != current.public_key:
         if public_key not in [other.public_key for other in others]:
             raise FarmError(f"CA {pair.cert_path}: {pair.key_path} is not its key; {_ADVICE}")
         # ca.pem is written before the key, so nothing has been issued by the CA whose key was lost.
         return Authority("its key is missing, a run was interrupted", new_key=True, others=others)
-    encrypt = _encryption(pair, declared, passphrase)
-    ending = declared.rotate == "ca_end" and bool(others)
+    reencrypt = _reencryption_reason(pair, declaration, passphrase)
+    ending = declaration.rotate == "ca_end" and bool(others)
     others = () if ending else others
-    aged = age(current, declared, now)
-    if aged and current.self_signed:
-        return Authority(aged, previous=current, others=others, encrypt=encrypt, passphrase=passphrase)
+    expiry = expiry_reason(current, declaration, now)
+    if expiry and current.self_signed:
+        return Authority(expiry, previous=current, others=others, reencrypt=reencrypt, passphrase=passphrase)
     return Authority(
         reason="the CA that it replaces is no longer trusted" if ending else None,
         issuer=current,
         others=others,
-        encrypt=encrypt,
+        reencrypt=reencrypt,
         passphrase=passphrase,
-        warnings=_check_age(f"CA {pair.cert_path}", current, aged, now),
+        warnings=_check_expiry(f"CA {pair.cert_path}", current, expiry, now),
     )
 
 
-def _judge_given(text: bytes, pair: Pair, declared: Declaration, now: datetime) -> Authority:
-    subject = f"ca_cert {declared.given_ca}"
+def _decide_given(text: bytes, pair: Pair, declaration: Declaration, now: datetime) -> Authority:
+    subject = f"ca_cert {declaration.given_ca}"
     try:
         given, *rest = x509.read_certificates(text)
     except ValueError as exc:
@@ -115,7 +119,7 @@ def _judge_given(text: bytes, pair: Pair, declared: Declaration, now: datetime) 
     if not given.authority:
         raise FarmError(f"{subject}: the first certificate is not a CA's; wanted that of the CA that issues first")
     _check_usable(subject, (given, *rest), "wanted a CA that they take")
-    public_key, passphrase = _open_key(pair, declared)
+    public_key, passphrase = _open_key(pair, declaration)
     if public_key not in (None, given.public_key):
         raise FarmError(f"{subject}: ca_key {pair.key_path} is not its key; wanted the key of the first certificate")
     reason: Optional[str] = MISSING
@@ -123,14 +127,14 @@ def _judge_given(text: bytes, pair: Pair, declared: Declaration, now: datetime) 
     if pair.cert is not None:
         current, *old = _trusted(pair)
         if current.pem == given.pem:
-            ending = declared.rotate == "ca_end" and bool(old)
+            ending = declaration.rotate == "ca_end" and bool(old)
             reason = "the CA that it replaces is no longer trusted" if ending else None
             others = () if ending else tuple(old)
         else:
             reason = "another CA is given"
             # The same CA with a new certificate needs no transition, and so does not end one.
             same = (current.public_key, current.parsed.subject) == (given.public_key, given.parsed.subject)
-            others = tuple(old) if same else (current, *old) if declared.rotate == "ca_begin" else ()
+            others = tuple(old) if same else (current, *old) if declaration.rotate == "ca_begin" else ()
     chain = [] if given.self_signed else [given, *(one for one in rest if not one.self_signed)]
     return Authority(
         reason=reason,
@@ -138,7 +142,7 @@ def _judge_given(text: bytes, pair: Pair, declared: Declaration, now: datetime) 
         others=others,
         chain=x509.bundle(chain),
         passphrase=passphrase,
-        warnings=_check_age(subject, given, age(given, declared, now), now),
+        warnings=_check_expiry(subject, given, expiry_reason(given, declaration, now), now),
     )
 
 
@@ -166,14 +170,14 @@ def _check_usable(subject: str, authorities: Sequence[x509.Certificate], advice:
         raise FarmError(f"{subject}: engines and docker, which are Go programs, refuse it: {problem}; {advice}")
 
 
-def _open_key(pair: Pair, declared: Declaration) -> Tuple[Optional[bytes], str]:
+def _open_key(pair: Pair, declaration: Declaration) -> Tuple[Optional[bytes], str]:
     """Return the public key, None where it cannot be known, and the passphrase of the private one.
 
     :raises FarmError: it is no key, or has another passphrase than those given.
     """
     if pair.key is None:
         return None, ""
-    known = [text for text in (declared.passphrase, declared.previous_passphrase) if text]
+    known = [text for text in (declaration.passphrase, declaration.previous_passphrase) if text]
     locked: Optional[ValueError] = None
     for passphrase in known or [""]:
         try:
@@ -190,43 +194,43 @@ def _open_key(pair: Pair, declared: Declaration) -> Tuple[Optional[bytes], str]:
     return None, ""
 
 
-def _encryption(pair: Pair, declared: Declaration, passphrase: str) -> Optional[str]:
-    """Say why the key's file is to be encrypted anew or no longer, None if it stays.
+def _reencryption_reason(pair: Pair, declaration: Declaration, passphrase: str) -> Optional[str]:
+    """Return why the key is to have another passphrase or none, None if it stays.
 
     :param passphrase: what opens it.
     :raises FarmError: it is to have no passphrase, and the one that it has was not given.
     """
-    if pair.key is None or declared.passphrase is None:
+    if pair.key is None or declaration.passphrase is None:
         return None
-    if declared.passphrase == passphrase:
+    if declaration.passphrase == passphrase:
         if not passphrase and x509.encrypted(pair.key):
             raise FarmError(
                 f"CA {pair.key_path}: it is encrypted, and ca_passphrase is empty; to remove the passphrase, give the "
                 "one that it has in ca_previous_passphrase"
             )
         return None
-    if not declared.passphrase:
+    if not declaration.passphrase:
         return "no passphrase is wanted"
     return "the passphrase is another one" if passphrase else "a passphrase is wanted"
 
 
-def age(found: x509.Certificate, declared: Declaration, now: datetime) -> Optional[str]:
-    """Say why a certificate is too old, None if it is not."""
+def expiry_reason(found: x509.Certificate, declaration: Declaration, now: datetime) -> Optional[str]:
+    """Return why a certificate is to be renewed by now, None while it is not."""
     if found.not_after <= now:
         return f"it expired {iso(found.not_after)}"
-    if found.not_after - now < declared.renew_before:
+    if found.not_after - now < declaration.renew_before:
         return f"it expires {iso(found.not_after)}"
     return None
 
 
-def _check_age(subject: str, ca: x509.Certificate, aged: Optional[str], now: datetime) -> Tuple[str, ...]:
+def _check_expiry(subject: str, ca: x509.Certificate, expiry: Optional[str], now: datetime) -> Tuple[str, ...]:
     """Return warnings about a CA that cannot be renewed here, since it is another's.
 
     :raises FarmError: it has expired.
     """
-    if not aged:
+    if not expiry:
         return ()
     advice = "give the certificate that replaces it"
     if ca.not_after <= now:
-        raise FarmError(f"{subject}: {aged}; {advice}, with the playbook rotate_certificates if it has another key")
-    return (f"{subject}: {aged}, and what it issues expires with it; {advice}",)
+        raise FarmError(f"{subject}: {expiry}; {advice}, with the playbook rotate_certificates if it has another key")
+    return (f"{subject}: {expiry}, and what it issues expires with it; {advice}",)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Iterable, Optional, Sequence, Tuple
@@ -37,7 +36,6 @@ _LONGEST_NAME = 64
 #: What keys are made of. Ed25519 is left out: Docker built with Go before 1.13, 19.03 at first, does not know it.
 KEY_TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 _CURVES = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384", "secp521r1": "ecdsa-p521"}
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class LockedError(ValueError):
@@ -75,7 +73,7 @@ class Certificate:
     parsed: Any = field(repr=False, compare=False)
 
     def signed_by(self, ca: Certificate) -> bool:
-        """Say whether a CA, or its predecessor with the same name and key, issued this certificate."""
+        """Return whether a CA, or its predecessor with the same name and key, issued this certificate."""
         key, signed = ca.parsed.public_key(), self.parsed
         if signed.issuer != ca.parsed.subject:
             return False
@@ -92,7 +90,7 @@ class Certificate:
         return True
 
     def permits(self, name: str) -> bool:
-        """Say whether a CA may issue a certificate for a host's name or address (RFC 5280, section 4.2.1.10)."""
+        """Return whether a CA may issue a certificate for a host's name or address (RFC 5280, section 4.2.1.10)."""
         constraints = _extension(self.parsed, x509.NameConstraints)
         if constraints is None:
             return True
@@ -107,7 +105,7 @@ class Certificate:
 
 
 def installed() -> bool:
-    """Say whether cryptography is."""
+    """Return whether the library cryptography can be imported."""
     return _MISSING is None
 
 
@@ -125,7 +123,7 @@ def read_certificates(pem: bytes) -> Tuple[Certificate, ...]:
 
     :raises ValueError: there is none, or one cannot be read.
     """
-    found = _CERTIFICATE.findall(pem)
+    found = go_x509.PEM.findall(pem)
     if not found:
         raise ValueError("found no PEM certificate")
     return tuple(_read(text + b"\n") for text in found)
@@ -136,7 +134,7 @@ def read_certificate(pem: bytes) -> Certificate:
 
     :raises ValueError: there is none, or it cannot be read.
     """
-    found = _CERTIFICATE.search(pem)
+    found = go_x509.PEM.search(pem)
     if not found:
         raise ValueError("found no PEM certificate")
     return _read(found.group() + b"\n")
@@ -162,7 +160,7 @@ def _read(pem: bytes) -> Certificate:
         problem=go_x509.problem(der, shown=not authority),
         public_key=_der(key),
         key_type=_key_type(key),
-        fingerprint=":".join(f"{byte:02X}" for byte in parsed.fingerprint(hashes.SHA256())),
+        fingerprint=go_x509.fingerprint(der),
         parsed=parsed,
     )
 
@@ -173,7 +171,7 @@ def bundle(certificates: Iterable[Certificate]) -> bytes:
 
 
 def encrypted(key_pem: bytes) -> bool:
-    """Say whether a private key has a passphrase: PKCS #8 or OpenSSL's older form (RFC 7468, RFC 1421)."""
+    """Return whether a private key has a passphrase: PKCS #8 or OpenSSL's older form (RFC 7468, RFC 1421)."""
     return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in key_pem or b"Proc-Type: 4,ENCRYPTED" in key_pem
 
 
@@ -198,7 +196,7 @@ def new_key(key_type: str = KEY_TYPES[0], passphrase: str = "") -> bytes:
     return _private_pem(ec.generate_private_key(ec.SECP384R1() if size == "p384" else ec.SECP256R1()), passphrase)
 
 
-def encrypt_anew(key_pem: bytes, passphrase: str, new_passphrase: str) -> bytes:
+def reencrypt_key(key_pem: bytes, passphrase: str, new_passphrase: str) -> bytes:
     """Return the same private key in PEM under another passphrase; an empty one stands for none.
 
     :raises ValueError: as ``public_key``.
@@ -313,7 +311,7 @@ def _san(text: str) -> Any:
 
 
 def _within(name: Any, subtree: Any) -> bool:
-    """Say whether a name lies in a subtree of the same type; a DNS one holds what ends with its labels."""
+    """Return whether a name lies in a subtree of the same type; a DNS one holds what ends with its labels."""
     if isinstance(name, x509.IPAddress):
         return name.value in subtree.value
     return subtree.value == "" or f".{name.value}".lower().endswith(f".{subtree.value.lstrip('.')}".lower())

@@ -25,8 +25,8 @@ from .._core.files import read_bytes, write_together
 from .._core.outcome import Outcome
 from .._core.runner import Runner
 from .._docker.config import config_dir, read_config
-from .._docker.context_store import TLS_NAMES, ContextStore, TlsFiles
-from .._docker.endpoint import PLAIN_PORT, TLS_PORT, Endpoint, context_name
+from .._docker.context_store import ContextStore, TlsFiles
+from .._docker.endpoint import PLAIN_PORT, TLS_NAMES, TLS_PORT, Endpoint, context_name
 from .owner import mark, owned, owner_of, uses
 
 #: What can be declared of a context beside its name and its engine, as options of a module.

@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import stat
 import tempfile
 from typing import Iterable, List, Optional, Tuple, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-#: What the name of a file that is not visible yet ends with.
+#: Suffix of temporary files before the rename.
 _STAGED = ".new"
+#: The extended attribute that holds a file's SELinux context (security(7), selinux(8)).
+_CONTEXT = "security.selinux"
 
 
 def read_bytes(path: PathLike) -> Optional[bytes]:
@@ -29,23 +33,25 @@ def read_bytes(path: PathLike) -> Optional[bytes]:
         return None
 
 
-def write_atomically(path: PathLike, content: bytes, mode: int = 0o644) -> None:
+def write_atomically(path: PathLike, content: bytes, mode: Optional[int] = None) -> None:
     """Replace a file's content in one step, on disk before it is visible.
 
-    A link is followed, so that a linked configuration file stays linked.
+    A link is followed, so that a linked configuration file stays linked. Owner, group and SELinux context of the file
+    that is replaced stay, as far as this process may set them.
 
-    :param mode: permission bits of the file; set before its content is written.
+    :param mode: permission bits of the file, set before its content is written; None for those of the file that is
+        replaced, 0644 where there is none.
     :raises OSError: the directory is missing or cannot be written.
     """
     write_together([(path, content, mode)])
 
 
-def write_together(files: Iterable[Tuple[PathLike, bytes, int]]) -> None:
+def write_together(files: Iterable[Tuple[PathLike, bytes, Optional[int]]]) -> None:
     """Replace files that belong together, a key and its certificate, with the least time between them.
 
     All are on disk before the first is visible; each is replaced as ``write_atomically`` does it, in the order given.
 
-    :param files: path, content and permission bits of each.
+    :param files: path, content and permission bits of each, see ``write_atomically``.
     :raises OSError: a directory is missing or cannot be written; nothing is replaced then. It names the file.
     """
     staged: List[Tuple[str, str]] = []
@@ -57,7 +63,7 @@ def write_together(files: Iterable[Tuple[PathLike, bytes, int]]) -> None:
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{base}.", suffix=_STAGED)
             staged.append((temporary, path))
             with os.fdopen(handle, "wb") as stream:
-                os.fchmod(stream.fileno(), mode)
+                _set_metadata(stream.fileno(), path, mode)
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -74,14 +80,30 @@ def write_together(files: Iterable[Tuple[PathLike, bytes, int]]) -> None:
             os.unlink(temporary)
 
 
+def _set_metadata(handle: int, path: str, mode: Optional[int]) -> None:
+    """Give a new file the mode, and owner, group and SELinux context of the one that it is to replace."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        os.fchmod(handle, 0o644 if mode is None else mode)
+        return
+    with contextlib.suppress(OSError):
+        # Another's file can be replaced by whoever may write to its directory, but only root can give it back to him.
+        os.fchown(handle, found.st_uid, found.st_gid)
+    with contextlib.suppress(OSError):
+        # Most file systems of hosts without SELinux have none.
+        os.setxattr(handle, _CONTEXT, os.getxattr(path, _CONTEXT))
+    os.fchmod(handle, stat.S_IMODE(found.st_mode) if mode is None else mode)
+
+
 def abandoned(path: PathLike) -> List[str]:
     """Return the temporary files that were to become this one when ``write_together`` was killed."""
     folder, base = os.path.split(os.path.realpath(path))
     return glob.glob(f"{glob.escape(folder)}/.{glob.escape(base)}.*{_STAGED}")
 
 
-def restore(path: PathLike, content: Optional[bytes], mode: int = 0o644) -> None:
-    """Put a file back as ``read_bytes`` found it: removed where the content is None.
+def restore(path: PathLike, content: Optional[bytes], mode: Optional[int] = None) -> None:
+    """Put a file back as ``read_bytes`` found it: removed where the content is None, else see ``write_atomically``.
 
     :raises OSError: it cannot be written or removed.
     """

@@ -16,15 +16,24 @@ from pathlib import Path
 from typing import Optional
 
 from . import go_x509
-from .tls import PARTIAL_CHAIN, WEAKEST, verification_error
+from .tls import (
+    EXPIRED,
+    NOT_YET_VALID,
+    PARTIAL_CHAIN,
+    SELF_SIGNED,
+    UNKNOWN_CA,
+    WEAKEST,
+    WRONG_PURPOSE,
+    verification_error,
+)
 
-#: OpenSSL's X509_V_ERR_*: self-signed by itself; and signed by something that is not known.
-_SELF_SIGNED, UNKNOWN_CA = 18, (2, 19, 20, 21)
 _PLAIN = {
-    9: "is not valid yet; do the clocks agree?",
-    10: "has expired, or its CA has; renew it",
-    _SELF_SIGNED: "is self-signed; wanted one that is signed by the engine's CA",
-    26: "is not for clients, its extended key usage lacks clientAuth; a server's certificate is none for clients",
+    NOT_YET_VALID: "is not valid yet; do the clocks agree?",
+    EXPIRED: "has expired, or its CA has; renew it",
+    SELF_SIGNED: "is self-signed; wanted one that is signed by the engine's CA",
+    WRONG_PURPOSE: (
+        "is not for clients, its extended key usage lacks clientAuth; a server's certificate is none for clients"
+    ),
 }
 
 

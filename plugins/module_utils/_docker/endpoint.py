@@ -25,6 +25,8 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
 #: The port that docker and buildx add to a ``tcp://`` URL without one, and docker's usual one with TLS.
 PLAIN_PORT, TLS_PORT = 2375, 2376
 DEFAULT_SOCKET = "/var/run/docker.sock"
+#: What docker calls the files of TLS material, without ``.pem``.
+TLS_NAMES = ("ca", "cert", "key")
 _WANTED = "wanted tcp://HOST:PORT, unix:///PATH, ssh://[USER@]HOST[:PORT] or the name of a docker context"
 
 

@@ -13,8 +13,8 @@ from .._core.environment import expanded
 from .._core.errors import FarmError
 from .._core.runner import Runner
 from .config import config_dir
-from .context_store import TLS_NAMES, ContextStore, TlsFiles
-from .endpoint import Endpoint
+from .context_store import ContextStore, TlsFiles
+from .endpoint import TLS_NAMES, Endpoint
 from .engine import probe_all
 
 

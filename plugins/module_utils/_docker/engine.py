@@ -17,13 +17,13 @@ import contextlib
 import http.client
 import json
 import ssl
-import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Type
 
 from .._core.errors import FarmError, missing_library
+from .._core.parallel import each_within
 from .._platform.platform import Platform
 from .context_store import ContextStore, TlsFiles
 from .endpoint import Endpoint
@@ -31,9 +31,6 @@ from .transport import Route, Unreachable, late, open_connection, reason_of, res
 
 if TYPE_CHECKING:
     import docker
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 _MAXIMUM_ANSWER = 1 << 20
 #: RFC 4514's abbreviations of what subjects consist of.
@@ -210,28 +207,6 @@ def probe_all(
         info or EngineInfo(endpoint, error=unanswered(endpoint, timeout), error_kind="timeout")
         for endpoint, info in zip(endpoints, found)
     )
-
-
-def each_within(timeout: float, items: Sequence[Item], work: Callable[[Item], Made]) -> List[Optional[Made]]:
-    """Do the same to each of many at the same time, and go on without those that take too long.
-
-    :param timeout: seconds that the whole call takes, a little more at most.
-    :param work: must not raise.
-    :return: the results in order, None for each that was not there in time.
-    """
-    deadline = time.monotonic() + timeout
-    found: List[Optional[Made]] = [None] * len(items)
-
-    def enter(place: int, item: Item) -> None:
-        found[place] = work(item)
-
-    # Daemons, as a name server that does not answer blocks a thread for longer than any timeout of ours.
-    threads = [threading.Thread(target=enter, args=pair, daemon=True) for pair in enumerate(items)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline + 0.2 - time.monotonic()))
-    return list(found)
 
 
 def unanswered(endpoint: Endpoint, timeout: float) -> str:

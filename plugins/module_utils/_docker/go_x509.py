@@ -22,13 +22,15 @@ The DER form (X.690) is read with the standard library alone, as nodes have noth
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 import ssl
 from dataclasses import dataclass
 from typing import Iterator, List, Mapping, Optional, Tuple
 
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+#: A certificate in a PEM text (RFC 7468).
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 # Object identifiers, in DER.
 _ALTERNATIVE_NAMES = bytes.fromhex("551d11")
@@ -86,7 +88,12 @@ def certificates(pem: bytes) -> List[bytes]:
 
     :raises ValueError: one of them is not Base64.
     """
-    return [ssl.PEM_cert_to_DER_cert(found.decode("ascii")) for found in _CERTIFICATE.findall(pem)]
+    return [ssl.PEM_cert_to_DER_cert(found.decode("ascii")) for found in PEM.findall(pem)]
+
+
+def fingerprint(der: bytes) -> str:
+    """Return a certificate's SHA-256 fingerprint as ``openssl x509 -fingerprint -sha256`` writes it."""
+    return ":".join(f"{byte:02X}" for byte in hashlib.sha256(der).digest())
 
 
 def server_problem(chain: bytes, ca: bytes) -> Optional[str]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
 import ssl
@@ -17,6 +16,9 @@ from typing import Callable, Iterator, Optional
 from . import go_x509
 
 _REQUEST = b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n"
+#: OpenSSL's X509_V_ERR_* that a person would act on differently (``SSLCertVerificationError.verify_code``).
+NOT_YET_VALID, EXPIRED, SELF_SIGNED, WRONG_PURPOSE = 9, 10, 18, 26
+UNKNOWN_CA, WRONG_NAMES = (2, 19, 20, 21), (62, 64)
 #: OpenSSL's X509_V_FLAG_PARTIAL_CHAIN: a CA below a root can be trusted by itself, as Go's programs do with any CA.
 PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
 #: Ciphers with which OpenSSL takes keys and signatures of any strength, for connections in memory.
@@ -36,7 +38,7 @@ def first_certificate(pem: bytes) -> Optional[bytes]:
 def fingerprint(pem: Optional[bytes]) -> Optional[str]:
     """Return the SHA-256 fingerprint of the first certificate, written as openssl does, None without one."""
     der = first_certificate(pem or b"")
-    return ":".join(f"{byte:02X}" for byte in hashlib.sha256(der).digest()) if der else None
+    return go_x509.fingerprint(der) if der else None
 
 
 @contextlib.contextmanager

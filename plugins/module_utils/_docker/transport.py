@@ -23,13 +23,19 @@ from typing import Iterator, Optional
 from .._core.environment import user
 from .._core.errors import FarmError
 from . import go_x509
-from .client_certificate import UNKNOWN_CA, why_refused
+from .client_certificate import why_refused
 from .context_store import ContextStore, TlsFiles
 from .endpoint import Endpoint
-from .tls import PARTIAL_CHAIN
+from .tls import (
+    EXPIRED,
+    NOT_YET_VALID,
+    PARTIAL_CHAIN,
+    SELF_SIGNED,
+    UNKNOWN_CA,
+    WRONG_NAMES,
+    WRONG_PURPOSE,
+)
 
-#: OpenSSL's X509_V_ERR_* that a person would act on differently.
-_NOT_YET_VALID, _EXPIRED, _SELF_SIGNED, _WRONG_PURPOSE, _WRONG_NAMES = 9, 10, 18, 26, (62, 64)
 #: OpenSSL's reasons not to load a certificate that is one.
 _TOO_WEAK = ("CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL")
 #: Seconds that finding out what an engine's certificate names may take.
@@ -253,16 +259,16 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
 
 
 def _mistrust(exc: ssl.SSLCertVerificationError, route: Route, timeout: float) -> Unreachable:
-    if exc.verify_code in _WRONG_NAMES:
+    if exc.verify_code in WRONG_NAMES:
         other = Unreachable("name", f"its certificate is not valid for {route.url.host!r}; issue one that names it")
         return _judged(_presented(route, timeout), route.url.host) or other
-    if exc.verify_code == _EXPIRED:
+    if exc.verify_code == EXPIRED:
         return Unreachable("expired", "its certificate, or its CA's, has expired; renew it")
-    if exc.verify_code == _NOT_YET_VALID:
+    if exc.verify_code == NOT_YET_VALID:
         return Unreachable("not_yet_valid", "its certificate is not valid yet; do the clocks agree?")
-    if exc.verify_code == _SELF_SIGNED:
+    if exc.verify_code == SELF_SIGNED:
         return Unreachable("untrusted", "its certificate is self-signed, not signed by the given CA; issue one that is")
-    if exc.verify_code == _WRONG_PURPOSE:
+    if exc.verify_code == WRONG_PURPOSE:
         text = "its certificate is not for servers, its extended key usage lacks serverAuth; issue one that is"
         return Unreachable("untrusted", text)
     if exc.verify_code in UNKNOWN_CA:

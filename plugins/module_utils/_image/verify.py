@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,6 +14,7 @@ from .._buildx.cli import Buildx
 from .._buildx.placement import find_builder, nodes_in_use, place
 from .._buildx.store import Instance, Node, Store, chosen_builder, pins_by_platform
 from .._core.errors import FarmError
+from .._core.parallel import each
 from .._core.runner import Runner
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
@@ -275,8 +275,7 @@ def _try_all(
         except FarmError as exc:
             return replace(target, complaint=exc.message)
 
-    with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
-        return dict(zip(targets, pool.map(work, targets.keys(), targets.values())))
+    return dict(zip(targets, each(targets.items(), lambda item: work(*item))))
 
 
 def _as_dict(image: PlatformImage, target: Optional[Target]) -> Dict[str, Any]:

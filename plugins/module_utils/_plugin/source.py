@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping, Optional, Tuple
+from typing import Any, BinaryIO, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .._buildx.known_engines import addresses
@@ -55,13 +55,27 @@ class Source:
         return mask(self.location)
 
     @property
-    def actions(self) -> Tuple[Tuple[str, str], ...]:
-        """What has to be done before its content is at hand."""
-        return {"url": (("download", str(self)),), "build": (("build", str(self)),)}.get(self.kind, ())
+    def is_fetched(self) -> bool:
+        """Whether its content has to be downloaded or built before it is at hand."""
+        return self.kind != "src"
 
 
-def declared(params: Mapping[str, Any]) -> Optional[Source]:
-    """Return what is declared to be installed; None where any plugin will do.
+@dataclass(frozen=True)
+class Access:
+    """How sources are reached.
+
+    :ivar timeout: seconds that a server may let pass without sending anything.
+    :ivar retries: how often in a row it may be asked again without getting further than before.
+    :ivar docker_config: the docker CLI's configuration directory, None for its own choice.
+    """
+
+    timeout: float
+    retries: int
+    docker_config: Optional[str]
+
+
+def source_of(params: Mapping[str, Any]) -> Optional[Source]:
+    """Return what is declared to be installed; None where any plugin that is there will do.
 
     :param params: the parameters of the module ``buildx_plugin``.
     :raises FarmError: the declaration cannot be meant so.
@@ -80,7 +94,7 @@ def declared(params: Mapping[str, Any]) -> Optional[Source]:
     return None
 
 
-def with_checksum(source: Source, params: Mapping[str, Any]) -> Source:
+def with_checksum(source: Source, access: Access) -> Source:
     """Return a source with its checksum, which a release has in a file beside it.
 
     :raises FarmError: that file could not be had, or does not list what is wanted.
@@ -89,7 +103,7 @@ def with_checksum(source: Source, params: Mapping[str, Any]) -> Source:
         return source
     folder, _slash, name = source.location.rpartition("/")
     listing = io.BytesIO()
-    download(f"{folder}/checksums.txt", listing, params["timeout"], params["retries"])
+    download(f"{folder}/checksums.txt", listing, access.timeout, access.retries)
     content = listing.getvalue()
     # As shasum writes it, "*" before the name of a binary file; some releases leave that out.
     line = re.compile(rb"^([0-9a-f]{64}) [ *]" + re.escape(name.encode()) + rb"\r?$", re.MULTILINE).search(content)
@@ -101,18 +115,18 @@ def with_checksum(source: Source, params: Mapping[str, Any]) -> Source:
     return replace(source, checksum=f"sha256:{line.group(1).decode()}")
 
 
-def fetch(source: Source, target: BinaryIO, params: Mapping[str, Any], runner: Runner) -> None:
+def fetch(source: Source, target: BinaryIO, access: Access, runner: Runner) -> None:
     """Write a source's content to an empty file.
 
     :param target: open for reading and writing.
     :raises FarmError: it could not be had, or is something else than what is wanted.
     """
     if source.kind == "url":
-        download(source.location, target, params["timeout"], params["retries"])
+        download(source.location, target, access.timeout, access.retries)
     elif source.kind == "src":
         _copy(Path(source.location), target)
     else:
-        _build(source, target, params, runner)
+        _build(source, target, access, runner)
     target.seek(0)
     head = target.read(HEAD)
     size = target.seek(0, os.SEEK_END)
@@ -202,11 +216,11 @@ def _copy(path: Path, target: BinaryIO) -> None:
         raise FarmError(f"{path}: cannot be copied: {exc.strerror}; nothing was changed") from exc
 
 
-def _build(source: Source, target: BinaryIO, params: Mapping[str, Any], runner: Runner) -> None:
+def _build(source: Source, target: BinaryIO, access: Access, runner: Runner) -> None:
     """Let the engine that docker talks to build the sources, for this host."""
     env = {"DOCKER_BUILDKIT": "1"}
-    if params["docker_config"]:
-        env["DOCKER_CONFIG"] = params["docker_config"]
+    if access.docker_config:
+        env["DOCKER_CONFIG"] = access.docker_config
     with tempfile.TemporaryDirectory(prefix="buildx-") as output:
         argv = ["docker", "build", "--platform", str(native_platform(os.uname().machine))]
         argv += ["--output", f"type=local,dest={output}"]

@@ -7,13 +7,18 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import apply as module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import steps as module_steps
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import x509 as _x509
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.state import read_state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 
 pytest.importorskip("cryptography")
@@ -43,7 +48,7 @@ def directory(tmp_path: Path) -> Path:
 
 def run(directory: Path, check: bool = False, **options: Any) -> Dict[str, Any]:
     params = {**DEFAULTS, "directory": str(directory), **options}
-    return module.certificates(params, check, None).as_result()  # type: ignore[arg-type]
+    return module.run(params, check, None).as_result()  # type: ignore[arg-type]
 
 
 def actions(result: Dict[str, Any]) -> List[str]:
@@ -158,11 +163,11 @@ def test_leaves_are_renewed_in_time(directory: Path) -> None:
 
 def test_expired_is_told_from_expiring(directory: Path) -> None:
     run(directory)
-    declared = module.declare({**DEFAULTS, "directory": str(directory)})
+    declaration = Declaration.from_params({**DEFAULTS, "directory": str(directory)})
     later = datetime.now(timezone.utc) + timedelta(days=366)
-    steps = module.plan(module.read(declared), declared, later)
-    assert all("it expired 20" in why for why in steps.leaves.values())
-    assert (steps.ca.reason, len(steps.leaves)) == (None, 3)
+    steps = plan(declaration, replace(read_state(declaration), now=later)).steps
+    assert all(isinstance(step, module_steps.IssueLeaf) and "it expired 20" in step.reason for step in steps)
+    assert len(steps) == 3
 
 
 def test_renewed_ca_keeps_its_key_so_that_old_certificates_stay_trusted(directory: Path) -> None:
@@ -226,7 +231,7 @@ def test_ca_key_may_be_kept_elsewhere(directory: Path) -> None:
 
 def test_interrupted_runs_are_continued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is ended after each single replacement in turn; the next one always gets everything right."""
-    real = module.write_together
+    real = module_steps.write_together
     for rotate, ended_after in [("none", 0), ("none", 1), ("none", 2), ("none", 3), ("all", 1), ("all", 2), ("all", 3)]:
         left = iter(range(ended_after, -1, -1))
 
@@ -235,10 +240,10 @@ def test_interrupted_runs_are_continued(directory: Path, monkeypatch: pytest.Mon
                 raise KeyboardInterrupt
             real(files)
 
-        monkeypatch.setattr(module, "write_together", power_cut)
+        monkeypatch.setattr(module_steps, "write_together", power_cut)
         with pytest.raises(KeyboardInterrupt):
             run(directory, rotate=rotate)
-        monkeypatch.setattr(module, "write_together", real)
+        monkeypatch.setattr(module_steps, "write_together", real)
         done = run(directory)
         ca = _x509.read_certificate(done["ca"]["pem"].encode())
         assert _x509.read_certificate(done["servers"]["arm1"]["certificate"].encode()).signed_by(ca)
@@ -251,7 +256,7 @@ def test_full_disk_names_the_file(directory: Path, monkeypatch: pytest.MonkeyPat
     def full(files: Any) -> None:
         raise OSError(28, "No space left on device", "/somewhere/key.pem")
 
-    monkeypatch.setattr(module, "write_together", full)
+    monkeypatch.setattr(module_steps, "write_together", full)
     with pytest.raises(FarmError, match=r"/somewhere/key\.pem: No space left on device.*a new run continues"):
         run(directory)
 
@@ -344,7 +349,7 @@ def test_the_first_stage_without_a_ca_makes_one(directory: Path) -> None:
 
 def test_interrupted_stages_are_continued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ended after each single replacement in turn, the first stage never leaves what the next run cannot go on from."""
-    real = module.write_together
+    real = module_steps.write_together
     intact = run(directory)
     old = _x509.read_certificate(intact["ca"]["pem"].encode())
     for ended_after in range(len(("ca.pem", "ca-key.pem", *DEFAULTS["servers"], *DEFAULTS["clients"]))):
@@ -357,10 +362,10 @@ def test_interrupted_stages_are_continued(directory: Path, monkeypatch: pytest.M
 
         shutil.rmtree(directory.parent / "kept", ignore_errors=True)
         shutil.copytree(directory, directory.parent / "kept")
-        monkeypatch.setattr(module, "write_together", power_cut)
+        monkeypatch.setattr(module_steps, "write_together", power_cut)
         with pytest.raises(KeyboardInterrupt):
             run(directory, rotate="ca_begin")
-        monkeypatch.setattr(module, "write_together", real)
+        monkeypatch.setattr(module_steps, "write_together", real)
         run(directory, check=True)  # A run that does not know of the replacement finds nothing that is broken.
         done = run(directory, rotate="ca_begin")
         new = _x509.read_certificate(done["ca"]["certificate"].encode())
@@ -465,7 +470,7 @@ def outside(
         signer = serialization.load_pem_private_key((path / f"{issuer}-key.pem").read_bytes(), None)
         cert = builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + above
     (path / f"{name}.pem").write_bytes(cert)
-    (path / f"{name}-key.pem").write_bytes(_x509.encrypt_anew(key, "", passphrase))
+    (path / f"{name}-key.pem").write_bytes(_x509.reencrypt_key(key, "", passphrase))
     return {"ca_cert": str(path / f"{name}.pem"), "ca_key": str(path / f"{name}-key.pem")}
 
 
@@ -529,12 +534,13 @@ def test_a_ca_from_outside_is_not_renewed(directory: Path, tmp_path: Path) -> No
     given = outside(tmp_path / "pki", "Corporate", days=10)
     run(directory, **given)
     params = {**DEFAULTS, "directory": str(directory), **given}
-    again = module.certificates(params, False, None)  # type: ignore[arg-type]
+    again = module.run(params, False, None)  # type: ignore[arg-type]
     assert not again.changed
     assert "what it issues expires with it" in again.warnings[0]
-    declared = module.declare(params)
+    declaration = Declaration.from_params(params)
+    later = datetime.now(timezone.utc) + timedelta(days=11)
     with pytest.raises(FarmError, match=r"it expired .*give the certificate that replaces it"):
-        module.plan(module.read(declared), declared, datetime.now(timezone.utc) + timedelta(days=11))
+        plan(declaration, replace(read_state(declaration), now=later))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import run as run_program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import apply as _plugin
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import source as _plugin_source
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.apply import parse_version, run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import state as _plugin
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.model import parse_version
 
 DEFAULTS = dict.fromkeys(["release", "url", "src", "build", "checksum", "path", "minimum_version"], None)
 MIRROR = "http://mirror"
@@ -50,7 +52,7 @@ def call(tmp_path, monkeypatch):
 
     def runner(argv, **options):
         if argv[0] != "docker":
-            return run(argv, **options)
+            return run_program(argv, **options)
         if argv[1] == "--version":
             return Result(tuple(argv), 0, f"Docker version {make.docker}, build 1\n", "")
         make.builds.append((argv, options["env"]))
@@ -59,7 +61,7 @@ def call(tmp_path, monkeypatch):
 
     def make(check=False, **params):
         given = {**DEFAULTS, "state": "present", "mirror": MIRROR, "timeout": 5, "retries": 0, **params}
-        return run_module({"docker_config": str(tmp_path / "config"), **given}, check, runner).as_result()
+        return run({"docker_config": str(tmp_path / "config"), **given}, check, runner).as_result()
 
     monkeypatch.setattr(_plugin, "plugin_candidates", candidates)
     monkeypatch.setattr(_plugin_source, "download", download)
@@ -241,8 +243,9 @@ def test_the_first_one_there_is_decides(call):
 
 def test_clashes_are_told(call, monkeypatch):
     def warnings(check, **params):
-        given = {**DEFAULTS, "state": "present", "docker_config": str(call.config.parent), **params}
-        return run_module(given, check, run).warnings
+        defaults = {**DEFAULTS, "state": "present", "timeout": 5, "retries": 0}
+        given = {**defaults, "docker_config": str(call.config.parent), **params}
+        return run(given, check, run_program).warnings
 
     write(call.source, plugin("v0.29.1"))
     write(call.packaged, plugin("v0.13.1"))

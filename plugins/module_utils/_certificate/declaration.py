@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the task declares: the CA, the certificates that it is to issue, and how long they are to be valid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
+from .._core.environment import expanded
+from .._core.errors import FarmError
+from .model import Leaf, checked_name, sans
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What the task declares.
+
+    :ivar given_ca: file with the certificate of a CA from outside and those that lead to its root, None for an own CA.
+    :ivar ca_key: file with the CA's key.
+    :ivar rotate: what is to be issued anew whatever its state, one of ``authority.ROTATIONS``.
+    :ivar passphrase: of the CA's key; empty for none, None to leave it as it is.
+    :ivar previous_passphrase: what the key may have until now; empty for none.
+    """
+
+    directory: Path
+    leaves: Tuple[Leaf, ...]
+    ca_name: str
+    ca_validity: timedelta
+    validity: timedelta
+    renew_before: timedelta
+    key_type: str
+    ca_key: Path
+    rotate: str = "none"
+    given_ca: Optional[Path] = None
+    passphrase: Optional[str] = field(default=None, repr=False)
+    previous_passphrase: str = field(default="", repr=False)
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Declaration:
+        """Read the module's parameters.
+
+        :raises FarmError: a name cannot stand in a certificate or is declared twice, or options contradict each other.
+        """
+        leaves = [_server(server["name"], server.get("sans")) for server in params["servers"] or []]
+        leaves += [Leaf("clients", checked_name(name)) for name in params["clients"] or []]
+        _check_once(leaves)
+        _check_options(params)
+        directory = _path(params["directory"])
+        return cls(
+            directory=directory,
+            leaves=tuple(leaves),
+            ca_name=params["ca_common_name"],
+            ca_validity=timedelta(days=params["ca_validity_days"]),
+            validity=timedelta(days=params["validity_days"]),
+            renew_before=timedelta(days=params["renew_before_days"]),
+            key_type=params["key_type"],
+            ca_key=_path(params["ca_key"]) if params["ca_key"] else directory / "ca-key.pem",
+            rotate=params["rotate"],
+            given_ca=_path(params["ca_cert"]) if params["ca_cert"] else None,
+            passphrase=params["ca_passphrase"],
+            previous_passphrase=params["ca_previous_passphrase"] or "",
+        )
+
+
+def _server(name: str, further: Optional[Sequence[str]]) -> Leaf:
+    return Leaf("servers", checked_name(name), None if further is None else sans([name, *further]))
+
+
+def _path(text: str) -> Path:
+    return Path(expanded(text))
+
+
+def _check_once(leaves: Sequence[Leaf]) -> None:
+    """Check that no certificate is declared twice.
+
+    :raises FarmError: one is.
+    """
+    repeated = [name for name, times in Counter(map(str, leaves)).items() if times > 1]
+    if repeated:
+        raise FarmError(f"declared more than once: {', '.join(repeated)}; wanted one entry with all its names in sans")
+
+
+def _check_options(params: Mapping[str, Any]) -> None:
+    """Check that options fit together.
+
+    :raises FarmError: they contradict each other.
+    """
+    for option in ("validity_days", "ca_validity_days"):
+        if not 0 <= params["renew_before_days"] < params[option]:
+            raise FarmError(
+                f"renew_before_days is {params['renew_before_days']}, {option} is {params[option]}: each run would "
+                f"issue anew; wanted renew_before_days between 0 and less than {option}"
+            )
+    if params["ca_cert"] and params["rotate"] == "all":
+        raise FarmError(
+            "rotate=all makes a new CA, and ca_cert gives one; wanted rotate=certificates, or the new CA in ca_cert"
+        )
