@@ -302,7 +302,7 @@ journal:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.apply import logic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.apply import run
 
 SPEC = {
     "state": {"type": "str", "choices": ["present", "kept", "absent", "previous"], "default": "present"},
@@ -321,4 +321,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, logic, mutually_exclusive=[("address", "interface")])
+    main(SPEC, run, mutually_exclusive=[("address", "interface")])
