@@ -596,6 +596,43 @@ def test_listening_on_ipv6(farm: LiveFarm, tls: dict[str, str]) -> None:
     assert "[::1]:2400" in farm.ssh(NODE, "ss -tln")
 
 
+def test_settings_without_a_listener(farm: LiveFarm) -> None:
+    farm.module(NODE, "docker_listener", state="absent")
+    settings = {"daemon_config": {"labels": ["rack=1"]}}
+    predicted = farm.module(NODE, "docker_daemon_config", check=True, **settings)
+    real = farm.module(NODE, "docker_daemon_config", **settings)
+    same = ("changed", "actions", "diff", "path", "restarted")
+    assert [predicted[name] for name in same] == [real[name] for name in same]
+    assert (real["path"], real["restarted"]) == (CONFIG, True)
+    assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip() == "[rack=1]"
+    assert not farm.module(NODE, "docker_daemon_config", **settings)["changed"]
+    before = farm.ssh(NODE, STATE)
+    failed = farm.module(NODE, "docker_daemon_config", fails=True, daemon_config={"log-level": "loud"})
+    assert "every file was put back" in failed["msg"]
+    assert farm.ssh(NODE, STATE) == before
+    assert farm.module(NODE, "docker_daemon_config", daemon_config={"labels": None})["restarted"]
+    assert json.loads(farm.ssh(NODE, f"cat {CONFIG}")) == {}
+
+
+def test_a_provisional_listener_is_reverted_or_confirmed(farm: LiveFarm, tls: dict[str, str]) -> None:
+    farm.module(NODE, "docker_listener", **tls)
+    before = farm.ssh(NODE, STATE)
+    assert farm.module(NODE, "docker_listener", port=2377, provisional=True, **tls)["provisional"]
+    predicted = farm.module(NODE, "docker_listener", check=True, state="reverted")
+    real = farm.module(NODE, "docker_listener", state="reverted")
+    assert the_same(predicted, real)
+    assert real["msg"] == "every file was put back and the engine runs as before"
+    assert farm.ssh(NODE, STATE) == before
+    assert "0:2376 " in farm.ssh(NODE, "ss -tln").replace("*:", "0:")
+    farm.module(NODE, "docker_listener", port=2377, provisional=True, **tls)
+    running = engine(farm)
+    assert not farm.module(NODE, "docker_listener", state="confirmed")["changed"]
+    assert not farm.module(NODE, "docker_listener", state="reverted")["changed"]
+    assert engine(farm) == running
+    assert ".previous" not in farm.ssh(NODE, STATE)
+    assert not farm.module(NODE, "docker_listener", port=2377, **tls)["changed"]
+
+
 def test_absent_removes_what_present_made(farm: LiveFarm, tls: dict[str, str]) -> None:
     farm.module(NODE, "docker_listener", **tls)
     predicted = farm.module(NODE, "docker_listener", check=True, state="absent")

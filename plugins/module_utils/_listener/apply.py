@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint
 from .checks import check, check_certificate
 from .declaration import Declaration
 from .dockerd import hosts
-from .plan import Plan, plan, plan_back
+from .plan import Plan, describe, plan, plan_back
 from .state import State, read_state
 from .steps import RELOAD, Systemctl, restart
 from .verify import find_problem, read_journal
@@ -31,33 +31,62 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     :raises FarmError: it cannot be done, or failed and was reverted.
     """
     declaration = Declaration.from_params(params)
+    state = read_host(declaration, runner)
+    if declaration.state == "confirmed":
+        return confirm(declaration, state, check_mode)
+    if declaration.state == "reverted":
+        return revert(declaration, state, check_mode, runner)
+    done = reconcile(declaration, state, check_mode, runner)
+    provisional = declaration.provisional and not check_mode and bool(done.steps or state.checkpoint)
+    return done.outcome(listener=_described(declaration, state), restarted=done.restarts, provisional=provisional)
+
+
+def run_daemon_config(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
+    """Merge settings into the engine's ``daemon.json``, and have the engine run with them.
+
+    :raises FarmError: it cannot be done, or failed and was reverted.
+    """
+    declaration = Declaration.of_daemon_config(params)
+    state = read_host(declaration, runner)
+    done = reconcile(declaration, state, check_mode, runner)
+    return done.outcome(path=state.config_path, restarted=done.restarts)
+
+
+def read_host(declaration: Declaration, runner: Runner) -> State:
+    """Read the state of this host.
+
+    :raises FarmError: it has no systemd, which does not answer, or a file cannot be read.
+    """
     require_systemd(declaration.host)
     try:
-        state = read_state(declaration, runner)
+        return read_state(declaration, runner)
     except OSError as exc:
         message = f"{declaration.host}: cannot read {exc.filename} ({exc.strerror}); run the task as root"
         raise FarmError(message) from exc
-    if declaration.state == "previous":
-        return revert(declaration, state, check_mode, runner)
-    return _reconcile(declaration, state, check_mode, runner)
 
 
-def _reconcile(declaration: Declaration, state: State, check_mode: bool, runner: Runner) -> Outcome:
-    """Bring the engine from its state to the declared one.
+def reconcile(declaration: Declaration, state: State, check_mode: bool, runner: Runner) -> Plan:
+    """Bring the engine from its state to the declared one; in check mode nothing is done.
 
+    :return: the plan.
     :raises FarmError: it cannot be done, or failed and was reverted.
     """
     warnings = check(declaration, state, check_mode)
     steps = plan(declaration, state)
     check_certificate(declaration, state, steps)
-    provisional = False
     if not check_mode:
         checkpoint = apply(declaration, state, steps, runner) if steps.steps else state.checkpoint
-        provisional = bool(checkpoint) and declaration.provisional
-        if checkpoint and not provisional:
+        if checkpoint and not declaration.provisional:
             checkpoint.remove()
-    values = {"listener": _described(declaration, state), "restarted": steps.restarts, "provisional": provisional}
-    return replace(steps, warnings=warnings).outcome(**values)
+    return replace(steps, warnings=warnings)
+
+
+def confirm(declaration: Declaration, state: State, check_mode: bool) -> Outcome:
+    """Make a provisional change final: nothing leads back any more. The engine and its files stay as they are."""
+    if state.checkpoint and not check_mode:
+        state.checkpoint.remove()
+    unchanged = Plan(*describe(declaration, state, {}))
+    return unchanged.outcome(listener=None, restarted=False, provisional=False)
 
 
 def revert(declaration: Declaration, state: State, check_mode: bool, runner: Runner) -> Outcome:

@@ -14,7 +14,7 @@ import re
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from .._core.errors import FarmError
 from .._core.files import read_bytes
@@ -34,25 +34,26 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*\Z")
 class Declaration:
     """What the user wants, checked and complete.
 
-    :ivar state: ``present``, ``kept``, ``absent`` or ``previous``.
+    :ivar state: of the listener: ``present``, ``absent``, or ``untouched`` where only ``daemon.json`` is declared; or
+        ``confirmed`` or ``reverted``, which concern a provisional change.
     :ivar ca, certificate, key: PEM; None where they were not given.
     :ivar probe_timeout: seconds.
-    :ivar provisional: whether what a change replaces has to be kept for ``previous``.
+    :ivar provisional: whether a change has to be confirmed, and can be reverted until then.
     """
 
     host: str
     state: str
     unit: str
-    address: str
-    port: int
-    insecure: bool
-    tls_directory: str
-    ca: Optional[bytes]
-    certificate: Optional[bytes]
-    key: Optional[bytes]
     daemon_config: Optional[Mapping[str, Any]]
     probe_timeout: float
-    provisional: bool
+    address: str = ""
+    port: int = 0
+    insecure: bool = False
+    tls_directory: str = ""
+    ca: Optional[bytes] = None
+    certificate: Optional[bytes] = None
+    key: Optional[bytes] = None
+    provisional: bool = False
 
     @property
     def present(self) -> bool:
@@ -62,7 +63,7 @@ class Declaration:
     @property
     def runs(self) -> bool:
         """Whether the engine has to run, with all of its settings in effect."""
-        return self.state in ("present", "kept")
+        return self.state in ("present", "untouched")
 
     @property
     def uses_tls(self) -> bool:
@@ -89,6 +90,13 @@ class Declaration:
         return os.path.join(self.tls_directory, name + ".pem")
 
     @property
+    def own_files(self) -> Tuple[str, ...]:
+        """The files that make up the listener; none where it is not the task's."""
+        if self.state == "untouched":
+            return ()
+        return (self.drop_in, *map(self.tls_path, TLS_NAMES))
+
+    @property
     def flags(self) -> Tuple[str, ...]:
         """What is added to the unit's command."""
         if self.insecure:
@@ -99,51 +107,87 @@ class Declaration:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Declaration:
-        """Read the module's options.
+        """Read the options of docker_listener.
 
         :raises FarmError: one of them is malformed or excludes another.
         """
-        insecure = params["insecure"]
+        state, insecure, config = params["state"], params["insecure"], params["daemon_config"]
         tls = {name: _pem(params[name]) for name in ("ca", "certificate", "key")}
         given = [name for name, value in tls.items() if value]
         if insecure and given:
             raise FarmError(f"insecure and {', '.join(given)} exclude each other: plain TCP uses no certificates")
-        everywhere = "127.0.0.1" if insecure else "0.0.0.0"
-        given_address = interface_address(params["interface"]) if params["interface"] else params["address"]
-        try:
-            address = ipaddress.ip_address((given_address or everywhere).strip("[]"))
-        except ValueError as exc:
+        if state == "present":
+            _check_config(config, "use address and port, ca, certificate and key, or insecure instead")
+        if state in ("confirmed", "reverted") and config:
             raise FarmError(
-                f"address {params['address']!r}: wanted an IPv4 or IPv6 address, as in 0.0.0.0 or ::"
-            ) from exc
+                f"daemon_config and state {state} exclude each other: it concerns a change that has been made already; "
+                "declare settings with state present, or with the module docker_daemon_config"
+            )
         port = params["port"] or (2375 if insecure else 2376)
         if not 0 < port < 65536:
             raise FarmError(f"port {port}: wanted 1 to 65535")
-        directory = params["tls_directory"].rstrip("/")
-        if not _PLAIN_PATH.match(directory):
-            raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
-        config = params["daemon_config"]
-        refused = [key for key in NETWORK_KEYS if config and config.get(key) is not None]
-        if params["state"] in ("present", "kept") and refused:
-            raise FarmError(
-                f"daemon_config: {', '.join(refused)} cannot stand in daemon.json beside the flags that the unit's "
-                "command and the listener use, the engine would not start; use address and port, ca, certificate and "
-                "key, or insecure instead"
-            )
+        address = _address(params)
         return cls(
             host=socket.gethostname(),
-            state=params["state"],
+            state=state,
             unit=service_name(params["service"]),
+            daemon_config=config,
+            probe_timeout=params["probe_timeout"],
             address=str(address),
             port=port,
             insecure=insecure,
-            tls_directory=directory,
-            daemon_config=config,
-            probe_timeout=params["probe_timeout"],
+            tls_directory=_tls_directory(params["tls_directory"]),
             # Nobody but this host itself could try a listener on loopback.
-            provisional=params["provisional"] and params["state"] == "present" and not address.is_loopback,
+            provisional=params["provisional"] and state == "present" and not address.is_loopback,
             **tls,
         )
+
+    @classmethod
+    def of_daemon_config(cls, params: Mapping[str, Any]) -> Declaration:
+        """Read the options of docker_daemon_config.
+
+        :raises FarmError: one of them is malformed, or would make a listener.
+        """
+        config = params["daemon_config"]
+        _check_config(config, "use the module docker_listener instead")
+        return cls(socket.gethostname(), "untouched", service_name(params["service"]), config, params["probe_timeout"])
+
+
+def _check_config(config: Optional[Mapping[str, Any]], remedy: str) -> None:
+    """Refuse settings that make a listener.
+
+    :raises FarmError: there are some.
+    """
+    refused = [key for key in NETWORK_KEYS if config and config.get(key) is not None]
+    if refused:
+        raise FarmError(
+            f"daemon_config: {', '.join(refused)} cannot stand in daemon.json beside the flags that the unit's command "
+            f"and the listener use, the engine would not start; {remedy}"
+        )
+
+
+def _address(params: Mapping[str, Any]) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
+    """Return the address to listen on.
+
+    :raises FarmError: it is none, or the interface has none.
+    """
+    given = interface_address(params["interface"]) if params["interface"] else params["address"]
+    default = "127.0.0.1" if params["insecure"] else "0.0.0.0"
+    try:
+        return ipaddress.ip_address((given or default).strip("[]"))
+    except ValueError as exc:
+        raise FarmError(f"address {given!r}: wanted an IPv4 or IPv6 address, as in 0.0.0.0 or ::") from exc
+
+
+def _tls_directory(given: str) -> str:
+    """Return a directory whose name can stand in a unit file as it is.
+
+    :raises FarmError: it cannot.
+    """
+    directory = given.rstrip("/")
+    if not _PLAIN_PATH.match(directory):
+        raise FarmError(f"tls_directory {directory!r}: wanted an absolute path of letters, digits and . _ + - only")
+    return directory
 
 
 def interface_address(name: str) -> str:

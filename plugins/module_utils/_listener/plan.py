@@ -201,7 +201,7 @@ def describe(
     """
     before: Dict[str, Any] = {}
     after: Dict[str, Any] = {}
-    for path in (declaration.drop_in, state.config_path):
+    for path in (declaration.drop_in, state.config_path) if declaration.own_files else (state.config_path,):
         held = state.file(path).content
         before[path] = daemon_config.shown(held)
         after[path] = daemon_config.shown(changed.get(path, held))

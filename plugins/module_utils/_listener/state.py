@@ -25,7 +25,7 @@ from .._host.systemd import (
     split_command,
 )
 from .checkpoint import Checkpoint
-from .declaration import DROP_IN, TLS_NAMES, Declaration
+from .declaration import DROP_IN, Declaration
 from .dockerd import DEFAULT_CONFIG, options, without_network
 from .tls_material import Findings, inspect
 
@@ -122,10 +122,8 @@ def read_state(declaration: Declaration, runner: Runner, directories: Sequence[s
     variables = environment(others)
     flags = {flag: value for flag, value, _words in options(split_command(command or "", variables))}
     config_path = flags.get("--config-file") or DEFAULT_CONFIG
-    paths = [declaration.drop_in, config_path, *map(declaration.tls_path, TLS_NAMES)]
-    files = {path: Content.read(path) for path in paths}
+    files = {path: Content.read(path) for path in (config_path, *declaration.own_files)}
     directory = declaration.tls_directory
-    held_key = files[declaration.tls_path("key")].content
     checkpoint = Checkpoint.load(declaration.unit)
     return State(
         service=service,
@@ -137,8 +135,14 @@ def read_state(declaration: Declaration, runner: Runner, directories: Sequence[s
         config_path=config_path,
         files=files,
         tls_directory_mode=os.stat(directory).st_mode & 0o7777 if os.path.isdir(directory) else None,
-        material=inspect(declaration, held_key) if declaration.uses_tls else Findings(),
+        material=_inspect_tls(declaration, files),
         checkpoint=checkpoint,
         former=checkpoint.read_former() if checkpoint else {},
         now=time.time(),
     )
+
+
+def _inspect_tls(declaration: Declaration, files: Mapping[str, Content]) -> Findings:
+    if not declaration.uses_tls:
+        return Findings()
+    return inspect(declaration, files[declaration.tls_path("key")].content)

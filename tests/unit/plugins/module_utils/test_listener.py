@@ -107,7 +107,9 @@ def written(want, found):
 TLS = declared()
 PLAIN = declared(insecure=True)
 ABSENT = declared(state="absent", ca=None, certificate=None, key=None)
-KEPT = declared(state="kept", ca=None, certificate=None, key=None)
+SETTINGS = dataclasses.replace(
+    Declaration.of_daemon_config({"daemon_config": {}, "service": "docker", "probe_timeout": 30}), host="node1"
+)
 
 
 def with_files(found, **contents):
@@ -151,18 +153,18 @@ def with_files(found, **contents):
         ),
         (ABSENT, fresh(files={CONFIG: Content(b"not JSON, and not asked for")}), []),
         # Whatever listener there is stays.
-        (KEPT, fresh(), []),
-        (KEPT, converged(TLS), []),
-        (KEPT, converged(PLAIN), []),
+        (SETTINGS, fresh(), []),
+        (SETTINGS, converged(TLS), []),
+        (SETTINGS, converged(PLAIN), []),
         (
-            dataclasses.replace(KEPT, daemon_config={"debug": True}),
+            dataclasses.replace(SETTINGS, daemon_config={"debug": True}),
             converged(TLS),
             [["write", CONFIG], RELOAD, *RESTART],
         ),
-        (KEPT, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
-        (KEPT, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
+        (SETTINGS, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
+        (SETTINGS, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
         # Check mode finds it missing; the packages that bring it, or the role, start it.
-        (KEPT, fresh(service=Service("not-found", False, False, ()), command=None), []),
+        (SETTINGS, fresh(service=Service("not-found", False, False, ()), command=None), []),
     ],
 )
 def test_steps(want, found, expected):
@@ -231,7 +233,11 @@ def test_hosts_in_any_form_of_the_flag(words):
         ({"port": 70000}, "wanted 1 to 65535"),
         ({"tls_directory": "/etc/my tls"}, "wanted an absolute path"),
         ({"daemon_config": {"hosts": ["fd://"]}}, "hosts cannot stand in daemon.json .*; use address"),
-        ({"state": "kept", "daemon_config": {"hosts": ["fd://"]}}, "hosts cannot stand in daemon.json"),
+        (
+            {"state": "reverted", "daemon_config": {"debug": True}},
+            "daemon_config and state reverted exclude each other",
+        ),
+        ({"state": "confirmed", "daemon_config": {"debug": True}}, "daemon_config and state confirmed exclude"),
         ({"daemon_config": {"tlsverify": True, "tlscacert": "/a"}}, "tlsverify, tlscacert cannot stand in daemon.json"),
         ({"service": "a b"}, "wanted the name of a systemd service"),
     ],
@@ -241,11 +247,21 @@ def test_options_that_cannot_be(options, said):
         declared(**options)
 
 
+def test_settings_alone_make_no_listener():
+    params = {"daemon_config": {"hosts": ["fd://"], "tls": None}, "service": "docker", "probe_timeout": 30}
+    with pytest.raises(FarmError, match=r"hosts cannot stand in daemon.json .*; use the module docker_listener"):
+        Declaration.of_daemon_config(params)
+    found = fresh(files={CONFIG: Content(b'{"hosts": ["fd://"]}')})
+    assert json.loads(written(dataclasses.replace(SETTINGS, daemon_config={"hosts": None}), found)[CONFIG]) == {}
+    steps = plan(dataclasses.replace(SETTINGS, daemon_config={"debug": True}), converged(TLS))
+    assert (set(steps.before), steps.after[CONFIG]) == ({CONFIG, "engine"}, ["{", '  "debug": true', "}"])
+
+
 @pytest.mark.parametrize(
     ("want", "found", "said"),
     [
         (TLS, fresh(command=None), "not installed on node1; apply the role"),
-        (KEPT, fresh(command=None), "not installed on node1; apply the role"),
+        (SETTINGS, fresh(command=None), "not installed on node1; apply the role"),
         (TLS, fresh(service=Service("masked", False)), "is masked"),
         (TLS, fresh(overriding="/etc/x/zzz.conf"), "zzz.conf replaces the command .* sorts before zz-"),
         (TLS, fresh(command=None, others=("Docker from a snap",)), "found Docker from a snap, and wanted an engine"),
@@ -298,7 +314,7 @@ def test_a_listener_of_an_environment_file_is_refused_whether_the_engine_runs_or
     with pytest.raises(FarmError, match=f"already has {re.escape(said)}, {place}"):
         check(PLAIN, found, predicting=False)
     # Neither is it the business of a task that declares none.
-    assert check(KEPT, found, predicting=False) == check(ABSENT, found, predicting=False) == ()
+    assert check(SETTINGS, found, predicting=False) == check(ABSENT, found, predicting=False) == ()
 
 
 def test_a_variable_that_the_engine_still_runs_with_does_not_count():
@@ -312,7 +328,7 @@ def test_a_variable_that_the_engine_still_runs_with_does_not_count():
     both = ("/usr/sbin/dockerd", "-H", "tcp://0.0.0.0:2375", *PLAIN_FLAGS.split())
     again = plan(PLAIN, converged(PLAIN, arguments=both))
     assert (changed_files(again.steps), again.stale) == ({}, "still listens on tcp://0.0.0.0:2375")
-    assert actions(plan(KEPT, converged(PLAIN, arguments=both))) == []
+    assert actions(plan(SETTINGS, converged(PLAIN, arguments=both))) == []
 
 
 def test_options_of_docker_machine_with_equals_signs_are_left_out():
@@ -359,7 +375,7 @@ def test_tls_settings_in_daemon_json_give_way_with_its_hosts(want):
     (warning,) = (text for text in check(declared(insecure=True), found, predicting=False) if CONFIG in text)
     assert "daemon.json gives up hosts, tls, tlsverify, tlscacert, tlscert, tlskey in favour" in warning
     # A task that does not declare a listener leaves them to whoever wrote them.
-    assert actions(plan(KEPT, found)) == []
+    assert actions(plan(SETTINGS, found)) == []
 
 
 @pytest.mark.parametrize("text", ["tcp://192.0.2.3:2376", "192.0.2.3:2376", "unix:///var/run/docker.sock", ""])
@@ -410,7 +426,7 @@ def test_hosts_in_daemon_json_give_way(want, listed):
     found = fresh(files={CONFIG: Content(f'{{"hosts": {listed}, "debug": true}}'.encode())})
     assert json.loads(written(want, found)[CONFIG]) == {"debug": True}
     # A task that does not declare a listener leaves them to whoever wrote them.
-    assert CONFIG not in changed_files(plan(KEPT, found).steps)
+    assert CONFIG not in changed_files(plan(SETTINGS, found).steps)
 
 
 def test_hosts_in_daemon_json_that_would_be_lost():
@@ -438,7 +454,7 @@ def test_only_what_other_hosts_can_try_is_provisional():
     wanted = {"0.0.0.0": True, "::": True, "192.0.2.1": True, "127.0.0.1": False, "::1": False}
     assert {address: declared(address=address, provisional=True).provisional for address in wanted} == wanted
     assert not declared(insecure=True, provisional=True).provisional
-    assert not declared(state="kept", provisional=True).provisional
+    assert not declared(state="absent", provisional=True).provisional
 
 
 def test_where_it_listens():
@@ -665,7 +681,7 @@ class TestRollBack:
         assert loaded.file_steps == provisional.file_steps
         assert loaded.engine_steps == provisional.engine_steps
         changed = dataclasses.replace(found, checkpoint=loaded, former=loaded.read_former())
-        back = declared(state="previous", ca=None, certificate=None, key=None)
+        back = declared(state="reverted", ca=None, certificate=None, key=None)
         predicted = _apply.revert(back, changed, True, None).as_result()
         real = _apply.revert(back, changed, False, self.done).as_result()
         assert real["msg"] == "every file was put back and the engine runs as before"
@@ -682,8 +698,15 @@ class TestRollBack:
         assert Checkpoint.load("docker.service") is None
         assert _apply.revert(back, found, False, self.done).as_result()["changed"] is False
 
-    def test_nothing_is_left_of_a_change_that_is_kept(self, tmp_path, provisional):
-        provisional.remove()
+    def test_nothing_is_left_of_a_change_that_is_confirmed(self, host, tmp_path, provisional):
+        want = declared(state="confirmed", ca=None, certificate=None, key=None)
+        found = dataclasses.replace(host[1], checkpoint=provisional, former=provisional.read_former())
+        before = left(tmp_path)
+        predicted = _apply.confirm(want, found, True).as_result()
+        assert left(tmp_path) == before
+        assert _apply.confirm(want, found, False).as_result() == predicted
+        assert (predicted["changed"], predicted["provisional"]) == (False, False)
+        assert predicted["diff"]["before"] == predicted["diff"]["after"]
         assert left(tmp_path) == ["daemon.json", "docker.service.d/50.conf"]
         assert json.loads((tmp_path / "daemon.json").read_bytes()) == {"debug": True}
 
