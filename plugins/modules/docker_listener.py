@@ -59,7 +59,7 @@ options:
       - V(absent) removes the drop-in and the three files in O(tls_directory), and restarts the engine if it runs. It
         does not undo O(daemon_config), and does not start an engine.
       - V(confirmed) makes the change of the last task with O(provisional=true) final. The engine stays as it is, so
-        nothing is reported as changed.
+        nothing is reported as changed. The task fails where that change was ended half-way.
       - V(reverted) puts back what the last task with O(provisional=true) has replaced, restarts the engine, and returns
         RV(journal) as it was until then. Where there is no such task, or its change is final, nothing is changed.
     type: str

@@ -12,17 +12,18 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
-from .._core.runner import CommandError, Result, Runner
+from .._core.runner import CommandError, Runner
 from .._docker import tls
-from .._host.systemd import require_systemd, split_command
+from .._host.systemd import require_systemd
 from .checkpoint import Checkpoint
 from .checks import check, check_certificate
 from .declaration import Declaration
 from .dockerd import hosts
 from .plan import Plan, describe, plan, plan_back
+from .probe import wait_for
 from .state import State, read_state
 from .steps import RELOAD, Systemctl, restart
-from .verify import find_problem, read_journal
+from .verify import find_problem, read_journal, validate
 
 
 def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
@@ -72,19 +73,42 @@ def reconcile(declaration: Declaration, state: State, check_mode: bool, runner: 
     :raises FarmError: it cannot be done, or failed and was reverted.
     """
     warnings = check(declaration, state, check_mode)
-    steps = plan(declaration, state)
-    check_certificate(declaration, state, steps)
+    planned = plan(declaration, state)
+    check_certificate(declaration, state, planned)
     if not check_mode:
-        checkpoint = apply(declaration, state, steps, runner) if steps.steps else state.checkpoint
-        if checkpoint and not declaration.provisional:
+        checkpoint = apply(declaration, state, planned, runner) if planned.steps else state.checkpoint
+        if checkpoint:
+            _settle(declaration, checkpoint)
+    return replace(planned, warnings=warnings)
+
+
+def _settle(declaration: Declaration, checkpoint: Checkpoint) -> None:
+    """Make a change that succeeded final, or have it wait to be confirmed.
+
+    :raises FarmError: the disk does not let it.
+    """
+    try:
+        if declaration.provisional:
+            checkpoint.complete()
+        else:
             checkpoint.remove()
-    return replace(steps, warnings=warnings)
+    except OSError as exc:
+        raise FarmError(f"{declaration.host}: {exc}; the engine is as declared, run the task again") from exc
 
 
 def confirm(declaration: Declaration, state: State, check_mode: bool) -> Outcome:
-    """Make a provisional change final: nothing leads back any more. The engine and its files stay as they are."""
-    if state.checkpoint and not check_mode:
-        state.checkpoint.remove()
+    """Make a provisional change final: nothing leads back any more. The engine and its files stay as they are.
+
+    :raises FarmError: the change was killed half-way.
+    """
+    checkpoint = state.checkpoint
+    if checkpoint and not checkpoint.completed:
+        raise FarmError(
+            f"{declaration.host}: the last change of {declaration.unit} was ended half-way and cannot be confirmed; "
+            "run the task that made it again, or undo it with state=reverted"
+        )
+    if checkpoint and not check_mode:
+        _settle(declaration, checkpoint)
     unchanged = Plan(*describe(declaration, state, {}))
     return unchanged.outcome(listener=None, restarted=False, provisional=False)
 
@@ -94,14 +118,14 @@ def revert(declaration: Declaration, state: State, check_mode: bool, runner: Run
 
     :raises FarmError: not all of it could be undone.
     """
-    steps = plan_back(declaration, state)
-    values: Dict[str, Any] = {"listener": None, "restarted": steps.restarts, "provisional": False}
+    planned = plan_back(declaration, state)
+    values: Dict[str, Any] = {"listener": None, "restarted": planned.restarts, "provisional": False}
     if state.checkpoint and not check_mode:
         values["journal"] = read_journal(declaration.unit, state.checkpoint.began, runner)[0]
         complete, values["msg"] = _roll_back(state.checkpoint, True, runner)
         if not complete:
             raise FarmError(f"{declaration.host}: {values['msg']}", journal=values["journal"])
-    return steps.outcome(**values)
+    return planned.outcome(**values)
 
 
 def _described(declaration: Declaration, state: State) -> Optional[Dict[str, Any]]:
@@ -124,7 +148,7 @@ def _described(declaration: Declaration, state: State) -> Optional[Dict[str, Any
     }
 
 
-def apply(declaration: Declaration, state: State, steps: Plan, runner: Runner) -> Checkpoint:
+def apply(declaration: Declaration, state: State, planned: Plan, runner: Runner) -> Checkpoint:
     """Carry out a plan and verify the engine; whatever fails, files and engine are brought back as they were.
 
     :return: what still leads back.
@@ -133,14 +157,14 @@ def apply(declaration: Declaration, state: State, steps: Plan, runner: Runner) -
     began = time.time()
     way_back = _way_back(declaration, state)
     try:
-        checkpoint = Checkpoint.create(declaration.unit, steps.steps, way_back, began, state.checkpoint)
+        checkpoint = Checkpoint.create(declaration.unit, planned.steps, way_back, began, state.checkpoint)
     except OSError as exc:
         raise FarmError(f"{declaration.host}: {exc}; nothing was changed") from exc
     touched = state.checkpoint is not None
     try:
-        _change_files(declaration, state, steps, checkpoint, runner)
+        _change_files(declaration, state, planned, checkpoint, runner)
         touched = True
-        _change_engine(declaration, state, steps, began, runner)
+        _change_engine(declaration, state, planned, began, runner)
     except BaseException as exc:
         _complete, outcome = _roll_back(checkpoint, touched, runner)
         if isinstance(exc, FarmError):
@@ -151,24 +175,26 @@ def apply(declaration: Declaration, state: State, steps: Plan, runner: Runner) -
     return checkpoint
 
 
-def _change_files(declaration: Declaration, state: State, steps: Plan, checkpoint: Checkpoint, runner: Runner) -> None:
+def _change_files(
+    declaration: Declaration, state: State, planned: Plan, checkpoint: Checkpoint, runner: Runner
+) -> None:
     """Write and remove files, and validate what came of it.
 
     :raises OSError: one of them cannot be changed.
     :raises CommandError: the engine refuses its configuration.
     """
-    for step in steps.file_steps:
+    for step in planned.file_steps:
         step.apply(runner)
     if declaration.runs:
-        _validate(declaration, state, checkpoint, runner)
+        validate(declaration, state, checkpoint.former(state.config_path), runner)
 
 
-def _change_engine(declaration: Declaration, state: State, steps: Plan, began: float, runner: Runner) -> None:
+def _change_engine(declaration: Declaration, state: State, planned: Plan, began: float, runner: Runner) -> None:
     """Bring the files into effect, and wait until the engine is as declared.
 
     :raises FarmError: the engine does not start, or is not as declared in time.
     """
-    for step in steps.engine_steps:
+    for step in planned.engine_steps:
         try:
             step.apply(runner)
         except CommandError as exc:
@@ -181,44 +207,12 @@ def _change_engine(declaration: Declaration, state: State, steps: Plan, began: f
                 journal=lines,
             ) from exc
     timeout = declaration.probe_timeout
-    problem = tls.wait_for(lambda: find_problem(declaration, state, runner), timeout)
+    problem = wait_for(lambda: find_problem(declaration, state, runner), timeout)
     if problem:
         raise FarmError(
             f"{declaration.host}: {declaration.unit} started, and after {timeout:g} seconds {problem}",
             journal=read_journal(declaration.unit, began, runner)[0],
         )
-
-
-def _validate(declaration: Declaration, state: State, checkpoint: Checkpoint, runner: Runner) -> None:
-    """Have the engine validate its configuration before it is restarted, where it can (23.0 and later).
-
-    :raises CommandError: it refuses; says whether what it refuses is declared, or was there before.
-    """
-    command, flags = (state.local_command, declaration.flags) if declaration.present else (state.command or "", ())
-    program, *words = split_command(command, state.variables)
-
-    def validated(*more: str) -> Result:
-        try:
-            return runner([program, *words, *more, "--validate"], timeout=60)
-        except CommandError as exc:
-            message = f"{declaration.host}: the engine's configuration could not be validated"
-            raise CommandError(message, exc.result) from exc
-
-    result = validated(*flags)
-    if result.rc == 0 or "unknown flag: --validate" in result.stderr:
-        return
-    refused = "the declared configuration"
-    former = checkpoint.former(state.config_path)
-    if former:
-        reason = _last_line(validated(f"--config-file={former}")).replace(former, state.config_path)
-        if reason == _last_line(result):
-            refused = f"{state.config_path} as it was before this task, correct that file"
-    raise CommandError(f"{declaration.host}: {program} refuses {refused}", result)
-
-
-def _last_line(result: Result) -> str:
-    """Return the line with the reason why a program ended; the log lines before it bear the time."""
-    return (result.stderr.splitlines() or [""])[-1]
 
 
 def _way_back(declaration: Declaration, state: State) -> Tuple[Systemctl, ...]:

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .._core.files import abandoned, read_bytes, restore, write_atomically
@@ -33,6 +33,7 @@ class Checkpoint:
     :ivar directories: the mode by path; None where there was no such directory.
     :ivar commands: verb and units of systemctl, for when the files are back.
     :ivar began: when the change began, in seconds since the epoch.
+    :ivar completed: whether the change succeeded and waits to be confirmed; otherwise it goes on, or was killed.
     """
 
     unit: str
@@ -40,6 +41,7 @@ class Checkpoint:
     directories: Mapping[str, Optional[int]]
     commands: Sequence[Sequence[str]]
     began: float
+    completed: bool = False
 
     @classmethod
     def load(cls, unit: str) -> Optional[Checkpoint]:
@@ -88,11 +90,21 @@ class Checkpoint:
         for stale_name in filter(None, map(self.files.get, new)):
             # A reboot took its record.
             restore(stale_name, None)
-        os.makedirs(RECORDS, mode=0o700, exist_ok=True)
-        write_atomically(_record(self.unit), json.dumps(asdict(self)).encode(), 0o600)
+        self._write_record()
         for path, second in self.files.items():
             if second and not os.path.lexists(second):
                 os.link(path, second, follow_symlinks=False)
+
+    def _write_record(self) -> None:
+        os.makedirs(RECORDS, mode=0o700, exist_ok=True)
+        write_atomically(_record(self.unit), json.dumps(asdict(self)).encode(), 0o600)
+
+    def complete(self) -> None:
+        """Record that the change succeeded: it can be confirmed now, or reverted.
+
+        :raises OSError: the record cannot be written.
+        """
+        replace(self, completed=True)._write_record()
 
     def former(self, path: str) -> Optional[str]:
         """Return where the former content of a file is, None where there was no such file."""
@@ -131,7 +143,10 @@ class Checkpoint:
         return failures
 
     def remove(self) -> None:
-        """Make the change final; directories that a removal has left empty go too."""
+        """Make the change final; directories that a removal has left empty go too.
+
+        :raises OSError: a second name, or the record, cannot be removed.
+        """
         for path, second in self.files.items():
             if second:
                 restore(second, None)

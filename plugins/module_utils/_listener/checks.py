@@ -132,13 +132,13 @@ def _check_tls(declaration: Declaration, state: State, predicting: bool) -> None
             )
 
 
-def check_certificate(declaration: Declaration, state: State, steps: Plan) -> None:
+def check_certificate(declaration: Declaration, state: State, planned: Plan) -> None:
     """Refuse a certificate that no client would accept, before the engine is restarted with it.
 
     :raises FarmError: it is another authority's, or not for a server, or not valid now.
     """
     problem = state.material.certificate
-    if steps.restarts and problem:
+    if planned.restarts and problem:
         clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         raise FarmError(
             f"{declaration.host}: certificate: no client that trusts the ca given would take it: {problem}; by this "

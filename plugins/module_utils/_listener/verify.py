@@ -2,20 +2,52 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the running engine is as declared, and what its journal says where it is not."""
+"""Whether the engine accepts its configuration and runs as declared, and what its journal says where it does not."""
 
 from __future__ import annotations
 
 from typing import List, Optional, Tuple
 
-from .._core.runner import CommandError, Runner
-from .._docker import tls
-from .._host.systemd import read_service
+from .._core.runner import CommandError, Result, Runner
+from .._host.systemd import read_service, split_command
+from . import probe
 from .declaration import Declaration
 from .dockerd import DEFAULT_SOCKET, hosts, on_network
 from .state import State
 
 _JOURNAL_LINES = 20
+
+
+def validate(declaration: Declaration, state: State, former: Optional[str], runner: Runner) -> None:
+    """Have the engine validate its configuration before it is restarted, where it can (23.0 and later).
+
+    :param former: where the former ``daemon.json`` is; None where there was none.
+    :raises CommandError: it refuses; says whether what it refuses is declared, or was there before.
+    """
+    command, flags = (state.local_command, declaration.flags) if declaration.present else (state.command or "", ())
+    program, *words = split_command(command, state.variables)
+
+    def validated(*more: str) -> Result:
+        try:
+            return runner([program, *words, *more, "--validate"], timeout=60)
+        except CommandError as exc:
+            message = f"{declaration.host}: the engine's configuration could not be validated"
+            raise CommandError(message, exc.result) from exc
+
+    result = validated(*flags)
+    if result.rc == 0 or "unknown flag: --validate" in result.stderr:
+        return
+    refused = "the declared configuration"
+    if former:
+        reason = _last_line(validated(f"--config-file={former}")).replace(former, state.config_path)
+        if reason == _last_line(result):
+            refused = f"{state.config_path} as it was before this task, correct that file"
+    raise CommandError(f"{declaration.host}: {program} refuses {refused}", result)
+
+
+def _last_line(result: Result) -> str:
+    """Return the line with the reason why a program ended; the log lines before it bear the time."""
+    return (result.stderr.splitlines() or [""])[-1]
 
 
 def find_problem(declaration: Declaration, state: State, runner: Runner) -> Optional[str]:
@@ -32,7 +64,7 @@ def find_problem(declaration: Declaration, state: State, runner: Runner) -> Opti
 def _socket_problem(state: State) -> Optional[str]:
     """Return why the engine does not answer at one of the local sockets of its command."""
     for path in map(_socket_path, hosts(state.words) or (DEFAULT_SOCKET,)):
-        problem = tls.unix_socket_problem(path) if path else None
+        problem = probe.unix_socket_problem(path) if path else None
         if problem:
             return problem
     return None
@@ -50,10 +82,10 @@ def _listener_problem(declaration: Declaration) -> Optional[str]:
     """Return why the listener is not the declared one."""
     address, port = declaration.local_address, declaration.port
     if declaration.insecure:
-        return tls.plain_problem(address, port)
+        return probe.plain_problem(address, port)
     if not (declaration.ca and declaration.certificate):
         return None
-    return tls.mutual_tls_problem(address, port, declaration.ca, declaration.certificate)
+    return probe.mutual_tls_problem(address, port, declaration.ca, declaration.certificate)
 
 
 def _command_problem(declaration: Declaration, runner: Runner) -> Optional[str]:

@@ -701,6 +701,10 @@ class TestRollBack:
     def test_nothing_is_left_of_a_change_that_is_confirmed(self, host, tmp_path, provisional):
         want = declared(state="confirmed", ca=None, certificate=None, key=None)
         found = dataclasses.replace(host[1], checkpoint=provisional, former=provisional.read_former())
+        with pytest.raises(FarmError, match=r"was ended half-way and cannot be confirmed; .* state=reverted"):
+            _apply.confirm(want, found, False)
+        provisional.complete()
+        found = dataclasses.replace(found, checkpoint=Checkpoint.load("docker.service"))
         before = left(tmp_path)
         predicted = _apply.confirm(want, found, True).as_result()
         assert left(tmp_path) == before
