@@ -112,6 +112,14 @@ def _check_tls(declaration: Declaration, state: State, predicting: bool) -> None
     problem = state.material.ca
     if problem:
         raise FarmError(f"ca: not usable as certificate authority: {problem}")
+    _check_key(declaration, state, predicting)
+
+
+def _check_key(declaration: Declaration, state: State, predicting: bool) -> None:
+    """Refuse a key that does not belong to the certificate, whether it is given or on the host.
+
+    :raises FarmError: it does not.
+    """
     key = declaration.key
     if key and b"-----BEGIN" not in key:
         raise FarmError(

@@ -18,7 +18,7 @@ from .state import State
 
 
 def merged_config(declaration: Declaration, state: State) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return the values of daemon.json as they are, and with what is declaration.
+    """Return the values of daemon.json as they are, and with what is declared.
 
     :raises FarmError: it is not a JSON object.
     """
