@@ -71,11 +71,12 @@ def _socket_problem(state: State) -> Optional[str]:
 
 
 def _socket_path(host: str) -> Optional[str]:
+    """Return the path of the socket that a value of ``-H`` opens, None where it opens none on this host's disk."""
     if host.startswith("fd://"):
         return DEFAULT_SOCKET
     if host.startswith("unix://"):
         return host[len("unix://") :] or DEFAULT_SOCKET
-    return host if host.startswith("/") else None
+    return None
 
 
 def _listener_problem(declaration: Declaration) -> Optional[str]:
