@@ -56,14 +56,14 @@ options:
   state:
     description:
       - V(present) makes the engine listen.
-      - V(kept) leaves the listener as it is, there or not. The task then sees to O(daemon_config) alone, and that the
-        engine runs with it.
       - V(absent) removes the drop-in and the three files in O(tls_directory), and restarts the engine if it runs. It
         does not undo O(daemon_config), and does not start an engine.
-      - V(previous) puts back what the last task with O(provisional=true) has replaced, restarts the engine, and returns
+      - V(confirmed) makes the change of the last task with O(provisional=true) final. The engine stays as it is, so
+        nothing is reported as changed. The task fails where that change was ended half-way.
+      - V(reverted) puts back what the last task with O(provisional=true) has replaced, restarts the engine, and returns
         RV(journal) as it was until then. Where there is no such task, or its change is final, nothing is changed.
     type: str
-    choices: [present, kept, absent, previous]
+    choices: [present, absent, confirmed, reverted]
     default: present
   address:
     description:
@@ -120,6 +120,8 @@ options:
         socket that the engine would not have without it.
       - So are other keys that would stand in the file beside the flag of that name in the unit's command.
       - A file that is not a JSON object in UTF-8 is never overwritten.
+      - Excludes O(state=confirmed) and O(state=reverted). Settings without a listener are declared with
+        M(buildfarm.multiarch.docker_daemon_config).
     type: dict
   service:
     description:
@@ -132,10 +134,11 @@ options:
     default: 30
   provisional:
     description:
-      - Whether what a change replaces is kept after it, so that O(state=previous) can put it back. The probe from this
-        host knows nothing of what lies between it and the clients, firewalls and names for example; a task on one of
-        them can look at that.
-      - The next task without it makes the change final, O(state=kept) with nothing else for example. So does a reboot.
+      - Whether a change has to be confirmed, as a confirmed commit of NETCONF has (RFC 6241). What it replaces stays on
+        the node, so that O(state=reverted) can put it back, until O(state=confirmed) makes the change final. The probe
+        from this host knows nothing of what lies between it and the clients, firewalls and names for example; a task
+        on one of them can look at that.
+      - There is no time limit. Any other task without this option makes the change final too, and so does a reboot.
       - Without effect on loopback, where no other host could try the listener.
     type: bool
     default: false
@@ -150,6 +153,7 @@ notes:
   - Docker before 23.0 cannot validate its configuration. A C(daemon.json) that was broken before the task, and that the
     running engine has not read, is noticed there only when the engine does not start.
 seealso:
+  - module: buildfarm.multiarch.docker_daemon_config
   - module: buildfarm.multiarch.docker_certificates
   - module: buildfarm.multiarch.docker_context
   - name: Protect the Docker daemon socket
@@ -186,12 +190,6 @@ EXAMPLES = r"""
     address: 10.0.0.5
     insecure: true
 
-- name: Settings in daemon.json only
-  buildfarm.multiarch.docker_listener:
-    state: kept
-    daemon_config:
-      registry-mirrors: [https://mirror.example.com]
-
 - name: A listener that this controller can reach, or the former one
   block:
     - name: The engine listens
@@ -209,11 +207,11 @@ EXAMPLES = r"""
       delegate_to: localhost
     - name: The change is final
       buildfarm.multiarch.docker_listener:
-        state: kept
+        state: confirmed
   rescue:
     - name: The former listener
       buildfarm.multiarch.docker_listener:
-        state: previous
+        state: reverted
 
 - name: No TCP listener any more
   buildfarm.multiarch.docker_listener:
@@ -262,14 +260,14 @@ key_needed:
   sample: true
 provisional:
   description:
-    - Whether what was replaced, by this task or by one that was ended half-way, is kept for O(state=previous). V(false)
-      in check mode.
+    - Whether what was replaced, by this task or by one that was ended half-way, can be put back by O(state=reverted).
+      V(false) in check mode.
   returned: success
   type: bool
   sample: false
 msg:
   description: What putting back came to.
-  returned: with O(state=previous), if anything was put back
+  returned: with O(state=reverted), if anything was put back
   type: str
   sample: every file was put back and the engine runs as before
 restarted:
@@ -294,18 +292,18 @@ actions:
 journal:
   description:
     - The last 20 lines of the service's journal since the task began.
-    - With O(state=previous) since the change that is put back began.
-  returned: when the engine did not start, or failed the probe, and with O(state=previous)
+    - With O(state=reverted) since the change that is put back began.
+  returned: when the engine did not start, or failed the probe, and with O(state=reverted)
   type: list
   elements: str
   sample: ["failed to load listeners: listen tcp 192.0.2.10:2376: bind: cannot assign requested address"]
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.apply import logic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.apply import run
 
 SPEC = {
-    "state": {"type": "str", "choices": ["present", "kept", "absent", "previous"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "confirmed", "reverted"], "default": "present"},
     "address": {"type": "str"},
     "interface": {"type": "str"},
     "port": {"type": "int"},
@@ -321,4 +319,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, logic, mutually_exclusive=[("address", "interface")])
+    main(SPEC, run, mutually_exclusive=[("address", "interface")])

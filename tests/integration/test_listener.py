@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import json
 import re
 from collections.abc import Iterator
@@ -11,9 +10,8 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+import certificates
 import kills
 from ansible_runs import LiveFarm, installing, shell, task
 
@@ -38,41 +36,11 @@ IDLE = (
 PREDICTED = ("changed", "actions", "diff", "listener", "restarted")
 
 
-def issue(
-    name: str,
-    issuer: tuple[str, str] | None = None,
-    usage: Any = None,
-    days: tuple[int, int] = (-1, 2),
-    named: bool = True,
-) -> tuple[str, str]:
-    """Return a certificate and its key as PEM; without an issuer an authority's.
-
-    :param named: with subject alternative names.
-
-    :param days: from now, of its beginning and its end.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(x509.load_pem_x509_certificate(issuer[0].encode()).subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + datetime.timedelta(days=days[0]))
-        .not_valid_after(now + datetime.timedelta(days=days[1]))
-        .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
-    )
-    if named:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    if usage:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-    signer: Any = serialization.load_pem_private_key(issuer[1].encode(), None) if issuer else key
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return builder.sign(signer, hashes.SHA256()).public_bytes(pem).decode(), private.decode()
+def issue(name: str, issuer: tuple[str, str] | None = None, **options: Any) -> tuple[str, str]:
+    """Return a certificate and its key as PEM; without an issuer an authority's."""
+    signer = (issuer[0].encode(), issuer[1].encode()) if issuer else None
+    certificate, key = certificates.issue(name, signer, **options)
+    return certificate.decode(), key.decode()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +52,7 @@ def authority() -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def tls(authority: tuple[str, str]) -> dict[str, str]:
     """The module's TLS options."""
-    certificate, key = issue("engine", authority, x509.ExtendedKeyUsageOID.SERVER_AUTH)
+    certificate, key = issue("engine", authority, usage=x509.ExtendedKeyUsageOID.SERVER_AUTH)
     return {"ca": authority[0], "certificate": certificate, "key": key}
 
 
@@ -92,7 +60,7 @@ def tls(authority: tuple[str, str]) -> dict[str, str]:
 def nodes(farm: LiveFarm, authority: tuple[str, str]) -> Iterator[None]:
     """Engines without a listener at the beginning, and afterwards as they were found."""
     kept = "/etc/docker /etc/systemd/system/docker.service.d /etc/systemd/system/docker.service"
-    certificate, key = issue("client", authority, x509.ExtendedKeyUsageOID.CLIENT_AUTH)
+    certificate, key = issue("client", authority, usage=x509.ExtendedKeyUsageOID.CLIENT_AUTH)
     for host in ENGINES:
         farm.ssh(
             host,
@@ -243,10 +211,10 @@ def test_certificates_that_no_client_would_take_are_refused(
     before = farm.ssh(NODE, STATE)
     reasons = {
         "unable to get local issuer certificate": issue("engine", issue("another CA")),
-        "certificate is not yet valid": issue("engine", authority, days=(1, 2)),
-        "certificate has expired": issue("engine", authority, days=(-2, -1)),
+        "certificate is not yet valid": issue("engine", authority, since=1, days=2),
+        "certificate has expired": issue("engine", authority, days=-1),
         "it has no subject alternative name": issue("engine", authority, named=False),
-        "unsuitable certificate purpose": issue("engine", authority, x509.ExtendedKeyUsageOID.CLIENT_AUTH),
+        "unsuitable certificate purpose": issue("engine", authority, usage=x509.ExtendedKeyUsageOID.CLIENT_AUTH),
     }
     tasks = [
         task("docker_listener", fails=True, ca=tls["ca"], certificate=certificate, key=key)
@@ -294,7 +262,7 @@ def test_an_engine_that_does_not_answer_is_taken_back(farm: LiveFarm, tls: dict[
 def test_a_renewed_certificate_is_served(
     farm: LiveFarm, authority: tuple[str, str], tls: dict[str, str], listening: str
 ) -> None:
-    certificate, key = issue("engine", authority, x509.ExtendedKeyUsageOID.SERVER_AUTH)
+    certificate, key = issue("engine", authority, usage=x509.ExtendedKeyUsageOID.SERVER_AUTH)
     renewed = farm.module(NODE, "docker_listener", ca=authority[0], certificate=certificate, key=key)
     assert renewed["restarted"]
     assert renewed["actions"][0] == ["write", "/etc/docker/tls/cert.pem"]
@@ -594,6 +562,43 @@ def test_listening_on_ipv6(farm: LiveFarm, tls: dict[str, str]) -> None:
         farm.module(NODE, "docker_listener", address="::1", port=2400, **tls)["listener"]["url"] == "tcp://[::1]:2400"
     )
     assert "[::1]:2400" in farm.ssh(NODE, "ss -tln")
+
+
+def test_settings_without_a_listener(farm: LiveFarm) -> None:
+    farm.module(NODE, "docker_listener", state="absent")
+    settings = {"daemon_config": {"labels": ["rack=1"]}}
+    predicted = farm.module(NODE, "docker_daemon_config", check=True, **settings)
+    real = farm.module(NODE, "docker_daemon_config", **settings)
+    same = ("changed", "actions", "diff", "path", "restarted")
+    assert [predicted[name] for name in same] == [real[name] for name in same]
+    assert (real["path"], real["restarted"]) == (CONFIG, True)
+    assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip() == "[rack=1]"
+    assert not farm.module(NODE, "docker_daemon_config", **settings)["changed"]
+    before = farm.ssh(NODE, STATE)
+    failed = farm.module(NODE, "docker_daemon_config", fails=True, daemon_config={"log-level": "loud"})
+    assert "every file was put back" in failed["msg"]
+    assert farm.ssh(NODE, STATE) == before
+    assert farm.module(NODE, "docker_daemon_config", daemon_config={"labels": None})["restarted"]
+    assert json.loads(farm.ssh(NODE, f"cat {CONFIG}")) == {}
+
+
+def test_a_provisional_listener_is_reverted_or_confirmed(farm: LiveFarm, tls: dict[str, str]) -> None:
+    farm.module(NODE, "docker_listener", **tls)
+    before = farm.ssh(NODE, STATE)
+    assert farm.module(NODE, "docker_listener", port=2377, provisional=True, **tls)["provisional"]
+    predicted = farm.module(NODE, "docker_listener", check=True, state="reverted")
+    real = farm.module(NODE, "docker_listener", state="reverted")
+    assert the_same(predicted, real)
+    assert real["msg"] == "every file was put back and the engine runs as before"
+    assert farm.ssh(NODE, STATE) == before
+    assert "0:2376 " in farm.ssh(NODE, "ss -tln").replace("*:", "0:")
+    farm.module(NODE, "docker_listener", port=2377, provisional=True, **tls)
+    running = engine(farm)
+    assert not farm.module(NODE, "docker_listener", state="confirmed")["changed"]
+    assert not farm.module(NODE, "docker_listener", state="reverted")["changed"]
+    assert engine(farm) == running
+    assert ".previous" not in farm.ssh(NODE, STATE)
+    assert not farm.module(NODE, "docker_listener", port=2377, **tls)["changed"]
 
 
 def test_absent_removes_what_present_made(farm: LiveFarm, tls: dict[str, str]) -> None:

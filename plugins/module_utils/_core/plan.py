@@ -27,6 +27,11 @@ class Step(Generic[World]):
         """What is reported of the step, without secrets: an argument list, or one text that names the operation."""
         raise NotImplementedError
 
+    @property
+    def actions(self) -> List[List[str]]:
+        """All that is reported of the step: its action. A step that does several things at once has one for each."""
+        return [self.action]
+
     def apply(self, world: World) -> None:
         """Carry the step out.
 
@@ -72,4 +77,5 @@ class Plan(Generic[World]):
 
         :param values: the module's own return values.
         """
-        return Outcome(self.before, self.after, [step.action for step in self.steps], values, self.warnings)
+        actions = [action for step in self.steps for action in step.actions]
+        return Outcome(self.before, self.after, actions, values, self.warnings)

@@ -2,269 +2,243 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Making an engine listen on TCP: the steps are taken, the result is looked at, a failure is taken back."""
+"""The change itself: a checkpoint, the steps, the verification; a failure leads back to the checkpoint."""
 
 from __future__ import annotations
 
-import os
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from dataclasses import replace
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
-from .._core.files import restore, write_together
 from .._core.outcome import Outcome
-from .._core.runner import CommandError, Result, Runner, checked
+from .._core.runner import CommandError, Runner
 from .._docker import tls
-from .._host.systemd import read_service, require_systemd, split_command
-from . import model
-from .model import DEFAULT_SOCKET, Declared, Found, hosts, on_network
-from .plan import Plan, check, check_certificate, describe, plan, restart
-from .undo import Undo
+from .._host.systemd import require_systemd
+from .checkpoint import Checkpoint
+from .checks import check, check_certificate
+from .declaration import Declaration
+from .dockerd import hosts
+from .plan import Plan, describe, plan, plan_back
+from .probe import wait_for
+from .state import State, read_state
+from .steps import RELOAD, Systemctl, restart
+from .verify import find_problem, read_journal, validate
 
-#: Seconds that systemd may take to restart the engine: it has to end and start the containers too.
-_RESTART = 300
-_JOURNAL_LINES = 20
 
-
-def logic(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
+def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     """Make the engine of this host listen as declared, or no longer.
 
-    :raises FarmError: it cannot be done, or failed and was taken back.
+    :raises FarmError: it cannot be done, or failed and was reverted.
     """
-    declared = Declared.from_params(params)
-    require_systemd(declared.host)
+    declaration = Declaration.from_params(params)
+    state = read_host(declaration, runner)
+    if declaration.state == "confirmed":
+        return confirm(declaration, state, check_mode)
+    if declaration.state == "reverted":
+        return revert(declaration, state, check_mode, runner)
+    done = reconcile(declaration, state, check_mode, runner)
+    provisional = declaration.provisional and not check_mode and bool(done.steps or state.checkpoint)
+    return done.outcome(listener=_described(declaration, state), restarted=done.restarts, provisional=provisional)
+
+
+def run_daemon_config(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
+    """Merge settings into the engine's ``daemon.json``, and have the engine run with them.
+
+    :raises FarmError: it cannot be done, or failed and was reverted.
+    """
+    declaration = Declaration.of_daemon_config(params)
+    state = read_host(declaration, runner)
+    done = reconcile(declaration, state, check_mode, runner)
+    return done.outcome(path=state.config_path, restarted=done.restarts)
+
+
+def read_host(declaration: Declaration, runner: Runner) -> State:
+    """Read the state of this host.
+
+    :raises FarmError: it has no systemd, which does not answer, or a file cannot be read.
+    """
+    require_systemd(declaration.host)
     try:
-        found = model.read(declared, runner)
-        kept = Undo.load(declared.unit)
+        return read_state(declaration, runner)
     except OSError as exc:
-        raise FarmError(f"{declared.host}: cannot read {exc.filename} ({exc.strerror}); run the task as root") from exc
-    if declared.state == "previous":
-        return _previous(declared, found, kept, check_mode, runner)
-    warnings = check(declared, found, check_mode)
-    steps = plan(declared, found)
-    check_certificate(declared, found, steps)
-    before, after = describe(declared, found, steps)
-    if steps.actions and not check_mode:
-        kept = apply(declared, found, steps, runner, kept)
-    provisional = bool(kept) and declared.provisional and not check_mode
-    if kept and not provisional and not check_mode:
-        kept.forget()
-    values = {"listener": _shown(declared, found), "restarted": steps.restarts, "provisional": provisional}
-    return Outcome(before, after, steps.actions, values, warnings)
+        message = f"{declaration.host}: cannot read {exc.filename} ({exc.strerror}); run the task as root"
+        raise FarmError(message) from exc
 
 
-def _previous(declared: Declared, found: Found, kept: Optional[Undo], check_mode: bool, runner: Runner) -> Outcome:
-    """Put back what a provisional change has replaced.
+def reconcile(declaration: Declaration, state: State, check_mode: bool, runner: Runner) -> Plan:
+    """Bring the engine from its state to the declared one; in check mode nothing is done.
 
-    :raises FarmError: not all of it could be.
+    :return: the plan.
+    :raises FarmError: it cannot be done, or failed and was reverted.
     """
-    steps = kept.steps if kept else Plan()
-    before, after = describe(declared, found, steps)
-    values: Dict[str, Any] = {"listener": None, "restarted": steps.restarts, "provisional": False}
-    if kept and not check_mode:
-        values["journal"] = _journal(declared, kept.began, runner)[0]
-        whole, values["msg"] = _take_back(kept, True, runner)
-        if not whole:
-            raise FarmError(f"{declared.host}: {values['msg']}", journal=values["journal"])
-    return Outcome(before, after, steps.actions, values)
+    warnings = check(declaration, state, check_mode)
+    planned = plan(declaration, state)
+    check_certificate(declaration, state, planned)
+    if not check_mode:
+        checkpoint = apply(declaration, state, planned, runner) if planned.steps else state.checkpoint
+        if checkpoint:
+            _settle(declaration, checkpoint)
+    return replace(planned, warnings=warnings)
 
 
-def _shown(declared: Declared, found: Found) -> Optional[Dict[str, Any]]:
+def _settle(declaration: Declaration, checkpoint: Checkpoint) -> None:
+    """Make a change that succeeded final, or have it wait to be confirmed.
+
+    :raises FarmError: the disk does not let it.
+    """
+    try:
+        if declaration.provisional:
+            checkpoint.complete()
+        else:
+            checkpoint.remove()
+    except OSError as exc:
+        raise FarmError(f"{declaration.host}: {exc}; the engine is as declared, run the task again") from exc
+
+
+def confirm(declaration: Declaration, state: State, check_mode: bool) -> Outcome:
+    """Make a provisional change final: nothing leads back any more. The engine and its files stay as they are.
+
+    :raises FarmError: the change was killed half-way.
+    """
+    checkpoint = state.checkpoint
+    if checkpoint and not checkpoint.completed:
+        raise FarmError(
+            f"{declaration.host}: the last change of {declaration.unit} was ended half-way and cannot be confirmed; "
+            "run the task that made it again, or undo it with state=reverted"
+        )
+    if checkpoint and not check_mode:
+        _settle(declaration, checkpoint)
+    unchanged = Plan(*describe(declaration, state, {}))
+    return unchanged.outcome(listener=None, restarted=False, provisional=False)
+
+
+def revert(declaration: Declaration, state: State, check_mode: bool, runner: Runner) -> Outcome:
+    """Undo a provisional change, or one that was killed half-way.
+
+    :raises FarmError: not all of it could be undone.
+    """
+    planned = plan_back(declaration, state)
+    values: Dict[str, Any] = {"listener": None, "restarted": planned.restarts, "provisional": False}
+    if state.checkpoint and not check_mode:
+        values["journal"] = read_journal(declaration.unit, state.checkpoint.began, runner)[0]
+        complete, values["msg"] = _roll_back(state.checkpoint, True, runner)
+        if not complete:
+            raise FarmError(f"{declaration.host}: {values['msg']}", journal=values["journal"])
+    return planned.outcome(**values)
+
+
+def _described(declaration: Declaration, state: State) -> Optional[Dict[str, Any]]:
     """Return the resource as documented, None where the task declares none."""
-    if not declared.present:
+    if not declaration.present:
         return None
-    paths = {name: declared.tls_path(file) for name, file in (("ca", "ca"), ("certificate", "cert"), ("key", "key"))}
+    files = {"ca": "ca", "certificate": "cert", "key": "key"}
+    secure = not declaration.insecure
     return {
-        "address": declared.address,
-        "port": declared.port,
-        "url": declared.url,
-        "tls": not declared.insecure,
-        "certificate_fingerprint": None if declared.insecure else tls.fingerprint(declared.certificate),
+        "address": declaration.address,
+        "port": declaration.port,
+        "url": declaration.url,
+        "tls": secure,
+        "certificate_fingerprint": tls.fingerprint(declaration.certificate) if secure else None,
         "paths": {
-            "drop_in": declared.drop_in,
-            "daemon_config": found.config_path,
-            **(dict.fromkeys(paths) if declared.insecure else paths),
+            "drop_in": declaration.drop_in,
+            "daemon_config": state.config_path,
+            **{name: declaration.tls_path(file) if secure else None for name, file in files.items()},
         },
     }
 
 
-def apply(declared: Declared, found: Found, steps: Plan, runner: Runner, older: Optional[Undo] = None) -> Undo:
-    """Take the steps; whatever fails, every file is put back and the engine is brought back as it was.
+def apply(declaration: Declaration, state: State, planned: Plan, runner: Runner) -> Checkpoint:
+    """Carry out a plan and verify the engine; whatever fails, files and engine are brought back as they were.
 
-    :param older: what a change that was ended half-way has kept.
-    :return: what leads back still.
-    :raises FarmError: it failed; says what the engine said, and what the roll-back came to.
+    :return: what still leads back.
+    :raises FarmError: it failed; says why, with the engine's reason, and what the roll-back came to.
     """
     began = time.time()
+    way_back = _way_back(declaration, state)
     try:
-        undo = Undo.prepare(declared.unit, steps, _way_back(declared, found), began, older)
+        checkpoint = Checkpoint.create(declaration.unit, planned.steps, way_back, began, state.checkpoint)
     except OSError as exc:
-        raise FarmError(f"{declared.host}: {exc}; nothing was changed") from exc
-    touched = older is not None
+        raise FarmError(f"{declaration.host}: {exc}; nothing was changed") from exc
+    touched = state.checkpoint is not None
     try:
-        _write(steps)
-        if declared.runs:
-            _validate(declared, found, undo, runner)
+        _change_files(declaration, state, planned, checkpoint, runner)
         touched = True
-        for command in steps.commands:
-            _systemctl(declared, command, began, runner)
-        problem = tls.wait_for(lambda: _problem(declared, found, runner), declared.probe_timeout)
-        if problem:
-            raise FarmError(
-                f"{declared.host}: {declared.unit} started, and after {declared.probe_timeout:g} seconds {problem}",
-                journal=_journal(declared, began, runner)[0],
-            )
+        _change_engine(declaration, state, planned, began, runner)
     except BaseException as exc:
-        _whole, outcome = _take_back(undo, touched, runner)
+        _complete, outcome = _roll_back(checkpoint, touched, runner)
         if isinstance(exc, FarmError):
             raise FarmError(f"{exc.message}; {outcome}", **exc.details) from exc
         if isinstance(exc, OSError):
-            raise FarmError(f"{declared.host}: {exc}; {outcome}") from exc
+            raise FarmError(f"{declaration.host}: {exc}; {outcome}") from exc
         raise
-    return undo
+    return checkpoint
 
 
-def _write(steps: Plan) -> None:
-    """Create the directories and write or remove the files.
+def _change_files(
+    declaration: Declaration, state: State, planned: Plan, checkpoint: Checkpoint, runner: Runner
+) -> None:
+    """Write and remove files, and validate what came of it.
 
-    :raises OSError: one of them cannot be written.
+    :raises OSError: one of them cannot be changed.
+    :raises CommandError: the engine refuses its configuration.
     """
-    for path, mode in steps.directories:
-        os.makedirs(path, exist_ok=True)
-        os.chmod(path, mode)
-    for path in {os.path.dirname(change.path) for change in steps.changes if change.after is not None}:
-        os.makedirs(path, exist_ok=True)
-    write_together((change.path, change.after, change.mode) for change in steps.changes if change.after is not None)
-    for change in steps.changes:
-        if change.after is None:
-            restore(change.path, None)
+    for step in planned.file_steps:
+        step.apply(runner)
+    if declaration.runs:
+        validate(declaration, state, checkpoint.former(state.config_path), runner)
 
 
-def _validate(declared: Declared, found: Found, undo: Undo, runner: Runner) -> None:
-    """Let the engine judge its configuration before it is restarted, where it can (23.0 and later).
+def _change_engine(declaration: Declaration, state: State, planned: Plan, began: float, runner: Runner) -> None:
+    """Bring the files into effect, and wait until the engine is as declared.
 
-    :raises CommandError: it refuses; says whether what it refuses is declared, or was there before.
+    :raises FarmError: the engine does not start, or is not as declared in time.
     """
-    command, flags = (found.local_command, declared.flags) if declared.present else (found.command or "", ())
-    program, *words = split_command(command, found.variables)
-
-    def judged(*more: str) -> Result:
+    for step in planned.engine_steps:
         try:
-            return runner([program, *words, *more, "--validate"], timeout=60)
+            step.apply(runner)
         except CommandError as exc:
-            message = f"{declared.host}: the engine's configuration could not be validated"
-            raise CommandError(message, exc.result) from exc
-
-    result = judged(*flags)
-    if result.rc == 0 or "unknown flag: --validate" in result.stderr:
-        return
-    what = "the declared configuration"
-    former = undo.former(found.config_path)
-    if former and _last_line(judged(f"--config-file={former}")).replace(former, found.config_path) == _last_line(
-        result
-    ):
-        what = f"{found.config_path} as it was before this task, correct that file"
-    raise CommandError(f"{declared.host}: {program} refuses {what}", result)
-
-
-def _last_line(result: Result) -> str:
-    """Return the line that says why a program ended; what it logs before it bears the time."""
-    return (result.stderr.splitlines() or [""])[-1]
-
-
-def _systemctl(declared: Declared, command: Tuple[str, ...], began: float, runner: Runner) -> None:
-    """Run one of the plan's commands.
-
-    :raises FarmError: it failed; with the engine's own words instead of systemctl's, which has none.
-    """
-    try:
-        checked(runner, command, " ".join(command), timeout=_RESTART)
-    except CommandError as exc:
-        lines, telling = _journal(declared, began, runner)
-        if command[1] not in ("start", "restart") or not lines:
-            raise
-        raise FarmError(
-            f"{declared.host}: {declared.unit} did not start with the declared configuration: {telling}",
-            **exc.details,
-            journal=lines,
-        ) from exc
-
-
-def _journal(declared: Declared, since: float, runner: Runner) -> Tuple[List[str], str]:
-    """Return the service's last journal lines since a time, and the one that tells why dockerd ended; what there is.
-
-    dockerd logs with ``time=…``; what ends it is one plain line. The other plain lines are systemd's.
-    """
-    argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={_JOURNAL_LINES}", f"--since=@{int(since)}"]
-    try:
-        lines = runner([*argv, "--unit", declared.unit], timeout=30).stdout.splitlines()
-        said = runner([*argv, "--unit", declared.unit, "--identifier=dockerd"], timeout=30).stdout.splitlines()
-    except CommandError:
-        return [], ""
-    own = [line for line in said if not line.startswith("time=")]
-    return lines, (own or lines or [""])[-1]
-
-
-def _problem(declared: Declared, found: Found, runner: Runner) -> Optional[str]:
-    """Say what is still wrong with the running engine, None where it is as declared."""
-    if not declared.runs and not found.service.active:
-        return None
-    sockets = hosts(found.words) or (DEFAULT_SOCKET,)
-    for path in (_socket_path(host) for host in sockets):
-        problem = tls.unix_socket_problem(path) if path else None
-        if problem:
-            return problem
-    if not declared.present:
-        return None
-    if declared.insecure:
-        problem = tls.plain_problem(declared.local_address, declared.port)
-    elif declared.ca and declared.certificate:
-        problem = tls.mutual_tls_problem(declared.local_address, declared.port, declared.ca, declared.certificate)
+            lines, reason = read_journal(declaration.unit, began, runner)
+            if not step.starts or not lines:
+                raise
+            raise FarmError(
+                f"{declaration.host}: {declaration.unit} did not start with the declared configuration: {reason}",
+                **exc.details,
+                journal=lines,
+            ) from exc
+    timeout = declaration.probe_timeout
+    problem = wait_for(lambda: find_problem(declaration, state, runner), timeout)
     if problem:
-        return f"{declared.url}: {problem}"
-    running = read_service(runner, declared.unit).arguments
-    if running[-len(declared.flags) :] != declared.flags:
-        return f"the engine runs with another command line: {' '.join(running)}"
-    # A variable that none of the unit's files sets, of systemd's own environment for one, can bring another listener.
-    others = [host for host in hosts(running) if on_network(host) and host != declared.url]
-    if others:
-        return f"the engine also listens on {', '.join(others)}; which variable of its command brings that?"
-    return None
+        raise FarmError(
+            f"{declaration.host}: {declaration.unit} started, and after {timeout:g} seconds {problem}",
+            journal=read_journal(declaration.unit, began, runner)[0],
+        )
 
 
-def _socket_path(host: str) -> Optional[str]:
-    if host.startswith("fd://"):
-        return DEFAULT_SOCKET
-    if host.startswith("unix://"):
-        return host[len("unix://") :] or DEFAULT_SOCKET
-    return host if host.startswith("/") else None
+def _way_back(declaration: Declaration, state: State) -> Tuple[Systemctl, ...]:
+    """Return the steps that bring the engine back to what it is doing now, once the files are back."""
+    if not state.command:
+        return (RELOAD,)
+    if not state.service.active:
+        return (RELOAD, Systemctl("stop", (declaration.unit,)))
+    # A socket file that a failed start has removed is there again.
+    sockets = state.service.sockets if "fd://" in hosts(state.service.arguments) else ()
+    return (RELOAD, *restart(declaration.unit, sockets))
 
 
-def _way_back(declared: Declared, found: Found) -> Tuple[Tuple[str, ...], ...]:
-    """Return the commands that bring the engine back to what it is doing now, once the files are back."""
-    reload = ("systemctl", "daemon-reload")
-    if not found.command:
-        return (reload,)
-    if not found.service.active:
-        return (reload, ("systemctl", "stop", declared.unit))
-    # Whatever socket file a failed start has removed is there again.
-    sockets = found.service.sockets if "fd://" in hosts(found.service.arguments) else ()
-    return (reload, *restart(declared.unit, sockets))
+def _roll_back(checkpoint: Checkpoint, touched: bool, runner: Runner) -> Tuple[bool, str]:
+    """Restore files and engine; returns whether all of it is as before, and a sentence on what it came to.
 
-
-def _take_back(undo: Undo, touched: bool, runner: Runner) -> Tuple[bool, str]:
-    """Restore the files and the engine; returns whether all of it is as before, and a sentence on what it came to.
-
-    :param touched: systemd was told of the new files.
+    :param touched: systemd may have read the new files.
     """
-    failures = undo.restore()
+    failures = checkpoint.restore(runner)
     files = "every file was put back" if not failures else f"these files could not be put back: {', '.join(failures)}"
     if not touched:
         return not failures, f"{files}, the engine was not touched"
     try:
-        for command in undo.commands:
-            checked(runner, command, " ".join(command), timeout=_RESTART)
+        for step in checkpoint.engine_steps:
+            step.apply(runner)
     except CommandError as exc:
         return False, f"{files}, but the engine could not be brought back: {exc.message}"
-    runs = undo.commands[-1][1] in ("start", "restart")
-    return not failures, f"{files} and the engine {'runs' if runs else 'is stopped'} as before"
+    running = checkpoint.engine_steps[-1].starts
+    return not failures, f"{files} and the engine {'runs' if running else 'is stopped'} as before"

@@ -13,6 +13,8 @@ from typing import Any, Dict, List, Mapping, Optional
 from .._core.errors import FarmError
 from .._core.urls import mask
 
+#: The keys that make a TCP listener; none of them can stand beside the flag of its name.
+NETWORK_KEYS = ("hosts", "tls", "tlsverify", "tlscacert", "tlscert", "tlskey")
 #: What JSON calls the types of its values.
 _TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import datetime
-
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
 
@@ -44,34 +42,8 @@ def registries(monkeypatch):
 
 @pytest.fixture(scope="session")
 def issue():
-    """A function that issues a certificate and its key, both PEM, by an issuer of the same form or by itself.
+    """The function that issues certificates; tests are skipped where its library is missing, on nodes for one."""
+    pytest.importorskip("cryptography.x509")
+    from ansible_collections.buildfarm.multiarch.tests.unit import certificates
 
-    It names what its common name is, or has no subject alternative name where `named` is false.
-    """
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    def make(name, issuer=None, days=1, since=-2, named=True):
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(x509.load_pem_x509_certificate(issuer[0]).subject if issuer else subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now + datetime.timedelta(days=since))
-            .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
-        )
-        if named:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        signer = serialization.load_pem_private_key(issuer[1], None) if issuer else key
-        certificate = builder.sign(signer, hashes.SHA256())
-        form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        pem = serialization.Encoding.PEM
-        return certificate.public_bytes(pem), key.private_bytes(pem, *form)
-
-    return make
+    return certificates.issue

@@ -6,41 +6,42 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import json
+import os
 import re
+import socket
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import Service, Variable
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import apply as _listener_apply
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import undo as _listener_undo
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.model import (
-    TLS_NAMES,
-    Content,
-    Declared,
-    Found,
-    hosts,
-    read,
-    without_network,
-)
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.plan import (
-    check,
-    check_certificate,
-    describe,
-    drop_in_text,
-    plan,
-)
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.undo import Undo
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import apply as _apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import checkpoint as _checkpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.checkpoint import Checkpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.checks import check, check_certificate
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.dockerd import hosts, without_network
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.plan import drop_in_text, plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.state import Content, State, read_state
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.steps import Systemctl, changed_files
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.tls_material import inspect
 
 DEBIAN = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
 SUSE = "/usr/bin/dockerd --add-runtime oci=/usr/sbin/docker-oci $DOCKER_NETWORK_OPTIONS $DOCKER_OPTS"
 DROP_IN = "/etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf"
 CONFIG = "/etc/docker/daemon.json"
+TLS_PATHS = [f"/etc/docker/tls/{name}.pem" for name in ("ca", "cert", "key")]
+TLS_FLAGS = (
+    "-H tcp://0.0.0.0:2376 --tlsverify --tlscacert=/etc/docker/tls/ca.pem --tlscert=/etc/docker/tls/cert.pem "
+    "--tlskey=/etc/docker/tls/key.pem"
+)
+PLAIN_FLAGS = "-H tcp://127.0.0.1:2375 --tls=false"
+HEADER = "# Written by the Ansible module buildfarm.multiarch.docker_listener, which overwrites changes."
 RELOAD = ["systemctl", "daemon-reload"]
 RESTART = [["systemctl", "reset-failed", "docker.service"], ["systemctl", "restart", "docker.service"]]
-TLS_WRITES = [["write", f"/etc/docker/tls/{name}.pem"] for name in TLS_NAMES]
+TLS_WRITES = [["write", path] for path in TLS_PATHS]
 MKDIR = ["mkdir", "-p", "-m", "0700", "/etc/docker/tls"]
 NOW = 1000.0
 
@@ -62,13 +63,13 @@ def declared(**options):
         "provisional": False,
         **options,
     }
-    return dataclasses.replace(Declared.from_params(params), host="node1")
+    return dataclasses.replace(Declaration.from_params(params), host="node1")
 
 
 def fresh(**fields):
     """An engine as its package starts it."""
     running = Service("loaded", True, False, ("/usr/sbin/dockerd", "-H", "fd://"), 500.0)
-    return Found(**{"service": running, "command": DEBIAN, "source": "/lib/docker.service", "now": NOW, **fields})
+    return State(**{"service": running, "command": DEBIAN, "source": "/lib/docker.service", "now": NOW, **fields})
 
 
 def with_options(options, **fields):
@@ -78,19 +79,37 @@ def with_options(options, **fields):
 
 def converged(want, **service):
     """The host after a run that changed something."""
-    arguments = ("/usr/sbin/dockerd", "-H", "fd://", *want.flags)
+    flags = PLAIN_FLAGS if want.insecure else TLS_FLAGS
+    arguments = ("/usr/sbin/dockerd", "-H", "fd://", *flags.split())
     running = Service("loaded", True, False, arguments, 500.0)
-    files = {want.drop_in: Content(drop_in_text(want, fresh()), 0o644, 400.0)}
+    drop_in = f"{HEADER}\n[Service]\nExecStart=\nExecStart={DEBIAN} {flags}\n"
+    files = {DROP_IN: Content(drop_in.encode(), 0o644, 400.0)}
     if not want.insecure:
-        for name, content in zip(TLS_NAMES, (want.ca, want.certificate, want.key)):
-            files[want.tls_path(name)] = Content(content, 0o600 if name == "key" else 0o644, 400.0)
+        for path, content in zip(TLS_PATHS, (want.ca, want.certificate, want.key)):
+            files[path] = Content(content, 0o600 if path.endswith("key.pem") else 0o644, 400.0)
     return fresh(service=dataclasses.replace(running, **service), files=files, tls_directory_mode=0o700)
+
+
+def judged(want, found):
+    """The host with what is wrong with the certificates that it is to have."""
+    return dataclasses.replace(found, material=inspect(want, found.file("/etc/docker/tls/key.pem").content))
+
+
+def actions(steps):
+    return steps.outcome().actions
+
+
+def written(want, found):
+    """The contents of the files that a plan writes."""
+    return {path: file.content for path, file in changed_files(plan(want, found).steps).items() if file}
 
 
 TLS = declared()
 PLAIN = declared(insecure=True)
 ABSENT = declared(state="absent", ca=None, certificate=None, key=None)
-KEPT = declared(state="kept", ca=None, certificate=None, key=None)
+SETTINGS = dataclasses.replace(
+    Declaration.of_daemon_config({"daemon_config": {}, "service": "docker", "probe_timeout": 30}), host="node1"
+)
 
 
 def with_files(found, **contents):
@@ -98,7 +117,7 @@ def with_files(found, **contents):
 
 
 @pytest.mark.parametrize(
-    ("want", "found", "actions"),
+    ("want", "found", "expected"),
     [
         (TLS, fresh(), [MKDIR, *TLS_WRITES, ["write", DROP_IN], RELOAD, *RESTART]),
         (TLS, converged(TLS), []),
@@ -134,36 +153,53 @@ def with_files(found, **contents):
         ),
         (ABSENT, fresh(files={CONFIG: Content(b"not JSON, and not asked for")}), []),
         # Whatever listener there is stays.
-        (KEPT, fresh(), []),
-        (KEPT, converged(TLS), []),
-        (KEPT, converged(PLAIN), []),
+        (SETTINGS, fresh(), []),
+        (SETTINGS, converged(TLS), []),
+        (SETTINGS, converged(PLAIN), []),
         (
-            dataclasses.replace(KEPT, daemon_config={"debug": True}),
+            dataclasses.replace(SETTINGS, daemon_config={"debug": True}),
             converged(TLS),
             [["write", CONFIG], RELOAD, *RESTART],
         ),
-        (KEPT, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
-        (KEPT, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
+        (SETTINGS, fresh(files={CONFIG: Content(b"{}", 0o644, 600.0)}), [RELOAD, *RESTART]),
+        (SETTINGS, converged(TLS, active=False, arguments=()), [["systemctl", "start", "docker.service"]]),
         # Check mode finds it missing; the packages that bring it, or the role, start it.
-        (KEPT, fresh(service=Service("not-found", False, False, ()), command=None), []),
+        (SETTINGS, fresh(service=Service("not-found", False, False, ()), command=None), []),
     ],
 )
-def test_steps(want, found, actions):
-    assert plan(want, found).actions == actions
+def test_steps(want, found, expected):
+    assert actions(plan(want, found)) == expected
+
+
+def test_a_plan_opens_nothing(issue, monkeypatch):
+    """What it takes is in the state: neither a file, nor a socket, nor memory that OpenSSL reads as a file."""
+    ca = issue("ca")
+    certificate, key = issue("server", ca)
+    want = declared(ca=ca[0].decode(), certificate=certificate.decode(), key=None, daemon_config={"debug": True})
+    found = judged(want, fresh(files={CONFIG: Content(b"{}"), TLS_PATHS[2]: Content(key, 0o600)}))
+    opened = []
+    monkeypatch.setattr(os, "memfd_create", opened.append)
+    monkeypatch.setattr(socket, "socket", opened.append)
+    monkeypatch.setattr(builtins, "open", opened.append)
+    assert check(want, found, predicting=False) == ()
+    steps = plan(want, found)
+    check_certificate(want, found, steps)
+    assert actions(steps) == [MKDIR, *TLS_WRITES[:2], ["write", DROP_IN], ["write", CONFIG], RELOAD, *RESTART]
+    assert opened == []
 
 
 def test_the_second_plan_after_every_step_is_empty():
     want = declared(daemon_config={"debug": True})
     found = converged(want)
-    change = plan(want, found).changes[0]
-    after = with_files(found, **{CONFIG: Content(change.after, change.mode, 400.0)})
-    assert plan(want, after).actions == []
+    file = changed_files(plan(want, found).steps)[CONFIG]
+    after = with_files(found, **{CONFIG: Content(file.content, file.mode, 400.0)})
+    assert actions(plan(want, after)) == []
 
 
 def test_the_mode_of_daemon_json_is_kept_and_an_open_key_is_closed():
     held = {CONFIG: Content(b"{}", 0o640, 1.0), "/etc/docker/tls/key.pem": Content(b"a key\n", 0o644, 1.0)}
     found = with_files(converged(TLS), **held)
-    changes = {change.path: change for change in plan(declared(daemon_config={"debug": True}), found).changes}
+    changes = changed_files(plan(declared(daemon_config={"debug": True}), found).steps)
     assert (changes[CONFIG].mode, changes["/etc/docker/tls/key.pem"].mode) == (0o640, 0o600)
 
 
@@ -197,7 +233,11 @@ def test_hosts_in_any_form_of_the_flag(words):
         ({"port": 70000}, "wanted 1 to 65535"),
         ({"tls_directory": "/etc/my tls"}, "wanted an absolute path"),
         ({"daemon_config": {"hosts": ["fd://"]}}, "hosts cannot stand in daemon.json .*; use address"),
-        ({"state": "kept", "daemon_config": {"hosts": ["fd://"]}}, "hosts cannot stand in daemon.json"),
+        (
+            {"state": "reverted", "daemon_config": {"debug": True}},
+            "daemon_config and state reverted exclude each other",
+        ),
+        ({"state": "confirmed", "daemon_config": {"debug": True}}, "daemon_config and state confirmed exclude"),
         ({"daemon_config": {"tlsverify": True, "tlscacert": "/a"}}, "tlsverify, tlscacert cannot stand in daemon.json"),
         ({"service": "a b"}, "wanted the name of a systemd service"),
     ],
@@ -207,11 +247,21 @@ def test_options_that_cannot_be(options, said):
         declared(**options)
 
 
+def test_settings_alone_make_no_listener():
+    params = {"daemon_config": {"hosts": ["fd://"], "tls": None}, "service": "docker", "probe_timeout": 30}
+    with pytest.raises(FarmError, match=r"hosts cannot stand in daemon.json .*; use the module docker_listener"):
+        Declaration.of_daemon_config(params)
+    found = fresh(files={CONFIG: Content(b'{"hosts": ["fd://"]}')})
+    assert json.loads(written(dataclasses.replace(SETTINGS, daemon_config={"hosts": None}), found)[CONFIG]) == {}
+    steps = plan(dataclasses.replace(SETTINGS, daemon_config={"debug": True}), converged(TLS))
+    assert (set(steps.before), steps.after[CONFIG]) == ({CONFIG, "engine"}, ["{", '  "debug": true', "}"])
+
+
 @pytest.mark.parametrize(
     ("want", "found", "said"),
     [
         (TLS, fresh(command=None), "not installed on node1; apply the role"),
-        (KEPT, fresh(command=None), "not installed on node1; apply the role"),
+        (SETTINGS, fresh(command=None), "not installed on node1; apply the role"),
         (TLS, fresh(service=Service("masked", False)), "is masked"),
         (TLS, fresh(overriding="/etc/x/zzz.conf"), "zzz.conf replaces the command .* sorts before zz-"),
         (TLS, fresh(command=None, others=("Docker from a snap",)), "found Docker from a snap, and wanted an engine"),
@@ -242,7 +292,7 @@ def test_hosts_that_do_not_fit(want, found, said):
 def test_a_tcp_listener_of_the_units_own_is_left_out(command, local, removed):
     assert without_network(command) == (local, removed)
     found = fresh(command=command)
-    assert drop_in_text(PLAIN, found) == drop_in_text(PLAIN, fresh(command=local))
+    assert drop_in_text(PLAIN, found).decode().splitlines()[-1] == f"ExecStart={local} {PLAIN_FLAGS}"
     warnings = " ".join(check(PLAIN, found, predicting=False))
     assert ("in /lib/docker.service is left out" in warnings) == bool(removed)
 
@@ -264,7 +314,7 @@ def test_a_listener_of_an_environment_file_is_refused_whether_the_engine_runs_or
     with pytest.raises(FarmError, match=f"already has {re.escape(said)}, {place}"):
         check(PLAIN, found, predicting=False)
     # Neither is it the business of a task that declares none.
-    assert check(KEPT, found, predicting=False) == check(ABSENT, found, predicting=False) == ()
+    assert check(SETTINGS, found, predicting=False) == check(ABSENT, found, predicting=False) == ()
 
 
 def test_a_variable_that_the_engine_still_runs_with_does_not_count():
@@ -275,10 +325,10 @@ def test_a_variable_that_the_engine_still_runs_with_does_not_count():
     assert plan(PLAIN, found).restarts
     assert plan(ABSENT, found).stale == "still listens on tcp://0.0.0.0:2375"
     # It was restarted while the variable stood there, beside the listener that is declared.
-    both = ("/usr/sbin/dockerd", "-H", "tcp://0.0.0.0:2375", *PLAIN.flags)
+    both = ("/usr/sbin/dockerd", "-H", "tcp://0.0.0.0:2375", *PLAIN_FLAGS.split())
     again = plan(PLAIN, converged(PLAIN, arguments=both))
-    assert (again.changes, again.stale) == ((), "still listens on tcp://0.0.0.0:2375")
-    assert plan(KEPT, converged(PLAIN, arguments=both)).actions == []
+    assert (changed_files(again.steps), again.stale) == ({}, "still listens on tcp://0.0.0.0:2375")
+    assert actions(plan(SETTINGS, converged(PLAIN, arguments=both))) == []
 
 
 def test_options_of_docker_machine_with_equals_signs_are_left_out():
@@ -309,7 +359,9 @@ def test_a_command_over_continued_lines_is_made_one_without_its_listener(tmp_pat
     )
     (tmp_path / "docker.service.d").mkdir()
     (tmp_path / "docker.service.d/10-tls.conf").write_bytes(ends.join(lines).encode())
-    found = read(PLAIN, lambda argv, **_options: Result(tuple(argv), 0, "LoadState=loaded\n", ""), [str(tmp_path)])
+    found = read_state(
+        PLAIN, lambda argv, **_options: Result(tuple(argv), 0, "LoadState=loaded\n", ""), [str(tmp_path)]
+    )
     command = "/usr/bin/dockerd -H fd:// --dns 1.1.1.1 --dns 1.0.0.1 --log-opt max-size=50m"
     assert found.local_command.split() == command.split()
     assert f"ExecStart={command} -H tcp://127.0.0.1:2375" in drop_in_text(PLAIN, found).decode()
@@ -319,18 +371,17 @@ def test_a_command_over_continued_lines_is_made_one_without_its_listener(tmp_pat
 def test_tls_settings_in_daemon_json_give_way_with_its_hosts(want):
     keys = '"hosts": ["tcp://0.0.0.0:2376"], "tls": true, "tlsverify": true, "tlscacert": "/a", "tlskey": "/c"'
     found = fresh(files={CONFIG: Content(f'{{"debug": true, {keys}, "tlscert": "/b"}}'.encode())})
-    changes = {change.path: change.after for change in plan(want, found).changes}
-    assert json.loads(changes[CONFIG]) == {"debug": True}
+    assert json.loads(written(want, found)[CONFIG]) == {"debug": True}
     (warning,) = (text for text in check(declared(insecure=True), found, predicting=False) if CONFIG in text)
     assert "daemon.json gives up hosts, tls, tlsverify, tlscacert, tlscert, tlskey in favour" in warning
     # A task that does not declare a listener leaves them to whoever wrote them.
-    assert plan(KEPT, found).actions == []
+    assert actions(plan(SETTINGS, found)) == []
 
 
 @pytest.mark.parametrize("text", ["tcp://192.0.2.3:2376", "192.0.2.3:2376", "unix:///var/run/docker.sock", ""])
 def test_hosts_as_a_text_gives_way_where_nothing_is_lost(text):
     found = fresh(files={CONFIG: Content(json.dumps({"debug": True, "hosts": text}).encode())})
-    assert json.loads({change.path: change.after for change in plan(TLS, found).changes}[CONFIG]) == {"debug": True}
+    assert json.loads(written(TLS, found)[CONFIG]) == {"debug": True}
 
 
 @pytest.mark.parametrize(
@@ -373,40 +424,37 @@ def test_settings_that_are_flags_already_are_refused(command, values, said):
 @pytest.mark.parametrize("listed", ['["fd://"]', '["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375"]', "[]", "null"])
 def test_hosts_in_daemon_json_give_way(want, listed):
     found = fresh(files={CONFIG: Content(f'{{"hosts": {listed}, "debug": true}}'.encode())})
-    changes = {change.path: change.after for change in plan(want, found).changes}
-    assert json.loads(changes[CONFIG]) == {"debug": True}
+    assert json.loads(written(want, found)[CONFIG]) == {"debug": True}
     # A task that does not declare a listener leaves them to whoever wrote them.
-    assert CONFIG not in {change.path for change in plan(KEPT, found).changes}
+    assert CONFIG not in changed_files(plan(SETTINGS, found).steps)
 
 
 def test_hosts_in_daemon_json_that_would_be_lost():
     found = fresh(files={CONFIG: Content(b'{"hosts": ["unix:///srv/d.sock", "tcp://a:1"]}')})
     with pytest.raises(FarmError, match=r"unix:///srv/d.sock would be lost .* daemon_config: \{hosts: null\}"):
         plan(TLS, found)
-    steps = plan(dataclasses.replace(TLS, daemon_config={"hosts": None}), found)
-    assert b"hosts" not in {change.path: change.after for change in steps.changes}[CONFIG]
+    assert b"hosts" not in written(dataclasses.replace(TLS, daemon_config={"hosts": None}), found)[CONFIG]
 
 
 def test_systemds_socket_is_opened_anew_after_an_engine_that_opened_its_own():
     own = ("/usr/sbin/dockerd", "-H", "unix:///var/run/docker.sock")
     service = Service("loaded", True, False, own, 500.0, ("docker.socket",))
-    commands = plan(PLAIN, fresh(service=service)).commands
-    assert [command[1:] for command in commands] == [
-        ("daemon-reload",),
-        ("reset-failed", "docker.service"),
-        ("stop", "docker.service"),
-        ("restart", "docker.socket"),
-        ("start", "docker.service"),
+    assert actions(plan(PLAIN, fresh(service=service)))[1:] == [
+        ["systemctl", "daemon-reload"],
+        ["systemctl", "reset-failed", "docker.service"],
+        ["systemctl", "stop", "docker.service"],
+        ["systemctl", "restart", "docker.socket"],
+        ["systemctl", "start", "docker.service"],
     ]
     # It stays the engine's own where the unit says so.
-    assert ("systemctl", "restart", "docker.service") in plan(PLAIN, fresh(service=service, command=SUSE)).commands
+    assert ["systemctl", "restart", "docker.service"] in actions(plan(PLAIN, fresh(service=service, command=SUSE)))
 
 
 def test_only_what_other_hosts_can_try_is_provisional():
     wanted = {"0.0.0.0": True, "::": True, "192.0.2.1": True, "127.0.0.1": False, "::1": False}
     assert {address: declared(address=address, provisional=True).provisional for address in wanted} == wanted
     assert not declared(insecure=True, provisional=True).provisional
-    assert not declared(state="kept", provisional=True).provisional
+    assert not declared(state="absent", provisional=True).provisional
 
 
 def test_where_it_listens():
@@ -436,15 +484,15 @@ class TestKeys:
 
     def test_the_held_key_is_kept(self, pair):
         found = self.held(pair, pair[1])
-        assert check(self.want(pair), found, predicting=False) == ()
-        assert TLS_WRITES[2] not in plan(self.want(pair), found).actions
+        assert check(self.want(pair), judged(self.want(pair), found), predicting=False) == ()
+        assert TLS_WRITES[2] not in actions(plan(self.want(pair), judged(self.want(pair), found)))
 
     def test_another_key_is_an_error_and_predicted_to_change(self, pair, issue):
         found = self.held(pair, issue("other")[1])
         with pytest.raises(FarmError, match=r"key.pem is not the private key .*mismatch.* give the key once"):
-            check(self.want(pair), found, predicting=False)
-        assert check(self.want(pair), found, predicting=True) == ()
-        assert TLS_WRITES[2] in plan(self.want(pair), found).actions
+            check(self.want(pair), judged(self.want(pair), found), predicting=False)
+        assert check(self.want(pair), judged(self.want(pair), found), predicting=True) == ()
+        assert TLS_WRITES[2] in actions(plan(self.want(pair), judged(self.want(pair), found)))
 
     def test_a_file_name_is_no_key(self, pair):
         with pytest.raises(FarmError, match="key: found no PEM private key in the text given; wanted the text itself"):
@@ -452,34 +500,36 @@ class TestKeys:
 
     def test_a_key_of_another_certificate_is_refused(self, pair, issue):
         with pytest.raises(FarmError, match="does not belong to the certificate"):
-            check(self.want(pair, issue("other")[1].decode()), fresh(), predicting=True)
+            want = self.want(pair, issue("other")[1].decode())
+            check(want, judged(want, fresh()), predicting=True)
 
     def test_a_certificate_that_no_client_would_take_is_refused(self, pair, issue):
         other = declared(ca=issue("ca")[0].decode(), certificate=pair[0].decode(), key=pair[1].decode())
         with pytest.raises(FarmError, match=r"would take it: .*; by this host's clock it is 2\d\d\d-.*nothing was"):
-            check_certificate(other, fresh(), plan(other, fresh()))
+            check_certificate(other, judged(other, fresh()), plan(other, fresh()))
         nameless = issue("server", issuer=pair, named=False)
         common = declared(ca=pair[0].decode(), certificate=nameless[0].decode(), key=nameless[1].decode())
         with pytest.raises(FarmError, match=r"would take it: it has no subject alternative name.*nothing was changed"):
-            check_certificate(common, fresh(), plan(common, fresh()))
+            check_certificate(common, judged(common, fresh()), plan(common, fresh()))
         # An engine that has it already is left alone, and is not restarted for anything else either.
-        has = converged(other)
+        has = judged(other, converged(other))
         assert check(other, has, predicting=False) == ()
         check_certificate(other, has, plan(other, has))
         elsewhere = declared(ca=issue("ca")[0].decode(), certificate=pair[0].decode(), key=pair[1].decode(), port=2377)
         with pytest.raises(FarmError, match="would take it"):
-            check_certificate(elsewhere, has, plan(elsewhere, has))
+            check_certificate(elsewhere, judged(elsewhere, has), plan(elsewhere, has))
 
     def test_certificates_to_come_are_predicted(self):
         want = declared(ca=None, certificate=None, key=None)
         assert check(want, fresh(), predicting=True) == ()
         steps = plan(want, fresh())
-        assert steps.actions == [MKDIR, *TLS_WRITES, ["write", DROP_IN], RELOAD, *RESTART]
-        assert describe(want, fresh(), steps)[1]["/etc/docker/tls/cert.pem"] == "not known yet"
+        assert actions(steps) == [MKDIR, *TLS_WRITES, ["write", DROP_IN], RELOAD, *RESTART]
+        assert steps.after["/etc/docker/tls/cert.pem"] == "not known yet"
 
     def test_the_diff_never_holds_a_key(self, pair):
         want = self.want(pair, pair[1].decode())
-        shown = repr(describe(want, self.held(pair, b"an old key"), plan(want, fresh())))
+        steps = plan(want, self.held(pair, b"an old key"))
+        shown = repr((steps.before, steps.after))
         assert "PRIVATE KEY" not in shown
         assert "an old key" not in shown
         assert "the declared private key" in shown
@@ -497,12 +547,12 @@ def test_reading_leaves_the_own_drop_in_out_and_finds_the_config_file(tmp_path):
     def runner(argv, **options):
         return Result(tuple(argv), 0, "MainPID=0\nLoadState=loaded\nActiveState=inactive\n", "")
 
-    found = read(TLS, runner, [str(etc), str(lib)])
+    found = read_state(TLS, runner, [str(etc), str(lib)])
     assert (found.command, found.config_path) == ("/usr/bin/dockerd --config-file /etc/d.json", "/etc/d.json")
     assert found.source.endswith("override.conf")
     assert found.overriding is None
     (etc / "docker.service.d/zzz-late.conf").write_text(drop_in.format("--debug"))
-    assert read(TLS, runner, [str(etc), str(lib)]).overriding == str(etc / "docker.service.d/zzz-late.conf")
+    assert read_state(TLS, runner, [str(etc), str(lib)]).overriding == str(etc / "docker.service.d/zzz-late.conf")
 
 
 def left(folder):
@@ -513,11 +563,17 @@ def left(folder):
 class TestRollBack:
     """What a failure leaves behind: nothing."""
 
+    WAY_BACK = (
+        Systemctl("daemon-reload"),
+        Systemctl("reset-failed", ("docker.service",)),
+        Systemctl("restart", ("docker.service",)),
+    )
+
     @pytest.fixture
     def host(self, tmp_path, monkeypatch):
         """A host whose files lie in a directory of the test."""
-        monkeypatch.setattr(Declared, "drop_in", str(tmp_path / "docker.service.d/50.conf"))
-        monkeypatch.setattr(_listener_undo, "RECORDS", str(tmp_path / "run"))
+        monkeypatch.setattr(Declaration, "drop_in", str(tmp_path / "docker.service.d/50.conf"))
+        monkeypatch.setattr(_checkpoint, "RECORDS", str(tmp_path / "run"))
         want = dataclasses.replace(PLAIN, probe_timeout=0, daemon_config={"debug": True})
         config = tmp_path / "daemon.json"
         config.write_bytes(b'{"debug":   false}')
@@ -536,7 +592,7 @@ class TestRollBack:
             return Result(tuple(argv), int(failed), "", said if failed else "")
 
         with pytest.raises(FarmError) as caught:
-            _listener_apply.apply(want, found, plan(want, found), runner)
+            _apply.apply(want, found, plan(want, found), runner)
         return caught.value, called
 
     @pytest.mark.parametrize(
@@ -574,7 +630,7 @@ class TestRollBack:
         with pytest.raises(
             FarmError, match=r"Job failed; every file was put back, but the engine could not be brought"
         ):
-            _listener_apply.apply(want, found, plan(want, found), runner)
+            _apply.apply(want, found, plan(want, found), runner)
         assert config.read_bytes() == b'{"debug":   false}'
 
     def test_an_engine_without_validate_is_restarted(self, host):
@@ -594,7 +650,7 @@ class TestRollBack:
             return Result(tuple(argv), 1, "", said)
 
         with pytest.raises(FarmError, match=f"refuses {'.*' if whose != 'the' else ''}{whose}"):
-            _listener_apply.apply(want, found, plan(want, found), runner)
+            _apply.apply(want, found, plan(want, found), runner)
 
     def test_what_was_not_there_before_is_nobody_elses_fault(self, host):
         want, found, config = host
@@ -604,7 +660,7 @@ class TestRollBack:
             return Result(tuple(argv), 1, "", "invalid")
 
         with pytest.raises(FarmError, match="refuses the declared configuration: invalid"):
-            _listener_apply.apply(want, found, plan(want, found), runner)
+            _apply.apply(want, found, plan(want, found), runner)
 
     def done(self, argv, **options):
         """A runner on whose host all goes well."""
@@ -614,18 +670,20 @@ class TestRollBack:
     def provisional(self, host, monkeypatch):
         """A change that has been made, and what it has kept."""
         want, found, _config = host
-        monkeypatch.setattr(_listener_apply, "_problem", lambda *_arguments: None)
-        return _listener_apply.apply(want, found, plan(want, found), self.done)
+        monkeypatch.setattr(_apply, "find_problem", lambda *_arguments: None)
+        return _apply.apply(want, found, plan(want, found), self.done)
 
     def test_a_provisional_change_is_put_back_by_a_later_task(self, host, tmp_path, provisional):
         _want, found, config = host
         before = config.with_name(".daemon.json.previous").stat()
-        kept = Undo.load("docker.service")
-        assert kept is not None
-        assert kept.steps == provisional.steps
-        back = declared(state="previous", ca=None, certificate=None, key=None)
-        predicted = _listener_apply._previous(back, found, kept, True, None).as_result()
-        real = _listener_apply._previous(back, found, kept, False, self.done).as_result()
+        loaded = Checkpoint.load("docker.service")
+        assert loaded is not None
+        assert loaded.file_steps == provisional.file_steps
+        assert loaded.engine_steps == provisional.engine_steps
+        changed = dataclasses.replace(found, checkpoint=loaded, former=loaded.read_former())
+        back = declared(state="reverted", ca=None, certificate=None, key=None)
+        predicted = _apply.revert(back, changed, True, None).as_result()
+        real = _apply.revert(back, changed, False, self.done).as_result()
         assert real["msg"] == "every file was put back and the engine runs as before"
         assert real["journal"] == ["a line"]
         assert {key: real[key] for key in predicted} == predicted
@@ -637,47 +695,59 @@ class TestRollBack:
         ]
         assert (config.stat().st_ino, config.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
         assert left(tmp_path) == ["daemon.json"]
-        assert Undo.load("docker.service") is None
-        assert _listener_apply._previous(back, found, None, False, self.done).as_result()["changed"] is False
+        assert Checkpoint.load("docker.service") is None
+        assert _apply.revert(back, found, False, self.done).as_result()["changed"] is False
 
-    def test_nothing_is_left_of_a_change_that_is_kept(self, tmp_path, provisional):
-        provisional.forget()
+    def test_nothing_is_left_of_a_change_that_is_confirmed(self, host, tmp_path, provisional):
+        want = declared(state="confirmed", ca=None, certificate=None, key=None)
+        found = dataclasses.replace(host[1], checkpoint=provisional, former=provisional.read_former())
+        with pytest.raises(FarmError, match=r"was ended half-way and cannot be confirmed; .* state=reverted"):
+            _apply.confirm(want, found, False)
+        provisional.complete()
+        found = dataclasses.replace(found, checkpoint=Checkpoint.load("docker.service"))
+        before = left(tmp_path)
+        predicted = _apply.confirm(want, found, True).as_result()
+        assert left(tmp_path) == before
+        assert _apply.confirm(want, found, False).as_result() == predicted
+        assert (predicted["changed"], predicted["provisional"]) == (False, False)
+        assert predicted["diff"]["before"] == predicted["diff"]["after"]
         assert left(tmp_path) == ["daemon.json", "docker.service.d/50.conf"]
         assert json.loads((tmp_path / "daemon.json").read_bytes()) == {"debug": True}
 
     def test_what_a_killed_run_has_kept_is_where_a_failure_leads_back_to(self, host, tmp_path):
         want, found, config = host
         # Killed after writing one of two files; the next run declares something else.
-        Undo.prepare("docker.service", plan(want, found), (RELOAD, *RESTART), 1.0)
+        Checkpoint.create("docker.service", plan(want, found).steps, self.WAY_BACK, 1.0)
         config.unlink()
         config.write_bytes(b'{"debug": true}')
         config.with_name(".daemon.json.abcdefgh.new").touch()
-        found = dataclasses.replace(found, files={str(config): Content.read(str(config))})
+        older = Checkpoint.load("docker.service")
+        found = dataclasses.replace(found, files={str(config): Content.read(str(config))}, checkpoint=older)
         other = dataclasses.replace(want, port=1, daemon_config={"debug": True, "ip": "x"})
 
         def runner(argv, **options):
             return Result(tuple(argv), int("dockerd" in argv[0]), "", "no")
 
-        older = Undo.load("docker.service")
         with pytest.raises(FarmError, match="every file was put back"):
-            _listener_apply.apply(other, found, plan(other, found), runner, older)
+            _apply.apply(other, found, plan(other, found), runner)
         assert config.read_bytes() == b'{"debug":   false}'
         assert left(tmp_path) == ["daemon.json"]
 
     def test_a_file_that_was_not_written_yet_keeps_one_name(self, host, tmp_path):
         want, found, config = host
-        undo = Undo.prepare("docker.service", plan(want, found), (), 1.0)
+        checkpoint = Checkpoint.create("docker.service", plan(want, found).steps, (), 1.0)
         assert config.stat().st_nlink == 2
-        assert undo.restore() == []
+        assert checkpoint.restore(self.done) == []
         assert left(tmp_path) == ["daemon.json"]
 
     def test_links_stay_links(self, host, tmp_path):
         want, found, config = host
         real = config.rename(tmp_path / "elsewhere.json")
         config.symlink_to(real)
-        undo = Undo.prepare("docker.service", plan(want, found), (), 1.0)
-        _listener_apply._write(plan(want, found))
-        assert undo.restore() == []
+        checkpoint = Checkpoint.create("docker.service", plan(want, found).steps, (), 1.0)
+        for step in plan(want, found).file_steps:
+            step.apply(self.done)
+        assert checkpoint.restore(self.done) == []
         assert config.is_symlink()
         assert real.read_bytes() == b'{"debug":   false}'
         assert left(tmp_path) == ["daemon.json", "elsewhere.json"]
@@ -685,8 +755,8 @@ class TestRollBack:
     def test_what_cannot_be_kept_is_not_changed(self, host, tmp_path, monkeypatch):
         want, found, config = host
         (tmp_path / "file").touch()
-        monkeypatch.setattr(_listener_undo, "RECORDS", str(tmp_path / "file"))
+        monkeypatch.setattr(_checkpoint, "RECORDS", str(tmp_path / "file"))
         with pytest.raises(FarmError, match=r"node1: .*file.*; nothing was changed"):
-            _listener_apply.apply(want, found, plan(want, found), self.done)
+            _apply.apply(want, found, plan(want, found), self.done)
         assert left(tmp_path) == ["daemon.json", "file"]
         assert config.stat().st_nlink == 1

@@ -12,7 +12,8 @@ import subprocess
 import threading
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import tls as _sockets
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import tls as _tls
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import probe as _probe
 
 
 @pytest.fixture(scope="module")
@@ -57,41 +58,41 @@ def serve(tmp_path, pair, ca=None, version=None):
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_listener_that_demands_certificates_is_as_declared(tmp_path, ca, server, version):
     port = serve(tmp_path, server, ca, version)
-    assert _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0]) is None
+    assert _probe.mutual_tls_problem("127.0.0.1", port, ca[0], server[0]) is None
 
 
 def test_a_listener_that_answers_anybody_is_not(tmp_path, ca, server):
     port = serve(tmp_path, server)
-    said = _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0])
+    said = _probe.mutual_tls_problem("127.0.0.1", port, ca[0], server[0])
     assert said == "it answers clients that present no certificate"
 
 
 def test_another_certificate_is_noticed(tmp_path, issue, ca, server):
     port = serve(tmp_path, issue("server", ca), ca)
-    said = _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0])
+    said = _probe.mutual_tls_problem("127.0.0.1", port, ca[0], server[0])
     assert said == "it serves another certificate than the declared one"
 
 
 def test_a_certificate_is_tried_without_a_listener(issue, ca, server):
-    assert _sockets.certificate_problem(ca[0], *server) is None
-    assert _sockets.certificate_problem(issue("another")[0] + ca[0], *server) is None
-    assert "expired" in _sockets.certificate_problem(ca[0], *issue("server", ca, days=-1))
-    assert "issuer" in _sockets.certificate_problem(issue("another")[0], *server)
-    assert "subject alternative name" in _sockets.certificate_problem(ca[0], *issue("server", ca, named=False))
+    assert _tls.certificate_problem(ca[0], *server) is None
+    assert _tls.certificate_problem(issue("another")[0] + ca[0], *server) is None
+    assert "expired" in _tls.certificate_problem(ca[0], *issue("server", ca, days=-1))
+    assert "issuer" in _tls.certificate_problem(issue("another")[0], *server)
+    assert "subject alternative name" in _tls.certificate_problem(ca[0], *issue("server", ca, named=False))
 
 
 @pytest.mark.parametrize("days", [-1, 1])
 def test_a_certificate_that_clients_would_refuse_is_noticed(tmp_path, issue, ca, days):
     pair = issue("server", ca if days < 0 else None, days=days)
-    said = _sockets.mutual_tls_problem("127.0.0.1", serve(tmp_path, pair, ca), ca[0], pair[0])
+    said = _probe.mutual_tls_problem("127.0.0.1", serve(tmp_path, pair, ca), ca[0], pair[0])
     assert said is not None
     assert "not valid for the declared CA" in said
     assert ("expired" in said) == (days < 0)
 
 
 def test_plain_listeners(tmp_path, ca, server):
-    assert _sockets.plain_problem("127.0.0.1", serve(tmp_path, None)) is None
-    said = _sockets.mutual_tls_problem("127.0.0.1", serve(tmp_path, None), ca[0], server[0])
+    assert _probe.plain_problem("127.0.0.1", serve(tmp_path, None)) is None
+    said = _probe.mutual_tls_problem("127.0.0.1", serve(tmp_path, None), ca[0], server[0])
     assert said is not None
     assert "TLS handshake failed" in said
 
@@ -99,38 +100,38 @@ def test_plain_listeners(tmp_path, ca, server):
 def test_nobody_listens(tmp_path, ca, server):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert _sockets.plain_problem("127.0.0.1", port) == "Connection refused"
-    assert _sockets.mutual_tls_problem("127.0.0.1", port, ca[0], server[0]) == "Connection refused"
-    assert _sockets.unix_socket_problem(str(tmp_path / "none.sock")) == (
+    assert _probe.plain_problem("127.0.0.1", port) == "Connection refused"
+    assert _probe.mutual_tls_problem("127.0.0.1", port, ca[0], server[0]) == "Connection refused"
+    assert _probe.unix_socket_problem(str(tmp_path / "none.sock")) == (
         f"unix://{tmp_path / 'none.sock'}: No such file or directory"
     )
 
 
 def test_keys_and_certificates(ca, server):
-    assert _sockets.key_problem(*server) is None
-    assert _sockets.key_problem(server[0] + ca[0], server[1]) is None
-    assert _sockets.key_problem(server[0], ca[1]) == "key values mismatch"
-    assert _sockets.key_problem(server[0], b"nothing\n") is not None
+    assert _tls.key_problem(*server) is None
+    assert _tls.key_problem(server[0] + ca[0], server[1]) is None
+    assert _tls.key_problem(server[0], ca[1]) == "key values mismatch"
+    assert _tls.key_problem(server[0], b"nothing\n") is not None
     serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
     locked = serialization.load_pem_private_key(server[1], None).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"secret"),
     )
-    assert _sockets.key_problem(server[0], locked) is not None
+    assert _tls.key_problem(server[0], locked) is not None
 
 
 def test_fingerprints_are_those_of_openssl(server):
     shown = subprocess.run(
         ["openssl", "x509", "-noout", "-fingerprint", "-sha256"], input=server[0], capture_output=True, check=True
     ).stdout.decode()
-    assert shown.strip().endswith("=" + str(_sockets.fingerprint(b"text before\n" + server[0])))
-    assert _sockets.fingerprint(b"-----BEGIN CERTIFICATE-----\nbroken") is None
-    assert _sockets.ca_problem(server[0]) is None
-    assert _sockets.ca_problem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n") is not None
+    assert shown.strip().endswith("=" + str(_tls.fingerprint(b"text before\n" + server[0])))
+    assert _tls.fingerprint(b"-----BEGIN CERTIFICATE-----\nbroken") is None
+    assert _tls.ca_problem(server[0]) is None
+    assert _tls.ca_problem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n") is not None
 
 
 def test_waiting_ends_with_the_problem_or_without():
     answers = iter(["refused", "refused", None])
-    assert _sockets.wait_for(lambda: next(answers), 5, pause=0) is None
-    assert _sockets.wait_for(lambda: "refused", 0) == "refused"
+    assert _probe.wait_for(lambda: next(answers), 5, pause=0) is None
+    assert _probe.wait_for(lambda: "refused", 0) == "refused"
