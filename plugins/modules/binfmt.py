@@ -226,7 +226,7 @@ actions:
     - [systemctl, enable, buildfarm-binfmt.service]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.apply import logic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {
@@ -244,4 +244,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, logic, required_if=[("state", "present", ["platforms"]), ("state", "exact", ["platforms"])])
+    main(SPEC, run, required_if=[("state", "present", ["platforms"]), ("state", "exact", ["platforms"])])

@@ -14,8 +14,8 @@ from .._buildx.known_engines import addresses
 from .._core.environment import register_engine_finder
 from .._core.errors import FarmError
 from .._core.runner import CommandError, Result, Runner
+from .binfmt_misc import ENTRIES
 from .image import EmulatorImage
-from .registry import ENTRIES
 
 #: Seconds; the image may have to be pulled.
 _RUN_TIMEOUT = 600
@@ -29,11 +29,13 @@ class Engine:
 
     :param name: for messages, the host or the endpoint.
     :param docker: the CLI with the arguments that lead to the engine.
+    :ivar report: of the emulator image that changed handlers last, None where none has.
     """
 
     def __init__(self, runner: Runner, name: str, docker: Sequence[str], docker_config: Optional[str] = None) -> None:
         register_engine_finder(addresses)
         self.name = name
+        self.report: Optional[Result] = None
         self._runner = runner
         self._docker = tuple(docker)
         self._env = {"DOCKER_CONFIG": docker_config} if docker_config else {}
@@ -60,16 +62,17 @@ class Engine:
         return result
 
     def info(self) -> Mapping[str, Any]:
-        """Return what the engine says of itself and its host.
+        """Return the engine's own description of itself and its host.
 
-        :raises FarmError: it cannot be asked, or can register nothing.
+        :raises CommandError: it cannot be reached.
+        :raises FarmError: it can register nothing.
         """
-        said = self.checked(("info", "--format", "{{json .}}"), f"the engine on {self.name} has to run")
-        info: Dict[str, Any] = json.loads(said.stdout)
+        result = self.checked(("info", "--format", "{{json .}}"), f"the engine on {self.name} has to run")
+        info: Dict[str, Any] = json.loads(result.stdout)
         if not info.get("ServerVersion"):
             # Docker 19.03 succeeds without an engine.
             errors = "; ".join(info.get("ServerErrors") or ["it did not answer"])
-            raise CommandError(f"{self.name}: the engine on {self.name} has to run", replace(said, stderr=errors))
+            raise CommandError(f"{self.name}: the engine on {self.name} has to run", replace(result, stderr=errors))
         if any("rootless" in option for option in info.get("SecurityOptions") or ()):
             raise FarmError(
                 f"{self.name}: the engine is a rootless one, whose containers may not change the kernel's handlers; "
@@ -80,8 +83,8 @@ class Engine:
     def lacking(self, image: EmulatorImage, architectures: Sequence[str], pull: bool) -> Sequence[str]:
         """Return those of some architectures whose emulators an image does not have.
 
-        Each emulator is asked for its version, in an ordinary container. What an image without a shell holds is said
-        by nothing else that does not transfer the whole of it.
+        Each emulator is run for its version, in an ordinary container: there is no other way to list the files of an
+        image without a shell, but to transfer the whole of it.
 
         :param pull: get the image where it is missing, instead of taking it to have all.
         :raises FarmError: no container of it runs.
@@ -104,12 +107,21 @@ class Engine:
             raise CommandError(f"{self.name}: the emulators of image {image.name} were not run", result)
         return result.rc != _NOT_THERE
 
-    def emulate(self, image: EmulatorImage, args: Sequence[str]) -> Result:
-        """Run the emulator image; its exit status says nothing, the docker CLI's does.
+    def change_handlers(self, image: EmulatorImage, uninstall: Sequence[str], install: Sequence[str]) -> None:
+        """Run the emulator image, pulled where it is missing; it exits with 0 whatever happens.
+
+        :param uninstall: handlers that it removes.
+        :param install: architectures that it registers handlers for.
+        :raises CommandError: it did not run.
+        """
+        self.report = self._of_image(image, image.run_argv(uninstall, install))
+
+    def list_handlers(self, image: EmulatorImage) -> Result:
+        """Run the emulator image without arguments: it prints a JSON object with the handlers.
 
         :raises CommandError: it did not run.
         """
-        return self._of_image(image, args)
+        return self._of_image(image, image.run_argv())
 
     def _of_image(self, image: EmulatorImage, args: Sequence[str]) -> Result:
         return self.checked(

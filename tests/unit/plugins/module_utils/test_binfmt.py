@@ -15,28 +15,30 @@ import tarfile
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import apply as _binfmt_apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import binfmt_misc as _binfmt
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import image as _binfmt_image
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import plan as _binfmt_plan
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import registry as _binfmt
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import rules as _binfmt_rules
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declared
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import Found, plan
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.registry import (
-    Registry,
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import state as _binfmt_state
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.binfmt_misc import (
+    BinfmtMisc,
     read_platforms,
     require_kernel,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import plan
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.rules import RuleFile
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.verdict import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.state import State
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.status import (
     MISSING,
     NATIVE,
     REGISTERED,
     WORKS,
-    Verdict,
-    judge,
+    Status,
+    platform_status,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.steps import ChangeFile
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform import elf as _programs
@@ -130,11 +132,11 @@ def test_entries_of_the_kernel(text, handler):
 
 def test_the_registry_is_read_without_its_controls(tmp_path, monkeypatch):
     monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
-    assert Registry.read(exec_format_error) == Registry(False)
+    assert BinfmtMisc.read(exec_format_error) == BinfmtMisc(False)
     for name, text in (("status", "enabled\n"), ("qemu-aarch64", IMAGES), ("jar", "enabled\ninterpreter /j\n")):
         (tmp_path / name).write_text(text)
     (tmp_path / "register").mkdir()  # cannot be read, like the kernel's
-    found = Registry.read(run)
+    found = BinfmtMisc.read(run)
     assert (found.mounted, found.enabled, list(found.handlers)) == (True, True, ["jar", "qemu-aarch64"])
     assert found.emulating("arm64") == [Handler.parse("qemu-aarch64", IMAGES)]
 
@@ -142,7 +144,7 @@ def test_the_registry_is_read_without_its_controls(tmp_path, monkeypatch):
 def test_root_looks_where_nothing_is_mounted(tmp_path, monkeypatch):
     monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
     said = f":jar\nenabled\ninterpreter /j\n:qemu-aarch64\n{IMAGES}:register\n:status\ndisabled\n"
-    found = Registry.read(lambda argv, **options: Result(tuple(argv), 0, said, "cat: register: Invalid argument"))
+    found = BinfmtMisc.read(lambda argv, **options: Result(tuple(argv), 0, said, "cat: register: Invalid argument"))
     assert (found.mounted, found.enabled) == (False, False)
     assert found.handlers["qemu-aarch64"] == Handler.parse("qemu-aarch64", IMAGES)
     assert [one.name for one in found.handlers.values()] == ["jar", "qemu-aarch64"]
@@ -151,12 +153,12 @@ def test_root_looks_where_nothing_is_mounted(tmp_path, monkeypatch):
 def host(**handlers):
     """A registry with these handlers, by architecture."""
     parsed = {_binfmt.ENTRIES[arch]: Handler.parse(_binfmt.ENTRIES[arch], text) for arch, text in handlers.items()}
-    return Registry(True, True, parsed)
+    return BinfmtMisc(True, True, parsed)
 
 
 def named(**texts):
     """A registry with handlers of these names; an underscore for a dash."""
-    return Registry(
+    return BinfmtMisc(
         True,
         True,
         {name.replace("_", "-"): Handler.parse(name.replace("_", "-"), text) for name, text in texts.items()},
@@ -183,13 +185,13 @@ OF_IMAGE = {"name": "qemu-aarch64", "interpreter": "/usr/bin/qemu-aarch64"}
         (host(arm64=DEBIANS), QEMU_7, OF_IMAGE, "interpreter /usr/libexec/.*, wanted /usr/bin/qemu-aarch64"),
         (host(arm64=IMAGES), exec_format_error, {"verify": False}, REGISTERED),
         (host(), exec_format_error, {}, MISSING),
-        (Registry(False), exec_format_error, {}, MISSING),
+        (BinfmtMisc(False), exec_format_error, {}, MISSING),
         # The processor runs it although its architecture has another name, or another emulator does.
         (host(), programs(), {}, NATIVE),
         (named(rosetta=ROSETTA), programs(), OF_IMAGE, NATIVE),
         (named(rosetta=ROSETTA), exec_format_error, OF_IMAGE, MISSING),
         # A container on a host that has handlers.
-        (Registry(False), QEMU_7, {}, "run by a handler that cannot be seen, QEMU 7.2.22"),
+        (BinfmtMisc(False), QEMU_7, {}, "run by a handler that cannot be seen, QEMU 7.2.22"),
         (host(arm64=IMAGES.replace("enabled", "disabled")), QEMU_7, {}, "disabled"),
         (dataclasses.replace(host(arm64=IMAGES), enabled=False), QEMU_7, {}, "disabled"),
         (host(arm64=IMAGES.replace("POCF", "POC")), QEMU_7, {}, "not usable in containers: flags POC, wanted F"),
@@ -211,8 +213,8 @@ OF_IMAGE = {"name": "qemu-aarch64", "interpreter": "/usr/bin/qemu-aarch64"}
         (host(arm64=IMAGES), programs(), {"version": "7"}, "QEMU of an unknown version, wanted 7"),
     ],
 )
-def test_verdicts(registry, runner, demand, verdict):
-    found = judge(ARM64, registry, AMD64, lambda arch: ask_here(arch, runner), Demand(**demand))
+def test_statuses(registry, runner, demand, verdict):
+    found = platform_status(ARM64, registry, AMD64, lambda arch: ask_here(arch, runner), Demand(**demand))
     if verdict in (WORKS, REGISTERED, MISSING, NATIVE):
         assert found.text == verdict and found.good == (verdict != MISSING)
     else:
@@ -220,13 +222,16 @@ def test_verdicts(registry, runner, demand, verdict):
 
 
 def test_the_version_that_answered_is_told():
-    assert judge(ARM64, host(arm64=IMAGES), AMD64, lambda arch: ask_here(arch, QEMU_7), Demand()).version == "7.2.22"
+    assert (
+        platform_status(ARM64, host(arm64=IMAGES), AMD64, lambda arch: ask_here(arch, QEMU_7), Demand()).version
+        == "7.2.22"
+    )
 
 
 def test_kin_of_the_processor_are_asked_even_without_verify():
     arm, demand = Platform("linux", "arm", "v7"), Demand(verify=False)
-    assert judge(arm, host(), ARM64, lambda arch: ask_here(arch, programs()), demand).text == NATIVE
-    assert judge(arm, host(), ARM64, lambda arch: ask_here(arch, exec_format_error), demand).text == MISSING
+    assert platform_status(arm, host(), ARM64, lambda arch: ask_here(arch, programs()), demand).text == NATIVE
+    assert platform_status(arm, host(), ARM64, lambda arch: ask_here(arch, exec_format_error), demand).text == MISSING
 
 
 @pytest.mark.parametrize(("release", "good"), [("4.8.0-rc1", True), ("6.18.44-fc", True), ("4.7.10", False)])
@@ -246,7 +251,7 @@ def test_a_handler_is_known_by_what_it_runs(arch):
 
 
 def test_the_own_architecture_needs_nothing():
-    assert judge(Platform("linux", "386"), host(), AMD64, pytest.fail, Demand()).text == NATIVE
+    assert platform_status(Platform("linux", "386"), host(), AMD64, pytest.fail, Demand()).text == NATIVE
 
 
 @pytest.mark.parametrize(
@@ -284,12 +289,12 @@ PARAMS = {
 
 
 def declared(*platforms, files=(), **options):
-    return Declared.from_params({**PARAMS, "platforms": list(platforms) or None, **options}, files)
+    return Declaration.from_params({**PARAMS, "platforms": list(platforms) or None, **options}, files)
 
 
 def found(want, registry, *verdicts, **fields):
     texts = zip(want.platforms, verdicts)
-    return Found(registry, {platform: Verdict(text) for platform, text in texts}, **fields)
+    return State(registry, {platform: Status(text) for platform, text in texts}, **fields)
 
 
 RUN = ["docker", "run", "--rm", "--privileged", "--network", "none", "example/binfmt:1"]
@@ -306,7 +311,7 @@ def unit(*architectures, image="example/binfmt:1", argv0=None):
 
 
 def actions(want, have):
-    return [list(action) for action in plan(want, have).actions]
+    return [step.action for step in plan(want, have).steps]
 
 
 @pytest.mark.parametrize(
@@ -335,13 +340,13 @@ def actions(want, have):
         ),
         (
             declared("arm64"),
-            Registry(False),
+            BinfmtMisc(False),
             (MISSING,),
             [["mount", "-t", "binfmt_misc", "binfmt_misc", ROOT], [*RUN, "--install", "arm64"]],
         ),
         (
             declared("arm64"),
-            Registry(True, False),
+            BinfmtMisc(True, False),
             (MISSING,),
             [["write", f"{ROOT}/status", "1"], [*RUN, "--install", "arm64"]],
         ),
@@ -359,7 +364,7 @@ def actions(want, have):
         ),
         (declared(state="absent"), host(arm64=IMAGES), (), [["write", f"{ROOT}/qemu-aarch64", "-1"]]),
         (declared(state="absent"), named(jar="enabled\ninterpreter /j\n", rosetta=ROSETTA), (), []),
-        (declared(state="absent"), Registry(False), (), []),
+        (declared(state="absent"), BinfmtMisc(False), (), []),
         (
             declared("arm64", "amd64", state="exact"),
             named(qemu_aarch64=IMAGES, jar="enabled\ninterpreter /j\n", qemu_hppa=HPPA),
@@ -427,7 +432,7 @@ def test_steps(want, registry, verdicts, steps):
     ],
 )
 def test_what_is_registered_at_boot(want, text, enabled, steps, kept):
-    have = found(want, host(arm64=IMAGES), WORKS, unit=text, enabled=enabled)
+    have = found(want, host(arm64=IMAGES), WORKS, unit=text, unit_enabled=enabled)
     assert actions(want, have) == steps
     assert plan(want, have).after["registered_at_boot"] == kept
 
@@ -480,7 +485,7 @@ def test_all_platforms(options, count):
 
 
 @pytest.mark.parametrize(
-    ("want", "if_there"),
+    ("want", "optional"),
     [
         (declared("all"), list(_binfmt.ENTRIES)),
         (declared("arm64", "linux/arm/v6", " all "), [one for one in _binfmt.ENTRIES if one not in ("arm64", "arm")]),
@@ -490,8 +495,8 @@ def test_all_platforms(options, count):
         (declared("all", source="packages"), []),
     ],
 )
-def test_what_has_to_be_there_only_if_the_image_has_it(want, if_there):
-    assert list(want.if_there) == if_there
+def test_what_has_to_be_there_only_if_the_image_has_it(want, optional):
+    assert list(want.optional) == optional
 
 
 # As Debian 13 has it; the kernel's syntax is that of the line.
@@ -539,7 +544,7 @@ def test_rules_of_packages(tmp_path):
         RuleFile("left.conf", "", "", _binfmt_rules.MARK),
     ]
     (tmp_path / "etc/qemu-arm").write_text("package qemu-user-static\n")
-    assert list(_binfmt_rules.of_update_binfmts(f"{tmp_path}/etc/qemu*")) == ["qemu-arm"]
+    assert list(_binfmt_rules.update_binfmts_handlers(f"{tmp_path}/etc/qemu*")) == ["qemu-arm"]
 
 
 REGISTER, REMOVE = ["write", f"{ROOT}/register", LINE], ["write", f"{ROOT}/qemu-aarch64", "-1"]
@@ -589,7 +594,8 @@ C_OVERRIDE = MASK.replace(JAR, f"{WITH_C}\n{JAR}")
 def test_handlers_of_packages(want, registry, verdict, override, steps, text):
     have = found(want, registry, verdict, files=[dataclasses.replace(FILE, override=override)])
     assert actions(want, have) == steps
-    assert plan(want, have).files == ({OVERRIDE: text} if any(step[1] == OVERRIDE for step in steps) else {})
+    files = {step.path: step.after for step in plan(want, have).steps if isinstance(step, ChangeFile)}
+    assert files == ({OVERRIDE: text} if any(step[1] == OVERRIDE for step in steps) else {})
 
 
 def test_an_override_of_a_package_that_is_gone():
@@ -600,7 +606,7 @@ def test_an_override_of_a_package_that_is_gone():
 
 def test_what_comes_back_at_each_boot():
     remove = packages(state="absent")
-    for fields in ({"files": [FILE]}, {"updated": {"qemu-aarch64": "/var/lib/binfmts/qemu-aarch64"}}):
+    for fields in ({"files": [FILE]}, {"update_binfmts": {"qemu-aarch64": "/var/lib/binfmts/qemu-aarch64"}}):
         (warning,) = plan(remove, found(remove, host(arm64=DEBIANS), REGISTERED, **fields)).warnings
         assert "registers handler qemu-aarch64 at each boot; remove it" in warning
     masked = packages(state="absent", persistent=True)
@@ -619,12 +625,11 @@ class TestApplying:
     def kernel(self, tmp_path, monkeypatch):
         """A binfmt_misc of the test's own."""
         (tmp_path / "status").write_text("enabled\n")
-        for module in (_binfmt, _binfmt_apply, _binfmt_plan):
-            monkeypatch.setattr(module, "ROOT", str(tmp_path))
-        monkeypatch.setattr(_binfmt_apply, "native_platform", lambda machine: AMD64)
-        monkeypatch.setattr(_binfmt_apply, "UNIT_PATH", str(tmp_path / "none.service"))
+        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        monkeypatch.setattr(_binfmt_state, "native_platform", lambda machine: AMD64)
+        monkeypatch.setattr(_binfmt_state, "UNIT_PATH", str(tmp_path / "none.service"))
         monkeypatch.setattr(_binfmt_apply, "read_rule_files", list)
-        monkeypatch.setattr(_binfmt_apply, "of_update_binfmts", dict)
+        monkeypatch.setattr(_binfmt_state, "update_binfmts_handlers", dict)
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         return tmp_path
 
@@ -645,7 +650,7 @@ class TestApplying:
         return run_it
 
     def test_an_image_that_registers_it(self, kernel):
-        outcome = _binfmt_apply.logic(self.params(), False, self.runner(kernel))
+        outcome = _binfmt_apply.run(self.params(), False, self.runner(kernel))
         assert outcome.changed
         assert (outcome.before["linux/arm64"], outcome.after["linux/arm64"]) == (MISSING, WORKS)
         assert outcome.values == {
@@ -654,43 +659,43 @@ class TestApplying:
             "qemu_versions": {"linux/arm64": "10.0.4"},
             "not_compared": [],
         }
-        assert not _binfmt_apply.logic(self.params(), False, self.runner(kernel)).changed
+        assert not _binfmt_apply.run(self.params(), False, self.runner(kernel)).changed
 
     def test_check_mode_says_the_same_and_runs_nothing(self, kernel):
-        predicted = _binfmt_apply.logic(self.params(), True, self.runner(kernel))
+        predicted = _binfmt_apply.run(self.params(), True, self.runner(kernel))
         assert not (kernel / "qemu-aarch64").exists()
         assert predicted.values["qemu_versions"] == {"linux/arm64": None}
-        real = _binfmt_apply.logic(self.params(), False, self.runner(kernel))
+        real = _binfmt_apply.run(self.params(), False, self.runner(kernel))
         assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
 
     def test_an_image_that_exits_with_0_and_did_nothing(self, kernel):
         with pytest.raises(FarmError, match=r"linux/arm64 is missing; .* said: installing: arm64 no such file"):
-            _binfmt_apply.logic(self.params(), False, self.runner(kernel, False))
+            _binfmt_apply.run(self.params(), False, self.runner(kernel, False))
 
     def test_an_engine_that_does_not_run(self, kernel):
         stopped = self.runner(kernel, False, 1, "")
         with pytest.raises(FarmError, match=r"the engine on .* has to run"):
-            _binfmt_apply.logic(self.params(), False, stopped)
-        assert _binfmt_apply.logic(self.params(), True, stopped).changed
-        assert _binfmt_apply.logic(self.params(platforms=["all"]), True, stopped).changed
+            _binfmt_apply.run(self.params(), False, stopped)
+        assert _binfmt_apply.run(self.params(), True, stopped).changed
+        assert _binfmt_apply.run(self.params(platforms=["all"]), True, stopped).changed
 
     @pytest.mark.parametrize("check_mode", [True, False])
     def test_a_rootless_engine(self, kernel, check_mode):
         rootless = self.runner(kernel, info='{"ServerVersion":"26.1.5","SecurityOptions":["name=rootless"]}')
         with pytest.raises(FarmError, match=r"the engine is a rootless one"):
-            _binfmt_apply.logic(self.params(), check_mode, rootless)
+            _binfmt_apply.run(self.params(), check_mode, rootless)
         assert not (kernel / "qemu-aarch64").exists()
 
     @pytest.mark.parametrize("check_mode", [True, False])
     def test_without_root(self, kernel, monkeypatch, check_mode):
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         with pytest.raises(FarmError, match=r"only root may change handlers, .* use become"):
-            _binfmt_apply.logic(self.params(), check_mode, self.runner(kernel))
+            _binfmt_apply.run(self.params(), check_mode, self.runner(kernel))
 
     def test_a_kernel_without_binfmt_misc(self, kernel, monkeypatch):
-        monkeypatch.setattr(_binfmt_apply, "ROOT", str(kernel / "none"))
+        monkeypatch.setattr(_binfmt, "ROOT", str(kernel / "none"))
         with pytest.raises(FarmError, match="has no binfmt_misc at the moment; load the module"):
-            _binfmt_apply.logic(self.params(), True, self.runner(kernel))
+            _binfmt_apply.run(self.params(), True, self.runner(kernel))
 
     @pytest.mark.parametrize("check_mode", [True, False])
     def test_a_kernel_that_is_too_old(self, kernel, monkeypatch, check_mode):
@@ -698,24 +703,24 @@ class TestApplying:
         old = os.uname_result((name.sysname, name.nodename, "4.7.10", name.version, "x86_64"))
         monkeypatch.setattr(os, "uname", lambda: old)
         with pytest.raises(FarmError, match=r"runs Linux 4\.7\.10; .* since Linux 4\.8, .*; use a newer kernel"):
-            _binfmt_apply.logic(self.params(), check_mode, self.runner(kernel))
-        assert not _binfmt_apply.logic(self.params(state="absent"), check_mode, self.runner(kernel)).changed
+            _binfmt_apply.run(self.params(), check_mode, self.runner(kernel))
+        assert not _binfmt_apply.run(self.params(state="absent"), check_mode, self.runner(kernel)).changed
 
     def test_packages_that_are_not_installed(self, kernel):
         options = self.params(source="packages")
         with pytest.raises(FarmError, match=r"no package registers linux/arm64 .*qemu-user-binfmt on Debian 13"):
-            _binfmt_apply.logic(options, False, self.runner(kernel))
-        predicted = _binfmt_apply.logic(options, True, self.runner(kernel))
+            _binfmt_apply.run(options, False, self.runner(kernel))
+        predicted = _binfmt_apply.run(options, True, self.runner(kernel))
         assert (predicted.changed, predicted.values["emulated"]) == (False, ["linux/arm64"])
         assert "Taken to be installed by then" in predicted.warnings[0]
         with pytest.raises(FarmError, match="no package registers any of these"):
-            _binfmt_apply.logic({**options, "platforms": ["all"]}, False, self.runner(kernel))
+            _binfmt_apply.run({**options, "platforms": ["all"]}, False, self.runner(kernel))
 
     def test_a_rule_whose_interpreter_is_gone(self, kernel, monkeypatch):
         monkeypatch.setattr(_binfmt_apply, "read_rule_files", lambda: [FILE])
         (kernel / "register").mkdir()
         with pytest.raises(FarmError, match=r"register could not be changed: .* is its interpreter installed\?"):
-            _binfmt_apply.logic(self.params(source="packages"), False, self.runner(kernel))
+            _binfmt_apply.run(self.params(source="packages"), False, self.runner(kernel))
 
 
 class TestThroughAnEngine:
@@ -774,7 +779,7 @@ class TestThroughAnEngine:
 
     def logic(self, docker, check_mode=False, **options):
         params = {**PARAMS, "endpoint": "amd1", "docker_config": "/c", "persistent": None, **options}
-        return _binfmt_apply.logic(params, check_mode, docker)
+        return _binfmt_apply.run(params, check_mode, docker)
 
     def privileged(self, docker):
         return [call for call in docker.calls if "--privileged" in call]
@@ -826,10 +831,10 @@ class TestThroughAnEngine:
     def test_exact_and_absent(self):
         docker = self.Docker(["qemu-aarch64", "qemu-hppa"])
         want = {"state": "exact", "platforms": ["arm64"]}
-        assert self.logic(docker, **want).actions[0][-2:] == ("--uninstall", "qemu-hppa")
+        assert self.logic(docker, **want).actions[0][-2:] == ["--uninstall", "qemu-hppa"]
         assert docker.emulators == {"qemu-aarch64"}
         assert not self.logic(docker, **want).changed
-        assert self.logic(docker, state="absent").actions[0][-2:] == ("--uninstall", "qemu-aarch64")
+        assert self.logic(docker, state="absent").actions[0][-2:] == ["--uninstall", "qemu-aarch64"]
         assert not docker.emulators
         assert not self.logic(docker, state="absent").changed
 
