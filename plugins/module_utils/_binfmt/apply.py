@@ -15,13 +15,13 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
 from .._core.plan import Plan
-from .._core.runner import CommandError, Runner
+from .._core.runner import Runner
 from .._docker.config import config_dir
 from .._host.systemd import require_systemd
 from .._platform.platform import Platform
 from . import binfmt_misc
 from .declaration import Declaration
-from .engine import Engine
+from .engine import Engine, EngineError
 from .plan import plan
 from .rules import RuleFile, read_rule_files
 from .state import State, read_state
@@ -58,8 +58,8 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
 
 def _host(params: Mapping[str, Any], declaration: Declaration, runner: Runner) -> Host:
     name = params["endpoint"] if declaration.remote else socket.gethostname()
-    config = str(config_dir(params)) if declaration.remote else None
-    return Host(name, Engine(runner, name, declaration.docker, config), runner)
+    engine = Engine(runner, name, params["endpoint"] or None, config_dir(params), declaration.docker)
+    return Host(name, engine, runner)
 
 
 def _read(host: Host, declaration: Declaration, files: Sequence[RuleFile]) -> State:
@@ -92,7 +92,7 @@ def _as_the_image_has(
         if not image or not optional or not plan(declaration, state).steps:
             continue
         # Before the engine is there, check mode takes it to be there by then.
-        with suppress(*([CommandError] if check_mode else [])):
+        with suppress(*([EngineError] if check_mode else [])):
             declaration = declaration.without(host.engine.lacking(image, optional, pull=not check_mode))
         state = replace(state, statuses={platform: state.statuses[platform] for platform in declaration.platforms})
         if not state.emulated(declaration):
@@ -154,7 +154,7 @@ def _require_rights(host: Host, todo: Plan[Host], check_mode: bool) -> None:
         raise FarmError(f"{host.name}: only root may change handlers, and the task runs as another user; use become")
     if any(isinstance(step, RunImage) for step in todo.steps):
         # Before the engine is there, check mode takes it to be there by then.
-        with suppress(*([CommandError] if check_mode else [])):
+        with suppress(*([EngineError] if check_mode else [])):
             host.engine.info()
 
 

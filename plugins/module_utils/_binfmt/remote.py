@@ -15,7 +15,6 @@ import io
 import json
 import os
 import tarfile
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
 
@@ -114,19 +113,12 @@ def programs(engine: Engine) -> Iterator[Callable[[str, Mapping[str, str]], Resu
 
     :raises FarmError: it takes none, or runs no containers.
     """
-    image = f"buildfarm-programs:{os.urandom(6).hex()}"
-    with tempfile.TemporaryDirectory(prefix="buildfarm-") as directory:
-        path = os.path.join(directory, "programs.tar")
-        with tarfile.open(path, "w") as archive:
-            for arch in ENTRIES:
-                entry = tarfile.TarInfo(f"exit-{arch}")
-                entry.mode, entry.size = 0o755, len(program(arch))
-                archive.addfile(entry, io.BytesIO(program(arch)))
-        engine.checked(("import", path, image), "the engine did not take the programs that test it")
+    name, tag = "buildfarm-programs", os.urandom(6).hex()
+    engine.import_image(name, tag, _archive())
 
     def start(arch: str, env: Mapping[str, str]) -> Result:
-        variables = [argument for key, value in env.items() for argument in ("--env", f"{key}={value}")]
-        result = engine.run(("run", "--rm", "--network", "none", *variables, image, f"/exit-{arch}"))
+        variables = [f"{key}={value}" for key, value in env.items()]
+        result = engine.run(f"{name}:{tag}", [f"/exit-{arch}"], variables)
         if result.rc == NOT_RUN and "exec format error" not in result.stderr:
             raise FarmError(f"{engine.name}: the engine runs no containers: {result.stderr.strip()}")
         return result
@@ -134,4 +126,15 @@ def programs(engine: Engine) -> Iterator[Callable[[str, Mapping[str, str]], Resu
     try:
         yield start
     finally:
-        engine.run(("rmi", image))
+        engine.remove_image(f"{name}:{tag}")
+
+
+def _archive() -> bytes:
+    """Return the program of each architecture as a tar archive."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for arch in ENTRIES:
+            entry = tarfile.TarInfo(f"exit-{arch}")
+            entry.mode, entry.size = 0o755, len(program(arch))
+            archive.addfile(entry, io.BytesIO(program(arch)))
+    return packed.getvalue()
