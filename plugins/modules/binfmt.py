@@ -27,8 +27,9 @@ extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
   - A Linux host, 4.8 or later, and root on it; none of that where O(endpoint) is set
-  - With O(source=image) a running Docker engine, not a rootless one, and its CLI, where something has to be changed
-  - Python's standard library
+  - With O(source=image) a running Docker engine, not a rootless one, where something has to be changed, and its CLI
+    for the service of O(persistent)
+  - Python's standard library; neither the docker CLI nor the docker SDK
 attributes:
   check_mode:
     support: partial
@@ -89,7 +90,8 @@ options:
   endpoint:
     description:
       - The engine on whose host the handlers are to be, as the name of a docker context or a URL C(tcp://HOST:PORT),
-        C(ssh://[USER@]HOST[:PORT]) or C(unix:///PATH). The task then runs on a controller with the docker CLI.
+        C(ssh://[USER@]HOST[:PORT]) or C(unix:///PATH). The task then runs on a controller.
+        SSH takes the program C(ssh) there, and the docker CLI on the engine's host.
       - If unset, the handlers are those of the host that the task runs on.
       - From there a handler's interpreter and flags cannot be seen and are not compared, see RV(not_compared). Whether
         a platform runs, and under which version of QEMU, is found out by containers.
@@ -206,7 +208,8 @@ not_compared:
   elements: str
   sample: [interpreter, flags]
 actions:
-  description: What was, or in check mode would be, done, in order.
+  description: What was, or in check mode would be, done, in order. A container is shown as the docker command that runs
+    it, and run through the engine's API.
   returned: success
   type: list
   elements: list
@@ -226,7 +229,7 @@ actions:
     - [systemctl, enable, buildfarm-binfmt.service]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.apply import logic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {
@@ -244,4 +247,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, logic, required_if=[("state", "present", ["platforms"]), ("state", "exact", ["platforms"])])
+    main(SPEC, run, required_if=[("state", "present", ["platforms"]), ("state", "exact", ["platforms"])])

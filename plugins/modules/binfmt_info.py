@@ -116,10 +116,10 @@ platforms:
   sample: [linux/386, linux/amd64, linux/arm64]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.info import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.info import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {"verify": {"type": "bool", "default": True}}
 
 if __name__ == "__main__":
-    main(SPEC, info)
+    main(SPEC, run)

@@ -5,7 +5,6 @@ All hosts share one kernel, and the farm itself emulates arm64, so other platfor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,10 +111,14 @@ def test_what_cannot_be(farm: LiveFarm, options: dict[str, Any]) -> None:
     farm.ssh(NODE, "docker rmi liar:1")
 
 
-def test_a_controller_without_the_cli(farm: LiveFarm, options: dict[str, Any]) -> None:
-    failed = farm.module("bare1", "binfmt", fails=True, **{**options, "endpoint": f"tcp://{NODE}:2375"})
-    assert "install the docker CLI there" in failed["msg"]
-    assert json.dumps(failed["cmd"]).startswith('["docker", "--host"')
+def test_a_controller_with_neither_cli_nor_sdk(farm: LiveFarm, options: dict[str, Any]) -> None:
+    lacking = "! command -v docker && ! python3 -c 'import docker' 2>/dev/null && echo lacking"
+    assert farm.ssh("bare1", lacking).strip() == "lacking"
+    options = {**options, "endpoint": f"tcp://{NODE}:2375"}
+    absent = {**options, "state": "absent", "platforms": PLATFORMS}
+    _absent, real, _again = (farm.module("bare1", "binfmt", **one) for one in (absent, options, absent))
+    assert (real["changed"], real["emulated"]) == (True, PLATFORMS)
+    assert real["actions"][0][:3] == ["docker", "--host", f"tcp://{NODE}:2375"]
 
 
 #: A rootless engine that needs neither a network of its own nor any device.

@@ -14,20 +14,20 @@ from .._core.version import declared_version
 from .._docker.endpoint import Endpoint
 from .._platform.elf import program
 from .._platform.platform import Platform
+from .binfmt_misc import ENTRIES, read_platforms
 from .handler import Demand
 from .image import EmulatorImage
-from .registry import ENTRIES, read_platforms
 from .rules import Rule, RuleFile, rule_for
 
 
 @dataclass(frozen=True)
-class Declared:
-    """What the user wants, checked.
+class Declaration:
+    """The options of a task, checked.
 
     :ivar image: None where the host's packages are the source.
-    :ivar if_there: architectures that are declared only as far as the image has their emulators.
-    :ivar remote: whether the handlers are another host's, of which only its engine can be asked.
-    :ivar docker: the docker CLI with the arguments that lead to that engine.
+    :ivar optional: architectures that are declared only as far as the image has their emulators.
+    :ivar remote: whether the handlers are another host's, of which only the engine can be reached.
+    :ivar docker: the docker CLI with the arguments that lead to the engine, as actions are reported.
     """
 
     state: str
@@ -40,10 +40,10 @@ class Declared:
     preserve_argv0: Optional[bool] = None
     remote: bool = False
     docker: Tuple[str, ...] = ("docker",)
-    if_there: Tuple[str, ...] = ()
+    optional: Tuple[str, ...] = ()
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any], files: Sequence[RuleFile]) -> Declared:
+    def from_params(cls, params: Mapping[str, Any], files: Sequence[RuleFile]) -> Declaration:
         """Read the module's options.
 
         :param files: the rules of the host's packages.
@@ -87,7 +87,7 @@ class Declared:
         """The platforms' architectures, each once."""
         return tuple(dict.fromkeys(platform.arch for platform in self.platforms))
 
-    def without(self, architectures: Collection[str]) -> Declared:
+    def without(self, architectures: Collection[str]) -> Declaration:
         """Return the same without some architectures."""
         platforms = tuple(platform for platform in self.platforms if platform.arch not in architectures)
         return replace(self, platforms=platforms)

@@ -2,74 +2,97 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The engine whose containers register handlers."""
+"""The engine whose containers register handlers, by its API.
+
+The API needs neither the docker CLI, which a controller may lack, nor the docker SDK, which nodes do not have, and is
+the same over a socket, TCP and ssh.
+
+Source: moby ``api/docs``; the exit statuses of containers that did not start are the docker CLI's (``docker run``,
+"Exit status").
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import replace
-from typing import Any, Dict, Mapping, Optional, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import quote, urlencode
 
-from .._buildx.known_engines import addresses
-from .._core.environment import register_engine_finder
 from .._core.errors import FarmError
-from .._core.runner import CommandError, Result, Runner
+from .._core.runner import Result, Runner
+from .._docker.context_store import ContextStore
+from .._docker.endpoint import Endpoint
+from .binfmt_misc import ENTRIES
 from .image import EmulatorImage
-from .registry import ENTRIES
 
-#: Seconds; the image may have to be pulled.
-_RUN_TIMEOUT = 600
-#: The docker CLI's exit statuses where the engine did not run the container, and where that has no such program
-#: (docker run, "Exit status").
+if TYPE_CHECKING:
+    from .._docker.engine import Conversation
+
+#: Seconds: until the engine describes itself; until a container has ended, or the registry sends more of an image.
+_TIMEOUT, _RUN_TIMEOUT = 30, 600
 NOT_RUN, _NOT_THERE = 125, 127
 
 
+class EngineError(FarmError):
+    """The engine cannot be reached, or does not do what it is to do; in check mode it may be yet to come."""
+
+
 class Engine:
-    """The engine that the docker CLI reaches.
+    """The engine of this host, or of an endpoint.
 
     :param name: for messages, the host or the endpoint.
-    :param docker: the CLI with the arguments that lead to the engine.
+    :param endpoint: None for the engine that the docker CLI uses without arguments.
+    :param docker: the docker CLI with the arguments that lead to the engine, for messages.
+    :ivar report: of the emulator image that changed handlers last, None where none has.
     """
 
-    def __init__(self, runner: Runner, name: str, docker: Sequence[str], docker_config: Optional[str] = None) -> None:
-        register_engine_finder(addresses)
+    def __init__(
+        self, runner: Runner, name: str, endpoint: Optional[str], config_dir: Path, docker: Sequence[str]
+    ) -> None:
         self.name = name
+        self.report: Optional[Result] = None
         self._runner = runner
+        self._store = ContextStore(config_dir)
+        self._given = endpoint
         self._docker = tuple(docker)
-        self._env = {"DOCKER_CONFIG": docker_config} if docker_config else {}
 
-    def run(self, args: Sequence[str]) -> Result:
-        """Run a docker command.
+    @property
+    def _endpoint(self) -> Endpoint:
+        if self._given:
+            return Endpoint.parse(self._given)
+        current = self._store.current_endpoint()
+        # The environment's engine may come with TLS.
+        return Endpoint("context", "default" if ":" in current else current)
 
-        :raises CommandError: there is no docker CLI, or it takes too long.
+    @contextlib.contextmanager
+    def _connected(self, timeout: float = _RUN_TIMEOUT) -> Iterator[Conversation]:
+        """Connect to the engine.
+
+        :raises EngineError: it cannot be reached.
         """
+        # This import would delay all other tasks by tens of milliseconds.
+        from .._docker.engine import conversation
+
         try:
-            return self._runner((*self._docker, *args), env=self._env, timeout=_RUN_TIMEOUT)
-        except CommandError as exc:
-            hint = "install the docker CLI there" if exc.result.rc == 127 else "its registry may be out of reach"
-            raise CommandError(f"{self.name}: docker {args[0]} was not run; {hint}", exc.result) from exc
-
-    def checked(self, args: Sequence[str], failure: str) -> Result:
-        """Run a docker command that must succeed.
-
-        :raises CommandError: it did not.
-        """
-        result = self.run(args)
-        if result.rc != 0:
-            raise CommandError(f"{self.name}: {failure}", result)
-        return result
+            with conversation(self._endpoint, self._store, timeout) as engine:
+                yield engine
+        except EngineError:
+            raise
+        except FarmError as exc:
+            raise EngineError(f"{self.name}: the engine on {self.name} has to run: {exc.message}") from exc
 
     def info(self) -> Mapping[str, Any]:
-        """Return what the engine says of itself and its host.
+        """Return the engine's own description of itself and its host.
 
-        :raises FarmError: it cannot be asked, or can register nothing.
+        :raises EngineError: it cannot be reached.
+        :raises FarmError: it can register nothing.
         """
-        said = self.checked(("info", "--format", "{{json .}}"), f"the engine on {self.name} has to run")
-        info: Dict[str, Any] = json.loads(said.stdout)
-        if not info.get("ServerVersion"):
-            # Docker 19.03 succeeds without an engine.
-            errors = "; ".join(info.get("ServerErrors") or ["it did not answer"])
-            raise CommandError(f"{self.name}: the engine on {self.name} has to run", replace(said, stderr=errors))
+        with self._connected(_TIMEOUT) as engine:
+            status, body = engine.ask("GET", "/info")
+        info = _json(body)
+        if status != 200 or not info.get("ServerVersion"):
+            raise EngineError(f"{self.name}: the engine on {self.name} has to run: {_message(body)}")
         if any("rootless" in option for option in info.get("SecurityOptions") or ()):
             raise FarmError(
                 f"{self.name}: the engine is a rootless one, whose containers may not change the kernel's handlers; "
@@ -80,8 +103,8 @@ class Engine:
     def lacking(self, image: EmulatorImage, architectures: Sequence[str], pull: bool) -> Sequence[str]:
         """Return those of some architectures whose emulators an image does not have.
 
-        Each emulator is asked for its version, in an ordinary container. What an image without a shell holds is said
-        by nothing else that does not transfer the whole of it.
+        Each emulator is run for its version, in an ordinary container: there is no other way to list the files of an
+        image without a shell, but to transfer the whole of it.
 
         :param pull: get the image where it is missing, instead of taking it to have all.
         :raises FarmError: no container of it runs.
@@ -89,30 +112,168 @@ class Engine:
         # What this needs would delay all other tasks by some milliseconds.
         from concurrent.futures import ThreadPoolExecutor
 
-        if self.run(("image", "inspect", image.name)).rc != 0:
-            if not pull:
-                return ()
-            self._of_image(image, ("pull", image.name))
+        if not pull and not self._has_image(image):
+            return ()
+        self._provide(image)
         with ThreadPoolExecutor() as pool:
-            there = list(pool.map(lambda arch: self._has(image, arch), architectures))
+            there = list(pool.map(lambda arch: self._has_emulator(image, arch), architectures))
         return [arch for arch, has in zip(architectures, there) if not has]
 
-    def _has(self, image: EmulatorImage, arch: str) -> bool:
-        argv = ("run", "--rm", "--network", "none", "--entrypoint", f"/usr/bin/{ENTRIES[arch]}", image.name)
-        result = self.run((*argv, "--version"))
+    def _has_emulator(self, image: EmulatorImage, arch: str) -> bool:
+        result = self.run(image.name, ("--version",), entrypoint=f"/usr/bin/{ENTRIES[arch]}")
         if result.rc == NOT_RUN:
-            raise CommandError(f"{self.name}: the emulators of image {image.name} were not run", result)
+            raise EngineError(f"{self.name}: the emulators of image {image.name} were not run: {result.stderr}")
         return result.rc != _NOT_THERE
 
-    def emulate(self, image: EmulatorImage, args: Sequence[str]) -> Result:
-        """Run the emulator image; its exit status says nothing, the docker CLI's does.
+    def change_handlers(self, image: EmulatorImage, uninstall: Sequence[str], install: Sequence[str]) -> None:
+        """Run the emulator image, pulled where it is missing; it exits with 0 whatever happens.
 
-        :raises CommandError: it did not run.
+        :param uninstall: handlers that it removes.
+        :param install: architectures that it registers handlers for.
+        :raises FarmError: it did not run.
         """
-        return self._of_image(image, args)
+        self.report = self._run_image(image, uninstall, install)
 
-    def _of_image(self, image: EmulatorImage, args: Sequence[str]) -> Result:
-        return self.checked(
-            args,
-            f"the emulator image {image.name} was not run; the engine on {self.name} has to run and be able to pull it",
+    def list_handlers(self, image: EmulatorImage) -> Result:
+        """Run the emulator image without arguments: it prints a JSON object with the handlers.
+
+        :raises FarmError: it did not run.
+        """
+        return self._run_image(image)
+
+    def _run_image(self, image: EmulatorImage, uninstall: Sequence[str] = (), install: Sequence[str] = ()) -> Result:
+        self._provide(image)
+        ended = self.run(image.name, image.command(uninstall, install), image.environment, privileged=True)
+        if ended.rc in (NOT_RUN, _NOT_THERE):
+            raise self._not_run(image, ended.stderr)
+        return Result((*self._docker, *image.run_argv(uninstall, install)), ended.rc, ended.stdout, ended.stderr)
+
+    def _has_image(self, image: EmulatorImage) -> bool:
+        with self._connected() as engine:
+            return engine.ask("GET", f"/images/{quote(image.name)}/json")[0] == 200
+
+    def _provide(self, image: EmulatorImage) -> None:
+        """Pull an image where it is missing.
+
+        :raises FarmError: it cannot be pulled.
+        """
+        if self._has_image(image):
+            return
+        # These imports would delay all other tasks by some milliseconds.
+        from .._docker.credentials import pull_headers
+        from .._docker.reference import Reference
+
+        reference = Reference.parse(image.name)
+        query = {"fromImage": reference.repository, "tag": reference.digest or reference.tag}
+        headers = pull_headers(self._store.config_dir, reference.registry, self._runner)
+        problem = self._create_image(query, headers=headers)
+        if problem:
+            raise self._not_run(image, problem)
+
+    def _not_run(self, image: EmulatorImage, reason: str) -> EngineError:
+        return EngineError(
+            f"{self.name}: the emulator image {image.name} was not run; "
+            f"the engine on {self.name} has to run and be able to pull it: {reason}"
         )
+
+    def import_image(self, name: str, tag: str, archive: bytes) -> None:
+        """Make an image of one layer.
+
+        :param archive: the layer, a tar archive.
+        :raises EngineError: the engine does not take it.
+        """
+        query = {"fromSrc": "-", "repo": name, "tag": tag}
+        problem = self._create_image(query, archive, {"Content-Type": "application/x-tar"})
+        if problem:
+            raise EngineError(f"{self.name}: the engine did not take the programs that test it: {problem}")
+
+    def _create_image(
+        self, query: Mapping[str, str], body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> Optional[str]:
+        """Pull or import an image; return what went wrong, None if nothing."""
+        with self._connected() as engine:
+            status, answer = engine.ask("POST", f"/images/create?{urlencode(query)}", body=body, headers=headers)
+        if status != 200:
+            return _message(answer)
+        # A failure after the first line of progress does not change the status any more.
+        events = (_json(line) for line in answer.splitlines())
+        return next((str(event["error"]) for event in events if "error" in event), None)
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image.
+
+        :raises EngineError: the engine cannot be reached.
+        """
+        with self._connected() as engine:
+            engine.ask("DELETE", f"/images/{quote(name)}")
+
+    def run(
+        self,
+        image: str,
+        command: Sequence[str],
+        environment: Sequence[str] = (),
+        entrypoint: Optional[str] = None,
+        privileged: bool = False,
+    ) -> Result:
+        """Run a container without network and remove it; return how it ended.
+
+        :param environment: variables, as ``NAME=VALUE``.
+        :return: the exit status is that of the docker CLI, ``NOT_RUN`` for one, where no program was started.
+        :raises EngineError: the engine cannot be reached.
+        """
+        host = {"Privileged": privileged, "NetworkMode": "none", "LogConfig": {"Type": "json-file"}}
+        spec: Dict[str, Any] = {"Image": image, "Cmd": list(command), "Env": list(environment), "HostConfig": host}
+        if entrypoint:
+            spec["Entrypoint"] = [entrypoint]
+        with self._connected() as engine:
+            headers = {"Content-Type": "application/json"}
+            status, body = engine.ask("POST", "/containers/create", body=json.dumps(spec).encode(), headers=headers)
+            if status != 201:
+                return Result(tuple(command), NOT_RUN, "", _message(body))
+            container = str(_json(body)["Id"])
+            try:
+                return _ended(engine, container, tuple(command))
+            finally:
+                self._remove(container)
+
+    def _remove(self, container: str) -> None:
+        # The connection that ran it may be broken; what made that fail is worth more than that this fails too.
+        with contextlib.suppress(EngineError), self._connected(_TIMEOUT) as engine:
+            engine.ask("DELETE", f"/containers/{container}?force=1&v=1")
+
+
+def _ended(engine: Conversation, container: str, command: Tuple[str, ...]) -> Result:
+    """Start a container and wait for its end."""
+    status, body = engine.ask("POST", f"/containers/{container}/start")
+    if status != 204:
+        message = _message(body)
+        not_there = "no such file or directory" in message or "executable file not found" in message
+        return Result(command, _NOT_THERE if not_there else NOT_RUN, "", message)
+    rc = int(_json(engine.ask("POST", f"/containers/{container}/wait")[1])["StatusCode"])
+    stdout, stderr = _streams(engine.ask("GET", f"/containers/{container}/logs?stdout=1&stderr=1")[1])
+    return Result(command, rc, stdout, stderr)
+
+
+def _streams(logs: bytes) -> Tuple[str, str]:
+    """Return standard output and error of a container's logs: frames with a header of 8 bytes, stream and size."""
+    streams: Dict[int, List[bytes]] = {1: [], 2: []}
+    while len(logs) >= 8:
+        size = int.from_bytes(logs[4:8], "big")
+        streams.setdefault(logs[0], []).append(logs[8 : 8 + size])
+        logs = logs[8 + size :]
+    stdout, stderr = (b"".join(streams[number]).decode(errors="replace") for number in (1, 2))
+    return stdout, stderr
+
+
+def _json(body: bytes) -> Dict[str, Any]:
+    """Return a JSON object, an empty one for anything else."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _message(body: bytes) -> str:
+    """Return the message of an engine's error, or what was answered instead."""
+    return str(_json(body).get("message") or body[:300].decode(errors="replace").strip() or "it did not answer")

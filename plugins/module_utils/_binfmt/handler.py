@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A handler in the terms of binfmt_misc, and what one can be asked to be like.
+"""A handler in the terms of binfmt_misc, and what one is required to be like.
 
 Source: the kernel's Documentation/admin-guide/binfmt-misc.rst.
 """
@@ -71,7 +71,7 @@ class Demand:
     preserve_argv0: Optional[bool] = None
 
     def flags_problem(self, flags: str) -> Optional[str]:
-        """Say what is wrong with a handler's flags, None if nothing."""
+        """Return what is wrong with a handler's flags, None if nothing."""
         wanted = {"F": True, "C": self.credentials, "P": self.preserve_argv0}
         wrong = [flag for flag, there in wanted.items() if there is not None and there != (flag in flags)]
         if not wrong:
@@ -81,7 +81,7 @@ class Demand:
         return f"{why}flags {flags or 'none'}, wanted {words}"
 
     def version_problem(self, found: Optional[str]) -> Optional[str]:
-        """Say what is wrong with a QEMU's version, None if nothing."""
+        """Return what is wrong with a QEMU's version, None if nothing."""
         if not self.version or found == self.version or f"{found}".startswith(self.version + "."):
             return None
         return f"QEMU {found or 'of an unknown version'}, wanted {self.version}"

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
-from .registry import ENTRIES
+from .binfmt_misc import ENTRIES
 
 UNIT = "buildfarm-binfmt.service"
 UNIT_PATH = "/etc/systemd/system/" + UNIT
 UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/" + UNIT
-#: What docker/binfmt registers, whatever it is asked.
+#: What docker/binfmt registers, whatever its arguments are.
 LEGACY_ARCHITECTURES = ("arm", "arm64", "ppc64le", "riscv64", "s390x")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*\Z")
@@ -54,19 +54,29 @@ class EmulatorImage:
 
     @property
     def architectures(self) -> Tuple[str, ...]:
-        """What it may have where all is asked for; docker/binfmt has these."""
+        """The architectures that ``all`` stands for: all known ones, or the five of docker/binfmt."""
         return LEGACY_ARCHITECTURES if self.is_legacy else tuple(ENTRIES)
 
     def run_argv(self, uninstall: Sequence[str] = (), install: Sequence[str] = ()) -> Tuple[str, ...]:
-        """Return docker's arguments for running it; it removes handlers before it registers any."""
-        argv = ["run", "--rm", "--privileged", "--network", "none"]
-        if self.preserve_argv0 is not None:
-            argv += ["--env", f"{_ARGV0}={'1' if self.preserve_argv0 else ''}"]
-        argv.append(self.name)
-        if not self.is_legacy:
-            argv += ["--uninstall", ",".join(uninstall)] if uninstall else []
-            argv += ["--install", ",".join(install)] if install else []
-        return tuple(argv)
+        """Return the docker CLI's arguments that run it as an engine is to run it."""
+        variables = [word for variable in self.environment for word in ("--env", variable)]
+        command = self.command(uninstall, install)
+        return ("run", "--rm", "--privileged", "--network", "none", *variables, self.name, *command)
+
+    @property
+    def environment(self) -> Tuple[str, ...]:
+        """The variables that its program is run with, as ``NAME=VALUE``."""
+        return () if self.preserve_argv0 is None else (f"{_ARGV0}={'1' if self.preserve_argv0 else ''}",)
+
+    def command(self, uninstall: Sequence[str] = (), install: Sequence[str] = ()) -> Tuple[str, ...]:
+        """Return the arguments of its program; it removes handlers before it registers any.
+
+        :param uninstall: handlers.
+        :param install: architectures.
+        """
+        removing = ("--uninstall", ",".join(uninstall)) if uninstall else ()
+        installing = ("--install", ",".join(install)) if install else ()
+        return () if self.is_legacy else (*removing, *installing)
 
 
 def unit_text(image: EmulatorImage, architectures: Sequence[str]) -> str:

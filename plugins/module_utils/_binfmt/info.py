@@ -13,30 +13,30 @@ from typing import Dict, List, Mapping
 from .._core.runner import Runner
 from .._platform.elf import ask_here, program
 from .._platform.platform import native_platform
+from .binfmt_misc import ENTRIES, BinfmtMisc, platforms_of
 from .handler import Demand
-from .registry import ENTRIES, Registry, platforms_of
-from .verdict import NATIVE, Verdict, judge
+from .status import NATIVE, Status, platform_status
 
 
-def info(params: Mapping[str, object], check_mode: bool, runner: Runner) -> Dict[str, object]:
+def run(params: Mapping[str, object], check_mode: bool, runner: Runner) -> Dict[str, object]:
     """Return the values of binfmt_info.
 
     :raises FarmError: the host's own architecture is unknown.
     """
     native = native_platform(os.uname().machine)
-    registry = Registry.read(runner)
+    kernel = BinfmtMisc.read(runner)
     verify = bool(params["verify"])
-    ask = lru_cache(maxsize=None)(partial(ask_here, runner=runner))
-    verdicts = {arch: judge(platforms_of(arch)[0], registry, native, ask, Demand(verify)) for arch in ENTRIES}
+    probe = lru_cache(maxsize=None)(partial(ask_here, runner=runner))
+    statuses = {arch: platform_status(platforms_of(arch)[0], kernel, native, probe, Demand(verify)) for arch in ENTRIES}
     handlers = []
-    for handler in registry.handlers.values():
+    for handler in kernel.handlers.values():
         arch = next((arch for arch in ENTRIES if handler.runs(program(arch))), None)
-        answer = ask(arch) if arch and verify else None
+        answer = probe(arch) if arch and verify else None
         handlers.append(
             {
                 "name": handler.name,
                 "platforms": [str(platform) for platform in platforms_of(arch)] if arch else [],
-                "enabled": handler.enabled and registry.enabled,
+                "enabled": handler.enabled and kernel.enabled,
                 "interpreter": handler.interpreter,
                 "flags": handler.flags,
                 "works": answer.problem is None if answer else None,
@@ -45,12 +45,12 @@ def info(params: Mapping[str, object], check_mode: bool, runner: Runner) -> Dict
             }
         )
     return {
-        "mounted": registry.mounted,
+        "mounted": kernel.mounted,
         "handlers": handlers,
-        "native": _named({arch: verdict for arch, verdict in verdicts.items() if verdict.text == NATIVE}),
-        "platforms": _named({arch: verdict for arch, verdict in verdicts.items() if verdict.good}),
+        "native": _platforms({arch: status for arch, status in statuses.items() if status.text == NATIVE}),
+        "platforms": _platforms({arch: status for arch, status in statuses.items() if status.good}),
     }
 
 
-def _named(verdicts: Mapping[str, Verdict]) -> List[str]:
-    return sorted(str(platform) for arch in verdicts for platform in platforms_of(arch))
+def _platforms(statuses: Mapping[str, Status]) -> List[str]:
+    return sorted(str(platform) for arch in statuses for platform in platforms_of(arch))

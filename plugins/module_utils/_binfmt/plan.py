@@ -6,190 +6,156 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from .._core.plan import Plan, Step
 from .._platform.elf import program
-from .._platform.platform import Platform
-from .declaration import Declared
-from .image import UNIT, UNIT_PATH, unit_settings, unit_text
-from .registry import ENTRIES, ROOT, Registry, platforms_of
-from .rules import RuleFile
-from .verdict import MISSING, NATIVE, REGISTERED, WORKS, Verdict
+from .binfmt_misc import ENTRIES, platforms_of
+from .declaration import Declaration
+from .image import UNIT, UNIT_PATH, EmulatorImage, unit_settings, unit_text
+from .state import State
+from .status import MISSING, NATIVE, NO_RULE, REGISTERED, WORKS, Status
+from .steps import BootStep, ChangeFile, Host, KernelStep, Mount, RunImage, Systemctl, enable_all, register, unregister
 
-Action = Tuple[str, ...]
-
-#: The verdict where the host's packages are wanted and have nothing for a platform.
-NO_RULE = "no package of this host registers it"
+#: By path, what a file in /etc/binfmt.d is to hold; None for one that is to be removed.
+_Overrides = Mapping[str, Optional[str]]
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the host has.
-
-    :ivar verdicts: by platform, of those declared.
-    :ivar unit: text of the boot unit, None where there is none.
-    :ivar enabled: whether that is started at boot.
-    :ivar files: rules of the host's packages.
-    :ivar updated: handler to the file by which update-binfmts registers it at boot.
-    """
-
-    registry: Registry
-    verdicts: Mapping[Platform, Verdict]
-    unit: Optional[str] = None
-    enabled: bool = False
-    files: Sequence[RuleFile] = ()
-    updated: Mapping[str, str] = field(default_factory=dict)
-
-    def emulated(self, declared: Declared) -> Tuple[str, ...]:
-        """Return the declared architectures that the host does not run by itself."""
-        native = {platform.arch for platform, verdict in self.verdicts.items() if verdict.text == NATIVE}
-        return tuple(arch for arch in declared.architectures if arch not in native)
-
-    def others(self, declared: Declared) -> Tuple[str, ...]:
-        """Return QEMU's handlers that are not of the declared platforms."""
-        kept = {
-            name
-            for arch in self.emulated(declared)
-            for name in self.registry.in_the_way(arch, declared.demand(arch, self.files).name)
-        }
-        return tuple(one.name for one in self.registry.handlers.values() if one.is_qemu and one.name not in kept)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Steps in their order.
-
-    :ivar actions: argument lists; ``write PATH VALUE`` and ``remove PATH`` are done by the module itself.
-    :ivar files: path to the new content of each file that is written, None for one that is removed.
-    :ivar before, after: the managed state, for the diff.
-    """
-
-    actions: Tuple[Action, ...]
-    files: Mapping[str, Optional[str]]
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-    warnings: Tuple[str, ...] = ()
-
-
-def plan(declared: Declared, found: Found) -> Plan:
-    """Return the steps from what the host has to what is declared.
+def plan(declaration: Declaration, state: State) -> Plan[Host]:
+    """Return the steps from what the host has to what is declared, those of the kernel first.
 
     :raises FarmError: the packages' handlers cannot be as declared.
     """
-    others = found.others(declared) if declared.state == "exact" else ()
-    if declared.present:
-        removed, steps = _install(declared, found, others)
-    else:
-        removed = tuple(
-            name
-            for arch in declared.architectures
-            for name in found.registry.in_the_way(arch, declared.demand(arch, found.files).name)
-        )
-        steps = _remove(declared, removed)
-    unit, kept = _unit(declared, found)
-    files = _overrides(declared, found)
-    overridden = {file.override_path for file in found.files if file.override is not None}
-    before = {
-        **{str(platform): verdict.text for platform, verdict in found.verdicts.items()},
-        **({"others": list(others)} if declared.state == "exact" else {}),
-        "registered_at_boot": _platforms(unit_settings(found.unit)[1]),
-        "overrides": sorted(overridden),
-    }
-    after = {
-        **{str(platform): _expected(declared, verdict) for platform, verdict in found.verdicts.items()},
-        **({"others": []} if declared.state == "exact" else {}),
-        "registered_at_boot": _platforms(kept),
-        "overrides": sorted(
-            {path for path in overridden if path not in files} | {path for path, text in files.items() if text}
-        ),
-    }
-    steps += [("write", path) if text else ("remove", path) for path, text in files.items()]
-    steps += _unit_steps(found, unit)
-    if unit != found.unit:
-        files = {**files, UNIT_PATH: unit}
-    return Plan(tuple(steps), files, before, after, _warnings(declared, found, files, removed))
+    removed, kernel_steps = _handlers(declaration, state)
+    overrides = _overrides(declaration, state)
+    unit, at_boot = _unit(declaration, state)
+    steps: List[Step[Host]] = [*kernel_steps, *_override_steps(state, overrides), *_unit_steps(state, unit)]
+    return Plan(
+        _before(declaration, state),
+        _after(declaration, state, overrides, at_boot),
+        tuple(steps),
+        _warnings(declaration, state, overrides, removed),
+    )
 
 
-def _expected(declared: Declared, verdict: Verdict) -> str:
-    if not declared.present:
+def _before(declaration: Declaration, state: State) -> Dict[str, Any]:
+    return {
+        **{str(platform): status.text for platform, status in state.statuses.items()},
+        **({"others": list(state.others(declaration))} if declaration.state == "exact" else {}),
+        "registered_at_boot": _platforms(unit_settings(state.unit)[1]),
+        "overrides": sorted(_overridden(state)),
+    }
+
+
+def _after(declaration: Declaration, state: State, overrides: _Overrides, at_boot: Sequence[str]) -> Dict[str, Any]:
+    written = {path for path, text in overrides.items() if text is not None}
+    return {
+        **{str(platform): _expected(declaration, status) for platform, status in state.statuses.items()},
+        **({"others": []} if declaration.state == "exact" else {}),
+        "registered_at_boot": _platforms(at_boot),
+        "overrides": sorted((_overridden(state) - set(overrides)) | written),
+    }
+
+
+def _expected(declaration: Declaration, status: Status) -> str:
+    if not declaration.present:
         return MISSING
-    return NATIVE if verdict.text == NATIVE else WORKS if declared.verify else REGISTERED
+    return NATIVE if status.text == NATIVE else WORKS if declaration.verify else REGISTERED
 
 
 def _platforms(architectures: Sequence[str]) -> List[str]:
     return sorted(str(platforms_of(arch)[0]) for arch in architectures if arch in ENTRIES)
 
 
-def _install(declared: Declared, found: Found, others: Sequence[str]) -> Tuple[Tuple[str, ...], List[Action]]:
-    """Return the handlers that go, and the steps."""
-    bad = [(platform.arch, verdict.text) for platform, verdict in found.verdicts.items() if not verdict.good]
-    # Their packages are yet to come, and register handlers when they are installed.
-    wanting = [arch for arch, text in bad if text != NO_RULE]
-    install = tuple(dict.fromkeys(wanting))
-    replaced = [
-        name for arch in install for name in found.registry.in_the_way(arch, declared.demand(arch, found.files).name)
-    ]
-    steps: List[Action] = []
-    if install and not found.registry.mounted:
-        steps.append(("mount", "-t", "binfmt_misc", "binfmt_misc", ROOT))
-    if install and not found.registry.enabled:
-        steps.append(("write", f"{ROOT}/status", "1"))
-    if declared.image is None:
-        steps += _remove(declared, [*others, *replaced])
-        rules = (declared.rule(arch, found.files) for arch in install)
-        steps += [("write", f"{ROOT}/register", rule.line) for rule in rules if rule]
-    elif declared.remote:
+def _overridden(state: State) -> Set[str]:
+    return {file.override_path for file in state.files if file.override is not None}
+
+
+def _handlers(declaration: Declaration, state: State) -> Tuple[Tuple[str, ...], List[KernelStep]]:
+    """Return the handlers that are removed or replaced, and the steps."""
+    others = state.others(declaration) if declaration.state == "exact" else ()
+    if declaration.present:
+        return _install(declaration, state, others)
+    removed = state.conflicting(declaration, declaration.architectures)
+    return removed, _remove(declaration, removed)
+
+
+def _install(
+    declaration: Declaration, state: State, others: Tuple[str, ...]
+) -> Tuple[Tuple[str, ...], List[KernelStep]]:
+    """Return the handlers that are removed or replaced, and the steps."""
+    # The packages of those without a rule are yet to come, and register handlers when they are installed.
+    bad = [one.arch for one, status in state.statuses.items() if not status.good and status.text != NO_RULE]
+    install = tuple(dict.fromkeys(bad))
+    replaced = state.conflicting(declaration, install)
+    steps: List[KernelStep] = []
+    if install and not state.kernel.mounted:
+        steps.append(Mount())
+    if install and not state.kernel.enabled:
+        steps.append(enable_all())
+    if declaration.image is None:
+        rules = (declaration.rule(arch, state.files) for arch in install)
+        steps += [*_remove(declaration, (*others, *replaced)), *(register(rule.line) for rule in rules if rule)]
+    elif declaration.remote:
         # What is broken there cannot be told from what is missing.
-        replaced = [ENTRIES[arch] for arch in install]
+        replaced = tuple(ENTRIES[arch] for arch in install)
         if install or others:
-            steps.append((*declared.docker, *declared.image.run_argv([*others, *replaced], install)))
+            steps.append(_run_image(declaration, declaration.image, (*others, *replaced), install))
     else:
-        steps += _remove(declared, [*others, *(replaced if declared.image.is_legacy else [])])
-        steps += [(*declared.docker, *declared.image.run_argv(replaced, install))] if install else []
+        steps += _remove(declaration, (*others, *(replaced if declaration.image.is_legacy else ())))
+        steps += [_run_image(declaration, declaration.image, replaced, install)] if install else []
     return (*others, *replaced), steps
 
 
-def _remove(declared: Declared, names: Sequence[str]) -> List[Action]:
-    if declared.remote and declared.image:
-        return [(*declared.docker, *declared.image.run_argv(names))] if names else []
-    return [("write", f"{ROOT}/{name}", "-1") for name in dict.fromkeys(names)]
+def _remove(declaration: Declaration, handlers: Tuple[str, ...]) -> List[KernelStep]:
+    if declaration.remote and declaration.image:
+        return [_run_image(declaration, declaration.image, handlers)] if handlers else []
+    return [unregister(handler) for handler in dict.fromkeys(handlers)]
 
 
-def _overrides(declared: Declared, found: Found) -> Dict[str, Optional[str]]:
-    """Return the new content of each file in /etc/binfmt.d that has to change, None to remove it."""
-    if not declared.persistent:
+def _run_image(
+    declaration: Declaration, image: EmulatorImage, uninstall: Tuple[str, ...], install: Tuple[str, ...] = ()
+) -> RunImage:
+    return RunImage(declaration.docker, image, uninstall, install)
+
+
+def _overrides(declaration: Declaration, state: State) -> _Overrides:
+    """Return the new content of each file in /etc/binfmt.d that has to change."""
+    if not declaration.persistent:
         return {}
     changes: Dict[str, Optional[str]] = {}
-    for file in found.files:
+    for file in state.files:
         lines: Dict[str, Optional[str]] = {}
         for rule in (rule for rule in file.rules() if rule.handler.is_qemu):
-            arch = next((arch for arch in found.emulated(declared) if rule.handler.runs(program(arch))), None)
+            arch = next((arch for arch in state.emulated(declaration) if rule.handler.runs(program(arch))), None)
             if arch is None:
-                lines.update({rule.handler.name: None} if declared.state == "exact" else {})
-            elif not declared.present:
+                lines.update({rule.handler.name: None} if declaration.state == "exact" else {})
+            elif not declaration.present:
                 lines[rule.handler.name] = None
-            elif declared.image is None:
-                lines[rule.handler.name] = rule.with_flags(declared.demand(arch, found.files)).line
-        text = file.overridden(lines)
+            elif declaration.image is None:
+                lines[rule.handler.name] = rule.with_flags(declaration.demand(arch, state.files)).line
+        text = file.render_override(lines)
         if file.can_be_overridden and text != file.override:
             changes[file.override_path] = text
     return changes
 
 
-def _warnings(
-    declared: Declared, found: Found, files: Mapping[str, Optional[str]], removed: Sequence[str]
-) -> Tuple[str, ...]:
-    """Say which of the handlers that go the host registers again at boot."""
-    if declared.image and declared.present and declared.persistent:
+def _override_steps(state: State, overrides: _Overrides) -> List[BootStep]:
+    now = {file.override_path: file.override for file in state.files}
+    return [ChangeFile(path, now[path], text) for path, text in overrides.items()]
+
+
+def _warnings(declaration: Declaration, state: State, overrides: _Overrides, removed: Sequence[str]) -> Tuple[str, ...]:
+    """Return a sentence for each of the removed handlers that the host registers again at boot."""
+    if declaration.image and declaration.present and declaration.persistent:
         # The boot unit comes after the host's own and replaces its handlers.
-        removed = [name for name in removed if name not in {ENTRIES[arch] for arch in declared.architectures}]
-    elif declared.image is None and declared.present:
-        wanted = {declared.demand(arch, found.files).name for arch in declared.architectures}
+        removed = [name for name in removed if name not in {ENTRIES[arch] for arch in declaration.architectures}]
+    elif declaration.image is None and declaration.present:
+        wanted = {declaration.demand(arch, state.files).name for arch in declaration.architectures}
         removed = [name for name in removed if name not in wanted]
-    at_boot = dict(found.updated)
-    for file in found.files:
-        if file.override_path not in files:
+    at_boot = dict(state.update_binfmts)
+    for file in state.files:
+        if file.override_path not in overrides:
             at_boot.update(dict.fromkeys(file.at_boot(), file.path))
     return tuple(
         f"{at_boot[name]} registers handler {name} at each boot; remove it, or the package that it belongs to"
@@ -198,28 +164,28 @@ def _warnings(
     )
 
 
-def _unit(declared: Declared, found: Found) -> Tuple[Optional[str], Tuple[str, ...]]:
+def _unit(declaration: Declaration, state: State) -> Tuple[Optional[str], Tuple[str, ...]]:
     """Return the boot unit's text and architectures; those of other tasks stay in it."""
-    image, held = unit_settings(found.unit)
-    if declared.remote:
-        return found.unit, held
-    own = set(found.emulated(declared)) if declared.present and declared.persistent and declared.image else set()
-    others = set() if declared.state == "exact" else {arch for arch in held if arch not in declared.architectures}
-    kept = tuple(sorted(own | others))
-    image = declared.image if own else image
-    return (unit_text(image, kept) if kept and image else None), kept
+    image, registered = unit_settings(state.unit)
+    if declaration.remote:
+        return state.unit, registered
+    wanted = declaration.present and declaration.persistent and declaration.image
+    own = set(state.emulated(declaration)) if wanted else set()
+    others = {arch for arch in registered if arch not in declaration.architectures}
+    architectures = tuple(sorted(own if declaration.state == "exact" else own | others))
+    image = declaration.image if own else image
+    return (unit_text(image, architectures) if architectures and image else None), architectures
 
 
-def _unit_steps(found: Found, unit: Optional[str]) -> List[Action]:
-    reload = ("systemctl", "daemon-reload")
+def _unit_steps(state: State, unit: Optional[str]) -> List[BootStep]:
+    change, reload = ChangeFile(UNIT_PATH, state.unit, unit), Systemctl(("daemon-reload",))
     if unit is None:
-        gone = [("systemctl", "disable", "--now", UNIT), ("remove", UNIT_PATH), reload]
-        return gone if found.unit is not None else []
-    if unit == found.unit and found.enabled:
+        return [Systemctl(("disable", "--now", UNIT)), change, reload] if state.unit is not None else []
+    if unit == state.unit and state.unit_enabled:
         return []
-    write = [("write", UNIT_PATH)] if unit != found.unit else []
-    if found.enabled and unit_settings(unit)[0] == unit_settings(found.unit)[0]:
-        # It has proved to work, and to start it again would take away the handlers of other tasks for a moment.
-        return [*write, reload]
+    changes = [change] if unit != state.unit else []
+    if state.unit_enabled and unit_settings(unit)[0] == unit_settings(state.unit)[0]:
+        # It has proved to work, and to start it again would remove the handlers of other tasks for a moment.
+        return [*changes, reload]
     # Enabled last: a unit that does not start is not taken for a finished one by the next run.
-    return [*write, reload, ("systemctl", "restart", UNIT), ("systemctl", "enable", UNIT)]
+    return [*changes, reload, Systemctl(("restart", UNIT)), Systemctl(("enable", UNIT))]

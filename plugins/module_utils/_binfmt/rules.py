@@ -87,12 +87,12 @@ class RuleFile:
 
     @property
     def override_path(self) -> str:
-        """Where this collection overrides it."""
+        """The file by which this collection overrides it."""
         return os.path.join(OVERRIDES, self.name)
 
     @property
     def can_be_overridden(self) -> bool:
-        """Whether it is not itself in the place of an override."""
+        """Whether it does not lie itself where its override would."""
         return self.path != self.override_path
 
     def rules(self) -> List[Rule]:
@@ -103,10 +103,10 @@ class RuleFile:
         """Return what is registered at boot, by name."""
         return {rule.handler.name: rule for rule in _rules(self.text if self.override is None else self.override)}
 
-    def overridden(self, wanted: Mapping[str, Optional[str]]) -> Optional[str]:
-        """Return the override that gives these rules other lines, or none; None where no override is needed.
+    def render_override(self, wanted: Mapping[str, Optional[str]]) -> Optional[str]:
+        """Return the text of the override that gives these rules other lines, None where no override is needed.
 
-        :param wanted: name to line; rules that are not named are registered at boot as they are now.
+        :param wanted: handler to its line, None for one that is not to be registered at boot; others stay as they are.
         """
         now = {name: rule.line for name, rule in self.at_boot().items()}
         names = {rule.line: rule.handler.name for rule in self.rules()}
@@ -133,8 +133,8 @@ def read_rule_files(directories: Sequence[str] = DIRECTORIES) -> List[RuleFile]:
             overrides[name] = text
         else:
             found.setdefault(name, RuleFile(name, path, text, overrides.get(name)))
-    left = [RuleFile(name, "", "", text) for name, text in overrides.items() if name not in found]
-    return sorted([*found.values(), *left], key=lambda one: one.name)
+    orphaned = [RuleFile(name, "", "", text) for name, text in overrides.items() if name not in found]
+    return sorted([*found.values(), *orphaned], key=lambda one: one.name)
 
 
 def rule_for(head: bytes, files: Sequence[RuleFile]) -> Optional[Rule]:
@@ -143,6 +143,6 @@ def rule_for(head: bytes, files: Sequence[RuleFile]) -> Optional[Rule]:
     return next((rule for rule in rules if rule.handler.is_qemu and rule.handler.runs(head)), None)
 
 
-def of_update_binfmts(pattern: str = _UPDATE_BINFMTS) -> Dict[str, str]:
-    """Return the handlers that update-binfmts(8) registers at boot, each with the file that says so."""
+def update_binfmts_handlers(pattern: str = _UPDATE_BINFMTS) -> Dict[str, str]:
+    """Return the handlers that update-binfmts(8) registers at boot, each with the file that declares it."""
     return {os.path.basename(path): path for path in sorted(glob.glob(pattern))}

@@ -143,13 +143,22 @@ class Conversation:
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
 
-    def ask(self, method: str, path: str, limit: Optional[int] = None) -> Tuple[int, bytes]:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        limit: Optional[int] = None,
+        body: Optional[bytes] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> Tuple[int, bytes]:
         """Send a request of the Engine API and return the status and the body of the answer.
 
         :param path: with its query, escaped.
         :param limit: bytes of the body that are read at most, for an answer that may be anybody's.
+        :param body: of the request.
+        :param headers: in addition to ``Host``.
         """
-        self._connection.request(method, path, headers={"Host": "docker"})
+        self._connection.request(method, path, body, headers={"Host": "docker", **(headers or {})})
         answer = self._connection.getresponse()
         return answer.status, answer.read(limit)
 

@@ -6,40 +6,50 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import dataclasses
 import hashlib
+import http.server
+import io
 import json
 import os
 import re
+import socketserver
+import struct
 import tarfile
+import threading
+import urllib.parse
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import apply as _binfmt_apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import binfmt_misc as _binfmt
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import image as _binfmt_image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import plan as _binfmt_plan
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import registry as _binfmt
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import rules as _binfmt_rules
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declared
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import Found, plan
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.registry import (
-    Registry,
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import state as _binfmt_state
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.binfmt_misc import (
+    BinfmtMisc,
     read_platforms,
     require_kernel,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import plan
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.rules import RuleFile
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.verdict import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.state import State
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.status import (
     MISSING,
     NATIVE,
     REGISTERED,
     WORKS,
-    Verdict,
-    judge,
+    Status,
+    platform_status,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.steps import ChangeFile
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform import elf as _programs
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import ask_here, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
@@ -60,24 +70,40 @@ DEBIANS = IMAGES.replace("/usr/bin/qemu-aarch64", "/usr/libexec/qemu-binfmt/aarc
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
 
-# Of the programs that were run: natively, and by Debian's qemu-user-static 7.2 for each architecture.
-PROGRAMS = {
-    "386": "31895f5554389fd1",
-    "amd64": "df5e515ef738bfbc",
-    "arm": "b7f69dcaf9b0c48c",
-    "arm64": "1779d68fd269b69b",
-    "loong64": "e63931af3106b2f7",
-    "mips64": "1526300ea8f9f055",
-    "mips64le": "8e1fd5666c008638",
-    "ppc64le": "af797a0469b8f8bc",
-    "riscv64": "9d064b4df7d320c7",
-    "s390x": "22fdcb23776a0a74",
+# What QEMU's scripts/qemu-binfmt-conf.sh registers for each architecture: the first 20 bytes of its programs.
+MAGICS = {
+    "386": "7f454c4601010100000000000000000002000300",
+    "amd64": "7f454c4602010100000000000000000002003e00",
+    "arm": "7f454c4601010100000000000000000002002800",
+    "arm64": "7f454c460201010000000000000000000200b700",
+    "loong64": "7f454c4602010100000000000000000002000201",
+    "mips64": "7f454c4602020100000000000000000000020008",
+    "mips64le": "7f454c4602010100000000000000000002000800",
+    "ppc64le": "7f454c4602010100000000000000000002001500",
+    "riscv64": "7f454c460201010000000000000000000200f300",
+    "s390x": "7f454c4602020100000000000000000000020016",
 }
 
 
-@pytest.mark.parametrize("arch", _binfmt.ENTRIES)
-def test_programs_are_the_ones_that_ran(arch):
-    assert hashlib.sha256(_programs.program(arch)).hexdigest()[:16] == PROGRAMS[arch]
+def test_programs_are_executables_of_their_architectures():
+    """By the layout of elf(5): all of the file is one segment, which begins to run behind the headers."""
+    assert list(_binfmt.ENTRIES) == list(MAGICS)
+    for arch, magic in MAGICS.items():
+        content = program(arch)
+        assert content[:20].hex() == magic, arch
+        order, wide = ">" if content[5] == 2 else "<", content[4] == 2
+        header = struct.unpack_from(f"{order}{'IQQQI6H' if wide else '5I6H'}", content, 20)
+        version, entry, headers_at, sections_at, _flags, size, header_size, headers, _, sections, _ = header
+        assert (version, headers_at, sections_at, size, headers, sections) == (1, size, 0, 64 if wide else 52, 1, 0)
+        segment = struct.unpack_from(f"{order}{'II6Q' if wide else '8I'}", content, headers_at)
+        if wide:
+            kind, rights, offset, address, _, on_disk, in_memory, alignment = segment
+        else:
+            kind, offset, address, _, on_disk, in_memory, rights, alignment = segment
+        assert len(segment) * (7 if wide else 4) == header_size, arch
+        assert (kind, rights, offset) == (1, 5, 0), "one that is loaded, read and executed"
+        assert on_disk == in_memory == len(content) and address % alignment == 0 and alignment >= 0x10000
+        assert entry - address == size + header_size < len(content)
 
 
 def test_a_native_program_runs_and_names_no_qemu():
@@ -130,11 +156,11 @@ def test_entries_of_the_kernel(text, handler):
 
 def test_the_registry_is_read_without_its_controls(tmp_path, monkeypatch):
     monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
-    assert Registry.read(exec_format_error) == Registry(False)
+    assert BinfmtMisc.read(exec_format_error) == BinfmtMisc(False)
     for name, text in (("status", "enabled\n"), ("qemu-aarch64", IMAGES), ("jar", "enabled\ninterpreter /j\n")):
         (tmp_path / name).write_text(text)
     (tmp_path / "register").mkdir()  # cannot be read, like the kernel's
-    found = Registry.read(run)
+    found = BinfmtMisc.read(run)
     assert (found.mounted, found.enabled, list(found.handlers)) == (True, True, ["jar", "qemu-aarch64"])
     assert found.emulating("arm64") == [Handler.parse("qemu-aarch64", IMAGES)]
 
@@ -142,7 +168,7 @@ def test_the_registry_is_read_without_its_controls(tmp_path, monkeypatch):
 def test_root_looks_where_nothing_is_mounted(tmp_path, monkeypatch):
     monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
     said = f":jar\nenabled\ninterpreter /j\n:qemu-aarch64\n{IMAGES}:register\n:status\ndisabled\n"
-    found = Registry.read(lambda argv, **options: Result(tuple(argv), 0, said, "cat: register: Invalid argument"))
+    found = BinfmtMisc.read(lambda argv, **options: Result(tuple(argv), 0, said, "cat: register: Invalid argument"))
     assert (found.mounted, found.enabled) == (False, False)
     assert found.handlers["qemu-aarch64"] == Handler.parse("qemu-aarch64", IMAGES)
     assert [one.name for one in found.handlers.values()] == ["jar", "qemu-aarch64"]
@@ -151,12 +177,12 @@ def test_root_looks_where_nothing_is_mounted(tmp_path, monkeypatch):
 def host(**handlers):
     """A registry with these handlers, by architecture."""
     parsed = {_binfmt.ENTRIES[arch]: Handler.parse(_binfmt.ENTRIES[arch], text) for arch, text in handlers.items()}
-    return Registry(True, True, parsed)
+    return BinfmtMisc(True, True, parsed)
 
 
 def named(**texts):
     """A registry with handlers of these names; an underscore for a dash."""
-    return Registry(
+    return BinfmtMisc(
         True,
         True,
         {name.replace("_", "-"): Handler.parse(name.replace("_", "-"), text) for name, text in texts.items()},
@@ -183,13 +209,13 @@ OF_IMAGE = {"name": "qemu-aarch64", "interpreter": "/usr/bin/qemu-aarch64"}
         (host(arm64=DEBIANS), QEMU_7, OF_IMAGE, "interpreter /usr/libexec/.*, wanted /usr/bin/qemu-aarch64"),
         (host(arm64=IMAGES), exec_format_error, {"verify": False}, REGISTERED),
         (host(), exec_format_error, {}, MISSING),
-        (Registry(False), exec_format_error, {}, MISSING),
+        (BinfmtMisc(False), exec_format_error, {}, MISSING),
         # The processor runs it although its architecture has another name, or another emulator does.
         (host(), programs(), {}, NATIVE),
         (named(rosetta=ROSETTA), programs(), OF_IMAGE, NATIVE),
         (named(rosetta=ROSETTA), exec_format_error, OF_IMAGE, MISSING),
         # A container on a host that has handlers.
-        (Registry(False), QEMU_7, {}, "run by a handler that cannot be seen, QEMU 7.2.22"),
+        (BinfmtMisc(False), QEMU_7, {}, "run by a handler that cannot be seen, QEMU 7.2.22"),
         (host(arm64=IMAGES.replace("enabled", "disabled")), QEMU_7, {}, "disabled"),
         (dataclasses.replace(host(arm64=IMAGES), enabled=False), QEMU_7, {}, "disabled"),
         (host(arm64=IMAGES.replace("POCF", "POC")), QEMU_7, {}, "not usable in containers: flags POC, wanted F"),
@@ -211,8 +237,8 @@ OF_IMAGE = {"name": "qemu-aarch64", "interpreter": "/usr/bin/qemu-aarch64"}
         (host(arm64=IMAGES), programs(), {"version": "7"}, "QEMU of an unknown version, wanted 7"),
     ],
 )
-def test_verdicts(registry, runner, demand, verdict):
-    found = judge(ARM64, registry, AMD64, lambda arch: ask_here(arch, runner), Demand(**demand))
+def test_statuses(registry, runner, demand, verdict):
+    found = platform_status(ARM64, registry, AMD64, lambda arch: ask_here(arch, runner), Demand(**demand))
     if verdict in (WORKS, REGISTERED, MISSING, NATIVE):
         assert found.text == verdict and found.good == (verdict != MISSING)
     else:
@@ -220,13 +246,16 @@ def test_verdicts(registry, runner, demand, verdict):
 
 
 def test_the_version_that_answered_is_told():
-    assert judge(ARM64, host(arm64=IMAGES), AMD64, lambda arch: ask_here(arch, QEMU_7), Demand()).version == "7.2.22"
+    assert (
+        platform_status(ARM64, host(arm64=IMAGES), AMD64, lambda arch: ask_here(arch, QEMU_7), Demand()).version
+        == "7.2.22"
+    )
 
 
 def test_kin_of_the_processor_are_asked_even_without_verify():
     arm, demand = Platform("linux", "arm", "v7"), Demand(verify=False)
-    assert judge(arm, host(), ARM64, lambda arch: ask_here(arch, programs()), demand).text == NATIVE
-    assert judge(arm, host(), ARM64, lambda arch: ask_here(arch, exec_format_error), demand).text == MISSING
+    assert platform_status(arm, host(), ARM64, lambda arch: ask_here(arch, programs()), demand).text == NATIVE
+    assert platform_status(arm, host(), ARM64, lambda arch: ask_here(arch, exec_format_error), demand).text == MISSING
 
 
 @pytest.mark.parametrize(("release", "good"), [("4.8.0-rc1", True), ("6.18.44-fc", True), ("4.7.10", False)])
@@ -238,15 +267,14 @@ def test_kernels(release, good):
             require_kernel("h", release)
 
 
-@pytest.mark.parametrize("arch", _binfmt.ENTRIES)
-def test_a_handler_is_known_by_what_it_runs(arch):
-    handler = Handler.parse("anything", IMAGES)
-    assert handler.runs(program(arch)) == (arch == "arm64")
-    assert not Handler.parse("jar", "enabled\ninterpreter /j\nflags: \nextension .jar\n").runs(program(arch))
+def test_a_handler_is_known_by_what_it_runs():
+    handler, jar = Handler.parse("anything", IMAGES), Handler.parse("jar", "enabled\ninterpreter /j\nextension .jar\n")
+    assert [arch for arch in _binfmt.ENTRIES if handler.runs(program(arch))] == ["arm64"]
+    assert not [arch for arch in _binfmt.ENTRIES if jar.runs(program(arch))]
 
 
 def test_the_own_architecture_needs_nothing():
-    assert judge(Platform("linux", "386"), host(), AMD64, pytest.fail, Demand()).text == NATIVE
+    assert platform_status(Platform("linux", "386"), host(), AMD64, pytest.fail, Demand()).text == NATIVE
 
 
 @pytest.mark.parametrize(
@@ -284,12 +312,12 @@ PARAMS = {
 
 
 def declared(*platforms, files=(), **options):
-    return Declared.from_params({**PARAMS, "platforms": list(platforms) or None, **options}, files)
+    return Declaration.from_params({**PARAMS, "platforms": list(platforms) or None, **options}, files)
 
 
 def found(want, registry, *verdicts, **fields):
     texts = zip(want.platforms, verdicts)
-    return Found(registry, {platform: Verdict(text) for platform, text in texts}, **fields)
+    return State(registry, {platform: Status(text) for platform, text in texts}, **fields)
 
 
 RUN = ["docker", "run", "--rm", "--privileged", "--network", "none", "example/binfmt:1"]
@@ -306,7 +334,7 @@ def unit(*architectures, image="example/binfmt:1", argv0=None):
 
 
 def actions(want, have):
-    return [list(action) for action in plan(want, have).actions]
+    return [step.action for step in plan(want, have).steps]
 
 
 @pytest.mark.parametrize(
@@ -335,13 +363,13 @@ def actions(want, have):
         ),
         (
             declared("arm64"),
-            Registry(False),
+            BinfmtMisc(False),
             (MISSING,),
             [["mount", "-t", "binfmt_misc", "binfmt_misc", ROOT], [*RUN, "--install", "arm64"]],
         ),
         (
             declared("arm64"),
-            Registry(True, False),
+            BinfmtMisc(True, False),
             (MISSING,),
             [["write", f"{ROOT}/status", "1"], [*RUN, "--install", "arm64"]],
         ),
@@ -359,7 +387,7 @@ def actions(want, have):
         ),
         (declared(state="absent"), host(arm64=IMAGES), (), [["write", f"{ROOT}/qemu-aarch64", "-1"]]),
         (declared(state="absent"), named(jar="enabled\ninterpreter /j\n", rosetta=ROSETTA), (), []),
-        (declared(state="absent"), Registry(False), (), []),
+        (declared(state="absent"), BinfmtMisc(False), (), []),
         (
             declared("arm64", "amd64", state="exact"),
             named(qemu_aarch64=IMAGES, jar="enabled\ninterpreter /j\n", qemu_hppa=HPPA),
@@ -427,7 +455,7 @@ def test_steps(want, registry, verdicts, steps):
     ],
 )
 def test_what_is_registered_at_boot(want, text, enabled, steps, kept):
-    have = found(want, host(arm64=IMAGES), WORKS, unit=text, enabled=enabled)
+    have = found(want, host(arm64=IMAGES), WORKS, unit=text, unit_enabled=enabled)
     assert actions(want, have) == steps
     assert plan(want, have).after["registered_at_boot"] == kept
 
@@ -480,7 +508,7 @@ def test_all_platforms(options, count):
 
 
 @pytest.mark.parametrize(
-    ("want", "if_there"),
+    ("want", "optional"),
     [
         (declared("all"), list(_binfmt.ENTRIES)),
         (declared("arm64", "linux/arm/v6", " all "), [one for one in _binfmt.ENTRIES if one not in ("arm64", "arm")]),
@@ -490,8 +518,8 @@ def test_all_platforms(options, count):
         (declared("all", source="packages"), []),
     ],
 )
-def test_what_has_to_be_there_only_if_the_image_has_it(want, if_there):
-    assert list(want.if_there) == if_there
+def test_what_has_to_be_there_only_if_the_image_has_it(want, optional):
+    assert list(want.optional) == optional
 
 
 # As Debian 13 has it; the kernel's syntax is that of the line.
@@ -539,7 +567,7 @@ def test_rules_of_packages(tmp_path):
         RuleFile("left.conf", "", "", _binfmt_rules.MARK),
     ]
     (tmp_path / "etc/qemu-arm").write_text("package qemu-user-static\n")
-    assert list(_binfmt_rules.of_update_binfmts(f"{tmp_path}/etc/qemu*")) == ["qemu-arm"]
+    assert list(_binfmt_rules.update_binfmts_handlers(f"{tmp_path}/etc/qemu*")) == ["qemu-arm"]
 
 
 REGISTER, REMOVE = ["write", f"{ROOT}/register", LINE], ["write", f"{ROOT}/qemu-aarch64", "-1"]
@@ -589,7 +617,8 @@ C_OVERRIDE = MASK.replace(JAR, f"{WITH_C}\n{JAR}")
 def test_handlers_of_packages(want, registry, verdict, override, steps, text):
     have = found(want, registry, verdict, files=[dataclasses.replace(FILE, override=override)])
     assert actions(want, have) == steps
-    assert plan(want, have).files == ({OVERRIDE: text} if any(step[1] == OVERRIDE for step in steps) else {})
+    files = {step.path: step.after for step in plan(want, have).steps if isinstance(step, ChangeFile)}
+    assert files == ({OVERRIDE: text} if any(step[1] == OVERRIDE for step in steps) else {})
 
 
 def test_an_override_of_a_package_that_is_gone():
@@ -600,7 +629,7 @@ def test_an_override_of_a_package_that_is_gone():
 
 def test_what_comes_back_at_each_boot():
     remove = packages(state="absent")
-    for fields in ({"files": [FILE]}, {"updated": {"qemu-aarch64": "/var/lib/binfmts/qemu-aarch64"}}):
+    for fields in ({"files": [FILE]}, {"update_binfmts": {"qemu-aarch64": "/var/lib/binfmts/qemu-aarch64"}}):
         (warning,) = plan(remove, found(remove, host(arm64=DEBIANS), REGISTERED, **fields)).warnings
         assert "registers handler qemu-aarch64 at each boot; remove it" in warning
     masked = packages(state="absent", persistent=True)
@@ -612,6 +641,116 @@ def test_what_comes_back_at_each_boot():
         assert bool(plan(want, have).warnings) != persistent
 
 
+class FakeEngine:
+    """An engine's API over TCP, whose host has these emulators, and others that are broken."""
+
+    #: The emulators of the image.
+    within = frozenset(_binfmt.ENTRIES.values())
+
+    def __init__(self, emulators=(), broken=(), **info):
+        self.emulators, self.broken, self.pulled = set(emulators), set(broken), False
+        self.info = {"ServerVersion": "26", "Architecture": "x86_64", "KernelVersion": "6.1.0", **info}
+        self.imported, self.removed, self.pulls, self.created, self.containers = [], [], [], [], {}
+
+    def privileged(self):
+        return [spec for spec in self.created if spec["HostConfig"]["Privileged"]]
+
+    def answer(self, method, path, query, body, headers):
+        """Return status and body, as an engine does."""
+        if path == "/info":
+            return (200, self.info) if "message" not in self.info else (500, self.info)
+        if path.startswith("/images/"):
+            return self.image(method, path, query, body, headers)
+        if path == "/containers/create":
+            self.created.append(json.loads(body))
+            self.containers[str(len(self.created))] = self.created[-1]
+            return 201, {"Id": str(len(self.created))}
+        identifier, _slash, verb = path[len("/containers/") :].partition("/")
+        spec = self.containers[identifier]
+        if method == "DELETE":
+            del self.containers[identifier]
+            return 204, None
+        if verb == "start":
+            spec["ended"] = self.run(spec)
+            if isinstance(spec["ended"], str):
+                return 400, {"message": spec["ended"]}
+        rc, stdout, stderr = spec["ended"]
+        streams = ((1, stdout.encode()), (2, stderr.encode()))
+        frames = [bytes([number, 0, 0, 0]) + len(text).to_bytes(4, "big") + text for number, text in streams]
+        return {"start": (204, None), "wait": (200, {"StatusCode": rc}), "logs": (200, b"".join(frames))}[verb]
+
+    def image(self, method, path, query, body, headers):
+        if method == "GET":
+            return (200, {}) if self.pulled else (404, {"message": "No such image"})
+        if method == "DELETE":
+            self.removed.append(path[len("/images/") :])
+        elif "fromSrc" in query:
+            with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+                assert "exit-s390x" in archive.getnames()
+            self.imported.append(f"{query['repo']}:{query['tag']}")
+        else:
+            self.pulls.append((query["fromImage"], query["tag"], headers.get("X-Registry-Auth")))
+            return 200, self.pull()
+        return 200, {}
+
+    def pull(self):
+        self.pulled = True
+        return b'{"status":"Pulling"}\n{"status":"Done"}\n'
+
+    def run(self, spec):
+        """Return exit status and output of a container, or why it does not start."""
+        if "Entrypoint" in spec:
+            there = spec["Entrypoint"][0].replace("/usr/bin/", "") in self.within
+            return (0, "qemu version 7.0.0\n", "") if there else "OCI runtime: no such file or directory: unknown"
+        assert spec["HostConfig"]["NetworkMode"] == "none"
+        if not spec["HostConfig"]["Privileged"]:
+            name = _binfmt.ENTRIES[spec["Cmd"][0].replace("/exit-", "")]
+            if name not in self.emulators - self.broken:
+                return 255, "", "exec /exit: exec format error"
+            return (0, "qemu version 10.0.4\n", "") if spec["Env"] else (42, "", "")
+        options = dict(zip(spec["Cmd"][::2], spec["Cmd"][1::2]))
+        removed = set(filter(None, options.get("--uninstall", "").split(",")))
+        self.emulators -= removed
+        self.broken -= removed
+        installed = filter(None, options.get("--install", "").split(","))
+        self.emulators |= {_binfmt.ENTRIES[arch] for arch in installed} & self.within
+        return 0, json.dumps({"supported": [], "emulators": [*self.emulators, "jar"]}), ""
+
+
+@contextlib.contextmanager
+def serving(engine):
+    """Serve an engine; gives its URL."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        # One packet for each answer; else each waits for an acknowledgement.
+        protocol_version, wbufsize = "HTTP/1.1", -1
+
+        def do_GET(self):
+            path, _mark, query = self.path.partition("?")
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            values = dict(urllib.parse.parse_qsl(query))
+            status, answer = engine.answer(self.command, urllib.parse.unquote(path), values, body, self.headers)
+            content = answer if isinstance(answer, bytes) else b"" if answer is None else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield f"tcp://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+    assert not engine.containers, "containers stay on the engine"
+
+
 class TestApplying:
     """The image's exit status says nothing; the kernel's files do."""
 
@@ -619,33 +758,38 @@ class TestApplying:
     def kernel(self, tmp_path, monkeypatch):
         """A binfmt_misc of the test's own."""
         (tmp_path / "status").write_text("enabled\n")
-        for module in (_binfmt, _binfmt_apply, _binfmt_plan):
-            monkeypatch.setattr(module, "ROOT", str(tmp_path))
-        monkeypatch.setattr(_binfmt_apply, "native_platform", lambda machine: AMD64)
-        monkeypatch.setattr(_binfmt_apply, "UNIT_PATH", str(tmp_path / "none.service"))
+        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        monkeypatch.setattr(_binfmt_state, "native_platform", lambda machine: AMD64)
+        monkeypatch.setattr(_binfmt_state, "UNIT_PATH", str(tmp_path / "none.service"))
         monkeypatch.setattr(_binfmt_apply, "read_rule_files", list)
-        monkeypatch.setattr(_binfmt_apply, "of_update_binfmts", dict)
+        monkeypatch.setattr(_binfmt_state, "update_binfmts_handlers", dict)
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         return tmp_path
 
-    def params(self, **options):
-        return {**PARAMS, "platforms": ["arm64"], **options}
+    @pytest.fixture(autouse=True)
+    def engine(self, kernel, monkeypatch):
+        """The host's engine, whose containers register one handler."""
 
-    def runner(self, kernel, registers=True, rc=0, info='{"ServerVersion":"26.1.5"}'):
-        def run_it(argv, env=None, **options):
-            if argv[:2] == ("docker", "info"):
-                return Result(tuple(argv), rc, info, "Cannot connect\n" if rc else "")
-            if argv[0] != "docker":
-                works = (kernel / "qemu-aarch64").exists()
-                return Result(tuple(argv), 42 if works else 1, "version 10.0.4\n" if env else "", "")
-            if registers:
+        def register(spec):
+            if engine.registers:
                 (kernel / "qemu-aarch64").write_text(IMAGES)
-            return Result(tuple(argv), rc, '{"supported":["linux/amd64"]}', "installing: arm64 no such file\n")
+            return 0, '{"supported":["linux/amd64"]}', "installing: arm64 no such file\n"
 
-        return run_it
+        engine = FakeEngine()
+        engine.run, engine.registers = register, True
+        with serving(engine) as url:
+            monkeypatch.setenv("DOCKER_HOST", url)
+            yield engine
 
-    def test_an_image_that_registers_it(self, kernel):
-        outcome = _binfmt_apply.logic(self.params(), False, self.runner(kernel))
+    def run(self, kernel, check_mode=False, **options):
+        def runner(argv, env=None, **options):
+            works = (kernel / "qemu-aarch64").exists()
+            return Result(tuple(argv), 42 if works else 1, "version 10.0.4\n" if env else "", "")
+
+        return _binfmt_apply.run({**PARAMS, "platforms": ["arm64"], **options}, check_mode, runner)
+
+    def test_an_image_that_registers_it(self, kernel, engine):
+        outcome = self.run(kernel)
         assert outcome.changed
         assert (outcome.before["linux/arm64"], outcome.after["linux/arm64"]) == (MISSING, WORKS)
         assert outcome.values == {
@@ -654,43 +798,78 @@ class TestApplying:
             "qemu_versions": {"linux/arm64": "10.0.4"},
             "not_compared": [],
         }
-        assert not _binfmt_apply.logic(self.params(), False, self.runner(kernel)).changed
+        (spec,) = engine.created
+        assert (spec["Image"], spec["Cmd"], spec["Env"]) == ("example/binfmt:1", ["--install", "arm64"], [])
+        assert spec["HostConfig"]["Privileged"]
+        assert not self.run(kernel).changed
 
-    def test_check_mode_says_the_same_and_runs_nothing(self, kernel):
-        predicted = _binfmt_apply.logic(self.params(), True, self.runner(kernel))
-        assert not (kernel / "qemu-aarch64").exists()
+    def test_check_mode_says_the_same_and_runs_nothing(self, kernel, engine):
+        predicted = self.run(kernel, True)
+        assert not (kernel / "qemu-aarch64").exists() and not engine.created and not engine.pulls
         assert predicted.values["qemu_versions"] == {"linux/arm64": None}
-        real = _binfmt_apply.logic(self.params(), False, self.runner(kernel))
+        real = self.run(kernel)
         assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
 
-    def test_an_image_that_exits_with_0_and_did_nothing(self, kernel):
-        with pytest.raises(FarmError, match=r"linux/arm64 is missing; .* said: installing: arm64 no such file"):
-            _binfmt_apply.logic(self.params(), False, self.runner(kernel, False))
+    def test_an_image_that_exits_with_0_and_did_nothing(self, kernel, engine):
+        engine.registers = False
+        with pytest.raises(FarmError, match=r"linux/arm64 is missing; .* said: installing: arm64 no such file") as info:
+            self.run(kernel)
+        assert info.value.details["cmd"] == [*RUN, "--install", "arm64"]
 
-    def test_an_engine_that_does_not_run(self, kernel):
-        stopped = self.runner(kernel, False, 1, "")
-        with pytest.raises(FarmError, match=r"the engine on .* has to run"):
-            _binfmt_apply.logic(self.params(), False, stopped)
-        assert _binfmt_apply.logic(self.params(), True, stopped).changed
-        assert _binfmt_apply.logic(self.params(platforms=["all"]), True, stopped).changed
+    def test_files_are_written_only_once_the_handlers_are_verified(self, kernel, engine, monkeypatch):
+        monkeypatch.setattr(_binfmt_apply, "require_systemd", lambda host: None)
+        monkeypatch.setattr(_binfmt_plan, "UNIT_PATH", str(kernel / "new.service"))
+        engine.registers = False
+        with pytest.raises(FarmError, match="linux/arm64 is missing"):
+            self.run(kernel, persistent=True)
+        assert not (kernel / "new.service").exists()
+        # The runner's systemctl fails: what has been written is taken back.
+        engine.registers = True
+        with pytest.raises(FarmError, match="systemctl daemon-reload failed"):
+            self.run(kernel, persistent=True)
+        assert (kernel / "qemu-aarch64").exists() and not (kernel / "new.service").exists()
+
+    def test_an_engine_that_does_not_run(self, kernel, monkeypatch):
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{kernel}/none.sock")
+        with pytest.raises(FarmError, match=r"the engine on .* has to run: .* is the engine installed and started\?"):
+            self.run(kernel)
+        assert self.run(kernel, True).changed
+        assert self.run(kernel, True, platforms=["all"]).changed
 
     @pytest.mark.parametrize("check_mode", [True, False])
-    def test_a_rootless_engine(self, kernel, check_mode):
-        rootless = self.runner(kernel, info='{"ServerVersion":"26.1.5","SecurityOptions":["name=rootless"]}')
+    def test_a_rootless_engine(self, kernel, engine, check_mode):
+        engine.info["SecurityOptions"] = ["name=rootless"]
         with pytest.raises(FarmError, match=r"the engine is a rootless one"):
-            _binfmt_apply.logic(self.params(), check_mode, rootless)
+            self.run(kernel, check_mode)
         assert not (kernel / "qemu-aarch64").exists()
+
+    def test_credentials_of_the_registry(self, kernel, engine, tmp_path, monkeypatch):
+        """As ``docker login`` stores them, for the image's registry alone."""
+        login = base64.b64encode(b"farmer:corn").decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {"r.example.com": {"auth": login}}}))
+        for image, name in (
+            ("r.example.com/binfmt", "r.example.com/binfmt"),
+            ("example/binfmt:1", "docker.io/example/binfmt"),
+        ):
+            engine.pulled = False
+            self.run(kernel, image=image, docker_config=str(tmp_path))
+            assert engine.pulls[-1][0] == name
+            (kernel / "qemu-aarch64").unlink()
+        first, second = (sent for _name, _tag, sent in engine.pulls)
+        decoded = json.loads(base64.urlsafe_b64decode(first))
+        assert decoded == {"username": "farmer", "password": "corn", "serveraddress": "r.example.com"}
+        assert second is None
 
     @pytest.mark.parametrize("check_mode", [True, False])
     def test_without_root(self, kernel, monkeypatch, check_mode):
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         with pytest.raises(FarmError, match=r"only root may change handlers, .* use become"):
-            _binfmt_apply.logic(self.params(), check_mode, self.runner(kernel))
+            self.run(kernel, check_mode)
 
     def test_a_kernel_without_binfmt_misc(self, kernel, monkeypatch):
-        monkeypatch.setattr(_binfmt_apply, "ROOT", str(kernel / "none"))
+        monkeypatch.setattr(_binfmt, "ROOT", str(kernel / "none"))
         with pytest.raises(FarmError, match="has no binfmt_misc at the moment; load the module"):
-            _binfmt_apply.logic(self.params(), True, self.runner(kernel))
+            self.run(kernel, True)
 
     @pytest.mark.parametrize("check_mode", [True, False])
     def test_a_kernel_that_is_too_old(self, kernel, monkeypatch, check_mode):
@@ -698,161 +877,122 @@ class TestApplying:
         old = os.uname_result((name.sysname, name.nodename, "4.7.10", name.version, "x86_64"))
         monkeypatch.setattr(os, "uname", lambda: old)
         with pytest.raises(FarmError, match=r"runs Linux 4\.7\.10; .* since Linux 4\.8, .*; use a newer kernel"):
-            _binfmt_apply.logic(self.params(), check_mode, self.runner(kernel))
-        assert not _binfmt_apply.logic(self.params(state="absent"), check_mode, self.runner(kernel)).changed
+            self.run(kernel, check_mode)
+        assert not self.run(kernel, check_mode, state="absent").changed
 
     def test_packages_that_are_not_installed(self, kernel):
-        options = self.params(source="packages")
         with pytest.raises(FarmError, match=r"no package registers linux/arm64 .*qemu-user-binfmt on Debian 13"):
-            _binfmt_apply.logic(options, False, self.runner(kernel))
-        predicted = _binfmt_apply.logic(options, True, self.runner(kernel))
+            self.run(kernel, source="packages")
+        predicted = self.run(kernel, True, source="packages")
         assert (predicted.changed, predicted.values["emulated"]) == (False, ["linux/arm64"])
         assert "Taken to be installed by then" in predicted.warnings[0]
         with pytest.raises(FarmError, match="no package registers any of these"):
-            _binfmt_apply.logic({**options, "platforms": ["all"]}, False, self.runner(kernel))
+            self.run(kernel, source="packages", platforms=["all"])
 
     def test_a_rule_whose_interpreter_is_gone(self, kernel, monkeypatch):
         monkeypatch.setattr(_binfmt_apply, "read_rule_files", lambda: [FILE])
         (kernel / "register").mkdir()
         with pytest.raises(FarmError, match=r"register could not be changed: .* is its interpreter installed\?"):
-            _binfmt_apply.logic(self.params(source="packages"), False, self.runner(kernel))
+            self.run(kernel, source="packages")
 
 
 class TestThroughAnEngine:
     """What can be known without a view of the host."""
 
-    class Docker:
-        """A docker CLI whose engine's host has these emulators, and others that are broken."""
+    @pytest.fixture(autouse=True)
+    def contexts(self, tmp_path):
+        """A docker configuration."""
+        self.config = tmp_path
 
-        #: The emulators of the image, and whether the engine has that.
-        within, pulled = frozenset(_binfmt.ENTRIES.values()), False
-
-        def __init__(self, emulators=(), broken=(), **info):
-            self.emulators, self.broken, self.calls = set(emulators), set(broken), []
-            self.info = {"ServerVersion": "26", "Architecture": "x86_64", "KernelVersion": "6.1.0", **info}
-
-        def __call__(self, argv, env=None, **options):
-            assert argv[:3] == ("docker", "--context", "amd1")
-            assert env["DOCKER_CONFIG"] == "/c"
-            self.calls.append(argv[3:])
-            return Result(tuple(argv), *getattr(self, f"{argv[3]}_")(*argv[4:]))
-
-        def info_(self, *args):
-            return 0, json.dumps(self.info), ""
-
-        def import_(self, path, image):
-            with tarfile.open(path) as archive:
-                assert "exit-s390x" in archive.getnames()
-            return 0, "sha256:…\n", ""
-
-        def rmi_(self, image):
-            return 0, "", ""
-
-        def image_(self, command, image):
-            return (0, "[]", "") if self.pulled else (1, "", "No such image")
-
-        def pull_(self, image):
-            self.pulled = True
-            return 0, "", ""
-
-        def run_(self, *args):
-            if "--entrypoint" in args:
-                there = args[args.index("--entrypoint") + 1].replace("/usr/bin/", "") in self.within
-                return (0, "qemu version 7.0.0\n", "") if there else (127, "", "no such file or directory")
-            if "--privileged" not in args:
-                name = _binfmt.ENTRIES[args[-1].replace("/exit-", "")]
-                if name not in self.emulators - self.broken:
-                    return 255, "", "exec /exit: exec format error"
-                return (0, "qemu version 10.0.4\n", "") if "--env" in args else (42, "", "")
-            options = dict(zip(args[5::2], args[6::2]))
-            removed = set(filter(None, options.get("--uninstall", "").split(",")))
-            self.emulators -= removed
-            self.broken -= removed
-            installed = filter(None, options.get("--install", "").split(","))
-            self.emulators |= {_binfmt.ENTRIES[arch] for arch in installed} & self.within
-            return 0, json.dumps({"supported": [], "emulators": [*self.emulators, "jar"]}), ""
-
-    def logic(self, docker, check_mode=False, **options):
-        params = {**PARAMS, "endpoint": "amd1", "docker_config": "/c", "persistent": None, **options}
-        return _binfmt_apply.logic(params, check_mode, docker)
-
-    def privileged(self, docker):
-        return [call for call in docker.calls if "--privileged" in call]
+    def run(self, engine, check_mode=False, **options):
+        """Run the module with an engine that a context names."""
+        meta = self.config / "contexts/meta" / hashlib.sha256(b"amd1").hexdigest() / "meta.json"
+        meta.parent.mkdir(parents=True, exist_ok=True)
+        params = {**PARAMS, "endpoint": "amd1", "docker_config": str(self.config), "persistent": None, **options}
+        with serving(engine) as url:
+            meta.write_text(json.dumps({"Name": "amd1", "Endpoints": {"docker": {"Host": url}}}))
+            return _binfmt_apply.run(params, check_mode, exec_format_error)
 
     def test_present(self):
-        docker = self.Docker(["qemu-aarch64", "qemu-arm"], ["qemu-arm"])
+        engine = FakeEngine(["qemu-aarch64", "qemu-arm"], ["qemu-arm"])
         want = {"platforms": ["arm64", "arm", "s390x", "amd64"]}
-        predicted = self.logic(docker, True, **want)
-        assert self.privileged(docker) == []
+        predicted = self.run(engine, True, **want)
+        assert engine.privileged() == []
         assert [list(action) for action in predicted.actions] == [
             ["docker", "--context", "amd1", *RUN[1:], "--uninstall", "qemu-arm,qemu-s390x", "--install", "arm,s390x"]
         ]
-        real = self.logic(docker, **want)
+        real = self.run(engine, **want)
         assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
         assert real.values["qemu_versions"] == dict.fromkeys(["linux/arm64", "linux/arm/v7", "linux/s390x"], "10.0.4")
         assert (real.values["native"], real.values["not_compared"]) == (["linux/amd64"], ["interpreter", "flags"])
-        assert len([call for call in docker.calls if call[0] == "import"]) == 3
-        images = [{call[-1] for call in docker.calls if call[0] == command} for command in ("import", "rmi")]
-        assert images[0] == images[1]
-        assert not self.logic(docker, **want).changed
+        assert len(engine.imported) == 3
+        assert set(engine.imported) == set(engine.removed)
+        assert not self.run(engine, **want).changed
 
     def test_all_is_what_the_image_has(self):
-        docker = self.Docker()
-        docker.within = docker.within - {"qemu-loongarch64", "qemu-mips64"}
-        whole = self.logic(docker, True, platforms=["all"])
+        engine = FakeEngine()
+        engine.within = engine.within - {"qemu-loongarch64", "qemu-mips64"}
+        whole = self.run(engine, True, platforms=["all"])
         assert "loong64" in whole.actions[0][-1], "nothing is pulled in check mode"
-        real = self.logic(docker, platforms=["all"])
+        real = self.run(engine, platforms=["all"])
         assert real.actions[0][-1] == "arm,arm64,mips64le,ppc64le,riscv64,s390x"
         assert "linux/loong64" not in real.after and "linux/mips64" not in real.values["emulated"]
         for check_mode in (True, False):
-            assert not self.logic(docker, check_mode, platforms=["all"]).changed
+            assert not self.run(engine, check_mode, platforms=["all"]).changed
         with pytest.raises(FarmError, match="after the task linux/loong64 is not run there"):
-            self.logic(docker, platforms=["all", "loong64"])
+            self.run(engine, platforms=["all", "loong64"])
         # What runs by other means is left alone, and is none of the image's.
-        docker.emulators ^= {"qemu-loongarch64", "qemu-s390x"}
-        real = self.logic(docker, platforms=["all"])
+        engine.emulators ^= {"qemu-loongarch64", "qemu-s390x"}
+        real = self.run(engine, platforms=["all"])
         assert real.actions[0][-1] == "s390x" and "linux/loong64" not in real.after
-        assert "qemu-loongarch64" in docker.emulators
+        assert "qemu-loongarch64" in engine.emulators
 
     def test_all_of_an_image_without_emulators(self):
-        docker = self.Docker()
-        docker.within = frozenset()
+        engine = FakeEngine()
+        engine.within = frozenset()
         with pytest.raises(FarmError, match=r"example/binfmt:1 has none of the emulators qemu-arm, qemu-aarch64"):
-            self.logic(docker, platforms=["all"])
-        docker.pulled, docker.pull_ = False, lambda image: (1, "", "toomanyrequests")
+            self.run(engine, platforms=["all"])
+        engine.pulled, engine.pull = False, lambda: b'{"status":"Pulling"}\n{"error":"toomanyrequests"}\n'
         with pytest.raises(FarmError, match=r"image example/binfmt:1 was not run; .* able to pull it.*toomanyrequests"):
-            self.logic(docker, platforms=["all"])
+            self.run(engine, platforms=["all"])
 
     def test_exact_and_absent(self):
-        docker = self.Docker(["qemu-aarch64", "qemu-hppa"])
+        engine = FakeEngine(["qemu-aarch64", "qemu-hppa"])
         want = {"state": "exact", "platforms": ["arm64"]}
-        assert self.logic(docker, **want).actions[0][-2:] == ("--uninstall", "qemu-hppa")
-        assert docker.emulators == {"qemu-aarch64"}
-        assert not self.logic(docker, **want).changed
-        assert self.logic(docker, state="absent").actions[0][-2:] == ("--uninstall", "qemu-aarch64")
-        assert not docker.emulators
-        assert not self.logic(docker, state="absent").changed
+        assert self.run(engine, **want).actions[0][-2:] == ["--uninstall", "qemu-hppa"]
+        assert engine.emulators == {"qemu-aarch64"}
+        assert not self.run(engine, **want).changed
+        assert self.run(engine, state="absent").actions[0][-2:] == ["--uninstall", "qemu-aarch64"]
+        assert not engine.emulators
+        assert not self.run(engine, state="absent").changed
 
     def test_without_verify_the_report_counts(self):
-        docker = self.Docker(["qemu-aarch64"], ["qemu-aarch64"])
-        assert not self.logic(docker, platforms=["arm64"], verify=False).changed
-        assert not any(call[0] == "import" for call in docker.calls)
+        engine = FakeEngine(["qemu-aarch64"], ["qemu-aarch64"])
+        assert not self.run(engine, platforms=["arm64"], verify=False).changed
+        assert not engine.imported
 
     @pytest.mark.parametrize(
         ("info", "options", "message"),
         [
             ({"KernelVersion": "4.4.0"}, {}, "amd1 runs Linux 4.4.0"),
             ({"SecurityOptions": ["name=seccomp", "name=rootless"]}, {}, "amd1: the engine is a rootless one"),
-            ({"ServerVersion": "", "ServerErrors": ["refused"]}, {}, "has to run: refused"),
+            ({"message": "refused"}, {}, "has to run: refused"),
             ({}, {"image": LEGACY, "state": "absent"}, "reports nothing"),
         ],
     )
     def test_what_cannot_be(self, info, options, message):
         with pytest.raises(FarmError, match=message):
-            self.logic(self.Docker(**info), **{"platforms": ["arm64"], **options})
+            self.run(FakeEngine(**info), **{"platforms": ["arm64"], **options})
+
+    def test_an_engine_that_runs_no_containers(self):
+        engine = FakeEngine()
+        engine.run = lambda spec: "cgroups: cannot find mount"
+        with pytest.raises(FarmError, match="amd1: the engine runs no containers: cgroups"):
+            self.run(engine, platforms=["arm64"])
+        assert engine.imported == engine.removed
 
     def test_an_image_that_does_nothing(self):
-        docker = self.Docker()
-        docker.run_ = lambda *args: (0, "", "no")
+        engine = FakeEngine()
+        engine.run = lambda spec: (0, "", "no")
         with pytest.raises(FarmError, match=r"amd1: after the task linux/arm64 is not run there: .*said: no;"):
-            self.logic(docker, platforms=["arm64"])
+            self.run(engine, platforms=["arm64"])

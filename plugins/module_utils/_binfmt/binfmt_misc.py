@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Handlers in binfmt_misc: what the kernel has registered.
+"""The kernel's binfmt_misc: the handlers that are registered there.
 
 Sources: the kernel's Documentation/admin-guide/binfmt-misc.rst; names and platforms as tonistiigi/binfmt has them.
 """
@@ -21,6 +21,7 @@ from .._platform.elf import program
 from .._platform.platform import Platform, parse_all
 from .handler import Handler
 
+#: Where the kernel's documentation mounts it. A file for each handler, ``register`` and ``status``.
 ROOT = "/proc/sys/fs/binfmt_misc"
 
 #: Architecture to handler.
@@ -38,8 +39,15 @@ ENTRIES: Dict[str, str] = {
 }
 #: Flag F opens the interpreter when it is registered, so that containers, which do not have its file, can use it.
 _FIRST_KERNEL = (4, 8)
-#: Prints each entry's file, with the file system mounted where nobody else sees it.
-_LOOK = 'mount -t binfmt_misc binfmt_misc "$1"; cd "$1"; for name in *; do echo ":$name"; cat "$name" || :; done'
+#: Prints each entry's file, with the file system mounted in a mount namespace of its own.
+_PRINT_ENTRIES = (
+    'mount -t binfmt_misc binfmt_misc "$1"; cd "$1"; for name in *; do echo ":$name"; cat "$name" || :; done'
+)
+
+
+def entry_path(name: str) -> str:
+    """Return the file of a handler, or of ``register`` or ``status``."""
+    return os.path.join(ROOT, name)
 
 
 def platforms_of(arch: str) -> Tuple[Platform, ...]:
@@ -82,10 +90,10 @@ def require_kernel(host: str, release: str) -> None:
 
 
 @dataclass(frozen=True)
-class Registry:
-    """All that the kernel has registered.
+class BinfmtMisc:
+    """The content of binfmt_misc.
 
-    :ivar mounted: whether the file system is mounted, so that everyone can look.
+    :ivar mounted: whether the file system is mounted, so that everyone can read it.
     :ivar enabled: the switch for all handlers together.
     """
 
@@ -94,33 +102,33 @@ class Registry:
     handlers: Mapping[str, Handler] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, runner: Runner) -> Registry:
-        """Read binfmt_misc; where systemd has an automount for it, looking mounts it.
+    def read(cls, runner: Runner) -> BinfmtMisc:
+        """Read binfmt_misc; where systemd has an automount for it, this mounts it.
 
-        Where it is not mounted root looks all the same, others find nothing.
+        Where it is not mounted, root reads it in a mount namespace of its own; other users find no handlers.
 
         :raises OSError: it is mounted and cannot be read.
         """
-        status = read_bytes(os.path.join(ROOT, "status"))
+        status = read_bytes(entry_path("status"))
         if status is None:
-            return cls._hidden(runner)
+            return cls._unmounted(runner)
         names = sorted(set(os.listdir(ROOT)) - {"register", "status"})
-        contents = {name: read_bytes(os.path.join(ROOT, name)) for name in names}
+        contents = {name: read_bytes(entry_path(name)) for name in names}
         entries = {name: text.decode(errors="replace") for name, text in contents.items() if text is not None}
         return cls._of(True, status.decode(errors="replace"), entries)
 
     @classmethod
-    def _hidden(cls, runner: Runner) -> Registry:
+    def _unmounted(cls, runner: Runner) -> BinfmtMisc:
         try:
-            said = runner(["unshare", "--mount", "sh", "-ec", _LOOK, "sh", ROOT], timeout=20)
+            output = runner(["unshare", "--mount", "sh", "-ec", _PRINT_ENTRIES, "sh", ROOT], timeout=20).stdout
         except CommandError:
             return cls(False)
-        parts = [part.partition("\n") for part in re.split(r"^:", said.stdout, flags=re.MULTILINE)[1:]]
+        parts = [part.partition("\n") for part in re.split(r"^:", output, flags=re.MULTILINE)[1:]]
         entries = {name: text for name, _newline, text in parts if name != "register"}
         return cls._of(False, entries.pop("status", "enabled"), entries)
 
     @classmethod
-    def _of(cls, mounted: bool, status: str, entries: Mapping[str, str]) -> Registry:
+    def _of(cls, mounted: bool, status: str, entries: Mapping[str, str]) -> BinfmtMisc:
         handlers = {name: Handler.parse(name, text) for name, text in entries.items()}
         return cls(mounted, status.strip() == "enabled", handlers)
 
@@ -130,10 +138,10 @@ class Registry:
         found = [handler for handler in self.handlers.values() if handler.is_qemu and handler.runs(head)]
         return sorted(found, key=lambda handler: handler.name != ENTRIES[arch])
 
-    def in_the_way(self, arch: str, name: Optional[str] = None) -> List[str]:
-        """Return the names of the handlers that have to go before an architecture's can be registered.
+    def conflicting_handlers(self, arch: str, name: Optional[str] = None) -> List[str]:
+        """Return the names of the handlers that have to be removed before an architecture's can be registered.
 
         :param name: of the handler that is to be registered, the usual one if left out.
         """
-        taken = {ENTRIES[arch], name or ENTRIES[arch], *(handler.name for handler in self.emulating(arch))}
-        return sorted(taken & self.handlers.keys())
+        conflicting = {ENTRIES[arch], name or ENTRIES[arch], *(handler.name for handler in self.emulating(arch))}
+        return sorted(conflicting & self.handlers.keys())

@@ -1,0 +1,89 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What engines are given to pull with: files, helpers and the environment as docker/cli has them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.credentials import pull_headers
+
+HUB = "https://index.docker.io/v1/"
+LOGIN = base64.b64encode(b"farmer:co:rn").decode()
+FARMER = {"username": "farmer", "password": "co:rn"}
+
+
+def headers(tmp_path, config, registry="r.example.com:5000", answer=(1, "credentials not found in native keychain")):
+    """What is sent; helpers answer with an exit status and an output."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    calls = []
+
+    def runner(argv, stdin=None, **options):
+        calls.append((argv, stdin))
+        return Result(tuple(argv), *answer, "")
+
+    found = pull_headers(tmp_path, registry, runner)
+    return json.loads(base64.urlsafe_b64decode(found["X-Registry-Auth"])) if found else {}, calls
+
+
+@pytest.mark.parametrize(
+    ("config", "registry", "sent"),
+    [
+        ({}, "r.example.com", {}),
+        ({"auths": {"r.example.com": {"auth": LOGIN}}}, "r.example.com", {**FARMER, "serveraddress": "r.example.com"}),
+        ({"auths": {"https://r.example.com/v1/": {"auth": LOGIN}}}, "r.example.com", {**FARMER, "serveraddress": ...}),
+        ({"auths": {"r.example.com": {"auth": LOGIN}}}, "r.example.com:5000", {}),
+        ({"auths": {HUB: {"auth": LOGIN}}}, "docker.io", {**FARMER, "serveraddress": HUB}),
+        (
+            {"auths": {"r.example.com": {"identitytoken": "t", "auth": LOGIN}}},
+            "r.example.com",
+            {"identitytoken": "t", "serveraddress": ...},
+        ),
+        # What logged in by a helper leaves an empty entry.
+        ({"auths": {"r.example.com": {}}}, "r.example.com", {}),
+    ],
+)
+def test_of_files(tmp_path, config, registry, sent):
+    found, _calls = headers(tmp_path, config, registry)
+    assert found == {key: found[key] if value is ... else value for key, value in sent.items()}
+
+
+def test_of_helpers(tmp_path):
+    answer = (0, json.dumps({"ServerURL": "x", "Username": "farmer", "Secret": "co:rn"}))
+    for config, helper in (
+        ({"credsStore": "pass"}, "pass"),
+        ({"credsStore": "pass", "credHelpers": {"r.example.com:5000": "ecr"}}, "ecr"),
+    ):
+        found, calls = headers(tmp_path, config, answer=answer)
+        assert found == {**FARMER, "serveraddress": "r.example.com:5000"}
+        assert calls == [([f"docker-credential-{helper}", "get"], "r.example.com:5000")]
+    token = (0, json.dumps({"Username": "<token>", "Secret": "t"}))
+    assert headers(tmp_path, {"credsStore": "pass"}, answer=token)[0]["identitytoken"] == "t"
+    assert headers(tmp_path, {"credsStore": "pass"})[0] == {}
+
+
+@pytest.mark.parametrize("answer", [(1, "locked: co:rn"), (0, "co:rn"), (0, '["co:rn"]')])
+def test_a_helper_that_fails_shows_no_secret(tmp_path, answer):
+    with pytest.raises(FarmError, match="docker-credential-pass gives no credentials") as info:
+        headers(tmp_path, {"credsStore": "pass"}, answer=answer)
+    assert "co:rn" not in f"{info.value} {info.value.details}"
+
+
+def test_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {"r.example.com:5000": {"auth": LOGIN}}}))
+    assert headers(tmp_path, {"credsStore": "pass"})[0]["password"] == "co:rn"
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", "co:rn")
+    with pytest.raises(FarmError, match="DOCKER_AUTH_CONFIG is not") as info:
+        headers(tmp_path, {})
+    assert "co:rn" not in str(info.value)
+
+
+def test_what_cannot_be_decoded(tmp_path):
+    with pytest.raises(FarmError, match=r"r\.example\.com:5000: its credentials cannot be decoded; log in again"):
+        headers(tmp_path, {"auths": {"r.example.com:5000": {"auth": "corn!"}}})
