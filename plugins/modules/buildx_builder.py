@@ -481,7 +481,7 @@ contexts:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import OPTIONS
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.declaration import OPTIONS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 NODE = {

@@ -17,7 +17,7 @@ from .._core.errors import FarmError
 from .._core.outcome import Outcome
 from .._core.plan import Step
 from .._core.runner import CommandError, Runner
-from .contexts import keep_contexts, purge_contexts, with_contexts
+from .contexts import declared_contexts, plan_ensuring, plan_purging, with_contexts
 from .declaration import OPTION_FLOORS, Declaration
 from .model import describe
 from .nodes import Depth, Site
@@ -36,18 +36,24 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     :raises FarmError: the declaration is wrong or cannot be met, or a step failed.
     """
     site = Site.from_params(params, runner)
-    driver = _stored_driver(params["name"], site.store)
-    kept = keep_contexts(params, True, runner)
+    contexts = declared_contexts(params)
+    ensured = plan_ensuring(contexts, site, lenient=check_mode)
     # A context that is still to be made leads nowhere yet.
-    probe = not check_mode or (params["probe"] and not kept.changed)
-    if kept.changed and not check_mode:
-        # What is wrong with the declaration is told before anything is written.
-        Declaration.from_params(params, site.contexts, driver, lenient=True)
-        keep_contexts(params, False, runner)
-    declaration = Declaration.from_params(params, site.contexts, driver, lenient=not probe)
+    probe = not check_mode or (params["probe"] and not ensured.steps)
+    declaration = Declaration.from_params(
+        params,
+        site.contexts,
+        {spec.name: spec.host for spec in contexts.present},
+        stored_driver=_stored_driver(params["name"], site.store),
+        lenient=not probe,
+    )
+    if not check_mode:
+        ensured.apply(site.contexts)
     outcome = _reconcile(declaration, site, check_mode, probe)
-    purged = purge_contexts(params, outcome.values["builder"], kept, check_mode, runner)
-    return with_contexts(outcome, kept, purged)
+    purged = plan_purging(params, contexts, ensured, outcome.values["builder"], site)
+    if not check_mode:
+        purged.apply(site.contexts)
+    return with_contexts(outcome, ensured, purged, site)
 
 
 def _reconcile(declaration: Declaration, site: Site, check_mode: bool, probe: bool) -> Outcome:

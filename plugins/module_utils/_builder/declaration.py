@@ -80,10 +80,16 @@ class Declaration:
 
     @classmethod
     def from_params(
-        cls, params: Mapping[str, Any], contexts: ContextStore, stored_driver: str, lenient: bool
+        cls,
+        params: Mapping[str, Any],
+        contexts: ContextStore,
+        own_contexts: Mapping[str, Endpoint],
+        stored_driver: str,
+        lenient: bool,
     ) -> Declaration:
         """Return what a module's parameters declare.
 
+        :param own_contexts: the engines' URLs of the contexts that the nodes bring, which need not exist yet, by name.
         :param stored_driver: of the builder found, empty if there is none.
         :param lenient: True accepts docker contexts that do not exist yet.
         :raises FarmError: the declaration cannot be meant; the message says which part of it.
@@ -92,8 +98,8 @@ class Declaration:
         kind = _driver(params, stored_driver)
         nodes = None
         if params["nodes"] is not None:
-            nodes = tuple(_Reader(name, kind, contexts, lenient).read(raw) for raw in params["nodes"])
-            _refuse_repeats(name, nodes, contexts)
+            nodes = tuple(_Reader(name, kind, contexts, lenient, own_contexts).read(raw) for raw in params["nodes"])
+            _refuse_repeats(name, nodes, contexts, own_contexts)
         absent = frozenset(text.lower() for text in params["absent_nodes"] or ())
         both = ", ".join(repr(node.name) for node in nodes or () if node.name in absent)
         if both:
@@ -156,8 +162,11 @@ def canonical(endpoint: str, contexts: ContextStore) -> str:
 class _Reader:
     """Reads the nodes of one builder."""
 
-    def __init__(self, builder: str, driver: str, contexts: ContextStore, lenient: bool) -> None:
+    def __init__(
+        self, builder: str, driver: str, contexts: ContextStore, lenient: bool, own_contexts: Mapping[str, Endpoint]
+    ) -> None:
         self._builder, self._driver, self._contexts, self._lenient = builder, driver, contexts, lenient
+        self._own_contexts = own_contexts
 
     def read(self, raw: Mapping[str, Any]) -> NodeSpec:
         subject = f"builder {self._builder!r}, node"
@@ -194,7 +203,8 @@ class _Reader:
             default = self._contexts.get("default")
             return default.host if default else text
         endpoint = Endpoint.parse(text)
-        if endpoint.scheme == "context" and not self._lenient and self._contexts.get(text) is None:
+        may_lack = self._lenient or text in self._own_contexts
+        if endpoint.scheme == "context" and not may_lack and self._contexts.get(text) is None:
             known = ", ".join(self._contexts.all()) or "none"
             raise FarmError(
                 f"endpoint {text!r}: there is no such docker context in {self._contexts.config_dir} (there: {known});"
@@ -233,7 +243,9 @@ class _Reader:
         return config_files(text, _read) if text.strip() else {}
 
 
-def _refuse_repeats(builder: str, nodes: Sequence[NodeSpec], contexts: ContextStore) -> None:
+def _refuse_repeats(
+    builder: str, nodes: Sequence[NodeSpec], contexts: ContextStore, own_contexts: Mapping[str, Endpoint]
+) -> None:
     names: List[str] = []
     engines: Dict[str, str] = {}
     for node in nodes:
@@ -242,7 +254,8 @@ def _refuse_repeats(builder: str, nodes: Sequence[NodeSpec], contexts: ContextSt
         names.append(node.name)
         if node.endpoint is None:
             continue
-        engine = canonical(node.endpoint, contexts)
+        own = own_contexts.get(node.endpoint)
+        engine = own.text if own else canonical(node.endpoint, contexts)
         if engine in engines:
             raise FarmError(
                 f"builder {builder!r}: nodes {engines[engine]!r} and {node.name!r} have one endpoint, {engine};"

@@ -48,7 +48,7 @@ def contexts(tmp_path):
 
 def declare(contexts, *nodes, stored_driver="", lenient=False, **params):
     given = None if not nodes else [{**NODE, "name": "a", **node} for node in nodes]
-    return Declaration.from_params({**DEFAULTS, "nodes": given, **params}, contexts, stored_driver, lenient)
+    return Declaration.from_params({**DEFAULTS, "nodes": given, **params}, contexts, {}, stored_driver, lenient)
 
 
 @pytest.mark.parametrize(
