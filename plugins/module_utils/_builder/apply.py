@@ -60,7 +60,7 @@ def _reconcile(declaration: Declaration, site: Site, check_mode: bool, probe: bo
     """Make a builder what it is declared to be.
 
     :param probe: False predicts without contacting any node, as if none had a container.
-    :raises FarmError: it cannot be met, or a step failed; the message says what was left.
+    :raises FarmError: it cannot be met, or a step failed; the message names what was not undone.
     """
     state = read_state(declaration, site, Depth.ENGINES if probe else Depth.DEFINITION)
     planned = plan(declaration, state)

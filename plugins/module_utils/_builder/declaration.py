@@ -92,7 +92,7 @@ class Declaration:
         :param own_contexts: the engines' URLs of the contexts that the nodes bring, which need not exist yet, by name.
         :param stored_driver: of the builder found, empty if there is none.
         :param lenient: True accepts docker contexts that do not exist yet.
-        :raises FarmError: the declaration cannot be meant; the message says which part of it.
+        :raises FarmError: the declaration cannot be meant; the message names the part.
         """
         name, driver = _name(params, contexts), params["driver"]
         kind = _driver(params, stored_driver)
@@ -216,7 +216,7 @@ class _Reader:
         options = {str(key): _text(value) for key, value in raw.items()}
         known = _OPTIONS.get(self._driver)
         for key, value in options.items():
-            # Of the kubernetes driver buildx itself is asked: there are many, and no container of ours depends on them.
+            # Those of the kubernetes driver are left to buildx: they are many, and no container here depends on them.
             if known is None or (self._driver == "docker-container" and _ENV_OPTION.match(key)):
                 continue
             if key not in known:

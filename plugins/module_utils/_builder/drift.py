@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a node's container is what the node's definition says. Everything here is pure.
+"""Whether a node's container matches the node's definition. Everything here is pure.
 
 Source of what a container should look like: docker/buildx ``driver/docker-container/``.
 """
@@ -23,7 +23,7 @@ _DEFAULT_CGROUP = "/docker/buildx"
 _HOST_NETWORK_FLAG = "--allow-insecure-entitlement=network.host"
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?\Z", re.IGNORECASE)
-#: Driver options whose value the engine keeps as a number or a text of its own, by name.
+#: Driver options whose value the engine stores as a number or a text of its own, by name.
 _NUMBERS = {"cpu-period": "CpuPeriod", "cpu-quota": "CpuQuota", "cpu-shares": "CpuShares"}
 _TEXTS = {"cpuset-cpus": "CpusetCpus", "cpuset-mems": "CpusetMems"}
 
@@ -95,8 +95,8 @@ def _same_network(wanted: Optional[str], found: str) -> bool:
 
 def _without_repeats(args: Sequence[str]) -> List[str]:
     # Older versions of buildx add the flag to what is stored, for which the container then has it twice.
-    first = next((place for place, arg in enumerate(args) if arg == _HOST_NETWORK_FLAG), None)
-    return [arg for place, arg in enumerate(args) if arg != _HOST_NETWORK_FLAG or place == first]
+    first = next((index for index, arg in enumerate(args) if arg == _HOST_NETWORK_FLAG), None)
+    return [arg for index, arg in enumerate(args) if arg != _HOST_NETWORK_FLAG or index == first]
 
 
 def _image(reference: str) -> str:

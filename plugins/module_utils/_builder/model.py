@@ -52,8 +52,8 @@ class NodeState:
     :ivar error: why the engine (or the remote BuildKit) cannot be reached; empty where it can.
     :ivar native: the platform of the engine's own processor.
     :ivar cache: whether there is no container, but the volume with its cache.
-    :ivar detected: the platforms that the running BuildKit reports; None where it was not asked.
-    :ivar version: BuildKit's; empty where it does not run or was not asked.
+    :ivar detected: the platforms that the running BuildKit reports; None where it was not read.
+    :ivar version: BuildKit's; empty where it does not run or was not read.
     :ivar trouble: why BuildKit does not answer although its container runs.
     """
 

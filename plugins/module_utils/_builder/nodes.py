@@ -46,7 +46,7 @@ class Depth(Enum):
     DEFINITION = 0
     #: Engines are asked for containers; BuildKit in them is left alone.
     ENGINES = 1
-    #: BuildKit in containers is asked as well, by starting a program in each, which takes engines more than the rest.
+    #: BuildKit in containers reports as well, for which engines start a program in each: more work than all the rest.
     BUILDKIT = 2
 
 
@@ -58,7 +58,7 @@ class Site:
     :ivar bootstrap_timeout: seconds that starting nodes may take, pulling the image included.
     :ivar share_nodes: whether containers of other builders may be used.
     :ivar unreachable: endpoints that did not answer in this run, with the reason: none is waited for twice.
-    :ivar reports: nodes with what BuildKit in their containers reported in this run: it need not be asked again.
+    :ivar reports: nodes with what BuildKit in their containers reported in this run, which need not be read again.
     """
 
     store: Store

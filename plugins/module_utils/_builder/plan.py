@@ -62,7 +62,7 @@ def plan(declaration: Declaration, state: State) -> BuilderPlan:
         after=_with_current(_shown(instance, statuses), declaration, True),
         steps=(
             *node_steps,
-            *_leave_steps(declaration, instance, state),
+            *_leave_steps(declaration, state.instance, instance, state),
             *_definition_steps(instance, state),
             *_use_steps(declaration, instance, state),
         ),
@@ -183,9 +183,14 @@ def _former(node: Node, state: State) -> Optional[Instance]:
     return replace(found, nodes=(old,))
 
 
-def _leave_steps(declaration: Declaration, target: Optional[Instance], state: State) -> List[Step[Site]]:
-    """Return the steps that remove the containers of nodes that the builder no longer has."""
-    found = state.instance
+def _leave_steps(
+    declaration: Declaration, found: Optional[Instance], target: Optional[Instance], state: State
+) -> List[Step[Site]]:
+    """Return the steps that remove the containers of nodes that the builder no longer has.
+
+    :param found: the builder before.
+    :param target: the builder afterwards, None if there is none then.
+    """
     if found is None:
         return []
     remaining = target.nodes if target and target.driver == found.driver else ()
@@ -223,13 +228,12 @@ def _plan_removal(declaration: Declaration, state: State) -> BuilderPlan:
     nodes = found.nodes if found else ()
     if declaration.state == "absent":
         unreachable_nodes(nodes, declaration, state)
-    supposed = replace(state, instance=found)
-    steps = _leave_steps(declaration, None, supposed)
+    steps = _leave_steps(declaration, found, None, state)
     if state.content is not None:
         steps.append(RemoveDefinition(state.path, declaration.name, state.content))
     errors = ((node, state.at(node).error) for node in nodes)
     return BuilderPlan(
-        before=_shown_before(state if state.content is not None or not steps else supposed),
+        before=_shown_before(state if state.content is not None or not steps else replace(state, instance=found)),
         after={"state": "absent"},
         steps=tuple(steps),
         warnings=tuple(f"{error}: container {node.container} may stay there" for node, error in errors if error),

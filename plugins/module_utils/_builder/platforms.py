@@ -61,7 +61,7 @@ def check_platforms(
 
 
 def pinned(declaration: Declaration, nodes: Tuple[Node, ...], state: State) -> Tuple[Node, ...]:
-    """Return the nodes with the pins that keep native builds on native nodes, where that is asked for."""
+    """Return the nodes with the pins that keep native builds on native nodes, where that is declared."""
     if declaration.emulation == "allow" or not declaration.platforms:
         return nodes
     free = {spec.name for spec in declaration.nodes or () if spec.platforms is None}

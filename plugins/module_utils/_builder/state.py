@@ -53,7 +53,7 @@ class State:
 
 
 def read_state(declaration: Declaration, site: Site, depth: Depth) -> State:
-    """Read a builder's definition and, as far as told, all nodes that it has or shall have.
+    """Read a builder's definition and, as far as ``depth`` goes, all nodes that it has or is to have.
 
     :raises FarmError: the definition cannot be read.
     """
@@ -103,7 +103,7 @@ def _definitions(declaration: Declaration, state: State) -> List[Tuple[str, Sequ
     # buildx itself reports where the pods of a new node are; another node without endpoint is refused by the plan.
     specs = [spec for spec in declaration.nodes or () if spec.endpoint or spec.name in names or driver == "kubernetes"]
     wanted = (merge(spec, declaration, driver, stored, state.default_files) for spec in specs)
-    # BuildKit is asked for what it detects, beside which buildx would show pins.
+    # What BuildKit detects is wanted, beside which buildx would show pins.
     several = (*stored, *(replace(node, platforms=None, flags=None) for node in wanted))
     former = [(instance.driver, instance.nodes)] if instance and instance.driver != driver else []
     return [*former, (driver, several)]

@@ -102,7 +102,7 @@ def _specs(declaration: Declaration, found: Optional[Instance], stored: Sequence
 
 
 def _in_order(stored: Sequence[Node], declared: Sequence[Node], leaving: Sequence[Node]) -> List[Node]:
-    """Return a builder's nodes in order: the declared ones in theirs, in the places of those that were there.
+    """Return a builder's nodes in order: the declared ones in theirs, at the positions of those that were there.
 
     So two runs that declare different nodes do not move each other's.
     """

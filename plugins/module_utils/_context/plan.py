@@ -74,10 +74,10 @@ def plan(declaration: Declaration, state: State) -> ContextsPlan:
 def _context_of(spec: ContextSpec, owner: Optional[str], state: State) -> StoredContext:
     """Return a declared context as it is to be.
 
-    :raises FarmError: the engine would be reached over plain TCP though nobody asked for that.
+    :raises FarmError: the engine would be reached over plain TCP though that is not declared.
     """
     found = state.contexts.get(spec.name)
-    # What somebody else made stays somebody else's, though it is kept as declared from now on.
+    # A context that others made stays theirs, though it is as declared from now on.
     ours = owner is not None and (found is None or owner_of(found.meta) is not None)
     base = found or StoredContext({"Name": spec.name, "Metadata": {}, "Endpoints": {}}, {})
     description = base.description if spec.description is None else spec.description

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Store, StoreConflict
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 
 
@@ -161,6 +161,34 @@ def test_what_cannot_be_put_back_is_said(world, monkeypatch):
     assert "The builder's definition was left as it was, but node 'a' could not be put back" in caught.value.message
 
 
+def test_a_builder_that_cannot_be_made_the_current_one_is_put_back(world, monkeypatch):
+    world.call({}, B)
+    before, containers = world.store.read("farm"), set(world.containers)
+
+    def refuse(_name, _everywhere):
+        raise CommandError("refused", Result((), 1, "", ""))
+
+    monkeypatch.setattr(world, "use", refuse)
+    with pytest.raises(FarmError, match=r"refused.*\. The builder was put back as it was"):
+        world.call({"env": {"A": "b"}}, use=True)
+    assert (world.store.read("farm"), set(world.containers)) == (before, containers)
+    assert {container.env.get("A") for container in world.containers.values()} == {None}
+    assert not world.call({}, B)["changed"]
+
+
+def test_what_a_lost_definition_left_is_not_started_again(world, monkeypatch):
+    world.call({}, B)
+    world.store.path("farm").unlink()
+
+    def refuse(_node):
+        raise FarmError("busy")
+
+    monkeypatch.setattr(world, "remove_cache", refuse)
+    with pytest.raises(FarmError, match="busy"):
+        world.call({}, B, state="absent")
+    assert world.containers == {}
+
+
 def test_a_definition_that_buildx_changed_meanwhile_is_planned_anew(world):
     def change():
         world.meanwhile = None
@@ -280,6 +308,13 @@ def test_a_context_that_another_builder_needs_stays(world):
 def test_what_cannot_be_meant_makes_no_context(world, node, message, check):
     with pytest.raises(FarmError, match=re.escape(message)):
         world.call(node, check=check)
+    assert contexts_of(world) == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_two_contexts_to_be_made_for_one_engine_are_refused(world, check):
+    with pytest.raises(FarmError, match="nodes 'a' and 'b' have one endpoint, ssh://a"):
+        world.call(CA, {**CB, "context": {"host": "ssh://a"}}, check=check)
     assert contexts_of(world) == []
 
 

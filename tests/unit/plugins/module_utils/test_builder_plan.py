@@ -322,6 +322,7 @@ ROWS = [
     ("a", (NodeSpec("r", "tcp://r:1234"),), {"driver": "remote", "keep_state": True}, ["boot r", "drop a", "write"]),
     ("a", (NodeSpec("k"),), {"driver": "kubernetes"}, ["boot k", "wipe a", "write"]),
     ("a b.missing", (NodeSpec("k"),), {"driver": "kubernetes"}, ["boot k", "wipe a", "write"]),
+    ("a", (NodeSpec("a"),), {"driver": "kubernetes"}, ["boot a", "wipe a", "write"]),
 ]
 
 
