@@ -47,7 +47,7 @@ _DRIVER = """
 import json, sys, time
 started = time.monotonic()
 sys.path.insert(0, "/srv/bench")
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run as run_module
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import run
 calls = []
 def runner(argv, **options):

@@ -480,8 +480,8 @@ contexts:
   sample: []
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run_module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import OPTIONS
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.declaration import OPTIONS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 NODE = {
@@ -524,4 +524,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, run_module)
+    main(SPEC, run)

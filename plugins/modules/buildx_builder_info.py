@@ -158,7 +158,7 @@ builders:
           sample: true
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.observe import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 SPEC = {
@@ -168,4 +168,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, info)
+    main(SPEC, run)

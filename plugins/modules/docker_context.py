@@ -219,7 +219,8 @@ actions:
   sample: [["create context 'amd1'"]]
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import OPTIONS, contexts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.declaration import OPTIONS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
 ARGUMENT_SPEC = {
@@ -241,4 +242,4 @@ ARGUMENT_SPEC = {
 }
 
 if __name__ == "__main__":
-    main(ARGUMENT_SPEC, contexts, required_if=[("purge", True, ["owner"])])
+    main(ARGUMENT_SPEC, run, required_if=[("purge", True, ["owner"])])

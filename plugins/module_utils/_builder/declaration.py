@@ -2,26 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading a declaration of a builder as a user writes it, and refusing what cannot be meant."""
+"""A builder as declared: reading what a user writes, and refusing what cannot be meant."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.buildkitd import config_files
 from .._buildx.cli import Version
-from .._buildx.store import validate_name
+from .._buildx.store import Instance, validate_name
 from .._core.errors import FarmError
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
 from .._docker.engine import resolve
-from .._platform.platform import parse_all
-from .container import parse_size
-from .model import Declaration, NodeSpec
+from .._platform.platform import Platform, parse_all
+from .drift import parse_size
 
 _ENV_NAME = re.compile(r"[^=\s\x00]+\Z")
 _ENV_OPTION = re.compile(r"env\.[^=\s\x00]+\Z")
@@ -29,52 +29,126 @@ _RESTART = re.compile(r"(no|always|unless-stopped|on-failure(:\d+)?)\Z")
 _REMOTE_SCHEMES = ("docker-container", "kube-pod", "npipe", "ssh", "tcp", "unix")
 
 
-def read_declaration(
-    params: Mapping[str, Any], contexts: ContextStore, stored_driver: str, lenient: bool
-) -> Declaration:
-    """Return what a module's parameters declare.
+@dataclass(frozen=True)
+class NodeSpec:
+    """A node as declared; None is left as it is found, an empty value clears.
 
-    :param stored_driver: of the builder found, empty if there is none.
-    :param lenient: True accepts docker contexts that do not exist yet.
-    :raises FarmError: the declaration cannot be meant; the message says which part of it.
+    :ivar endpoint: normalised; None for the kubernetes driver, which has none.
+    :ivar env: the part ``env.NAME`` of the driver options, declared by itself.
+    :ivar files: what the buildkitd configuration comes to.
     """
+
+    name: str
+    endpoint: Optional[str] = None
+    platforms: Optional[Tuple[Platform, ...]] = None
+    driver_opts: Optional[Mapping[str, str]] = None
+    env: Optional[Mapping[str, str]] = None
+    flags: Optional[Tuple[str, ...]] = None
+    files: Optional[Mapping[str, bytes]] = None
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A builder as declared.
+
+    :ivar driver: None keeps the one found, and is docker-container for a new builder.
+    :ivar nodes: None leaves the nodes as they are found.
+    :ivar state: ``present``, ``stopped`` or ``absent``.
+    :ivar use: ``default`` (for docker's current endpoint), ``global``, or None to leave the choice alone.
+    :ivar purge_nodes: whether nodes that are not declared leave; None lets them stay, with a warning.
+    :ivar absent: names of nodes that leave in any case, as they are stored.
+    :ivar keep_state: whether caches survive; None keeps them when a node is made anew and drops them with their node.
+    :ivar on_unreachable: ``fail``, ``skip`` or ``detach``.
+    :ivar platforms: those that the builder must serve.
+    :ivar emulation: ``allow``, ``prefer_native`` or ``forbid``.
+    :ivar kubeconfig: what buildx notes in the endpoints of the kubernetes driver.
+    """
+
+    name: str
+    driver: Optional[str] = None
+    nodes: Optional[Tuple[NodeSpec, ...]] = None
+    state: str = "present"
+    bootstrap: bool = True
+    use: Optional[str] = None
+    purge_nodes: Optional[bool] = None
+    absent: FrozenSet[str] = frozenset()
+    keep_state: Optional[bool] = None
+    on_unreachable: str = "fail"
+    platforms: Tuple[Platform, ...] = ()
+    emulation: str = "allow"
+    kubeconfig: str = ""
+
+    @classmethod
+    def from_params(
+        cls,
+        params: Mapping[str, Any],
+        contexts: ContextStore,
+        own_contexts: Mapping[str, Endpoint],
+        stored_driver: str,
+        lenient: bool,
+    ) -> Declaration:
+        """Return what a module's parameters declare.
+
+        :param own_contexts: the engines' URLs of the contexts that the nodes bring, which need not exist yet, by name.
+        :param stored_driver: of the builder found, empty if there is none.
+        :param lenient: True accepts docker contexts that do not exist yet.
+        :raises FarmError: the declaration cannot be meant; the message names the part.
+        """
+        name, driver = _name(params, contexts), params["driver"]
+        kind = _driver(params, stored_driver)
+        nodes = None
+        if params["nodes"] is not None:
+            nodes = tuple(_Reader(name, kind, contexts, lenient, own_contexts).read(raw) for raw in params["nodes"])
+            _refuse_repeats(name, nodes, contexts, own_contexts)
+        absent = frozenset(text.lower() for text in params["absent_nodes"] or ())
+        both = ", ".join(repr(node.name) for node in nodes or () if node.name in absent)
+        if both:
+            raise FarmError(f"builder {name!r}: {both} in nodes and in absent_nodes; take it out of one of them")
+        return cls(
+            name=name,
+            driver=driver,
+            nodes=nodes,
+            state=params["state"],
+            bootstrap=params["bootstrap"],
+            use=params["use_scope"] if params["use"] else None,
+            purge_nodes=params["purge_nodes"],
+            absent=absent,
+            keep_state=params["keep_state"],
+            on_unreachable=params["on_unreachable"],
+            platforms=parse_all(params["platforms"] or ()),
+            emulation=params["emulation"],
+            kubeconfig=os.environ.get("KUBECONFIG", ""),
+        )
+
+    def driver_over(self, instance: Optional[Instance]) -> str:
+        """Return the driver of the builder to be.
+
+        :param instance: the builder found, None if there is none.
+        """
+        return self.driver or (instance.driver if instance else "docker-container")
+
+
+def _name(params: Mapping[str, Any], contexts: ContextStore) -> str:
     name = validate_name(params["name"], "builder")
     if name == "default":
         raise FarmError("builder 'default': buildx reserves this name for docker's own engine; use another")
     if contexts.get(name) is not None:
         raise FarmError(f"builder {name!r}: a docker context has this name, and buildx takes it for that; use another")
-    driver = params["driver"]
-    if driver == "docker":
+    return name
+
+
+def _driver(params: Mapping[str, Any], stored: str) -> str:
+    """Return the driver of the builder to be."""
+    name = params["name"]
+    if params["driver"] == "docker":
         raise FarmError(
             f"builder {name!r}: the docker driver is the engine itself, of which buildx makes no builders of several"
             " nodes; use docker-container, or name the docker context where a builder is wanted"
         )
-    kind = driver or stored_driver or "docker-container"
-    if params["state"] == "stopped" and kind != "docker-container":
-        raise FarmError(f"builder {name!r}: the {kind} driver has nothing that buildx could stop")
-    nodes = None
-    if params["nodes"] is not None:
-        nodes = tuple(_Reader(name, kind, contexts, lenient).read(raw) for raw in params["nodes"])
-        _refuse_repeats(name, nodes, contexts)
-    absent = frozenset(text.lower() for text in params["absent_nodes"] or ())
-    both = ", ".join(repr(node.name) for node in nodes or () if node.name in absent)
-    if both:
-        raise FarmError(f"builder {name!r}: {both} in nodes and in absent_nodes; take it out of one of them")
-    return Declaration(
-        name=name,
-        driver=driver,
-        nodes=nodes,
-        state=params["state"],
-        bootstrap=params["bootstrap"],
-        use=params["use_scope"] if params["use"] else None,
-        purge_nodes=params["purge_nodes"],
-        absent=absent,
-        keep_state=params["keep_state"],
-        on_unreachable=params["on_unreachable"],
-        platforms=parse_all(params["platforms"] or ()),
-        emulation=params["emulation"],
-        kubeconfig=os.environ.get("KUBECONFIG", ""),
-    )
+    driver = str(params["driver"] or stored or "docker-container")
+    if params["state"] == "stopped" and driver != "docker-container":
+        raise FarmError(f"builder {name!r}: the {driver} driver has nothing that buildx could stop")
+    return driver
 
 
 def canonical(endpoint: str, contexts: ContextStore) -> str:
@@ -88,8 +162,11 @@ def canonical(endpoint: str, contexts: ContextStore) -> str:
 class _Reader:
     """Reads the nodes of one builder."""
 
-    def __init__(self, builder: str, driver: str, contexts: ContextStore, lenient: bool) -> None:
+    def __init__(
+        self, builder: str, driver: str, contexts: ContextStore, lenient: bool, own_contexts: Mapping[str, Endpoint]
+    ) -> None:
         self._builder, self._driver, self._contexts, self._lenient = builder, driver, contexts, lenient
+        self._own_contexts = own_contexts
 
     def read(self, raw: Mapping[str, Any]) -> NodeSpec:
         subject = f"builder {self._builder!r}, node"
@@ -126,7 +203,8 @@ class _Reader:
             default = self._contexts.get("default")
             return default.host if default else text
         endpoint = Endpoint.parse(text)
-        if endpoint.scheme == "context" and not self._lenient and self._contexts.get(text) is None:
+        may_lack = self._lenient or text in self._own_contexts
+        if endpoint.scheme == "context" and not may_lack and self._contexts.get(text) is None:
             known = ", ".join(self._contexts.all()) or "none"
             raise FarmError(
                 f"endpoint {text!r}: there is no such docker context in {self._contexts.config_dir} (there: {known});"
@@ -138,7 +216,7 @@ class _Reader:
         options = {str(key): _text(value) for key, value in raw.items()}
         known = _OPTIONS.get(self._driver)
         for key, value in options.items():
-            # Of the kubernetes driver buildx itself is asked: there are many, and no container of ours depends on them.
+            # Those of the kubernetes driver are left to buildx: they are many, and no container here depends on them.
             if known is None or (self._driver == "docker-container" and _ENV_OPTION.match(key)):
                 continue
             if key not in known:
@@ -165,7 +243,9 @@ class _Reader:
         return config_files(text, _read) if text.strip() else {}
 
 
-def _refuse_repeats(builder: str, nodes: Sequence[NodeSpec], contexts: ContextStore) -> None:
+def _refuse_repeats(
+    builder: str, nodes: Sequence[NodeSpec], contexts: ContextStore, own_contexts: Mapping[str, Endpoint]
+) -> None:
     names: List[str] = []
     engines: Dict[str, str] = {}
     for node in nodes:
@@ -174,7 +254,8 @@ def _refuse_repeats(builder: str, nodes: Sequence[NodeSpec], contexts: ContextSt
         names.append(node.name)
         if node.endpoint is None:
             continue
-        engine = canonical(node.endpoint, contexts)
+        own = own_contexts.get(node.endpoint)
+        engine = own.text if own else canonical(node.endpoint, contexts)
         if engine in engines:
             raise FarmError(
                 f"builder {builder!r}: nodes {engines[engine]!r} and {node.name!r} have one endpoint, {engine};"

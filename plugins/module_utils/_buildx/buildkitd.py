@@ -66,7 +66,7 @@ def config_files(text: str, read: Callable[[str], bytes]) -> Dict[str, bytes]:
 
 
 def same_config(left: Mapping[str, bytes], right: Mapping[str, bytes]) -> bool:
-    """Say whether two sets of files mean the same; another spelling of the same TOML does not count."""
+    """Return whether two sets of files mean the same; another spelling of the same TOML does not count."""
     if left == right:
         return True
     loads = toml_loads()

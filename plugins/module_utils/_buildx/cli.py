@@ -87,7 +87,7 @@ class Buildx:
         return checked(self._runner, self.argv(args), failure, **options)
 
     def version(self) -> Version:
-        """Return the version of buildx; asked for once.
+        """Return the version of buildx, which is read once.
 
         :raises CommandError: docker is missing, or has no buildx.
         """
@@ -137,7 +137,7 @@ def format_version(version: Version) -> str:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What ``docker buildx inspect`` says of one node.
+    """One node as ``docker buildx inspect`` reports it.
 
     :ivar status: ``running``, ``stopped``, ``inactive`` (no container), or ``error``.
     :ivar platforms: pinned and detected ones together, in buildx's order.
@@ -155,7 +155,7 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What ``docker buildx inspect`` says of a builder.
+    """A builder as ``docker buildx inspect`` reports it.
 
     :ivar error: of the builder as a whole; buildx exits with 0 all the same.
     """
@@ -196,17 +196,17 @@ def parse_inspect(text: str) -> Inspection:
 
 def without_secrets(text: str) -> str:
     """Return what ``docker buildx inspect`` prints without options (environments) and files (keys of registries)."""
-    kept = []
+    lines = []
     in_file = False
     for line in text.splitlines(keepends=True):
         in_file = line.startswith("File#") or (in_file and line.startswith((" ", "\t", ">")))
         if not in_file and not line.startswith("Driver Options:"):
-            kept.append(line)
-    return "".join(kept)
+            lines.append(line)
+    return "".join(lines)
 
 
 class BootProgress:
-    """What ``docker buildx inspect --bootstrap`` says on its standard error, line by line.
+    """The progress of ``docker buildx inspect --bootstrap``, read line by line from its standard error.
 
     :ivar errors: why nodes did not start, by their names; the name is empty where a single node is started.
     """
@@ -219,7 +219,7 @@ class BootProgress:
     def read(self, line: str) -> Optional[Tuple[str, str]]:
         """Take a line; return the node's name and the step that begins with it, None if none does.
 
-        A step is told again when it ends, and only then where it takes no time.
+        buildx prints a step again when it ends, and only then where it takes no time.
         """
         match = _BOOT_LINE.match(line)
         if match is None:

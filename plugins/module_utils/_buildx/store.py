@@ -76,6 +76,13 @@ class Node:
         """The name of the volume that holds the node's cache."""
         return f"{self.container}_state"
 
+    @property
+    def env(self) -> Dict[str, str]:
+        """The environment that the driver options give the node's container."""
+        prefix = "env."
+        opts = self.driver_opts or {}
+        return {key[len(prefix) :]: value for key, value in opts.items() if key.startswith(prefix)}
+
     @classmethod
     def from_store(cls, raw: Mapping[str, Any]) -> Node:
         """Read a node's JSON object.

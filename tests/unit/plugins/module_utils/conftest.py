@@ -4,7 +4,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import nodes as _builder_nodes
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run as run_builder
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container, NodeState
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import container_args
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Store
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
 
 
@@ -47,3 +61,141 @@ def issue():
     from ansible_collections.buildfarm.multiarch.tests.unit import certificates
 
     return certificates.issue
+
+
+#: The options of a builder, and of its nodes, where they are not given.
+_BUILDER = {
+    "name": "farm",
+    "state": "present",
+    "driver": None,
+    "nodes": None,
+    "purge_nodes": True,
+    "absent_nodes": None,
+    "purge_contexts": False,
+    "bootstrap": True,
+    "use": False,
+    "use_scope": "default",
+    "keep_state": None,
+    "on_unreachable": "fail",
+    "platforms": None,
+    "emulation": "allow",
+    "share_nodes": False,
+    "probe": True,
+    "timeout": 5,
+    "bootstrap_timeout": 60,
+}
+_NODE = dict.fromkeys(
+    "endpoint context platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
+)
+#: Other ways to an engine.
+_ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
+
+
+class BuilderWorld:
+    """Engines in memory by endpoint, what they hold, a buildx that starts containers on them, and what was run.
+
+    It stands in the place of the engines of a builder's nodes.
+    """
+
+    NODE = _NODE
+
+    def __init__(self, config):
+        self.config, self.store = config, Store(config / "buildx")
+        self.containers, self.volumes, self.dead = {}, set(), set()
+        self.ran, self.made, self.meanwhile = [], 0, None
+        self.docker = True
+
+    def run(self, argv, env=None, timeout=None, stdin=None, follow=None, executable=None):
+        if not self.docker:
+            raise CommandError("docker could not be started", Result(tuple(argv), 127, "", "No such file"))
+        self.ran.append(argv[2])
+        if argv[2] == "version":
+            return Result(tuple(argv), 0, "github.com/docker/buildx v0.29.1 x", "")
+        if argv[2] == "use":
+            self.use(argv[-1], argv[3] == "--global")
+            return Result(tuple(argv), 0, "", "")
+        if argv[2] == "rm":
+            for node in Store(Path(env["BUILDX_CONFIG"])).get(argv[-1]).nodes:
+                self.containers.pop((node.endpoint, node.container), None)
+            return Result(tuple(argv), 0, "", "")
+        assert argv[2] == "inspect"
+        if "--bootstrap" in argv and self.meanwhile:
+            self.meanwhile()
+        builder = Store(Path(env["BUILDX_CONFIG"])).get(argv[-1])
+        return Result(tuple(argv), 0, self.inspect(builder, "--bootstrap" in argv), "")
+
+    def outcome(self, *nodes, check=False, **params):
+        """Run the module buildx_builder."""
+        given = [{**self.NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
+        params = {**_BUILDER, "nodes": given, "docker_config": str(self.config), **params}
+        return run_builder(params, check, self.run)
+
+    def call(self, *nodes, **options):
+        return self.outcome(*nodes, **options).as_result()
+
+    def inspect(self, builder, boot):
+        lines = ["Name: farm", "Driver: docker-container", "", "Nodes:"]
+        for node in builder.nodes:
+            place = (_ALIASES.get(node.endpoint, node.endpoint), node.container)
+            image = (node.driver_opts or {}).get("image", DEFAULT_IMAGE)
+            lines += [f"Name: {node.name}", f"Endpoint: {node.endpoint}"]
+            if boot and place not in self.containers:
+                self.volumes.add((node.endpoint, node.volume))
+                if image != "bad":
+                    self.made += 1
+                    self.containers[place] = Container(
+                        running=True,
+                        image=image,
+                        args=container_args(node.flags, node.files or {}),
+                        env=node.env,
+                        files=node.files or {},
+                        identifier=str(self.made),
+                    )
+            elif boot:
+                self.containers[place] = replace(self.containers[place], running=True)
+            running = place in self.containers and self.containers[place].running
+            lines += ["Status: running", "Platforms: linux/amd64, linux/386"] if running else ["Status: inactive"]
+            lines.append("")
+        return "\n".join(lines)
+
+    def use(self, name, everywhere):
+        key = "" if everywhere else "unix:///var/run/docker.sock"
+        current = json.dumps({"Key": key, "Name": name, "Global": everywhere})
+        (self.store.directory / "current").write_text(current)
+        if not everywhere:
+            entry = self.store.directory / "defaults" / hashlib.sha256(key.encode()).hexdigest()[:20]
+            entry.write_text(name)
+
+    def read(self, endpoint, definitions):
+        if endpoint.text in self.dead:
+            raise FarmError(f"engine {endpoint}: no answer")
+        found = {}
+        for key, nodes in definitions.items():
+            node = nodes[0]
+            container = self.containers.get((_ALIASES.get(endpoint.text, endpoint.text), node.container))
+            if container and not any(node.files for node in nodes):
+                container = replace(container, files={})
+            cache = container is None and (endpoint.text, node.volume) in self.volumes
+            native = Platform("linux", "amd64")
+            found[key] = NodeState(known=True, native=native, container=container, cache=cache)
+        return found
+
+    def remove_container(self, node):
+        self.containers.pop((node.endpoint, node.container), None)
+
+    def remove_cache(self, node):
+        self.volumes.discard((node.endpoint, node.volume))
+
+    def stop_container(self, node):
+        place = (node.endpoint, node.container)
+        self.containers[place] = replace(self.containers[place], running=False)
+
+
+@pytest.fixture
+def builder_world(tmp_path, monkeypatch):
+    """Engines and a buildx in memory, and a configuration directory."""
+    for name in ("BUILDX_CONFIG", "DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    world = BuilderWorld(tmp_path)
+    monkeypatch.setattr(_builder_nodes, "Engines", lambda _contexts, _timeout: world)
+    return world

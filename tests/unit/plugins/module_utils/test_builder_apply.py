@@ -2,155 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Carrying a plan out, in a world of engines that live in memory and a buildx that starts containers on them."""
+"""Carrying plans out, on engines that live in memory."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import apply as _builder_apply
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import observe as _builder_look
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run_module
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.container import (
-    DEFAULT_IMAGE,
-    Container,
-    declared_env,
-)
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.observe import info
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import container_args
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Store, StoreConflict
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 
-DEFAULTS = {
-    "name": "farm",
-    "state": "present",
-    "driver": None,
-    "nodes": None,
-    "purge_nodes": True,
-    "absent_nodes": None,
-    "purge_contexts": False,
-    "bootstrap": True,
-    "use": False,
-    "use_scope": "default",
-    "keep_state": None,
-    "on_unreachable": "fail",
-    "platforms": None,
-    "emulation": "allow",
-    "share_nodes": False,
-    "probe": True,
-    "timeout": 5,
-    "bootstrap_timeout": 60,
-}
-NODE = dict.fromkeys(
-    "endpoint context platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
-)
-#: Other ways to an engine.
-ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
-
-
-class World:
-    """Engines by endpoint, what they hold, and what was run."""
-
-    def __init__(self, config):
-        self.config, self.store = config, Store(config / "buildx")
-        self.containers, self.volumes, self.dead = {}, set(), set()
-        self.ran, self.made, self.meanwhile = [], 0, None
-        self.docker = True
-
-    def run(self, argv, env=None, timeout=None, stdin=None, follow=None, executable=None):
-        if not self.docker:
-            raise CommandError("docker could not be started", Result(tuple(argv), 127, "", "No such file"))
-        self.ran.append(argv[2])
-        if argv[2] == "version":
-            return Result(tuple(argv), 0, "github.com/docker/buildx v0.29.1 x", "")
-        if argv[2] == "use":
-            self.store.path("x").parent.parent.joinpath("current").write_text(
-                json.dumps({"Key": "", "Name": argv[-1], "Global": True})
-            )
-            return Result(tuple(argv), 0, "", "")
-        if argv[2] == "rm":
-            for node in Store(Path(env["BUILDX_CONFIG"])).get(argv[-1]).nodes:
-                self.containers.pop((node.endpoint, node.container), None)
-            return Result(tuple(argv), 0, "", "")
-        assert argv[2] == "inspect"
-        if "--bootstrap" in argv and self.meanwhile:
-            self.meanwhile()
-        builder = Store(Path(env["BUILDX_CONFIG"])).get(argv[-1])
-        return Result(tuple(argv), 0, self.inspect(builder, "--bootstrap" in argv), "")
-
-    def inspect(self, builder, boot):
-        lines = ["Name: farm", "Driver: docker-container", "", "Nodes:"]
-        for node in builder.nodes:
-            place = (ALIASES.get(node.endpoint, node.endpoint), node.container)
-            image = (node.driver_opts or {}).get("image", DEFAULT_IMAGE)
-            lines += [f"Name: {node.name}", f"Endpoint: {node.endpoint}"]
-            if boot and place not in self.containers:
-                self.volumes.add((node.endpoint, node.volume))
-                if image != "bad":
-                    self.made += 1
-                    self.containers[place] = Container(
-                        running=True,
-                        image=image,
-                        args=container_args(node.flags, node.files or {}),
-                        env=declared_env(node),
-                        files=node.files or {},
-                        identifier=str(self.made),
-                    )
-            elif boot:
-                self.containers[place] = replace(self.containers[place], running=True)
-            running = place in self.containers and self.containers[place].running
-            lines += ["Status: running", "Platforms: linux/amd64, linux/386"] if running else ["Status: inactive"]
-            lines.append("")
-        return "\n".join(lines)
-
-    @contextmanager
-    def conversation(self, endpoint, _contexts, _timeout):
-        if endpoint.text in self.dead:
-            raise FarmError(f"engine {endpoint}: no answer")
-        yield self
-
-    def version(self):
-        return {"Os": "linux", "Arch": "amd64"}
-
-    def outcome(self, *nodes, check=False, **params):
-        given = [{**NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
-        params = {**DEFAULTS, "nodes": given, "docker_config": str(self.config), **params}
-        return run_module(params, check, self.run)
-
-    def call(self, *nodes, **options):
-        return self.outcome(*nodes, **options).as_result()
-
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.delenv("BUILDX_CONFIG", raising=False)
-    at = World(tmp_path)
-    monkeypatch.setattr(_builder_look, "conversation", at.conversation)
-
-    def read_container(_engine, end, nodes):
-        found = at.containers.get((ALIASES.get(end.text, end.text), nodes[0].container))
-        return found and replace(found, files=found.files if any(node.files for node in nodes) else {})
-
-    monkeypatch.setattr(_builder_look, "read_container", read_container)
-    monkeypatch.setattr(
-        _builder_apply, "remove_container", lambda end, _c, name: at.containers.pop((end.text, name), None)
-    )
-    monkeypatch.setattr(_builder_apply, "remove_volume", lambda end, _c, name: at.volumes.discard((end.text, name)))
-    monkeypatch.setattr(_builder_look, "cache_exists", lambda _e, end, node: (end.text, node.volume) in at.volumes)
-
-    def stop(end, _contexts, name):
-        at.containers[(end.text, name)] = replace(at.containers[(end.text, name)], running=False)
-
-    monkeypatch.setattr(_builder_apply, "stop_container", stop)
-    return at
+def world(builder_world):
+    return builder_world
 
 
 B = {"name": "b", "endpoint": "tcp://b:2375"}
@@ -263,10 +132,10 @@ def test_a_node_that_does_not_start_leaves_all_as_it_was(world, existing):
 
 
 def test_pods_are_put_back_too(world):
-    nodes = {"driver": "kubernetes", "nodes": [{**NODE, "name": name} for name in ("a", "b")]}
+    nodes = {"driver": "kubernetes", "nodes": [{**world.NODE, "name": name} for name in ("a", "b")]}
     world.call(**nodes)
     before, running = world.store.read("farm"), set(world.containers)
-    bad = [{**NODE, "name": "a", "driver_opts": {"image": "bad"}}, {**NODE, "name": "c"}]
+    bad = [{**world.NODE, "name": "a", "driver_opts": {"image": "bad"}}, {**world.NODE, "name": "c"}]
     with pytest.raises(FarmError, match=r"could not start node 'a'.*The builder was put back as it was"):
         world.call(**{**nodes, "nodes": bad, "purge_nodes": False})
     assert (world.store.read("farm"), set(world.containers)) == (before, running)
@@ -283,13 +152,41 @@ def test_a_cache_that_was_there_before_outlives_a_failure(world):
 def test_what_cannot_be_put_back_is_said(world, monkeypatch):
     world.call({})
 
-    def refuse(_endpoint, _contexts, name):
-        raise FarmError(f"engine tcp://a:2375: could not remove {name}: busy")
+    def refuse(node):
+        raise FarmError(f"engine tcp://a:2375: could not remove {node.container}: busy")
 
-    monkeypatch.setattr(_builder_apply, "remove_container", refuse)
+    monkeypatch.setattr(world, "remove_container", refuse)
     with pytest.raises(FarmError) as caught:
         world.call({"env": {"A": "b"}})
     assert "The builder's definition was left as it was, but node 'a' could not be put back" in caught.value.message
+
+
+def test_a_builder_that_cannot_be_made_the_current_one_is_put_back(world, monkeypatch):
+    world.call({}, B)
+    before, containers = world.store.read("farm"), set(world.containers)
+
+    def refuse(_name, _everywhere):
+        raise CommandError("refused", Result((), 1, "", ""))
+
+    monkeypatch.setattr(world, "use", refuse)
+    with pytest.raises(FarmError, match=r"refused.*\. The builder was put back as it was"):
+        world.call({"env": {"A": "b"}}, use=True)
+    assert (world.store.read("farm"), set(world.containers)) == (before, containers)
+    assert {container.env.get("A") for container in world.containers.values()} == {None}
+    assert not world.call({}, B)["changed"]
+
+
+def test_what_a_lost_definition_left_is_not_started_again(world, monkeypatch):
+    world.call({}, B)
+    world.store.path("farm").unlink()
+
+    def refuse(_node):
+        raise FarmError("busy")
+
+    monkeypatch.setattr(world, "remove_cache", refuse)
+    with pytest.raises(FarmError, match="busy"):
+        world.call({}, B, state="absent")
+    assert world.containers == {}
 
 
 def test_a_definition_that_buildx_changed_meanwhile_is_planned_anew(world):
@@ -317,7 +214,7 @@ def test_a_definition_that_keeps_changing_is_given_up(world, monkeypatch):
 
 
 def test_what_is_not_reached_in_the_end_is_an_error(world, monkeypatch):
-    monkeypatch.setattr(_builder_apply, "stop_container", lambda *_arguments: None)
+    monkeypatch.setattr(world, "stop_container", lambda _node: None)
     world.call({})
     with pytest.raises(FarmError, match="still stop-container tcp://a:2375 buildx_buildkit_a would be needed"):
         world.call(state="stopped")
@@ -411,6 +308,13 @@ def test_a_context_that_another_builder_needs_stays(world):
 def test_what_cannot_be_meant_makes_no_context(world, node, message, check):
     with pytest.raises(FarmError, match=re.escape(message)):
         world.call(node, check=check)
+    assert contexts_of(world) == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_two_contexts_to_be_made_for_one_engine_are_refused(world, check):
+    with pytest.raises(FarmError, match="nodes 'a' and 'b' have one endpoint, ssh://a"):
+        world.call(CA, {**CB, "context": {"host": "ssh://a"}}, check=check)
     assert contexts_of(world) == []
 
 

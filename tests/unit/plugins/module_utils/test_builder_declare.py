@@ -8,10 +8,10 @@ import json
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.declaration import (
+    Declaration,
+    NodeSpec,
     canonical,
-    read_declaration,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import NodeSpec
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
@@ -48,7 +48,7 @@ def contexts(tmp_path):
 
 def declare(contexts, *nodes, stored_driver="", lenient=False, **params):
     given = None if not nodes else [{**NODE, "name": "a", **node} for node in nodes]
-    return read_declaration({**DEFAULTS, "nodes": given, **params}, contexts, stored_driver, lenient)
+    return Declaration.from_params({**DEFAULTS, "nodes": given, **params}, contexts, {}, stored_driver, lenient)
 
 
 @pytest.mark.parametrize(

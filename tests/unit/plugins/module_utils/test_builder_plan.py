@@ -11,20 +11,21 @@ followed by its pins.
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.container import DEFAULT_IMAGE, Container
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import (
-    Declaration,
-    Found,
-    NodeSpec,
-    Observation,
-    describe,
-)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.declaration import Declaration, NodeSpec
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container, NodeState, describe
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.nodes import Depth, Site
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.state import State, read_state
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.steps import RemoveContainer
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform, parse_all
 
 PATH = "/b/instances/farm"
@@ -69,29 +70,29 @@ def container(node, how):
 
 def found(node, how="running", native=AMD64, detected=None):
     if how == "dead":
-        return Found(known=True, error=f"engine {node.endpoint}: no answer")
+        return NodeState(known=True, error=f"engine {node.endpoint}: no answer")
     at = container(node, how)
     if detected is None and at is not None and how == "running":
         detected = (native, Platform("linux", "386"))
-    return Found(known=True, native=native, container=at, detected=detected)
+    return NodeState(known=True, native=native, container=at, detected=detected)
 
 
-def observe(before, declared=(), natives=None, **more):
-    """An observation of the nodes in `before` (None for no builder) and of those declared beside them."""
-    places, nodes = {}, []
+def state_of(before, declared=(), natives=None, **more):
+    """The state of the nodes in `before` (None for no builder) and of those declared beside them."""
+    states, nodes = {}, []
     natives = natives or {}
     for text in (before or "").split():
         node, how = stored(text), text.partition("=")[0].partition(".")[2] or "running"
         nodes.append(node)
-        places[(node.name, node.endpoint)] = found(node, how, natives.get(node.name, AMD64))
+        states[(node.name, node.endpoint)] = found(node, how, natives.get(node.name, AMD64))
     for spec in declared:
         place = (spec.name, spec.endpoint or endpoint(spec.name))
-        if place not in places:
+        if place not in states:
             node = Node(spec.name, place[1])
-            places[place] = found(node, "missing", natives.get(spec.name, AMD64))
+            states[place] = found(node, "missing", natives.get(spec.name, AMD64))
     instance = None if before is None else Instance("farm", "docker-container", tuple(nodes))
     content = None if instance is None else instance.to_json()
-    return Observation(**{"path": PATH, "content": content, "instance": instance, "places": places, **more})
+    return State(**{"path": PATH, "content": content, "instance": instance, "nodes": states, **more})
 
 
 def specs(text):
@@ -103,20 +104,40 @@ def specs(text):
     return tuple(wanted)
 
 
+#: Each kind of step in short.
+KINDS = {
+    "CopyDefinition": "save",
+    "RemoveContainer": "drop",
+    "RemoveDefinition": "remove",
+    "RemovePods": "uninstall",
+    "StartNodes": "boot",
+    "StopContainer": "stop",
+    "UseBuilder": "use",
+    "WriteDefinition": "write",
+}
+
+
+def nodes_of(step):
+    if hasattr(step, "builder"):
+        return step.builder.nodes
+    return step.nodes if hasattr(step, "nodes") else (step.node,) if hasattr(step, "node") else ()
+
+
 def steps(planned):
     """Steps in short."""
     shown = []
     for step in planned.steps:
-        names = "+".join(node.name for node in step.nodes)
-        kind = "wipe" if step.volumes else step.kind
+        names = "+".join(node.name for node in nodes_of(step))
+        wipes = isinstance(step, RemoveContainer) and step.with_cache
+        kind = "wipe" if wipes else KINDS[type(step).__name__]
         shown.append(f"{kind} {names}" if names else kind)
     return shown
 
 
-def run(before, declared, natives=None, observation=None, **options):
+def run(before, declared, natives=None, there=None, **options):
     nodes = specs(declared) if isinstance(declared, str) else declared
-    observed = observe(before, nodes or (), natives, **(observation or {}))
-    return plan(Declaration("farm", nodes=nodes, **{"purge_nodes": True, **options}), observed)
+    found_state = state_of(before, nodes or (), natives, **(there or {}))
+    return plan(Declaration("farm", nodes=nodes, **{"purge_nodes": True, **options}), found_state)
 
 
 #: Undeclared nodes stay.
@@ -301,6 +322,7 @@ ROWS = [
     ("a", (NodeSpec("r", "tcp://r:1234"),), {"driver": "remote", "keep_state": True}, ["boot r", "drop a", "write"]),
     ("a", (NodeSpec("k"),), {"driver": "kubernetes"}, ["boot k", "wipe a", "write"]),
     ("a b.missing", (NodeSpec("k"),), {"driver": "kubernetes"}, ["boot k", "wipe a", "write"]),
+    ("a", (NodeSpec("a"),), {"driver": "kubernetes"}, ["boot a", "wipe a", "write"]),
 ]
 
 
@@ -315,34 +337,38 @@ def test_before_and_after_differ_where_something_is_done(before, declared, optio
     assert (planned.before != planned.after) == bool(expected)
 
 
-def apply(planned, observed):
-    """The observation after a plan was carried out, as far as a model of the engines can say."""
-    if planned.target is None:
-        return replace(observed, content=None, instance=None, places={})
-    places = dict(observed.places)
-    definitions = {node.name: node for node in planned.target.nodes}
-    for step in planned.steps:
-        for node in step.nodes:
-            place = (node.name, node.endpoint)
-            if step.kind == "drop":
-                places[place] = replace(places[place], container=None, detected=None)
-            elif step.kind == "boot":
-                places[place] = found(definitions[node.name])
-            elif step.kind == "stop":
-                places[place] = replace(places[place], container=replace(places[place].container, running=False))
-    used = observed.current or any(step.kind == "use" for step in planned.steps)
-    return replace(observed, content=b"{}", instance=planned.target, places=places, current=used)
+@pytest.fixture
+def site(builder_world, monkeypatch):
+    """A function that returns where the builder of a state lives, with its engines in memory."""
+    monkeypatch.setattr("socket.create_connection", lambda *_address, timeout: io.BytesIO())
+
+    def make(state):
+        for (name, at), node in state.nodes.items():
+            if node.container:
+                builder_world.containers[(at, Node(name, at).container)] = node.container
+            if node.error:
+                builder_world.dead.add(at)
+        builder_world.store.path("farm").parent.mkdir(parents=True)
+        (builder_world.store.directory / "defaults").mkdir()
+        if state.content is not None:
+            builder_world.store.path("farm").write_bytes(state.content)
+        contexts = ContextStore(builder_world.config)
+        return Site(builder_world.store, contexts, Buildx(builder_world.run), builder_world)
+
+    return make
 
 
 @pytest.mark.parametrize(("before", "declared", "options", "expected"), ROWS)
-def test_a_second_run_does_nothing(before, declared, options, expected):
+def test_a_second_run_does_nothing(before, declared, options, expected, site):
     nodes = specs(declared) if isinstance(declared, str) else declared
-    observed = observe(before, nodes or ())
+    found_state = state_of(before, nodes or ())
     declaration = Declaration("farm", nodes=nodes, **{"purge_nodes": True, **options})
-    after = apply(plan(declaration, observed), observed)
-    again = plan(declaration, after)
+    at = site(found_state)
+    planned = plan(declaration, found_state)
+    planned.apply(at)
+    again = plan(declaration, read_state(declaration, at, Depth.BUILDKIT))
     assert steps(again) == []
-    assert again.before == again.after == plan(declaration, observed).after
+    assert again.before == again.after == planned.after
 
 
 # What is stored, what is declared of the node, what is stored then. Values of None are left as they are.
@@ -386,8 +412,8 @@ def test_settings_of_a_node(before, declared, expected):
     node = replace(stored("a"), **before)
     instance = Instance("farm", "docker-container", (node,))
     place = (node.name, node.endpoint)
-    observed = Observation(PATH, b"{}", instance, places={place: Found(known=True)})
-    planned = plan(Declaration("farm", nodes=(NodeSpec("a", **declared),)), observed)
+    found_state = State(PATH, b"{}", instance, nodes={place: NodeState(known=True)})
+    planned = plan(Declaration("farm", nodes=(NodeSpec("a", **declared),)), found_state)
     assert planned.target.nodes == (replace(node, **expected),)
     assert ("write" in steps(planned)) == (node != replace(node, **expected))
 
@@ -395,7 +421,7 @@ def test_settings_of_a_node(before, declared, expected):
 def test_a_new_node_gets_what_buildx_would_give_it():
     planned = run(None, (NodeSpec("a", endpoint("a"), driver_opts={"network": "host"}),))
     assert planned.target.nodes == (Node("a", endpoint("a"), None, {"network": "host"}, FLAGS, None),)
-    planned = run(None, "a", observation={"default_files": CONFIG})
+    planned = run(None, "a", there={"default_files": CONFIG})
     assert planned.target.nodes[0].files == CONFIG
     planned = run(None, (NodeSpec("a", "tcp://a:1234"),), driver="remote")
     assert (planned.target.nodes[0].flags, planned.target.nodes[0].files) == (None, None)
@@ -502,75 +528,75 @@ def test_pins_that_do_not_do_what_they_seem_to_are_warned_of():
 def test_a_container_that_another_builder_uses_is_neither_taken_nor_removed():
     shared = {("a", endpoint("a")): "other"}
     with pytest.raises(FarmError, match="belongs to builder 'other'"):
-        run(None, "a", observation={"shared": shared})
-    assert steps(run("a b", "b", observation={"shared": shared})) == ["write"]
-    assert steps(run("a", None, state="absent", observation={"shared": shared})) == ["remove"]
+        run(None, "a", there={"shared": shared})
+    assert steps(run("a b", "b", there={"shared": shared})) == ["write"]
+    assert steps(run("a", None, state="absent", there={"shared": shared})) == ["remove"]
 
 
 def test_a_node_that_is_reached_in_another_way_keeps_its_container():
     node = stored("a")
-    observed = observe("a", ())
-    same = {**observed.places, ("a", "context"): found(node)}
+    found_state = state_of("a", ())
+    same = {**found_state.nodes, ("a", "context"): found(node)}
     declared = Declaration("farm", nodes=(NodeSpec("a", "context"),))
-    assert steps(plan(declared, replace(observed, places=same))) == ["write"]
-    other = {**observed.places, ("a", "context"): found(node, "missing")}
-    assert steps(plan(declared, replace(observed, places=other))) == ["boot a", "wipe a", "write"]
+    assert steps(plan(declared, replace(found_state, nodes=same))) == ["write"]
+    other = {**found_state.nodes, ("a", "context"): found(node, "missing")}
+    assert steps(plan(declared, replace(found_state, nodes=other))) == ["boot a", "wipe a", "write"]
     moved = replace(found(node), container=replace(container(node, "running"), identifier="another"))
-    assert steps(plan(declared, replace(observed, places={**observed.places, ("a", "context"): moved}))) == [
+    assert steps(plan(declared, replace(found_state, nodes={**found_state.nodes, ("a", "context"): moved}))) == [
         "wipe a",
         "write",
     ]
 
 
 def test_a_new_controller_writes_the_definition_and_starts_nothing():
-    observed = observe("a b", ())
-    lost = replace(observed, content=None, instance=None)
+    found_state = state_of("a b", ())
+    lost = replace(found_state, content=None, instance=None)
     declared = Declaration("farm", nodes=specs("a b"))
     assert steps(plan(declared, lost)) == ["write"]
-    assert plan(declared, lost).target == observed.instance
+    assert plan(declared, lost).target == found_state.instance
     assert steps(plan(replace(declared, state="absent"), lost)) == ["wipe a", "wipe b"]
 
 
 def test_a_broken_definition_is_kept_and_written_anew():
-    observed = observe("a", ())
-    broken = replace(observed, content=b"", instance=None, broken_copy="/b/farm.broken")
+    found_state = state_of("a", ())
+    broken = replace(found_state, content=b"", instance=None, broken_copy="/b/farm.broken")
     planned = plan(Declaration("farm", nodes=specs("a")), broken)
-    assert [step.action for step in planned.steps] == [("copy", PATH, "/b/farm.broken"), ("write", PATH)]
+    assert [step.action for step in planned.steps] == [["copy", PATH, "/b/farm.broken"], ["write", PATH]]
     assert planned.before == {"state": "broken"} and "/b/farm.broken" in planned.warnings[0]
     assert steps(plan(Declaration("farm", state="absent"), broken)) == ["remove"]
 
 
 def test_without_a_look_at_the_nodes_the_first_run_is_predicted():
-    blind = {"places": {}}
-    assert steps(run(None, "a b", observation=blind)) == ["boot a+b", "write"]
-    assert steps(run("a b", "a b", observation=blind)) == []
-    assert steps(run("a b", "a=arm64 b c", observation=blind)) == ["boot a+c", "write"]
-    assert steps(run("a", None, state="absent", observation=blind)) == ["remove"]
+    blind = {"nodes": {}}
+    assert steps(run(None, "a b", there=blind)) == ["boot a+b", "write"]
+    assert steps(run("a b", "a b", there=blind)) == []
+    assert steps(run("a b", "a=arm64 b c", there=blind)) == ["boot a+c", "write"]
+    assert steps(run("a", None, state="absent", there=blind)) == ["remove"]
 
 
 def test_kubernetes_nodes_are_made_anew_by_removing_them_first():
     """Its bootstrap leaves an existing deployment as it is."""
     node = Node("k", "kubernetes:///farm?deployment=k&kubeconfig=", None, {"replicas": "1"}, FLAGS)
     instance = Instance("farm", "kubernetes", (node, replace(node, name="l")))
-    observed = Observation(PATH, b"{}", instance)
+    found_state = State(PATH, b"{}", instance)
     declared = Declaration("farm", nodes=(NodeSpec("k", driver_opts={"replicas": "2"}), NodeSpec("l")))
-    planned = plan(declared, observed)
+    planned = plan(declared, found_state)
     assert steps(planned) == ["uninstall k", "boot k", "write"]
-    assert planned.steps[0].action == ("docker", "buildx", "rm", "--keep-state", "farm")
-    assert steps(plan(Declaration("farm", state="absent"), observed)) == ["uninstall k+l", "remove"]
-    assert steps(plan(Declaration("farm"), observed)) == []
+    assert planned.steps[0].action == ["docker", "buildx", "rm", "--keep-state", "farm"]
+    assert steps(plan(Declaration("farm", state="absent"), found_state)) == ["uninstall k+l", "remove"]
+    assert steps(plan(Declaration("farm"), found_state)) == []
 
 
 def test_kubernetes_nodes_that_do_not_run_are_started():
     nodes = tuple(Node(name, f"kubernetes:///farm?deployment={name}&kubeconfig=", None, None, FLAGS) for name in "kl")
-    places = {(node.name, node.endpoint): Found(known=True) for node in nodes}
-    places[("l", nodes[1].endpoint)] = Found(known=True, detected=(AMD64,))
-    observed = Observation(PATH, b"{}", Instance("farm", "kubernetes", nodes), places=places)
-    planned = plan(Declaration("farm"), observed)
+    states = {(node.name, node.endpoint): NodeState(known=True) for node in nodes}
+    states[("l", nodes[1].endpoint)] = NodeState(known=True, detected=(AMD64,))
+    found_state = State(PATH, b"{}", Instance("farm", "kubernetes", nodes), nodes=states)
+    planned = plan(Declaration("farm"), found_state)
     assert steps(planned) == ["boot k"]
     assert [node["container"] for node in planned.before["nodes"]] == ["missing", "running"]
     assert [node["container"] for node in planned.after["nodes"]] == ["running", "running"]
-    assert steps(plan(Declaration("farm", bootstrap=False), observed)) == []
+    assert steps(plan(Declaration("farm", bootstrap=False), found_state)) == []
 
 
 def test_keys_and_passwords_are_not_shown():

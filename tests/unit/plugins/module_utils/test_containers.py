@@ -13,15 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import container as _containers
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.container import (
-    DEFAULT_IMAGE,
-    Container,
-    drift,
-    parse_size,
-    read_container,
-    remove_container,
-)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import containers as _containers
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines, read_container
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE, drift, parse_size
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
@@ -210,8 +205,8 @@ def engine(monkeypatch):
 def test_removal(engine, status, fine):
     at = engine({"/containers/buildx_buildkit_n": (status, {"message": "because"})})
     if fine:
-        remove_container(HERE, None, "buildx_buildkit_n")
+        Engines(None, 5).remove_container(node())
     else:
         with pytest.raises(FarmError, match=r"tcp://mid1:2375: could not remove buildx_buildkit_n: because \(HTTP"):
-            remove_container(HERE, None, "buildx_buildkit_n")
+            Engines(None, 5).remove_container(node())
     assert at.asked == ["DELETE /containers/buildx_buildkit_n?force=1&v=1"]

@@ -11,6 +11,8 @@ from typing import Any, Dict, List, Optional
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import apply as module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import steps
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.state import read_context
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.outcome import Outcome
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import transport as _transport
@@ -54,7 +56,7 @@ def outcome(
 ) -> Outcome:
     params = {"docker_config": str(store.config_dir), "state": state, "contexts": list(contexts)}
     params = {**params, "owner": None, "purge": False, "builder": None, **options}
-    return module.contexts(params, check, None)  # type: ignore[arg-type]
+    return module.run(params, check, None)  # type: ignore[arg-type]
 
 
 def run(store: ContextStore, *contexts: Dict[str, Any], **options: Any) -> Dict[str, Any]:
@@ -280,7 +282,7 @@ def test_purge_spares_what_is_in_use(store: ContextStore) -> None:
     put_builder(store, "Build", "arm1", "unix:///x")
     (store.config_dir / "config.json").write_text('{"currentContext": "arm2"}')
     found = outcome(store, owner="farm", purge=True)
-    assert found.actions == [("remove context 'arm3'",)]
+    assert found.actions == [["remove context 'arm3'"]]
     assert found.values["leftover"] == ["arm1", "arm2"]
     assert found.warnings == (
         "context 'arm1' is no longer declared, and stays: builder 'Build' uses it",
@@ -323,17 +325,17 @@ def test_failed_write_is_rolled_back(
 ) -> None:
     item = {"name": "arm1", "host": HOST, **material}
     run(store, item)
-    before = module.read(store, "arm1")
-    real = module.write_together
+    before = read_context(store, "arm1")
+    real = steps.write_together
 
     def full_disk(files: Any) -> None:
         files = list(files)
         real(files[:1])
-        monkeypatch.setattr(module, "write_together", real)
+        monkeypatch.setattr(steps, "write_together", real)
         raise OSError(28, "No space left on device", str(files[1][0]))
 
-    monkeypatch.setattr(module, "write_together", full_disk)
+    monkeypatch.setattr(steps, "write_together", full_disk)
     Path(material["ca"]).write_text("a new ca")
     with pytest.raises(FarmError, match=r"'arm1'.*No space left on device.*as it was"):
         run(store, item)
-    assert module.read(store, "arm1") == before
+    assert read_context(store, "arm1") == before

@@ -147,7 +147,7 @@ def probe(url: str, store: ContextStore, tls: Optional[TlsFiles] = None, timeout
 def declare(store: ContextStore, context: Dict[str, Any]) -> None:
     params = {"docker_config": str(store.config_dir), "state": "present", "contexts": [context]}
     params = {**params, "owner": None, "purge": False, "builder": None}
-    _docker_context.contexts(params, False, None)  # type: ignore[arg-type]
+    _docker_context.run(params, False, None)  # type: ignore[arg-type]
 
 
 def test_plain_tcp(store: ContextStore) -> None:

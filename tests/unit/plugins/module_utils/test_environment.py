@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import contexts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import run as contexts
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import environment as _environment
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.environment import (
     OPTION,

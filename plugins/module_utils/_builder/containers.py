@@ -1,0 +1,174 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The BuildKit containers of a builder's nodes: reading, stopping and removing them through their engines."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
+from urllib.parse import quote
+
+from .._buildx.buildkitd import CONFIG_DIR
+from .._buildx.store import Node
+from .._core.errors import FarmError
+from .._docker.context_store import ContextStore
+from .._docker.endpoint import Endpoint
+from .._docker.engine import Conversation, conversation, platform_of
+from .model import Container, NodeKey, NodeState
+
+#: Removing the cache of a node can take minutes.
+_REMOVAL_TIMEOUT = 600
+#: Whether an engine can set a limit, as it reports itself (``GET /info``).
+_LIMITS = {
+    "memory": "MemoryLimit",
+    "memory-swap": "SwapLimit",
+    "cpu-period": "CpuCfsPeriod",
+    "cpu-quota": "CpuCfsQuota",
+    "cpu-shares": "CPUShares",
+    "cpuset-cpus": "CPUSet",
+    "cpuset-mems": "CPUSet",
+}
+
+
+class Engines:
+    """The engines of a builder's nodes.
+
+    :param timeout: seconds that each step of reading may take.
+    """
+
+    def __init__(self, contexts: ContextStore, timeout: float) -> None:
+        self._contexts, self._timeout = contexts, timeout
+
+    def read(self, endpoint: Endpoint, definitions: Mapping[NodeKey, Sequence[Node]]) -> Dict[NodeKey, NodeState]:
+        """Return the state of an engine's nodes, read over one connection: a handshake costs more than all requests.
+
+        :param definitions: of each node, as stored and as declared.
+        :raises FarmError: the engine cannot be reached.
+        """
+        found: Dict[NodeKey, NodeState] = {}
+        with conversation(endpoint, self._contexts, self._timeout) as engine:
+            native = platform_of(engine.version())
+            for key, nodes in definitions.items():
+                try:
+                    container = read_container(engine, endpoint, nodes)
+                    cache = container is None and _cache_exists(engine, endpoint, nodes[0])
+                    found[key] = NodeState(known=True, native=native, container=container, cache=cache)
+                except FarmError as exc:
+                    found[key] = NodeState(known=True, native=native, error=exc.message)
+        return found
+
+    def remove_container(self, node: Node) -> None:
+        """Remove a node's container, running or not.
+
+        :raises FarmError: the engine did not do it.
+        """
+        self._change(node, "DELETE", f"/containers/{quote(node.container)}?force=1&v=1", f"remove {node.container}")
+
+    def remove_cache(self, node: Node) -> None:
+        """Remove the volume with a node's cache, which no container uses any more.
+
+        :raises FarmError: the engine did not do it.
+        """
+        self._change(node, "DELETE", f"/volumes/{quote(node.volume)}", f"remove volume {node.volume}")
+
+    def stop_container(self, node: Node) -> None:
+        """Stop a node's container.
+
+        :raises FarmError: the engine did not do it.
+        """
+        self._change(node, "POST", f"/containers/{quote(node.container)}/stop", f"stop {node.container}")
+
+    def _change(self, node: Node, method: str, path: str, what: str) -> None:
+        endpoint = Endpoint.parse(node.endpoint)
+        with conversation(endpoint, self._contexts, timeout=_REMOVAL_TIMEOUT) as engine:
+            status, body = engine.ask(method, path)
+        # 304: stopped already. 404: gone already, which is what was wanted.
+        if status not in (200, 204, 304, 404):
+            raise FarmError(f"engine {endpoint}: could not {what}: {_message(body)} (HTTP {status})")
+
+
+def read_container(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Node]) -> Optional[Container]:
+    """Return the container of a node, None if there is none.
+
+    :param endpoint: the engine's, for errors.
+    :param nodes: the node's definitions, as stored and as declared: what they set decides what has to be read.
+    :raises FarmError: the engine does not answer as an engine does.
+    """
+    name = nodes[0].container
+    raw = _get(engine, endpoint, f"/containers/{quote(name)}/json")
+    if raw is None:
+        return None
+    return Container(
+        running=bool(raw["State"].get("Running")),
+        image=raw["Config"].get("Image") or "",
+        restarting=bool(raw["State"].get("Restarting")),
+        args=tuple(raw["Config"].get("Cmd") or ()),
+        env=_own_env(engine, endpoint, raw, nodes),
+        limits=raw.get("HostConfig") or {},
+        files=_read_files(engine, name) if any(node.files for node in nodes) else {},
+        identifier=raw["Id"],
+        unsupported=_unsupported(engine, endpoint, nodes),
+    )
+
+
+def _own_env(engine: Conversation, endpoint: Endpoint, raw: Mapping[str, Any], nodes: Sequence[Node]) -> Dict[str, str]:
+    """Return a container's environment without what its image sets, which is read only where it matters."""
+    env = dict(_pair(item) for item in raw["Config"].get("Env") or ())
+    declared = set().union(*(node.env for node in nodes))
+    preset = {"PATH": env.get("PATH", "")}
+    if set(env) - {"PATH"} - declared:
+        image = _get(engine, endpoint, f"/images/{quote(raw['Image'])}/json")
+        # What an image set that was removed under its container cannot be known.
+        preset = {name: value for name, value in env.items() if name not in declared}
+        if image is not None:
+            preset = dict(_pair(item) for item in image["Config"].get("Env") or ())
+    return {name: value for name, value in env.items() if preset.get(name) != value}
+
+
+def _cache_exists(engine: Conversation, endpoint: Endpoint, node: Node) -> bool:
+    return _get(engine, endpoint, f"/volumes/{quote(node.volume)}") is not None
+
+
+def _unsupported(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Node]) -> FrozenSet[str]:
+    wanted = _LIMITS.keys() & {option for node in nodes for option in node.driver_opts or ()}
+    info = (_get(engine, endpoint, "/info") or {}) if wanted else {}
+    return frozenset(option for option in wanted if info.get(_LIMITS[option]) is False)
+
+
+def _pair(item: str) -> Tuple[str, str]:
+    name, _equals, value = item.partition("=")
+    return name, value
+
+
+def _read_files(engine: Conversation, container: str) -> Dict[str, bytes]:
+    status, body = engine.ask("GET", f"/containers/{quote(container)}/archive?path={quote(CONFIG_DIR)}")
+    if status != 200:
+        return {}
+    files: Dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        for member in archive:
+            stream = archive.extractfile(member)
+            if stream is not None:
+                files[member.name.partition("/")[2]] = stream.read()
+    return files
+
+
+def _get(engine: Conversation, endpoint: Endpoint, path: str) -> Optional[Dict[str, Any]]:
+    status, body = engine.ask("GET", path)
+    if status == 404:
+        return None
+    if status != 200:
+        raise FarmError(f"engine {endpoint}: GET {path} failed: {_message(body)} (HTTP {status})")
+    document: Dict[str, Any] = json.loads(body)
+    return document
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()
