@@ -9,13 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from .._buildx.store import Node
 from .._core.errors import FarmError
 from .._docker.reference import Reference
-from .._image.describe import PlatformImage, in_registry, natives
-from .._platform.platform import Platform, runs_natively
+from .._image.describe import PlatformImage, describe_index, engine_platforms, platform_image
 from .declaration import Declaration
-from .engine import EngineImage
 from .state import State, names
 from .target import Target
 
@@ -83,20 +80,12 @@ def read_image(
     if not declaration.platforms:
         # Then the first node builds for its own.
         nodes = dict.fromkeys(found.platforms, builder.nodes[0])
-    engines = natives([node for node in builder.nodes if node in nodes.values()], target.contexts)
+    engines = engine_platforms([node for node in builder.nodes if node in nodes.values()], target.contexts)
     loaded = local.digest if local else None
     if index:
         reference = Reference.parse(declaration.tags[0])
-        pushed = in_registry(target.registries, reference, index, nodes, engines)
+        pushed = describe_index(target.registries, reference, index, nodes, engines)
         return BuiltImage(declaration.tags, index.digest, loaded, pushed)
     digest = str(metadata.get("containerimage.digest") or "") or None
-    images = (_in_engine(local, nodes, engines),) if local else ()
+    images = (platform_image(local.platform, None, local.size, nodes.get(local.platform), engines),) if local else ()
     return BuiltImage(declaration.tags, digest, loaded, images)
-
-
-def _in_engine(
-    image: EngineImage, nodes: Mapping[Platform, Optional[Node]], engines: Mapping[str, Platform]
-) -> PlatformImage:
-    node = nodes.get(image.platform)
-    native = runs_natively(image.platform, engines[node.name]) if node and node.name in engines else None
-    return PlatformImage(image.platform, None, image.size, node.name if node else None, native)

@@ -98,13 +98,13 @@ class Index:
         :raises FarmError: it is neither an index nor an image's manifest.
         """
         raw = _json_object(document.content, "the registry's answer")
-        annotations, said = _annotations(raw), raw.get("mediaType") or document.media_type
+        annotations, declared = _annotations(raw), raw.get("mediaType") or document.media_type
         entries = raw.get("manifests")
         if isinstance(entries, list):
             found = [_entry(item) for item in entries if isinstance(item, dict)]
             return cls(
                 document.digest,
-                str(said or OCI_INDEX),
+                str(declared or OCI_INDEX),
                 annotations=annotations,
                 **{
                     kind: tuple(entry for entry, of_kind in found if of_kind == kind)
@@ -112,12 +112,12 @@ class Index:
                 },
             )
         if isinstance(raw.get("config"), dict) and isinstance(raw.get("layers"), list):
-            media_type = str(said or OCI_MANIFEST)
+            media_type = str(declared or OCI_MANIFEST)
             single = Manifest(document.digest, len(document.content), media_type)
             return cls(document.digest, media_type, (single,), annotations=annotations)
         raise FarmError(
             f"the registry's answer is neither an image index nor a manifest "
-            f"(media type {said!r}, schema version {raw.get('schemaVersion')!r})"
+            f"(media type {declared!r}, schema version {raw.get('schemaVersion')!r})"
         )
 
     def as_dict(self) -> Dict[str, Any]:

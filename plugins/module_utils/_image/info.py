@@ -20,7 +20,7 @@ from .._registry.client import Registries
 from .index import read_index
 
 
-def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
+def run(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
     """Return what an image's name stands for in its registry.
 
     :raises FarmError: the registry cannot be asked, or the query is none; a missing image is no error.

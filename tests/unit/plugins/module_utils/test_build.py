@@ -121,7 +121,7 @@ def world(tmp_path, monkeypatch, registries):
     ):
         (tmp_path / "buildx/instances" / builder.name).write_bytes(builder.to_json())
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
-    monkeypatch.setattr(_image, "natives", lambda nodes, _contexts: {node.name: AMD64 for node in nodes})
+    monkeypatch.setattr(_image, "engine_platforms", lambda nodes, _contexts: {node.name: AMD64 for node in nodes})
     there = World(registries.documents)
     monkeypatch.setattr(_engine, "conversation", there.conversation)
     return there
