@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from .._core.errors import FarmError
@@ -71,7 +71,9 @@ def stores_indexes(contexts: ContextStore, context: str) -> bool:
 
 def _get(contexts: ContextStore, context: str, paths: Sequence[str]) -> Tuple[Optional[Mapping[str, Any]], ...]:
     """Return what an engine has at paths of its API, None for each that it does not have."""
-    documents = []
+    documents: List[Optional[Mapping[str, Any]]] = []
+    if not paths:
+        return ()
     try:
         with conversation(_endpoint(contexts, context), contexts) as engine:
             for path in paths:

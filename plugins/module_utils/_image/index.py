@@ -18,7 +18,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from .._core.errors import FarmError
 from .._docker.reference import Reference
 from .._platform.platform import Platform
-from .._registry.client import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Document, Registries, side_by_side
+from .._registry.client import Registries, side_by_side
+from .._registry.model import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Document
 
 _ATTESTATION_TYPE = "vnd.docker.reference.type"
 _ATTESTATION_SUBJECT = "vnd.docker.reference.digest"

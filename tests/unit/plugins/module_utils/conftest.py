@@ -8,6 +8,7 @@ import datetime
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document, digest_of
 
 
 class StoredDocuments:
@@ -27,7 +28,7 @@ class StoredDocuments:
             raise found
         if found is None:
             return None
-        return _registry.Document(reference.digest or _registry.digest_of(found.encode()), "", found.encode())
+        return Document(reference.digest or digest_of(found.encode()), "", found.encode())
 
     def blob(self, reference, digest):
         document = self.manifest(reference.at(digest))

@@ -24,7 +24,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.contex
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import Index
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Document
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")
