@@ -34,7 +34,7 @@ class EngineImage:
 
     @property
     def platforms(self) -> Tuple[Platform, ...]:
-        """The one platform that the engine tells of."""
+        """The one platform that the engine reports."""
         return (self.platform,)
 
     @classmethod
@@ -53,7 +53,7 @@ def read_images(contexts: ContextStore, context: str, tags: Sequence[str]) -> Di
     """Return what tags stand for in an engine, None for each that it does not have.
 
     :param context: docker context of the engine; empty for the one in use.
-    :raises FarmError: the engine cannot be asked.
+    :raises FarmError: the engine cannot be read.
     """
     answers = zip(tags, _get(contexts, context, [f"/images/{quote(tag, safe='/:')}/json" for tag in tags]))
     return {tag: None if raw is None else EngineImage.parse(raw) for tag, raw in answers}
@@ -63,7 +63,7 @@ def stores_indexes(contexts: ContextStore, context: str) -> bool:
     """Return whether an engine's image store takes several platforms under one name, as containerd's does.
 
     :param context: docker context of the engine; empty for the one in use.
-    :raises FarmError: the engine cannot be asked.
+    :raises FarmError: the engine cannot be read.
     """
     (info,) = _get(contexts, context, ["/info"])
     return any(_CONTAINERD in pair for pair in (info or {}).get("DriverStatus") or ())

@@ -99,7 +99,7 @@ class Output:
     def argument(self, dest: Optional[str] = None) -> str:
         """Return the value of ``--output``, quoted as buildx's CSV parser wants it.
 
-        :param dest: a path in the place of the declared one.
+        :param dest: replaces the declared path.
         """
         path = dest or self.dest
         fields = [f"type={self.type}", *([f"dest={path}"] if path else [])]
@@ -110,7 +110,7 @@ class Output:
     def check_dest(self) -> None:
         """Make sure that the result can be written, before anything is built.
 
-        :raises FarmError: there is something else in its place, or no directory to put it in.
+        :raises FarmError: something else has its path, or there is no directory for it.
         """
         if not self.dest:
             return
@@ -128,7 +128,7 @@ class Output:
 def check_combination(outputs: Sequence[Output], tags: Sequence[str], platforms: int, attested: bool) -> None:
     """Refuse outputs that buildx refuses whatever the builder, or that have no effect.
 
-    :param platforms: how many are asked for.
+    :param platforms: how many are declared.
     :param attested: whether the image gets attestations.
     :raises FarmError: naming the output and the way out.
     """

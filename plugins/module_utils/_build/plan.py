@@ -35,7 +35,7 @@ def predict(declaration: Declaration, state: State) -> Report:
         for tag, index in state.registry.items()
         if index and ((wanted and set(index.platforms) != wanted) or len(digests) > 1)
     }
-    # An engine tells of one platform only, whatever it has.
+    # An engine reports one platform only, whatever it has.
     differing |= {
         f"engine {tag}"
         for tag, image in state.engine.items()

@@ -53,7 +53,7 @@ def check_image_stores(
 ) -> None:
     """Refuse images that the image store of an engine cannot take.
 
-    :raises FarmError: naming the engine and the way out; or an engine cannot be asked.
+    :raises FarmError: naming the engine and the way out; or an engine cannot be read.
     """
     requirement = _store_requirement(declaration, destinations, builder.driver)
     if not requirement:

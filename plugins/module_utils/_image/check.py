@@ -23,9 +23,12 @@ from .._docker.endpoint import Endpoint
 from .._docker.engine import connect
 from .._docker.reference import Reference
 from .._platform.platform import Platform, runs_natively
+from .._registry.auth import stored_credentials
 from .programs import File, Findings, Start, examine
 
 _PLATFORM_API = (1, 41)
+#: What docker calls the server of Docker Hub in stored credentials.
+_HUB_SERVER = "https://index.docker.io/v1/"
 #: Bytes of a file that are read at once.
 _CHUNK = 1 << 15
 
@@ -116,7 +119,7 @@ def _image(client: Any, config_dir: Path, reference: Reference, platform: Platfo
 
 
 def _pull(client: Any, config_dir: Path, reference: Reference, platform: Platform) -> None:
-    options: Dict[str, Any] = {"auth_config": _credentials(config_dir, reference.registry)}
+    options: Dict[str, Any] = {"auth_config": _auth_config(config_dir, reference.registry)}
     if _accepts_platform(client):
         options["platform"] = str(platform)
     for event in client.api.pull(reference.repository, tag=reference.digest, stream=True, decode=True, **options):
@@ -124,17 +127,22 @@ def _pull(client: Any, config_dir: Path, reference: Reference, platform: Platfor
             raise FarmError(f"registry {reference.registry} did not give the image: {event['error']}")
 
 
-def _credentials(config_dir: Path, registry: str) -> Dict[str, Any]:
-    """Return what ``docker login`` stored for a registry, empty if nothing.
+def _auth_config(config_dir: Path, registry: str) -> Dict[str, str]:
+    """Return what ``docker login`` stored for a registry as the Engine API takes it, empty if nothing.
 
-    The SDK would fall back to the files of other users and directories.
+    The SDK by itself would fall back to the files of other users and directories. An engine with the containerd image
+    store sends the credentials to no other server than the one named with them (moby ``daemon/containerd``).
     """
-    from docker import auth
-
-    path = config_dir / "config.json"
-    if not path.exists():
+    found = stored_credentials(config_dir, registry)
+    if found is None:
         return {}
-    return auth.resolve_authconfig(auth.load_config(config_path=str(path)), registry=registry) or {}
+    values = {
+        "username": found.user,
+        "password": found.password,
+        "identitytoken": found.identity_token,
+        "serveraddress": _HUB_SERVER if registry == "docker.io" else registry,
+    }
+    return {name: value for name, value in values.items() if value}
 
 
 def _has_command(client: Any, reference: Reference) -> bool:

@@ -51,7 +51,7 @@ def choose_engines(declaration: Declaration, state: State, buildx: Buildx) -> Di
     if declaration.run:
         return _engines_to_run(buildx, state.builder, declaration.endpoints, platforms)
     if declaration.examine:
-        # What others than Linux run cannot be told, and a Linux engine has no containers of theirs.
+        # Only Linux programs can be examined, and a Linux engine creates no containers of other systems.
         linux = [platform for platform in platforms if platform.os == "linux"]
         return _engines_to_examine(state.builder, declaration.endpoints, linux)
     return {}

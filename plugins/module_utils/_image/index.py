@@ -139,7 +139,7 @@ def read_index(registries: Registries, reference: Reference) -> Optional[Index]:
     The platform of a single manifest, and of an entry whose index names none, is read from its config.
 
     :raises RegistryRefused: the credentials do not suffice.
-    :raises FarmError: the registry cannot be asked; or the answer is no image.
+    :raises FarmError: the registry cannot be read; or the name stands for something else.
     """
     document = registries.manifest(reference)
     if document is None:
@@ -168,7 +168,7 @@ def image_size(registries: Registries, reference: Reference, digest: str) -> int
     """Return the compressed size in bytes of one platform's image: its config and its layers.
 
     :param digest: of the platform's manifest.
-    :raises FarmError: the registry does not have what its own index names, or cannot be asked.
+    :raises FarmError: the registry does not have what its own index names, or cannot be read.
     """
     manifest = registries.manifest(reference.at(digest))
     if manifest is None:

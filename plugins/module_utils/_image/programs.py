@@ -82,7 +82,7 @@ class Program:
     """A file that is executed when an image starts.
 
     :ivar path: in the image, links followed.
-    :ivar arch: of an ELF file, None for a script and for what cannot be told.
+    :ivar arch: of an ELF file, None for a script and where it is unknown.
     """
 
     path: str
@@ -229,7 +229,7 @@ def _problem(file: File) -> Optional[str]:
 
 
 def _called_by_env(arguments: str) -> Optional[str]:
-    """Return the program that env starts with the arguments of a ``#!`` line, None where that takes more to tell."""
+    """Return the program that env starts with the arguments of a ``#!`` line, None where these do not show it."""
     words = arguments.split()
     if words and words[0] in ("-S", "--split-string"):
         words = words[1:]

@@ -37,7 +37,7 @@ class State:
 def read_state(params: Mapping[str, Any], declaration: Declaration, buildx: Buildx, contexts: ContextStore) -> State:
     """Read the declared image from its registry.
 
-    :raises FarmError: there is no such image or builder, or the registry cannot be asked.
+    :raises FarmError: there is no such image or builder, or the registry cannot be read.
     """
     store, reference = Store.of(params), declaration.reference
     builder = find_builder(buildx, store, declaration.builder) if declaration.builder else None

@@ -43,7 +43,7 @@ class Registries:
 
     :param docker_config: directory of the docker configuration, for the credentials.
     :param settings: how registries are reached, by their names.
-    :param mirrors: whether the mirrors of a registry are asked before it.
+    :param mirrors: whether the mirrors of a registry are tried before it.
     """
 
     def __init__(self, docker_config: Path, settings: Mapping[str, Settings], mirrors: bool = True) -> None:
@@ -54,7 +54,7 @@ class Registries:
         self._contexts: Dict[str, ssl.SSLContext] = {}
         self._connections = Connections(self._trust)
         self._hosts: Dict[str, List[Host]] = {}
-        #: Mirrors that are not asked again: each time might take as long.
+        #: Mirrors that failed and are not tried again: each time might take as long.
         self._failed: Set[Host] = set()
         self._known: Dict[Tuple[str, str, str], Document] = {}
         self._lock = threading.Lock()
@@ -71,7 +71,7 @@ class Registries:
         """Return the manifest or index that a name stands for, None if there is none.
 
         :raises RegistryRefused: the credentials do not suffice.
-        :raises FarmError: the registry cannot be asked, or what it sends is not what its digest says.
+        :raises FarmError: the registry cannot be read, or what it sends does not have the digest that it should.
         """
         return self._read(reference, "manifests", reference.digest or reference.tag)
 

@@ -81,7 +81,7 @@ class Host:
         """Return the server's response, None where it says that there is no such thing; try again what may pass.
 
         :raises RegistryRefused: the credentials do not suffice.
-        :raises FarmError: the server cannot be asked.
+        :raises FarmError: the server cannot be read.
         """
         target = f"{self._path}{repository}/{path}" + (f"?ns={self._mirror_of}" if self._mirror_of else "")
         subject = f"registry {self._name} could not be asked for {repository}/{path}"

@@ -57,7 +57,7 @@ class WrongScheme(Exception):
 
 
 class Unreachable(Exception):
-    """A server cannot be asked at all.
+    """A server cannot be reached, and another attempt would not either.
 
     :ivar mistrusted: because its certificate is not to be trusted.
     """
@@ -84,7 +84,7 @@ class Origin:
 
     @classmethod
     def parse(cls, url: str, base: str = "") -> Tuple[Origin, str]:
-        """Return the origin of a URL and what is to be asked of it: path and query.
+        """Return the origin of a URL and the request target there: path and query.
 
         :param base: of a relative URL.
         :raises FarmError: it is no URL of HTTP. The message holds nothing but scheme and host, the rest may be secret.
