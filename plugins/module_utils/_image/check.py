@@ -23,7 +23,7 @@ from .._docker.endpoint import Endpoint
 from .._docker.engine import connect
 from .._docker.reference import Reference
 from .._platform.platform import Platform, runs_natively
-from .._registry.auth import stored_credentials
+from .._registry.credentials import stored_credentials
 from .programs import File, Findings, Start, examine
 
 _PLATFORM_API = (1, 41)

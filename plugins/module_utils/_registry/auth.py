@@ -2,24 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Credentials for registries, and how registries want to see them: HTTP Basic, or tokens of a token service.
+"""How registries demand credentials: HTTP Basic, or tokens of a token service.
 
 Source of the protocol: distribution/distribution ``docs/content/spec/auth/{token,oauth}.md``, RFC 9110 section 11.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
-from .._core.errors import FarmError, missing_library
-from .._docker.config import read_config
+from .._core.errors import FarmError
+from .credentials import Credentials
 from .http import Response
 
 _CLIENT = "buildfarm.multiarch"
@@ -27,7 +25,6 @@ _CLIENT = "buildfarm.multiarch"
 _PART = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+))?")
 #: What may stand in a header (RFC 6750).
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=:-]+\Z")
-_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 #: Sends method, headers and body to a URL (method, URL, headers, body) and returns the response; raises what another
 #: attempt may mend.
@@ -49,23 +46,6 @@ class Challenge:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """What ``docker login`` stored for a registry.
-
-    :ivar identity_token: for a token service; there is no password then.
-    """
-
-    user: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-
-    @property
-    def basic(self) -> str:
-        """The value of the header ``Authorization``."""
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-
-
 def parse_challenges(headers: Sequence[str]) -> List[Challenge]:
     """Read the headers ``WWW-Authenticate`` of an answer."""
     found: List[Tuple[str, Dict[str, str]]] = []
@@ -77,45 +57,6 @@ def parse_challenges(headers: Sequence[str]) -> List[Challenge]:
                 plain = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
                 found[-1][1][name.lower()] = plain
     return [Challenge(scheme, parameters) for scheme, parameters in found]
-
-
-def stored_credentials(config_dir: Path, registry: str) -> Optional[Credentials]:
-    """Return the credentials that the docker configuration has for a registry, None if it has none.
-
-    The SDK is imported only where there is something to be found, as that takes longer than a request.
-
-    :param config_dir: the docker CLI's configuration directory.
-    :raises FarmError: they cannot be read; a credential helper failed.
-    """
-    config = read_config(config_dir)
-    if not config.get("credsStore") and registry not in _named(config):
-        return None
-    try:
-        from docker import auth
-        from docker.errors import DockerException
-    except ImportError as exc:
-        raise missing_library("docker", exc) from exc
-    try:
-        found: Mapping[str, Any] = (
-            auth.resolve_authconfig(auth.load_config(config_dict=config), registry=registry) or {}
-        )
-    except (DockerException, ValueError, TypeError, AttributeError) as exc:
-        # The messages of the other errors may hold what cannot be decoded: a secret.
-        reason = f": {exc}" if isinstance(exc, DockerException) else ""
-        raise FarmError(
-            f"registry {registry}: its credentials cannot be read from {config_dir}/config.json or the credential "
-            f"helper that this names{reason}; repair it, or log in again with docker login {registry}"
-        ) from exc
-    values = {key.lower(): str(value or "") for key, value in found.items()}
-    credentials = Credentials(values.get("username", ""), values.get("password", ""), values.get("identitytoken", ""))
-    return credentials if credentials != Credentials() else None
-
-
-def _named(config: Mapping[str, Any]) -> Sequence[str]:
-    """Return the registries that a docker configuration has credentials or a helper for."""
-    keys = [key for part in ("auths", "credHelpers") for key in config.get(part) or ()]
-    hosts = [re.sub(r"^https?://", "", str(key)).split("/", 1)[0] for key in keys]
-    return [*hosts, *(_HUB if any(host in _HUB for host in hosts) else ())]
 
 
 class Authorizer:

@@ -21,7 +21,7 @@ from .._buildx.store import Node
 from .._core.errors import FarmError
 from .._docker.config import config_dir
 from .._docker.reference import Reference
-from .auth import stored_credentials
+from .credentials import stored_credentials
 from .host import Host
 from .http import Connections, Origin, is_loopback
 from .model import Document

@@ -14,8 +14,17 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import image as _image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import resolve
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.failure import failing_step
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import (
+    CACHE,
+    ENGINE,
+    FILE,
+    REGISTRY,
+    Output,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.preconditions import check_image_stores
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.state import State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
@@ -530,3 +539,49 @@ def test_the_plan_is_one_build_and_a_function_of_the_state(params, found, digest
     planned = plan(Declaration.from_params(params), "farm", (0, 13, 1), state)
     assert planned.after == {f"registry {TAG}": {"digest": digest, "platforms": BOTH}}
     assert [step.action[:5] for step in planned.steps] == [["docker", "buildx", "build", "--builder", "farm"]]
+
+
+@pytest.mark.parametrize(
+    ("driver", "outputs", "expected"),
+    [
+        ("docker", [], [("image", ENGINE, "arm1")]),
+        ("docker", [Output("registry")], [("registry", REGISTRY, "")]),
+        ("docker", [Output("docker", options=(("context", "x"),))], [("docker", ENGINE, "arm1")]),
+        ("docker-container", [], []),
+        ("docker-container", [Output("docker", options=(("context", "x"),))], [("docker", ENGINE, "x")]),
+        ("docker-container", [Output("image"), Output("tar", "/x")], [("image", CACHE, ""), ("tar", FILE, "")]),
+    ],
+)
+def test_destinations_depend_on_the_driver(driver, outputs, expected):
+    builder = Instance("it", driver, (Node("n", "arm1", None),))
+    found = resolve(outputs, builder)
+    assert [(one.output.type, one.kind, one.context) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("containerd", "options", "words"),
+    [
+        (
+            False,
+            {"platforms": BOTH, "push": True},
+            "an image of 2 platforms is more than the image store of the engine",
+        ),
+        (
+            False,
+            {"outputs": [{"type": "oci", "dest": "/tmp/x"}]},
+            "an archive of type oci is more than the image",
+        ),
+        (False, {"push": True}, None),
+        (True, {"platforms": BOTH, "push": True}, None),
+    ],
+)
+def test_the_docker_driver_builds_in_its_engines_image_store(world, params, containerd, options, words):
+    world.containerd = containerd
+    declaration = Declaration.from_params({**params, "platforms": ["linux/amd64"], "push": False, **options})
+    builder = Instance("default", "docker", (Node("default", "default", (AMD64,)),))
+    destinations = resolve(declaration.outputs, builder)
+    if words:
+        with pytest.raises(FarmError, match=words):
+            check_image_stores(declaration, destinations, builder, ContextStore(Path("/nonexistent")))
+    else:
+        check_image_stores(declaration, destinations, builder, ContextStore(Path("/nonexistent")))
