@@ -326,7 +326,7 @@ stderr:
   sample: "#5 ERROR: process \"/bin/sh -c make\" did not complete successfully: exit code: 2"
 """
 
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import build
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
@@ -359,4 +359,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, build)
+    main(SPEC, run)

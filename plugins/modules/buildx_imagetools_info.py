@@ -185,7 +185,7 @@ result:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.info import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.info import run
 
 SPEC = {
     "name": {"type": "str", "required": True},
@@ -195,4 +195,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, info)
+    main(SPEC, run)

@@ -244,7 +244,7 @@ image:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
 
 SPEC = {
     "name": {"type": "str", "required": True},
@@ -267,4 +267,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, verify)
+    main(SPEC, run)

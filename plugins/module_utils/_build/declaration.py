@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Pattern, Sequence, Tuple
 
+from .._buildx.store import chosen_builder
 from .._core.environment import expanded, option
 from .._core.errors import FarmError
-from .output import Output, check_combination
-from .._platform.platform import Platform, parse_all
-from .._docker.reference import Reference
-from .._buildx.store import chosen_builder
 from .._core.urls import mask, secret_in
+from .._docker.reference import Reference
+from .._platform.platform import Platform, parse_all
+from .output import Output, check_combination
 
 _BUILD_ARG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _LABEL = re.compile(r"[^\s=-][^\s=]*\Z")
@@ -90,7 +90,7 @@ class Declaration:
         return declaration
 
     def check_files(self, lenient: bool = False) -> Tuple[str, ...]:
-        """Make sure that context, Dockerfile and the places of the results are there.
+        """Make sure that context, Dockerfile and the directories of the results are there.
 
         :param lenient: a missing context is one that an earlier task would have made.
         :returns: warnings.

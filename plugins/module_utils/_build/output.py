@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a build's result goes, and what is there now.
+"""The outputs of a build as a task declares them.
 
 Source of the exporters' options and behaviour: BuildKit README "Output", buildx ``build/opt.go`` and
 ``util/buildflags/export.go``.
@@ -11,14 +11,10 @@ Source of the exporters' options and behaviour: BuildKit README "Output", buildx
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import os
-import stat
-import tarfile
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
@@ -34,8 +30,6 @@ _OWN_OPTIONS = {
     "name": "use the module's option tags",
     "push-by-digest": "it is not supported, as no tag would name the image",
 }
-# The time of an export, which differs between two exports of one image.
-_CREATED = "org.opencontainers.image.created"
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Output:
         return self.type == "registry" or (self.type == "image" and self.option("push") == "true")
 
     def kind(self, driver: str) -> str:
-        """Say what the result is to be looked for as, with a builder of this driver."""
+        """Return what the result is with a builder of this driver: REGISTRY, ENGINE, TREE, ARCHIVE, FILE or CACHE."""
         if self.pushes:
             return REGISTRY
         if self.type == "image":
@@ -105,7 +99,7 @@ class Output:
     def argument(self, dest: Optional[str] = None) -> str:
         """Return the value of ``--output``, quoted as buildx's CSV parser wants it.
 
-        :param dest: a path in the place of the declared one.
+        :param dest: replaces the declared path.
         """
         path = dest or self.dest
         fields = [f"type={self.type}", *([f"dest={path}"] if path else [])]
@@ -113,14 +107,10 @@ class Output:
         csv.writer(text, lineterminator="").writerow(fields + [f"{key}={value}" for key, value in self.options])
         return text.getvalue()
 
-    def as_dict(self) -> Dict[str, Any]:
-        """Return the output as the module returns it."""
-        return {"type": self.type, "dest": self.dest or None}
-
     def check_dest(self) -> None:
         """Make sure that the result can be written, before anything is built.
 
-        :raises FarmError: there is something else in its place, or no directory to put it in.
+        :raises FarmError: something else has its path, or there is no directory for it.
         """
         if not self.dest:
             return
@@ -138,7 +128,7 @@ class Output:
 def check_combination(outputs: Sequence[Output], tags: Sequence[str], platforms: int, attested: bool) -> None:
     """Refuse outputs that buildx refuses whatever the builder, or that have no effect.
 
-    :param platforms: how many are asked for.
+    :param platforms: how many are declared.
     :param attested: whether the image gets attestations.
     :raises FarmError: naming the output and the way out.
     """
@@ -152,84 +142,16 @@ def check_combination(outputs: Sequence[Output], tags: Sequence[str], platforms:
             raise FarmError(
                 f"output docker to {output.dest}: this format holds one manifest, and {why} need an index; use type oci"
             )
-    places = [output.dest for output in outputs if output.dest]
-    for place in places:
-        if places.count(place) > 1:
-            raise FarmError(f"outputs: {place} is the dest of two outputs; give each its own")
-
-
-def identity(output: Output, path: str) -> Optional[str]:
-    """Return what changes exactly when the content at a path changes, None if there is nothing.
-
-    :param path: where the result lies, the output's dest or a file that is to replace it.
-    :raises FarmError: it cannot be read, or is no archive of this output's format.
-    """
-    if not os.path.lexists(path):
-        return None
-    try:
-        if output.type == "local":
-            return _hash(_tree_lines(path))
-        if output.type in ("oci", "docker"):
-            return _archive_identity(path)
-        with open(path, "rb") as stream:
-            return _hash(iter(lambda: stream.read(1 << 20), b""))
-    except (OSError, ValueError, KeyError, tarfile.TarError) as exc:
-        raise FarmError(
-            f"output {output.type}: {path} cannot be compared with what is built: {exc}; "
-            f"remove it, or choose another dest"
-        ) from exc
+    dests = [output.dest for output in outputs if output.dest]
+    for dest in dests:
+        if dests.count(dest) > 1:
+            raise FarmError(f"outputs: {dest} is the dest of two outputs; give each its own")
 
 
 def _existing(path: str) -> str:
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
-
-
-def _hash(parts: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _tree_lines(root: str) -> Iterator[bytes]:
-    """Yield what makes two trees equal: names, types, permissions, link targets and contents; no times, no owners."""
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files + folders):
-            path = os.path.join(folder, name)
-            status = os.lstat(path)
-            line: List[Any] = [os.path.relpath(path, root), stat.S_IFMT(status.st_mode)]
-            if stat.S_ISLNK(status.st_mode):
-                line.append(os.readlink(path))
-            else:
-                line.append(stat.S_IMODE(status.st_mode))
-            if stat.S_ISREG(status.st_mode):
-                with open(path, "rb") as stream:
-                    line.append(_hash(iter(lambda: stream.read(1 << 20), b"")))  # pylint: disable=cell-var-from-loop
-            yield json.dumps(line).encode() + b"\n"
-
-
-def _archive_identity(path: str) -> str:
-    """Return the digest of an image archive's index without the time it was exported at.
-
-    The bytes of the file differ with every export.
-    """
-    if os.path.isdir(path):
-        with open(os.path.join(path, "index.json"), "rb") as stream:
-            documents = [json.load(stream)]
-    else:
-        with tarfile.open(path, "r:") as archive:
-            members = [name for name in ("index.json", "manifest.json") if name in archive.getnames()]
-            documents = [json.load(stream) for stream in map(archive.extractfile, members) if stream]
-    for document in documents:
-        entries = document.get("manifests", []) if isinstance(document, dict) else []
-        for entry in entries:
-            (entry.get("annotations") or {}).pop(_CREATED, None)
-    if not documents:
-        raise ValueError("neither index.json nor manifest.json in it")
-    return _hash(iter([json.dumps(documents, sort_keys=True).encode()]))
 
 
 def _text(subject: str, value: Any) -> str:

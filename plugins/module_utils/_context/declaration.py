@@ -12,8 +12,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
-from .._docker.context_store import TLS_NAMES
-from .._docker.endpoint import PLAIN_PORT, TLS_PORT, Endpoint, context_name
+from .._docker.endpoint import PLAIN_PORT, TLS_NAMES, TLS_PORT, Endpoint, context_name
 
 #: What can be declared of a context beside its name and its engine, as options of a module.
 OPTIONS: Dict[str, Dict[str, Any]] = {

@@ -15,7 +15,8 @@ from .._buildx.store import Store
 from .._core.errors import FarmError
 from .._core.files import read_bytes
 from .._docker.config import read_config
-from .._docker.context_store import TLS_NAMES, ContextStore
+from .._docker.context_store import ContextStore
+from .._docker.endpoint import TLS_NAMES
 from .declaration import Declaration
 from .owner import owned, uses
 

@@ -44,12 +44,51 @@ class PlatformImage:
         return {**self.__dict__, "platform": str(self.platform)}
 
 
-def natives(nodes: Sequence[Node], contexts: ContextStore) -> Dict[str, Platform]:
+def engine_platforms(nodes: Sequence[Node], contexts: ContextStore) -> Dict[str, Platform]:
     """Return the platforms of nodes' engines by the nodes' names; nodes that do not answer as engines are left out."""
     parsed = {node.name: _endpoint(node) for node in nodes}
     endpoints = {name: endpoint for name, endpoint in parsed.items() if endpoint}
     answers = zip(endpoints, probe_all(tuple(endpoints.values()), contexts, _PROBE_TIMEOUT))
     return {name: info.platform for name, info in answers if info.platform}
+
+
+def platform_image(
+    platform: Platform,
+    digest: Optional[str],
+    size: Optional[int],
+    node: Optional[Node],
+    engines: Mapping[str, Platform],
+) -> PlatformImage:
+    """Return the description of one platform's image.
+
+    :param node: where the platform goes, None where that is not known.
+    :param engines: the platforms of nodes' engines by the nodes' names.
+    """
+    engine = engines.get(node.name) if node else None
+    native = runs_natively(platform, engine) if engine else None
+    return PlatformImage(platform, digest, size, node.name if node else None, native)
+
+
+def describe_index(
+    registries: Registries,
+    reference: Reference,
+    index: Index,
+    nodes: Mapping[Platform, Optional[Node]],
+    engines: Mapping[str, Platform],
+) -> Tuple[PlatformImage, ...]:
+    """Describe the images of an index, with their compressed sizes.
+
+    :param nodes: where each platform goes, as far as it is known.
+    :param engines: the platforms of nodes' engines by the nodes' names.
+    :raises FarmError: the registry lacks one of them.
+    """
+    entries = [(entry, entry.platform) for entry in index.manifests if entry.platform]
+    digests = [entry.digest for entry, _platform in entries]
+    sizes = side_by_side(digests, lambda digest: image_size(registries, reference, digest))
+    return tuple(
+        platform_image(platform, entry.digest, size, nodes.get(platform), engines)
+        for (entry, platform), size in zip(entries, sizes)
+    )
 
 
 def _endpoint(node: Node) -> Optional[Endpoint]:
@@ -58,44 +97,3 @@ def _endpoint(node: Node) -> Optional[Endpoint]:
         return Endpoint.parse(node.endpoint)
     except FarmError:
         return None
-
-
-def sizes(registries: Registries, reference: Reference, index: Index) -> Dict[str, int]:
-    """Return the compressed sizes in bytes of an index's images by the digests of their manifests.
-
-    :raises FarmError: the registry lacks one of them.
-    """
-    digests = [entry.digest for entry in index.manifests]
-    return dict(zip(digests, side_by_side(digests, lambda digest: image_size(registries, reference, digest))))
-
-
-def in_registry(
-    registries: Registries,
-    reference: Reference,
-    index: Index,
-    nodes: Mapping[Platform, Optional[Node]],
-    engines: Mapping[str, Platform],
-) -> Tuple[PlatformImage, ...]:
-    """Describe the images of an index.
-
-    :param nodes: where each platform goes, as far as it is known.
-    :param engines: the platforms of nodes' engines by the nodes' names.
-    :raises FarmError: the registry lacks one of them.
-    """
-    bytes_of = sizes(registries, reference, index)
-    found = []
-    for entry in index.manifests:
-        if entry.platform is None:
-            continue
-        node = nodes.get(entry.platform)
-        engine = engines.get(node.name) if node else None
-        found.append(
-            PlatformImage(
-                platform=entry.platform,
-                digest=entry.digest,
-                size=bytes_of[entry.digest],
-                node=node.name if node else None,
-                native=runs_natively(entry.platform, engine) if engine else None,
-            )
-        )
-    return tuple(found)

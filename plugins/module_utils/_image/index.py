@@ -18,7 +18,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from .._core.errors import FarmError
 from .._docker.reference import Reference
 from .._platform.platform import Platform
-from .._registry.client import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Document, Registries, side_by_side
+from .._registry.client import Registries, side_by_side
+from .._registry.model import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Document
 
 _ATTESTATION_TYPE = "vnd.docker.reference.type"
 _ATTESTATION_SUBJECT = "vnd.docker.reference.digest"
@@ -98,13 +99,13 @@ class Index:
         :raises FarmError: it is neither an index nor an image's manifest.
         """
         raw = _json_object(document.content, "the registry's answer")
-        annotations, said = _annotations(raw), raw.get("mediaType") or document.media_type
+        annotations, declared = _annotations(raw), raw.get("mediaType") or document.media_type
         entries = raw.get("manifests")
         if isinstance(entries, list):
             found = [_entry(item) for item in entries if isinstance(item, dict)]
             return cls(
                 document.digest,
-                str(said or OCI_INDEX),
+                str(declared or OCI_INDEX),
                 annotations=annotations,
                 **{
                     kind: tuple(entry for entry, of_kind in found if of_kind == kind)
@@ -112,12 +113,12 @@ class Index:
                 },
             )
         if isinstance(raw.get("config"), dict) and isinstance(raw.get("layers"), list):
-            media_type = str(said or OCI_MANIFEST)
+            media_type = str(declared or OCI_MANIFEST)
             single = Manifest(document.digest, len(document.content), media_type)
             return cls(document.digest, media_type, (single,), annotations=annotations)
         raise FarmError(
             f"the registry's answer is neither an image index nor a manifest "
-            f"(media type {said!r}, schema version {raw.get('schemaVersion')!r})"
+            f"(media type {declared!r}, schema version {raw.get('schemaVersion')!r})"
         )
 
     def as_dict(self) -> Dict[str, Any]:
@@ -138,7 +139,7 @@ def read_index(registries: Registries, reference: Reference) -> Optional[Index]:
     The platform of a single manifest, and of an entry whose index names none, is read from its config.
 
     :raises RegistryRefused: the credentials do not suffice.
-    :raises FarmError: the registry cannot be asked; or the answer is no image.
+    :raises FarmError: the registry cannot be read; or the name stands for something else.
     """
     document = registries.manifest(reference)
     if document is None:
@@ -167,7 +168,7 @@ def image_size(registries: Registries, reference: Reference, digest: str) -> int
     """Return the compressed size in bytes of one platform's image: its config and its layers.
 
     :param digest: of the platform's manifest.
-    :raises FarmError: the registry does not have what its own index names, or cannot be asked.
+    :raises FarmError: the registry does not have what its own index names, or cannot be read.
     """
     manifest = registries.manifest(reference.at(digest))
     if manifest is None:

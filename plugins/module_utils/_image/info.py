@@ -20,10 +20,10 @@ from .._registry.client import Registries
 from .index import read_index
 
 
-def info(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
+def run(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
     """Return what an image's name stands for in its registry.
 
-    :raises FarmError: the registry cannot be asked, or the query is none; a missing image is no error.
+    :raises FarmError: the registry cannot be read, or the query is not JMESPath; a missing image is no error.
     """
     reference = Reference.parse(params["name"])
     store, name = Store.of(params), chosen_builder(params)

@@ -24,7 +24,7 @@ from .._platform.platform import Platform, runs_natively
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Bytes: ELF's headers, and with rare exceptions the loader's path; the kernel reads 256 of a script.
 _HEAD = 4096
-#: Bytes; a loader that is named further behind is not looked for.
+#: Bytes; a loader whose path stands behind that is not read.
 _FARTHEST = 1 << 24
 #: The kernel's limit for interpreters that are scripts themselves.
 _NESTED = 5
@@ -52,7 +52,7 @@ class File:
 
 
 #: Returns what is at an absolute path, with that many bytes of a file; None where there is nothing.
-Look = Callable[[str, int], Optional[File]]
+ReadFile = Callable[[str, int], Optional[File]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Program:
     """A file that is executed when an image starts.
 
     :ivar path: in the image, links followed.
-    :ivar arch: of an ELF file, None for a script and for what cannot be told.
+    :ivar arch: of an ELF file, None for a script and where it is unknown.
     """
 
     path: str
@@ -93,27 +93,27 @@ class Program:
 class Findings:
     """The programs, in the order in which they are needed.
 
-    :ivar complaint: what is wrong with them, None if nothing.
+    :ivar problem: what is wrong with them, None if nothing.
     """
 
     programs: Tuple[Program, ...] = ()
-    complaint: Optional[str] = None
+    problem: Optional[str] = None
 
 
-def examine(start: Start, platform: Platform, look: Look) -> Findings:
-    """Look at the programs that start a container, with the interpreters of scripts and the loaders of ELF files.
+def examine(start: Start, platform: Platform, read: ReadFile) -> Findings:
+    """Examine the programs that start a container, with the interpreters of scripts and the loaders of ELF files.
 
     The command after an entrypoint may be no program at all. Only a file of another architecture is wrong there.
     """
-    needed, given = _Examination(start, platform, look), _Examination(start, platform, look)
+    needed, given = _Examination(start, platform, read), _Examination(start, platform, read)
     needed.follow(start.program)
     if start.argument:
         given.follow(start.argument)
     foreign = list(dict.fromkeys((*needed.foreign, *given.foreign)))
     if foreign:
         foreign[-1] += f"; wanted {platform.arch}: build or copy it for each platform (Dockerfile: ARG TARGETARCH)"
-    complaint = "; ".join((*needed.wrong, *foreign))
-    return Findings(tuple(dict.fromkeys((*needed.programs, *given.programs))), complaint or None)
+    problem = "; ".join((*needed.wrong, *foreign))
+    return Findings(tuple(dict.fromkeys((*needed.programs, *given.programs))), problem or None)
 
 
 class _Examination:
@@ -123,15 +123,15 @@ class _Examination:
     :ivar wrong: what else is wrong.
     """
 
-    def __init__(self, start: Start, platform: Platform, look: Look) -> None:
-        self._start, self._platform, self._look = start, platform, look
+    def __init__(self, start: Start, platform: Platform, read: ReadFile) -> None:
+        self._start, self._platform, self._read = start, platform, read
         self._seen: Set[str] = set()
         self.programs: List[Program] = []
         self.foreign: List[str] = []
         self.wrong: List[str] = []
 
     def follow(self, name: str, role: str = "", depth: int = 0) -> None:
-        """Look at a program and at what it needs.
+        """Examine a program and what it needs.
 
         :param role: what it is to another file, for messages.
         :param depth: how many interpreters led to it.
@@ -160,14 +160,14 @@ class _Examination:
             self._follow_interpreter(path, file.head, depth)
 
     def _follow_loader(self, path: str, head: bytes, depth: int) -> None:
-        place = loader_of(head)
-        if place is None:
+        span = loader_of(head)
+        if span is None:
             return
-        end = sum(place)
+        start, end = span[0], sum(span)
         if len(head) < end <= _FARTHEST:
-            file = self._look(path, end)
+            file = self._read(path, end)
             head = file.head if file else b""
-        loader = head[place[0] : end].rstrip(b"\0").decode(errors="replace")
+        loader = head[start:end].rstrip(b"\0").decode(errors="replace")
         if loader and depth < _NESTED:
             self.follow(posixpath.join(".", loader), f", the loader of {path!r}", depth + 1)
 
@@ -204,9 +204,9 @@ class _Examination:
 
     def _at(self, path: str) -> Optional[Tuple[str, File]]:
         """Return what is at a path, or at the end of the link there."""
-        file = self._look(path, _HEAD)
+        file = self._read(path, _HEAD)
         if file and file.kind == "link":
-            path, file = file.target, self._look(file.target, _HEAD)
+            path, file = file.target, self._read(file.target, _HEAD)
         return (path, file) if file and file.kind != "link" else None
 
     def _runs(self, arch: str) -> bool:
@@ -217,7 +217,7 @@ class _Examination:
 
 
 def _problem(file: File) -> Optional[str]:
-    """Say why the kernel would not execute a file whatever its architecture, None where it would or may."""
+    """Return why the kernel would not execute a file whatever its architecture, None where it would or may."""
     if not file.is_program:
         kind = f"has mode {file.mode:04o}" if file.kind == "file" else "is no file"
         return f"{kind} and cannot be executed"
@@ -229,7 +229,7 @@ def _problem(file: File) -> Optional[str]:
 
 
 def _called_by_env(arguments: str) -> Optional[str]:
-    """Return the program that env starts with the arguments of a ``#!`` line, None where that takes more to tell."""
+    """Return the program that env starts with the arguments of a ``#!`` line, None where these do not show it."""
     words = arguments.split()
     if words and words[0] in ("-S", "--split-string"):
         words = words[1:]

@@ -2,39 +2,37 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Credentials for registries, and how registries want to see them: HTTP Basic, or tokens of a token service.
+"""How registries demand credentials: HTTP Basic, or tokens of a token service.
 
 Source of the protocol: distribution/distribution ``docs/content/spec/auth/{token,oauth}.md``, RFC 9110 section 11.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
-from .._core.errors import FarmError, missing_library
-from .._docker.config import read_config
-from .http import Answer
+from .._core.errors import FarmError
+from .credentials import Credentials
+from .http import Response
 
 _CLIENT = "buildfarm.multiarch"
 #: A scheme, or a parameter of the scheme before it.
 _PART = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+))?")
 #: What may stand in a header (RFC 6750).
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=:-]+\Z")
-_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
-#: Asks a URL: method, URL, headers and body to the answer. What may pass by itself it raises.
-Ask = Callable[[str, str, Mapping[str, str], Optional[bytes]], Answer]
+#: Sends method, headers and body to a URL (method, URL, headers, body) and returns the response; raises what another
+#: attempt may mend.
+SendRequest = Callable[[str, str, Mapping[str, str], Optional[bytes]], Response]
 
 
 class RegistryRefused(FarmError):
-    """The registry wants other credentials, or says so of what it does not have."""
+    """The registry demands other credentials, as some also do for what does not exist."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +44,6 @@ class Challenge:
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What ``docker login`` stored for a registry.
-
-    :ivar identity_token: for a token service; there is no password then.
-    """
-
-    user: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-
-    @property
-    def basic(self) -> str:
-        """The value of the header ``Authorization``."""
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 def parse_challenges(headers: Sequence[str]) -> List[Challenge]:
@@ -78,73 +59,34 @@ def parse_challenges(headers: Sequence[str]) -> List[Challenge]:
     return [Challenge(scheme, parameters) for scheme, parameters in found]
 
 
-def stored_credentials(config_dir: Path, registry: str) -> Optional[Credentials]:
-    """Return the credentials that the docker configuration has for a registry, None if it has none.
-
-    The SDK is imported only where there is something to be found, as that takes longer than a request.
-
-    :param config_dir: the docker CLI's configuration directory.
-    :raises FarmError: they cannot be read; a credential helper failed.
-    """
-    config = read_config(config_dir)
-    if not config.get("credsStore") and registry not in _named(config):
-        return None
-    try:
-        from docker import auth
-        from docker.errors import DockerException
-    except ImportError as exc:
-        raise missing_library("docker", exc) from exc
-    try:
-        found: Mapping[str, Any] = (
-            auth.resolve_authconfig(auth.load_config(config_dict=config), registry=registry) or {}
-        )
-    except (DockerException, ValueError, TypeError, AttributeError) as exc:
-        # The SDK's words for what it cannot decode may hold it.
-        reason = f": {exc}" if isinstance(exc, DockerException) else ""
-        raise FarmError(
-            f"registry {registry}: its credentials cannot be read from {config_dir}/config.json or the credential "
-            f"helper that this names{reason}; repair it, or log in again with docker login {registry}"
-        ) from exc
-    values = {key.lower(): str(value or "") for key, value in found.items()}
-    credentials = Credentials(values.get("username", ""), values.get("password", ""), values.get("identitytoken", ""))
-    return credentials if credentials != Credentials() else None
-
-
-def _named(config: Mapping[str, Any]) -> Sequence[str]:
-    """Return the registries that a docker configuration has credentials or a helper for."""
-    keys = [key for part in ("auths", "credHelpers") for key in config.get(part) or ()]
-    hosts = [re.sub(r"^https?://", "", str(key)).split("/", 1)[0] for key in keys]
-    return [*hosts, *(_HUB if any(host in _HUB for host in hosts) else ())]
-
-
 class Authorizer:
     """The header ``Authorization`` for one registry; shared by threads.
 
     :param registry: as names of images have it.
-    :param credentials: looks the credentials up; called when the registry asks for some.
-    :param ask: asks the token service.
+    :param credentials: reads the credentials; called when the registry demands some.
+    :param request: sends a request to the token service.
     """
 
-    def __init__(self, registry: str, credentials: Callable[[], Optional[Credentials]], ask: Ask) -> None:
+    def __init__(self, registry: str, credentials: Callable[[], Optional[Credentials]], request: SendRequest) -> None:
         self._registry = registry
-        self._look_up = credentials
-        self._looked_up: List[Optional[Credentials]] = []
-        self._ask = ask
+        self._read_credentials = credentials
+        self._credentials_read: List[Optional[Credentials]] = []
+        self._request = request
         self._headers: Dict[str, str] = {}
         self._lock = threading.Lock()
 
     @property
     def _credentials(self) -> Optional[Credentials]:
-        if not self._looked_up:
-            self._looked_up.append(self._look_up())
-        return self._looked_up[0]
+        if not self._credentials_read:
+            self._credentials_read.append(self._read_credentials())
+        return self._credentials_read[0]
 
     def header(self, scope: str) -> Optional[str]:
-        """Return the header's value for a scope (``repository:PATH:pull``), None as long as nothing was asked for."""
+        """Return the header's value for a scope (``repository:PATH:pull``), None before one was demanded."""
         return self._headers.get(scope)
 
     def satisfy(self, challenges: Sequence[Challenge], scope: str, refused: Optional[str]) -> Optional[str]:
-        """Return the header's value that the registry asks for, None where there is none that it might take.
+        """Return the header's value that meets the registry's challenges, None where there is none that it might take.
 
         :param refused: the value that it did not take, None for none.
         :raises RegistryRefused: the token service refuses.
@@ -169,16 +111,16 @@ class Authorizer:
             self._headers[scope] = value
             return None if value == refused else value
 
-    def refusal(self, words: str) -> RegistryRefused:
+    def refusal(self, reason: str) -> RegistryRefused:
         """Return the error for a registry that refused.
 
-        :param words: of its answer.
+        :param reason: from its response.
         """
         # Not even the user's name is shown: some services take a token for it.
         what = "refused the credentials of the docker configuration"
         if self._credentials is None:
             what = "wants credentials, and the docker configuration has none for it"
-        return refused(self._registry, what, words)
+        return refused(self._registry, what, reason)
 
     def _token(self, parameters: Mapping[str, str], scope: str) -> str:
         credentials = self._credentials
@@ -188,30 +130,31 @@ class Authorizer:
         if credentials and credentials.identity_token:
             form = {**values, "grant_type": "refresh_token", "refresh_token": credentials.identity_token}
             body = urlencode({**form, "client_id": _CLIENT}).encode()
-            answer = self._ask("POST", realm, {"Content-Type": "application/x-www-form-urlencoded"}, body)
+            response = self._request("POST", realm, {"Content-Type": "application/x-www-form-urlencoded"}, body)
         else:
             headers = {"Authorization": credentials.basic} if credentials else {}
             separator = "&" if "?" in realm else "?"
-            answer = self._ask("GET", f"{realm}{separator}{urlencode(values)}", headers, None)
-        if answer.status in (400, 401, 403):
-            raise self.refusal(f"its token service: {answer}{said(answer)}")
-        if answer.status != 200:
-            raise FarmError(f"registry {self._registry}: its token service answered {answer}{said(answer)}")
-        document = json_object(answer.body)
+            response = self._request("GET", f"{realm}{separator}{urlencode(values)}", headers, None)
+        if response.status in (400, 401, 403):
+            raise self.refusal(f"its token service: {response}{error_text(response)}")
+        if response.status != 200:
+            raise FarmError(f"registry {self._registry}: its token service answered {response}{error_text(response)}")
+        document = json_object(response.body)
         token = document.get("token") or document.get("access_token")
         if not isinstance(token, str) or not _TOKEN.match(token):
             raise FarmError(f"registry {self._registry}: its token service answered without a token")
         return token
 
 
-def refused(registry: str, what: str, words: str, **details: Any) -> RegistryRefused:
+def refused(registry: str, what: str, reason: str, **details: Any) -> RegistryRefused:
     """Return the error for a registry that refused, with what to do.
 
-    :param words: of the registry, or of the tool that asked it.
+    :param what: what it did, in words that follow its name.
+    :param reason: from its response, or from the output of the tool that asked it.
     :param details: as for ``FarmError``.
     """
     return RegistryRefused(
-        f"registry {registry} {what}: {words}; log in with docker login {registry}, or name the right docker_config",
+        f"registry {registry} {what}: {reason}; log in with docker login {registry}, or name the right docker_config",
         **details,
     )
 
@@ -225,11 +168,11 @@ def json_object(raw: bytes) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def said(answer: Answer) -> str:
-    """Return what the body of a refusal says, in the words of registries and token services; empty if nothing."""
-    document = json_object(answer.body)
+def error_text(response: Response) -> str:
+    """Return the error in the body of a response, to follow the status in a message; empty if there is none."""
+    document = json_object(response.body)
     errors = document.get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else document
-    words = [first.get(key) for key in ("code", "message", "error", "error_description", "details")]
-    text = ": ".join(word for word in words if isinstance(word, str) and word)
+    parts = [first.get(key) for key in ("code", "message", "error", "error_description", "details")]
+    text = ": ".join(part for part in parts if isinstance(part, str) and part)
     return f", {' '.join(text.split())[:300]}" if text else ""

@@ -4,13 +4,14 @@
 
 """HTTP requests over connections that are kept open and shared by threads.
 
-What went wrong is told apart by what may be done about it: asked again, asked in the other scheme, or nothing.
+Errors are told apart by what may be done about them: another attempt, the other scheme, or nothing.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import email.utils
 import http.client
 import ipaddress
 import os
@@ -28,10 +29,12 @@ from .._core.errors import FarmError
 _SILENCE = 30.0
 _CHUNK = 1 << 16
 _PORTS = {"http": 80, "https": 443}
+#: Statuses of responses that another attempt may not get (RFC 9110, RFC 6585).
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+#: Seconds of a server's ``Retry-After`` that are waited at most.
+_LONGEST_PAUSE = 30.0
 #: What servers of TLS answer to a request without it: Go's net/http, nginx, Apache.
 _WANTS_TLS = (b"HTTP request to an HTTPS server", b"plain HTTP request was sent to HTTPS port", b"SSL-enabled server")
-
-
 #: How a connection ends that the server has closed.
 _CLOSED = (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError)
 
@@ -39,8 +42,8 @@ _CLOSED = (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError)
 class InterruptedRequest(Exception):
     """A request did not come to its end, and another attempt may.
 
-    :ivar pause: seconds to wait before, where the server said so.
-    :ivar silent: the server closed the connection without a word, as some do that are asked in the wrong scheme.
+    :ivar pause: seconds to wait before that, where the server gave a time.
+    :ivar silent: the server closed the connection without a response, as some do with requests in the wrong scheme.
     """
 
     def __init__(self, text: str, pause: float = 0.0, silent: bool = False) -> None:
@@ -54,7 +57,7 @@ class WrongScheme(Exception):
 
 
 class Unreachable(Exception):
-    """A server cannot be asked at all.
+    """A server cannot be reached, and another attempt would not either.
 
     :ivar mistrusted: because its certificate is not to be trusted.
     """
@@ -81,7 +84,7 @@ class Origin:
 
     @classmethod
     def parse(cls, url: str, base: str = "") -> Tuple[Origin, str]:
-        """Return the origin of a URL and what is to be asked of it: path and query.
+        """Return the origin of a URL and the request target there: path and query.
 
         :param base: of a relative URL.
         :raises FarmError: it is no URL of HTTP. The message holds nothing but scheme and host, the rest may be secret.
@@ -97,15 +100,15 @@ class Origin:
         return origin, target if target.startswith("/") else f"/{target}"
 
     def may_share_credentials_of(self, other: Origin) -> bool:
-        """Say whether what was sent to another origin may be sent here too: to the same one, or to it with TLS."""
+        """Return whether what was sent to another origin may be sent here too: to the same one, or to it with TLS."""
         if (other.scheme, other.port, self.scheme, self.port) == ("http", 80, "https", 443):
             return self.host == other.host
         return self == other
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A server's whole answer."""
+class Response:
+    """A server's whole response."""
 
     status: int
     reason: str
@@ -114,6 +117,23 @@ class Answer:
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}".strip()
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether another attempt may get another response."""
+        return self.status in _TRANSIENT
+
+    @property
+    def retry_after(self) -> float:
+        """The seconds that the server wants to be left alone for, as far as that is heeded (RFC 9110, 10.2.3)."""
+        text = self.headers.get("Retry-After", "").strip()
+        if text.isdigit():
+            return min(float(text), _LONGEST_PAUSE)
+        try:
+            when = email.utils.parsedate_to_datetime(text).timestamp()
+        except (TypeError, ValueError):
+            return 0.0
+        return min(max(0.0, when - time.time()), _LONGEST_PAUSE)
 
 
 class Connections:
@@ -136,16 +156,16 @@ class Connections:
         limit: int,
         deadline: float,
         body: Optional[bytes] = None,
-    ) -> Answer:
-        """Send a request, and return the answer.
+    ) -> Response:
+        """Send a request, and return the response.
 
         :param target: path and query.
-        :param limit: bytes that the answer's body may have.
+        :param limit: bytes that the response's body may have.
         :param deadline: of the monotonic clock, for all of it.
         :raises InterruptedRequest: another attempt may succeed.
         :raises WrongScheme: the other scheme may.
         :raises Unreachable: neither.
-        :raises FarmError: the answer is larger than allowed.
+        :raises FarmError: the response is larger than allowed.
         """
         proxy = proxy_of(origin)
         if proxy and origin.scheme == "http":
@@ -153,34 +173,35 @@ class Connections:
         while True:
             with self._lock:
                 idle = self._idle.setdefault(origin, [])
-                kept = idle.pop() if idle else None
-            connection = kept or self._connection(origin, proxy)
+                reused = idle.pop() if idle else None
+            connection = reused or self._connection(origin, proxy)
             try:
                 connection.timeout = min(_SILENCE, max(0.1, deadline - time.monotonic()))
                 if connection.sock is None:
                     _connect(connection)
                 connection.sock.settimeout(connection.timeout)
                 connection.request(method, target, body, dict(headers))
-                response = connection.getresponse()
-                answer = Answer(response.status, response.reason, response.headers, _read(response, limit, deadline))
+                reply = connection.getresponse()
+                body_read = _read(reply, limit, deadline)
+                response = Response(reply.status, reply.reason, reply.headers, body_read)
             except (OSError, http.client.HTTPException) as exc:
                 connection.close()
-                if kept and isinstance(exc, _CLOSED):
+                if reused and isinstance(exc, _CLOSED):
                     continue  # it was closed since its last request: that is no failure of this one
                 raise _failure(exc, origin, proxy) from exc
             except FarmError:
                 connection.close()
                 raise
             break
-        response.close()
-        if response.will_close:
+        reply.close()
+        if reply.will_close:
             connection.close()
         else:
             with self._lock:
                 self._idle[origin].append(connection)
-        if origin.scheme == "http" and answer.status == 400 and any(words in answer.body for words in _WANTS_TLS):
+        if origin.scheme == "http" and response.status == 400 and any(text in response.body for text in _WANTS_TLS):
             raise WrongScheme("it speaks HTTPS only")
-        return answer
+        return response
 
     def _connection(self, origin: Origin, proxy: Optional[SplitResult]) -> http.client.HTTPConnection:
         if proxy is None:
@@ -189,8 +210,8 @@ class Connections:
             host, port = proxy.hostname, proxy.port or _PORTS["http"]
         else:
             raise Unreachable(
-                f"the environment's proxy {_shown(proxy)} is none of HTTP; set HTTPS_PROXY and HTTP_PROXY to "
-                f"http://HOST:PORT, or name the host in NO_PROXY"
+                f"the environment's proxy {_without_credentials(proxy)} is none of HTTP; set HTTPS_PROXY and "
+                f"HTTP_PROXY to http://HOST:PORT, or name the host in NO_PROXY"
             )
         if origin.scheme == "http":
             return http.client.HTTPConnection(host, port)
@@ -221,7 +242,7 @@ def proxy_of(origin: Origin) -> Optional[SplitResult]:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this one by its name or address alone."""
+    """Return whether a host is this one by its name or address alone."""
     address = _address(host)
     return host.lower() == "localhost" or (address is not None and address.is_loopback)
 
@@ -261,7 +282,7 @@ def _proxy_headers(proxy: Optional[SplitResult]) -> Dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(secret).decode()}"}
 
 
-def _shown(proxy: SplitResult) -> str:
+def _without_credentials(proxy: SplitResult) -> str:
     return f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}"
 
 
@@ -276,7 +297,7 @@ def _connect(connection: http.client.HTTPConnection) -> None:
 
 
 def _read(response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
-    """Return an answer's body.
+    """Return a response's body.
 
     :raises FarmError: it is larger than allowed.
     :raises IncompleteRead: it was cut.
@@ -304,7 +325,7 @@ def _read(response: http.client.HTTPResponse, limit: int, deadline: float) -> by
 
 def _failure(exc: Exception, origin: Origin, proxy: Optional[SplitResult]) -> Exception:
     """Return what a failed request is to end with."""
-    by_way_of = f" (through the environment's proxy {_shown(proxy)})" if proxy else ""
+    by_way_of = f" (through the environment's proxy {_without_credentials(proxy)})" if proxy else ""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return Unreachable(f"its certificate is not trusted: {exc.verify_message}{by_way_of}", mistrusted=True)
     # Before Python 3.10 socket.timeout was no TimeoutError, and ssl.SSLError covers some time-outs too.

@@ -38,8 +38,8 @@ _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
 class Settings:
     """What is configured for one registry.
 
-    :ivar http: whether it speaks plain HTTP, None where nobody said.
-    :ivar insecure: its certificate is not to be judged.
+    :ivar http: whether it speaks plain HTTP, None where that is not configured.
+    :ivar insecure: whether its certificate is not verified.
     :ivar authorities: certificates in PEM that it may be signed by, beside the system's.
     :ivar key_pairs: client certificates and their keys, in PEM.
     :ivar mirrors: registries to read from before it, with a path where they have one.
@@ -53,7 +53,7 @@ class Settings:
 
 
 def of_nodes(nodes: Sequence[Node]) -> Dict[str, Settings]:
-    """Return what the nodes of a builder know of registries, by their names; the first node that says something counts.
+    """Return the nodes' settings for registries by the registries' names; of several nodes the first counts.
 
     :raises FarmError: a stored configuration is not TOML.
     """

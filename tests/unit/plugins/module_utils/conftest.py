@@ -20,6 +20,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document, digest_of
 
 
 class StoredDocuments:
@@ -39,7 +40,7 @@ class StoredDocuments:
             raise found
         if found is None:
             return None
-        return _registry.Document(reference.digest or _registry.digest_of(found.encode()), "", found.encode())
+        return Document(reference.digest or digest_of(found.encode()), "", found.encode())
 
     def blob(self, reference, digest):
         document = self.manifest(reference.at(digest))

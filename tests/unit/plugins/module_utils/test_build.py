@@ -4,18 +4,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import apply as _build
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import build, failing_step
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import engine as _engine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import image as _image
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import resolve
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.failure import failing_step
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import (
+    CACHE,
+    ENGINE,
+    FILE,
+    REGISTRY,
+    Output,
+)
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.preconditions import check_image_stores
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.state import State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import Index
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")
@@ -54,6 +72,7 @@ class World:
         self.after_build = lambda argv: None
         self.failure = None
         self.builds = []
+        self.connected = []
 
     def __call__(self, argv, env=None, stdin=None, timeout=None, executable=None):
         def done(out="", rc=0, err=""):
@@ -61,11 +80,6 @@ class World:
 
         if argv[:3] == ["docker", "buildx", "version"]:
             return done(f"github.com/docker/buildx {self.version} abc")
-        if argv[:3] == ["docker", "image", "inspect"]:
-            image = self.engine.get(argv[-1])
-            return done(json.dumps(image)) if image else done(rc=1, err=f"Error: No such image: {argv[-1]}")
-        if argv[:2] == ["docker", "info"]:
-            return done('[["driver-type","io.containerd.snapshotter.v1"]]' if self.containerd else "[]")
         assert argv[:3] == ["docker", "buildx", "build"], argv
         self.builds.append(argv)
         if self.failure:
@@ -79,6 +93,21 @@ class World:
                 Path(dest).write_text("built")
         self.after_build(argv)
         return done()
+
+    @contextlib.contextmanager
+    def conversation(self, endpoint, _contexts):
+        """A connection to the engine of a docker context."""
+        self.connected.append(str(endpoint))
+        yield self
+
+    def ask(self, _method, path):
+        """Answer as the engine's API does."""
+        if path == "/info":
+            driver = [["driver-type", "io.containerd.snapshotter.v1"]] if self.containerd else [["Backing", "extfs"]]
+            return 200, json.dumps({"DriverStatus": driver}).encode()
+        name = path[len("/images/") : -len("/json")]
+        image = self.engine.get(name)
+        return (200, json.dumps(image).encode()) if image else (404, b'{"message":"No such image"}')
 
     @staticmethod
     def values(argv, option):
@@ -101,8 +130,10 @@ def world(tmp_path, monkeypatch, registries):
     ):
         (tmp_path / "buildx/instances" / builder.name).write_bytes(builder.to_json())
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
-    monkeypatch.setattr(_build, "natives", lambda nodes, _contexts: {node.name: AMD64 for node in nodes})
-    return World(registries.documents)
+    monkeypatch.setattr(_image, "engine_platforms", lambda nodes, _contexts: {node.name: AMD64 for node in nodes})
+    there = World(registries.documents)
+    monkeypatch.setattr(_engine, "conversation", there.conversation)
+    return there
 
 
 @pytest.fixture
@@ -112,9 +143,9 @@ def params(tmp_path):
 
 def test_the_second_run_changes_nothing(world, params):
     params["tags"] = [TAG, LATEST]
-    predicted = build(params, True, world).as_result()
+    predicted = run(params, True, world).as_result()
     assert not world.builds
-    first = build(params, False, world).as_result()
+    first = run(params, False, world).as_result()
     assert predicted["changed"] and first["changed"]
     assert predicted["actions"] == first["actions"]
     assert first["actions"][0][2:8] == ["build", "--builder", "farm", "--progress", "plain", "--platform"]
@@ -123,10 +154,10 @@ def test_the_second_run_changes_nothing(world, params):
         {"platform": "linux/arm64", "digest": "sha256:arm64", "size": 101, "node": "b", "native": False},
     ]
     for check_mode in (False, True):
-        again = build(params, check_mode, world).as_result()
+        again = run(params, check_mode, world).as_result()
         assert (again["changed"], again["actions"]) == (False, [])
     world.made = index("amd64", "arm64", note="other sources")
-    assert build(params, False, world).changed
+    assert run(params, False, world).changed
 
 
 @pytest.mark.parametrize(
@@ -140,7 +171,7 @@ def test_the_second_run_changes_nothing(world, params):
 )
 def test_check_mode_predicts_what_can_be_seen(world, params, tags, changed):
     world.registry.update(tags)
-    assert build({**params, "tags": [TAG, LATEST]}, True, world).changed is changed
+    assert run({**params, "tags": [TAG, LATEST]}, True, world).changed is changed
     assert not world.builds
 
 
@@ -155,7 +186,7 @@ def test_check_mode_predicts_what_can_be_seen(world, params, tags, changed):
 def test_every_tag_is_read_back_after_a_push(world, params, made, words):
     world.after_build = lambda argv: world.registry.update(made)
     with pytest.raises(FarmError, match=words):
-        build({**params, "tags": [TAG, LATEST]}, False, world)
+        run({**params, "tags": [TAG, LATEST]}, False, world)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -163,7 +194,7 @@ def test_a_failed_build_shows_its_step_and_what_it_left(world, params, version):
     world.failure = (FIXTURES / version / "build-failed-step.txt").read_text()
     world.registry[TAG] = index("amd64", "arm64")
     with pytest.raises(FarmError) as caught:
-        build(params, False, world)
+        run(params, False, world)
     message = caught.value.message
     assert message.startswith(f"building {params['context']} with builder 'farm' failed: ------\n > [linux/")
     assert "3 | >>> RUN echo about to fail" in message and "left behind" not in message
@@ -176,33 +207,33 @@ def test_a_failed_build_shows_its_step_and_what_it_left(world, params, version):
         return World.__call__(world, argv)
 
     with pytest.raises(FarmError, match=rf"left behind: registry {TAG} is now sha256:\w+ \(linux/amd64\)"):
-        build(params, False, fail_after_one_platform)
+        run(params, False, fail_after_one_platform)
 
 
 def test_a_refused_push_names_the_registry(world, params):
     world.failure = (FIXTURES / "buildx-0.13.1/build-push-refused.txt").read_text()
     with pytest.raises(RegistryRefused, match=r"^registry registry\.farm\.test:5443 refused the credentials"):
-        build(params, False, world)
+        run(params, False, world)
 
 
 def test_a_repository_that_cannot_be_looked_at_before_the_first_push_is_taken_for_empty(world, params):
     refused = world.registry[TAG] = RegistryRefused("registry r.example.com refused")
-    predicted = build(params, True, world)
-    first = build(params, False, world)
+    predicted = run(params, True, world)
+    first = run(params, False, world)
     for outcome in (predicted, first):
         assert outcome.changed and outcome.before == {f"registry {TAG}": None}
         assert [f"image {TAG}: taken for not there yet" in text for text in outcome.warnings] == [True]
-    assert build(params, False, world).warnings == ()
+    assert run(params, False, world).warnings == ()
 
     # Wrong credentials fail at the push, and what cannot be looked at after it is an error.
     world.registry[TAG] = refused
     world.failure = (FIXTURES / "buildx-0.13.1/build-push-refused.txt").read_text()
     with pytest.raises(RegistryRefused, match=r"^registry registry\.farm\.test:5443 refused the credentials"):
-        build(params, False, world)
+        run(params, False, world)
     world.failure = None
     world.after_build = lambda argv: world.registry.update({TAG: refused})
     with pytest.raises(RegistryRefused, match=r"^registry r\.example\.com refused$"):
-        build(params, False, world)
+        run(params, False, world)
 
 
 @pytest.mark.parametrize("declared", [None, 0.0, 0.5])
@@ -214,7 +245,7 @@ def test_a_short_timeout_is_taken_as_it_is(world, params, declared):
             timeouts.append(timeout)
         return world(argv, **options)
 
-    build({**params, "timeout": declared}, False, noting)
+    run({**params, "timeout": declared}, False, noting)
     (taken,) = timeouts
     assert taken is None if declared is None else taken <= declared
 
@@ -232,10 +263,10 @@ def test_a_layer_that_two_nodes_push_at_once_is_pushed_again(world, params, refu
 
     params["timeout"] = 60.0
     if refusals == 2:
-        assert build(params, False, refuse).as_result()["changed"]
+        assert run(params, False, refuse).as_result()["changed"]
     else:
         with pytest.raises(FarmError, match="provided digest did not match uploaded content"):
-            build(params, False, refuse)
+            run(params, False, refuse)
     assert len(world.builds) == 3
     assert 50 < timeouts[2] < timeouts[1] < timeouts[0] <= 60
 
@@ -293,15 +324,15 @@ def test_bad_input_is_refused_before_anything_is_built(world, params, change, wo
         return world(argv, **options)
 
     with pytest.raises(FarmError, match=words):
-        build({**params, **change}, check_mode, runner)
+        run({**params, **change}, check_mode, runner)
     assert not world.builds
 
 
 def test_a_missing_context_is_refused_and_only_warned_of_in_check_mode(world, params):
     params = {**params, "context": "/nonexistent"}
     with pytest.raises(FarmError, match="context /nonexistent: nothing there on this controller"):
-        build(params, False, world)
-    outcome = build(params, True, world)
+        run(params, False, world)
+    outcome = run(params, True, world)
     assert outcome.changed and "/nonexistent" in outcome.warnings[0]
     assert not world.builds
 
@@ -316,7 +347,7 @@ def test_a_missing_context_is_refused_and_only_warned_of_in_check_mode(world, pa
 def test_version_floors(world, params, version, change, words):
     world.version = version
     with pytest.raises(FarmError, match=words):
-        build({**params, **change}, False, world)
+        run({**params, **change}, False, world)
     assert not world.builds
 
 
@@ -330,7 +361,7 @@ def test_version_floors(world, params, version, change, words):
 )
 def test_old_versions_are_not_given_new_options(world, params, version, there, missing):
     world.version = version
-    build(params, False, world)
+    run(params, False, world)
     (argv,) = world.builds
     assert [option in argv for option in there + missing] == [True] * len(there) + [False] * len(missing)
 
@@ -338,14 +369,14 @@ def test_old_versions_are_not_given_new_options(world, params, version, there, m
 def test_a_failed_build_leaves_the_last_good_file(world, params, tmp_path):
     dest = tmp_path / "out.tar"
     params.update(builder="solo", push=False, outputs=[{"type": "tar", "dest": str(dest)}])
-    assert build(params, False, world).changed
+    assert run(params, False, world).changed
     assert dest.read_text() == "built"
     inode = dest.stat().st_ino
-    assert not build(params, False, world).changed
+    assert not run(params, False, world).changed
     assert dest.stat().st_ino == inode
     world.failure = "ERROR: no"
     with pytest.raises(FarmError):
-        build(params, False, world)
+        run(params, False, world)
     assert [path.name for path in tmp_path.glob("*out*")] == ["out.tar"]
     assert dest.read_text() == "built"
     assert f"type=tar,dest={dest}" not in world.builds[0], "buildx would empty it at once"
@@ -356,15 +387,15 @@ def test_a_loaded_image_is_looked_for_in_the_engine(world, params):
     world.after_build = lambda argv: world.engine.update(
         {TAG: {"Id": "sha256:1", "Os": "linux", "Architecture": "amd64", "Size": 7}}
     )
-    result = build(params, False, world).as_result()
+    result = run(params, False, world).as_result()
     assert result["diff"]["before"] == {f"engine {TAG}": None}
     assert (result["image"]["id"], result["image"]["platforms"][0]["size"]) == ("sha256:1", 7)
-    assert not build(params, False, world).changed
-    assert build({**params, "builder": "solo", "load": True, "platforms": ["linux/arm64"]}, True, world).changed
+    assert not run(params, False, world).changed
+    assert run({**params, "builder": "solo", "load": True, "platforms": ["linux/arm64"]}, True, world).changed
 
 
 def test_without_any_output_nothing_changes(world, params):
-    assert not build({**params, "push": False}, False, world).changed
+    assert not run({**params, "push": False}, False, world).changed
     assert len(world.builds) == 1
 
 
@@ -405,7 +436,7 @@ def test_a_secret_in_a_url_is_refused_and_not_repeated(url):
 
 def test_secrets_of_urls_elsewhere_are_not_in_the_result(world, params):
     params["build_args"] = {"HTTP_PROXY": "http://me:secret@proxy:3128"}
-    done = build(params, False, world).as_result()
+    done = run(params, False, world).as_result()
     assert "--build-arg HTTP_PROXY=http://***@proxy:3128 " in " ".join(done["actions"][0])
     assert World.values(world.builds[0], "--build-arg") == ["HTTP_PROXY=http://me:secret@proxy:3128"]
 
@@ -413,16 +444,16 @@ def test_secrets_of_urls_elsewhere_are_not_in_the_result(world, params):
 def test_what_stands_for_an_option_in_the_environment(world, params, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     monkeypatch.setenv("BUILDX_BUILDER", "solo")
-    done = build({**params, "builder": None, "build_args": {"A": "b"}}, False, world).as_result()
+    done = run({**params, "builder": None, "build_args": {"A": "b"}}, False, world).as_result()
     assert World.values(done["actions"][0], "--builder") == ["solo"]
     assert World.values(done["actions"][0], "--build-arg") == ["A=b", "SOURCE_DATE_EPOCH=1700000000"]
-    own = build({**params, "no_cache": True, "build_args": {"SOURCE_DATE_EPOCH": 0}}, False, world)
+    own = run({**params, "no_cache": True, "build_args": {"SOURCE_DATE_EPOCH": 0}}, False, world)
     assert not own.actions
     assert World.values(world.builds[-1], "--build-arg") == ["SOURCE_DATE_EPOCH=0"]
     assert World.values(world.builds[-1], "--builder") == ["farm"]
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(FarmError, match="SOURCE_DATE_EPOCH in the environment is 'yesterday'; wanted seconds"):
-        build(params, True, world)
+        run(params, True, world)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +470,7 @@ def test_the_engine_of_the_environment_is_left_out_of_what_does_not_concern_it(w
             seen.append("DOCKER_HOST" not in env)
         return world(argv, env=env, **others)
 
-    build({**params, **options}, False, runner)
+    run({**params, **options}, False, runner)
     assert seen == [concerned]
 
 
@@ -455,3 +486,102 @@ def test_values_are_normalised(world, params):
     assert declared.tags == (TAG,)
     assert declared.build_args == (("A", "x y=z"), ("B", "2"))
     assert declared.provenance == "true"
+
+
+@pytest.mark.parametrize(
+    ("environment", "option", "engine"),
+    [
+        ({}, None, "default"),
+        ({"DOCKER_HOST": "tcp://arm1:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CONTEXT": "x"}, None, "default"),
+        ({"DOCKER_CONTEXT": "arm1"}, None, "arm1"),
+        ({"DOCKER_CONTEXT": "arm1"}, "arm2", "arm2"),
+    ],
+)
+def test_the_engine_is_that_of_the_docker_context(world, params, monkeypatch, tmp_path, environment, option, engine):
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    output = {"type": "docker", "options": {"context": option} if option else {}}
+    params.update(push=False, platforms=["linux/amd64"], outputs=[output], docker_config=str(tmp_path))
+    assert run({**params, "builder": "solo"}, True, world).changed
+    assert world.connected == [engine]
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "words"),
+    [
+        ("nowhere", None, "the engine of docker context 'nowhere' could not be asked: no docker context 'nowhere' in"),
+        ("", None, r"docker context in use could not be asked: engine default \(unix:///nonexistent\): no such socket"),
+        ("", (500, b'{"message":"broken"}'), "the docker context in use could not be asked: HTTP 500 .*broken"),
+        ("", (200, b"<html>"), "the engine of the docker context in use could not be asked: "),
+    ],
+)
+def test_an_engine_that_cannot_be_asked_is_named(monkeypatch, tmp_path, context, answer, words):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+
+    @contextlib.contextmanager
+    def conversation(_endpoint, _contexts):
+        yield SimpleNamespace(ask=lambda _method, _path: answer)
+
+    if answer:
+        monkeypatch.setattr(_engine, "conversation", conversation)
+    with pytest.raises(FarmError, match=words):
+        _engine.read_images(ContextStore(tmp_path), context, ["app:1"])
+
+
+@pytest.mark.parametrize(
+    ("found", "digest"),
+    [(None, None), (["amd64", "arm64"], "sha256:1"), (["amd64"], None)],
+)
+def test_the_plan_is_one_build_and_a_function_of_the_state(params, found, digest):
+    state = State({TAG: Index.parse(Document("sha256:1", "", index(*found).encode())) if found else None})
+    planned = plan(Declaration.from_params(params), "farm", (0, 13, 1), state)
+    assert planned.after == {f"registry {TAG}": {"digest": digest, "platforms": BOTH}}
+    assert [step.action[:5] for step in planned.steps] == [["docker", "buildx", "build", "--builder", "farm"]]
+
+
+@pytest.mark.parametrize(
+    ("driver", "outputs", "expected"),
+    [
+        ("docker", [], [("image", ENGINE, "arm1")]),
+        ("docker", [Output("registry")], [("registry", REGISTRY, "")]),
+        ("docker", [Output("docker", options=(("context", "x"),))], [("docker", ENGINE, "arm1")]),
+        ("docker-container", [], []),
+        ("docker-container", [Output("docker", options=(("context", "x"),))], [("docker", ENGINE, "x")]),
+        ("docker-container", [Output("image"), Output("tar", "/x")], [("image", CACHE, ""), ("tar", FILE, "")]),
+    ],
+)
+def test_destinations_depend_on_the_driver(driver, outputs, expected):
+    builder = Instance("it", driver, (Node("n", "arm1", None),))
+    found = resolve(outputs, builder)
+    assert [(one.output.type, one.kind, one.context) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("containerd", "options", "words"),
+    [
+        (
+            False,
+            {"platforms": BOTH, "push": True},
+            "an image of 2 platforms is more than the image store of the engine",
+        ),
+        (
+            False,
+            {"outputs": [{"type": "oci", "dest": "/tmp/x"}]},
+            "an archive of type oci is more than the image",
+        ),
+        (False, {"push": True}, None),
+        (True, {"platforms": BOTH, "push": True}, None),
+    ],
+)
+def test_the_docker_driver_builds_in_its_engines_image_store(world, params, containerd, options, words):
+    world.containerd = containerd
+    declaration = Declaration.from_params({**params, "platforms": ["linux/amd64"], "push": False, **options})
+    builder = Instance("default", "docker", (Node("default", "default", (AMD64,)),))
+    destinations = resolve(declaration.outputs, builder)
+    if words:
+        with pytest.raises(FarmError, match=words):
+            check_image_stores(declaration, destinations, builder, ContextStore(Path("/nonexistent")))
+    else:
+        check_image_stores(declaration, destinations, builder, ContextStore(Path("/nonexistent")))

@@ -11,8 +11,8 @@ import struct
 import tarfile
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import _read_file
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import File, Start, examine
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.run import _file
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import arch_of, loader_of, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
@@ -60,7 +60,7 @@ def found(files, *argv, platform=ARM64, **start):
 
     findings = examine(Start(*argv, **start), Platform.parse(platform), look)
     assert len(asked) < 40
-    return [one.path for one in findings.programs], findings.complaint
+    return [one.path for one in findings.programs], findings.problem
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def archive(content=b"", mode=0o755, kind=tarfile.REGTYPE, size=None):
 
 def test_only_the_beginning_of_a_file_is_transferred():
     engine = Engine(archive(b"0123456789", 0o4711, size=1 << 40), endless=True)
-    assert _file(engine, "c", "/app", 4) == File("file", 0o711, head=b"0123")
+    assert _read_file(engine, "c", "/app", 4) == File("file", 0o711, head=b"0123")
     assert engine.closed
 
 
@@ -269,4 +269,4 @@ def test_only_the_beginning_of_a_file_is_transferred():
     ],
 )
 def test_files_links_and_directories(engine, file):
-    assert _file(engine, "c", "/app", 4) == file
+    assert _read_file(engine, "c", "/app", 4) == file

@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.info import info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.info import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings, of_nodes
 
@@ -56,7 +56,7 @@ def test_registries_are_reached_as_the_builder_does(
     if current:
         (builders / "current").write_text(json.dumps(current))
     # No program is needed for that.
-    assert info({"name": NAME, "builder": builder}, False, None) == {"exists": False, "index": None}
+    assert run({"name": NAME, "builder": builder}, False, None) == {"exists": False, "index": None}
     assert settings == [known]
 
 
@@ -64,6 +64,6 @@ def test_what_is_found_and_what_a_query_makes_of_it(builders, registries):
     pytest.importorskip("jmespath")
     entries = [{"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": "sha256:1", "size": 2}]
     registries.documents[NAME] = json.dumps({"manifests": entries})
-    found = info({"name": NAME, "query": "others[].digest"}, False, None)
+    found = run({"name": NAME, "query": "others[].digest"}, False, None)
     assert found["exists"] and found["result"] == ["sha256:1"]
     assert (found["index"]["manifests"], found["index"]["attestations"]) == ([], [])

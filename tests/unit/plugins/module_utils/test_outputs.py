@@ -10,6 +10,7 @@ import os
 import tarfile
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.content import content_digest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import (
     ARCHIVE,
     CACHE,
@@ -19,7 +20,6 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output 
     TREE,
     Output,
     check_combination,
-    identity,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 
@@ -108,20 +108,20 @@ def _archive(path, created, digest="sha256:1", tag="app:1"):
 
 def test_an_archive_is_the_same_whenever_it_was_exported(tmp_path):
     output, path = Output("oci", str(tmp_path / "a.tar")), str(tmp_path / "a.tar")
-    assert identity(output, path) is None
+    assert content_digest(output, path) is None
     _archive(path, "2026-01-01T00:00:00Z")
-    first = identity(output, path)
+    first = content_digest(output, path)
     _archive(path, "2026-01-02T00:00:00Z")
-    assert identity(output, path) == first
+    assert content_digest(output, path) == first
     for change in ({"digest": "sha256:2"}, {"tag": "app:2"}):
         _archive(path, "2026-01-01T00:00:00Z", **change)
-        assert identity(output, path) != first
+        assert content_digest(output, path) != first
 
 
 def test_what_is_no_archive_is_not_overwritten(tmp_path):
     (tmp_path / "a.tar").write_text("a letter")
     with pytest.raises(FarmError, match=r"a\.tar cannot be compared .*; remove it, or choose another dest"):
-        identity(Output("oci", ""), str(tmp_path / "a.tar"))
+        content_digest(Output("oci", ""), str(tmp_path / "a.tar"))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_a_tree_is_its_names_modes_links_and_contents(tmp_path, change, same):
     (tmp_path / "d/f").chmod(0o644)
     (tmp_path / "link").symlink_to("d/f")
     output = Output("local", str(tmp_path))
-    before = identity(output, output.dest)
+    before = content_digest(output, output.dest)
     change(tmp_path)
-    assert (identity(output, output.dest) == before) is same
+    assert (content_digest(output, output.dest) == before) is same

@@ -22,10 +22,16 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import auth as _registry_auth
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import host as _host
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import http as _http
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import settings as _registry_settings
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries, digest_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries, side_by_side
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import (
+    DOCUMENT_LIMIT,
+    OCI_INDEX,
+    digest_of,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings
 
 INDEX, CONFIG, OTHER = b'{"manifests": []}', b'{"os": "linux", "architecture": "arm64"}', b'{"manifests": [{}]}'
@@ -126,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             "other": (OTHER, {}),
             "slow": (b"", {"Content-Length": "1000"}),
             "large": (b"", {"Content-Length": str(1 << 40)}),
-            "endless": (b"x" * (_registry.DOCUMENT_LIMIT + 1), without_length),
+            "endless": (b"x" * (DOCUMENT_LIMIT + 1), without_length),
         }
         if isinstance(fault, int):
             self.answer(fault, b'{"errors": [{"code": "SOMETHING", "message": "is wrong"}]}')
@@ -152,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         elif "/blobs/" in path:
             self.answer(200, content)
         else:
-            headers = {"Docker-Content-Digest": digest_of(content), "Content-Type": _registry.OCI_INDEX}
+            headers = {"Docker-Content-Digest": digest_of(content), "Content-Type": OCI_INDEX}
             self.answer(200, content, headers)
 
     def answer(self, status, body=b"", headers=None):
@@ -200,7 +206,7 @@ def pauses(monkeypatch):
     noted = []
     # Not time.sleep itself: threads that other tests left behind may call it.
     clock = types.SimpleNamespace(sleep=noted.append, monotonic=time.monotonic, time=time.time)
-    monkeypatch.setattr(_registry, "time", clock)
+    monkeypatch.setattr(_host, "time", clock)
     return noted
 
 
@@ -237,7 +243,7 @@ def refused(registries, reference, kind=FarmError):
 def test_documents_are_read_over_one_connection_and_once_where_a_digest_names_them(server, docker):
     registries = Registries(docker, {})
     index = registries.manifest(app(server))
-    assert (index.digest, index.media_type, index.content) == (digest_of(INDEX), _registry.OCI_INDEX, INDEX)
+    assert (index.digest, index.media_type, index.content) == (digest_of(INDEX), OCI_INDEX, INDEX)
     for _twice in range(2):
         assert registries.manifest(app(server).at(digest_of(INDEX))).content == INDEX
         assert registries.blob(app(server), digest_of(CONFIG)) == CONFIG
@@ -262,7 +268,7 @@ def test_many_are_read_side_by_side_with_one_token(server, docker):
     log_in(docker, server.name)
     server.contents.update({f"/v2/app/manifests/{number}": INDEX for number in range(40)})
     registries = Registries(docker, {})
-    found = _registry.side_by_side(range(40), lambda number: registries.manifest(app(server, str(number))))
+    found = side_by_side(range(40), lambda number: registries.manifest(app(server, str(number))))
     assert [one.content for one in found] == [INDEX] * 40
     assert (server.tokens, server.connections <= 16) == (1, True)
 
@@ -442,7 +448,7 @@ def test_a_token_service_that_gives_no_token(server, docker, pauses, answer, wor
 
 
 def test_the_time_for_a_document_is_limited(server, docker, monkeypatch):
-    monkeypatch.setattr(_registry, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(_host, "_TIMEOUT", 0.3)
     server.faults = {MANIFEST_OF: ["slow"]}
     started = time.monotonic()
     assert "no answer in time" in refused(Registries(docker, {}), app(server))
@@ -452,7 +458,7 @@ def test_the_time_for_a_document_is_limited(server, docker, monkeypatch):
 @pytest.mark.parametrize("fault", ["large", "endless"])
 def test_the_size_of_a_document_is_limited(server, docker, fault):
     server.faults = {MANIFEST_OF: [fault]}
-    assert f"an answer of more than {_registry.DOCUMENT_LIMIT} bytes" in refused(Registries(docker, {}), app(server))
+    assert f"an answer of more than {DOCUMENT_LIMIT} bytes" in refused(Registries(docker, {}), app(server))
 
 
 @pytest.mark.parametrize("fault", ["other", "cut without length"])

@@ -10,12 +10,13 @@ import threading
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import state as _state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import verify as _verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import CheckResult, RunResult
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import Findings, Program
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.run import Ran, Tried
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import digest_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import digest_of
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 BOTH = ["linux/amd64", "linux/arm64"]
@@ -56,22 +57,26 @@ def ran(monkeypatch, tmp_path):
     (tmp_path / "instances/farm").write_bytes(Instance("farm", "docker-container", nodes).to_json())
     (tmp_path / "instances/pods").write_bytes(Instance("pods", "kubernetes", nodes).to_json())
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path))
-    monkeypatch.setattr(_verify, "natives", lambda nodes, _contexts: {"a": AMD64, "b": AMD64})
-    results = {"linux/amd64": Ran("amd64", "", 0, True), "linux/arm64": Ran("arm64", "", 0, False), "where": {}}
+    monkeypatch.setattr(_state, "engine_platforms", lambda nodes, _contexts: {"a": AMD64, "b": AMD64})
+    results = {
+        "linux/amd64": RunResult("amd64", "", 0, True),
+        "linux/arm64": RunResult("arm64", "", 0, False),
+        "where": {},
+    }
     together = threading.Barrier(2, timeout=10)
 
-    def try_image(endpoint, _contexts, reference, platform, trial):
-        results["where"][str(platform)] = (str(endpoint), str(reference), trial.command, trial.timeout)
-        results["trial"] = trial
+    def check_image(endpoint, _contexts, reference, platform, checks):
+        results["where"][str(platform)] = (str(endpoint), str(reference), checks.command, checks.timeout)
+        results["checks"] = checks
         if results.get("together"):
             together.wait()
         result = results[str(platform)]
         if isinstance(result, Exception):
             raise result
         result = result.pop(0) if isinstance(result, list) else result
-        return result if isinstance(result, Tried) else Tried(ran=result)
+        return result if isinstance(result, CheckResult) else CheckResult(run=result)
 
-    monkeypatch.setattr(_verify, "try_image", try_image)
+    monkeypatch.setattr(_verify, "check_image", check_image)
     return results
 
 
@@ -82,7 +87,7 @@ def program(**options):
 def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
     ran["together"] = True
     params = {"name": NAME, "builder": "farm", "platforms": BOTH, "run": program(expected="{arch}\n")}
-    image = verify(params, False, no_program)["image"]
+    image = run(params, False, no_program)["image"]
     assert image["digest"] == digest_of(INDEX.encode())
     assert image["platforms"][1] == {
         "platform": "linux/arm64",
@@ -100,10 +105,10 @@ def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
 
 
 def test_without_run_the_node_is_the_pinned_one(ran):
-    (first, _second) = verify({"name": NAME, "builder": "farm"}, False, no_program)["image"]["platforms"]
+    (first, _second) = run({"name": NAME, "builder": "farm"}, False, no_program)["image"]["platforms"]
     assert (first["node"], first["native"], first["endpoint"], first["rc"]) == ("a", True, None, None)
     assert ran["where"] == {}
-    (first, _second) = verify({"name": NAME}, False, no_program)["image"]["platforms"]
+    (first, _second) = run({"name": NAME}, False, no_program)["image"]["platforms"]
     assert (first["node"], first["native"]) == (None, None)
 
 
@@ -130,15 +135,15 @@ def test_without_run_the_node_is_the_pinned_one(ran):
 )
 def test_what_is_wrong_is_said(ran, change, words):
     with pytest.raises(FarmError, match=words):
-        verify({"name": NAME, "builder": "farm", **change}, False, no_program)
+        run({"name": NAME, "builder": "farm", **change}, False, no_program)
 
 
 def test_all_that_is_wrong_is_said_at_once(ran):
-    ran["linux/amd64"] = Ran("", "exec /bin/app: exec format error", 1, True)
+    ran["linux/amd64"] = RunResult("", "exec /bin/app: exec format error", 1, True)
     ran["linux/arm64"] = FarmError("connection refused")
     params = {"name": NAME, "builder": "farm", "platforms": [*BOTH, "linux/s390x"], "run": program()}
     with pytest.raises(FarmError) as caught:
-        verify(params, False, no_program)
+        run(params, False, no_program)
     for words in (
         "missing linux/s390x",
         "no QEMU handler runs it there",
@@ -152,16 +157,16 @@ APP = (Program("/app", "amd64"),)
 
 
 def test_programs_are_looked_at_where_platforms_are_run(ran):
-    ran["linux/amd64"] = Tried(Findings(APP), Ran("x", "", 0, True))
-    ran["linux/arm64"] = Tried(Findings(APP, "'/app' is a program for amd64"))
+    ran["linux/amd64"] = CheckResult(Findings(APP), RunResult("x", "", 0, True))
+    ran["linux/arm64"] = CheckResult(Findings(APP, "'/app' is a program for amd64"))
     with pytest.raises(FarmError, match=r"1: linux/arm64 on node 'b' \(tcp://b:2375\): '/app' is a program") as caught:
-        verify({"name": NAME, "builder": "farm", "run": program()}, False, no_program)
-    assert (ran["trial"].programs, ran["trial"].run) == (True, True)
+        run({"name": NAME, "builder": "farm", "run": program()}, False, no_program)
+    assert (ran["checks"].programs, ran["checks"].run) == (True, True)
     shown = [(one["programs"], one["rc"]) for one in caught.value.details["image"]["platforms"]]
     assert shown == [([{"path": "/app", "architecture": "amd64"}], rc) for rc in (0, None)]
     ran["linux/arm64"] = ran["linux/amd64"]
-    verify({"name": NAME, "builder": "farm", "run": program(), "programs": False}, False, no_program)
-    assert (ran["trial"].programs, ran["trial"].run) == (False, True)
+    run({"name": NAME, "builder": "farm", "run": program(), "programs": False}, False, no_program)
+    assert (ran["checks"].programs, ran["checks"].run) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -178,22 +183,22 @@ def test_programs_are_looked_at_where_platforms_are_run(ran):
 def test_programs_are_looked_at_without_a_run_too(ran, tmp_path, options, where):
     one = Instance("one", "docker-container", (Node("b", "tcp://b:2375", (ARM64,)),))
     (tmp_path / "instances/one").write_bytes(one.to_json())
-    ran.update({platform: Tried(Findings(APP)) for platform in BOTH})
-    image = verify({"name": NAME, "programs": True, **options}, False, no_program)["image"]
+    ran.update({platform: CheckResult(Findings(APP)) for platform in BOTH})
+    image = run({"name": NAME, "programs": True, **options}, False, no_program)["image"]
     assert [ran["where"][platform][0] for platform in BOTH] == where
     assert [one["endpoint"] for one in image["platforms"]] == where
-    assert (ran["trial"].programs, ran["trial"].run, image["platforms"][0]["rc"]) == (True, False, None)
+    assert (ran["checks"].programs, ran["checks"].run, image["platforms"][0]["rc"]) == (True, False, None)
 
 
 def test_output_that_an_engine_lost_is_asked_for_once_more(ran):
-    lost = Ran("", "", 0, True)
-    ran["linux/amd64"] = [lost, Ran("amd64", "", 0, True)]
+    lost = RunResult("", "", 0, True)
+    ran["linux/amd64"] = [lost, RunResult("amd64", "", 0, True)]
     params = {"name": NAME, "builder": "farm", "run": program(expected="{arch}")}
-    assert verify(params, False, no_program)["image"]["platforms"][0]["output"] == "amd64"
+    assert run(params, False, no_program)["image"]["platforms"][0]["output"] == "amd64"
 
     ran["linux/amd64"] = [lost, lost]
     with pytest.raises(FarmError, match="printed '', wanted 'amd64'"):
-        verify(params, False, no_program)
+        run(params, False, no_program)
     assert ran["linux/amd64"] == []
 
 
@@ -205,7 +210,7 @@ def test_exact_and_endpoints(ran):
         "endpoints": {"linux/aarch64": "unix:///run/x.sock"},
         "run": program(expected="arm64"),
     }
-    verify(params, True, no_program)
+    run(params, True, no_program)
     assert list(ran["where"]) == ["linux/arm64"]
     assert ran["where"]["linux/arm64"][0] == "unix:///run/x.sock"
 
@@ -221,7 +226,7 @@ def repeating(stored, *platforms):
 def test_of_a_platform_that_is_there_twice_the_first_is_run_as_engines_do(ran, stored):
     first, second, _arm = repeating(stored, {"arch": "amd64"}, {"arch": "amd64"}, {"arch": "arm64"})
     with pytest.raises(FarmError) as caught:
-        verify({"name": NAME, "builder": "farm", "platforms": BOTH, "run": program()}, False, no_program)
+        run({"name": NAME, "builder": "farm", "platforms": BOTH, "run": program()}, False, no_program)
     assert f"linux/amd64 is there 2 times, of which engines take the first: {first}, {second}" in caught.value.message
     assert ran["where"]["linux/amd64"][1].endswith(first)
     shown = caught.value.details["image"]["platforms"]
@@ -236,12 +241,12 @@ def test_platforms_are_the_same_once_they_are_normalised(ran, stored, variants, 
     repeating(stored, *({"arch": arch, **one} for one in variants))
     if repeated:
         with pytest.raises(FarmError, match="linux/arm64 is there 2 times"):
-            verify({"name": NAME}, False, no_program)
+            run({"name": NAME}, False, no_program)
     else:
-        verify({"name": NAME}, False, no_program)
+        run({"name": NAME}, False, no_program)
 
 
 def test_versions_of_windows_are_no_repeats(ran, stored):
     windows = [{"arch": "amd64", "os": "windows", "os.version": f"10.0.{build}"} for build in (17763, 20348)]
     repeating(stored, *windows)
-    verify({"name": NAME, "platforms": ["windows/amd64"]}, False, no_program)
+    run({"name": NAME, "platforms": ["windows/amd64"]}, False, no_program)

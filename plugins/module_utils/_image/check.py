@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Trying one platform's image on an engine, and leaving the engine as it was.
+"""Checking one platform's image on an engine, and leaving the engine as it was.
 
 Source of the API's behaviour: moby ``api/docs/CHANGELOG.md``: ``platform`` for creating containers since API 1.41.
 """
@@ -23,21 +23,25 @@ from .._docker.endpoint import Endpoint
 from .._docker.engine import connect
 from .._docker.reference import Reference
 from .._platform.platform import Platform, runs_natively
+from .._registry.credentials import stored_credentials
 from .programs import File, Findings, Start, examine
 
 _PLATFORM_API = (1, 41)
+#: What docker calls the server of Docker Hub in stored credentials.
+_HUB_SERVER = "https://index.docker.io/v1/"
 #: Bytes of a file that are read at once.
 _CHUNK = 1 << 15
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What is to be found out about an image.
+class Checks:
+    """Which checks an image is put to.
 
-    :ivar command: in the place of the image's own; empty leaves that.
-    :ivar programs: look at the programs that it starts.
+    :ivar command: replaces the image's own; empty leaves that.
+    :ivar programs: examine the files of the programs that it starts.
     :ivar run: run it, unless one of its programs is wrong.
-    :ivar timeout: seconds that the engine may be silent while it is asked or pulls, and that the program may take.
+    :ivar timeout: seconds that the engine may take for each answer and each part of a pull, and that the program may
+        take.
     """
 
     command: Tuple[str, ...] = ()
@@ -47,55 +51,54 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a program in a container did.
+class RunResult:
+    """What a container's program printed, and how it ended.
 
-    :ivar output: its standard output, without surrounding white space.
-    :ivar errors: its standard error, likewise.
+    :ivar stdout: without surrounding white space, as ``stderr``.
     :ivar rc: its exit status.
-    :ivar native: whether the engine's own processor ran it.
+    :ivar native: whether the engine's own processor ran it, None where that is not known.
     """
 
-    output: str
-    errors: str
+    stdout: str
+    stderr: str
     rc: int
     native: Optional[bool]
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What was found out.
+class CheckResult:
+    """What the checks of an image found.
 
-    :ivar findings: on its programs, None where they were not looked at.
-    :ivar ran: None where it was not run.
+    :ivar findings: on its programs, None where they were not examined.
+    :ivar run: None where it was not run.
     """
 
     findings: Optional[Findings] = None
-    ran: Optional[Ran] = None
+    run: Optional[RunResult] = None
 
 
-def try_image(
-    endpoint: Endpoint, contexts: ContextStore, reference: Reference, platform: Platform, trial: Trial
-) -> Tried:
-    """Pull an image, look at its programs or run it without a network, and remove container and image again.
+def check_image(
+    endpoint: Endpoint, contexts: ContextStore, reference: Reference, platform: Platform, checks: Checks
+) -> CheckResult:
+    """Pull an image, examine its programs or run it without a network, and remove container and image again.
 
     An image that the engine has already is neither pulled nor removed.
 
     :param reference: with the digest of the platform's manifest.
     :raises FarmError: anything but the program's own failure.
     """
-    client = connect(endpoint, contexts, trial.timeout)
-    with contextlib.closing(client), _errors_of_sdk(trial.timeout):
+    client = connect(endpoint, contexts, checks.timeout)
+    with contextlib.closing(client), _sdk_errors(checks.timeout):
         with _image(client, contexts.config_dir, reference, platform):
-            if not trial.run and not _starts_something(client, reference):
-                return Tried(Findings())
-            with _container(client, reference, platform, trial) as container:
-                look = trial.programs and platform.os == "linux"
-                findings = _look_into(client, container, platform) if look else None
-                if not trial.run or (findings and findings.complaint):
-                    return Tried(findings)
-                output, errors, rc = _run(client, container, trial.timeout)
-        return Tried(findings, Ran(output, errors, rc, _is_native(client, platform)))
+            if not checks.run and not _has_command(client, reference):
+                return CheckResult(Findings())
+            with _container(client, reference, platform, checks) as container:
+                examined = checks.programs and platform.os == "linux"
+                findings = _examine(client, container, platform) if examined else None
+                if not checks.run or (findings and findings.problem):
+                    return CheckResult(findings)
+                stdout, stderr, rc = _run(client, container, checks.timeout)
+        return CheckResult(findings, RunResult(stdout, stderr, rc, _is_native(client, platform)))
 
 
 @contextlib.contextmanager
@@ -116,41 +119,46 @@ def _image(client: Any, config_dir: Path, reference: Reference, platform: Platfo
 
 
 def _pull(client: Any, config_dir: Path, reference: Reference, platform: Platform) -> None:
-    options: Dict[str, Any] = {"auth_config": _credentials(config_dir, reference.registry)}
-    if _takes_platform(client):
+    options: Dict[str, Any] = {"auth_config": _auth_config(config_dir, reference.registry)}
+    if _accepts_platform(client):
         options["platform"] = str(platform)
     for event in client.api.pull(reference.repository, tag=reference.digest, stream=True, decode=True, **options):
         if "error" in event:
             raise FarmError(f"registry {reference.registry} did not give the image: {event['error']}")
 
 
-def _credentials(config_dir: Path, registry: str) -> Dict[str, Any]:
-    """Return what ``docker login`` stored for a registry, empty if nothing.
+def _auth_config(config_dir: Path, registry: str) -> Dict[str, str]:
+    """Return what ``docker login`` stored for a registry as the Engine API takes it, empty if nothing.
 
-    The SDK would fall back to the files of other users and directories.
+    The SDK by itself would fall back to the files of other users and directories. An engine with the containerd image
+    store sends the credentials to no other server than the one named with them (moby ``daemon/containerd``).
     """
-    from docker import auth
-
-    path = config_dir / "config.json"
-    if not path.exists():
+    found = stored_credentials(config_dir, registry)
+    if found is None:
         return {}
-    return auth.resolve_authconfig(auth.load_config(config_path=str(path)), registry=registry) or {}
+    values = {
+        "username": found.user,
+        "password": found.password,
+        "identitytoken": found.identity_token,
+        "serveraddress": _HUB_SERVER if registry == "docker.io" else registry,
+    }
+    return {name: value for name, value in values.items() if value}
 
 
-def _starts_something(client: Any, reference: Reference) -> bool:
-    """Say whether an image names a program; engines create no container of one that does not."""
+def _has_command(client: Any, reference: Reference) -> bool:
+    """Return whether an image names a program; engines create no container of one that does not."""
     config = client.api.inspect_image(str(reference)).get("Config") or {}
     return bool(config.get("Entrypoint") or config.get("Cmd"))
 
 
 @contextlib.contextmanager
-def _container(client: Any, reference: Reference, platform: Platform, trial: Trial) -> Iterator[str]:
+def _container(client: Any, reference: Reference, platform: Platform, checks: Checks) -> Iterator[str]:
     options: Dict[str, Any] = {}
-    if _takes_platform(client) and "platform" in inspect.signature(client.api.create_container).parameters:
+    if _accepts_platform(client) and "platform" in inspect.signature(client.api.create_container).parameters:
         options["platform"] = str(platform)
     host_config = client.api.create_host_config(network_mode="none")
     container = client.api.create_container(
-        str(reference), command=list(trial.command) or None, host_config=host_config, **options
+        str(reference), command=list(checks.command) or None, host_config=host_config, **options
     )
     try:
         yield container["Id"]
@@ -158,12 +166,12 @@ def _container(client: Any, reference: Reference, platform: Platform, trial: Tri
         client.api.remove_container(container, v=True, force=True)
 
 
-def _look_into(client: Any, container: str, platform: Platform) -> Findings:
+def _examine(client: Any, container: str, platform: Platform) -> Findings:
     start = Start.of(client.api.inspect_container(container))
-    return examine(start, platform, lambda path, size: _file(client, container, path, size))
+    return examine(start, platform, lambda path, size: _read_file(client, container, path, size))
 
 
-def _file(client: Any, container: str, path: str, size: int) -> Optional[File]:
+def _read_file(client: Any, container: str, path: str, size: int) -> Optional[File]:
     """Return what a container has at a path, with the first bytes of a file; the rest is not transferred.
 
     The engine says where a link ends (moby ``daemon/archive``), and sends the link itself.
@@ -171,15 +179,15 @@ def _file(client: Any, container: str, path: str, size: int) -> Optional[File]:
     from docker.errors import APIError, NotFound
 
     try:
-        chunks, about = client.api.get_archive(container, path, chunk_size=_CHUNK)
+        chunks, status = client.api.get_archive(container, path, chunk_size=_CHUNK)
     except NotFound:
         return None
     except APIError as exc:
-        # Status 500, with the kernel's words or Docker's for links that lead to each other.
-        said = str(exc.explanation)
-        if "too many l" in said:
+        # Status 500, with the kernel's message or Docker's for links that lead to each other.
+        message = str(exc.explanation)
+        if "too many l" in message:
             return File("other")
-        if "not a directory" in said:
+        if "not a directory" in message:
             return None
         raise
     stream = io.BufferedReader(_Stream(chunks))
@@ -187,12 +195,12 @@ def _file(client: Any, container: str, path: str, size: int) -> Optional[File]:
         entry = archive.next()
         content = archive.extractfile(entry) if entry and entry.isfile() else None
         if entry is None or content is None:
-            return File("link" if entry and entry.issym() else "other", target=about["linkTarget"])
+            return File("link" if entry and entry.issym() else "other", target=status["linkTarget"])
         return File("file", entry.mode & 0o777, head=content.read(size))
 
 
 class _Stream(io.RawIOBase):
-    """Chunks as a file."""
+    """An iterator of chunks as a file that can be read."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         super().__init__()
@@ -209,16 +217,18 @@ class _Stream(io.RawIOBase):
 
 
 def _run(client: Any, container: str, timeout: float) -> Tuple[str, str, int]:
+    """Run a container; return its standard output, standard error and exit status."""
     client.api.start(container)
     rc = int(client.api.wait(container, timeout=timeout)["StatusCode"])
-    output, errors = (
-        client.api.logs(container, stdout=stdout, stderr=not stdout).decode(errors="replace").strip()
-        for stdout in (True, False)
-    )
-    return output, errors, rc
+
+    def log(stdout: bool) -> str:
+        text: str = client.api.logs(container, stdout=stdout, stderr=not stdout).decode(errors="replace")
+        return text.strip()
+
+    return log(stdout=True), log(stdout=False), rc
 
 
-def _takes_platform(client: Any) -> bool:
+def _accepts_platform(client: Any) -> bool:
     version: str = client.api.api_version
     return tuple(int(part) for part in version.split(".")) >= _PLATFORM_API
 
@@ -232,7 +242,7 @@ def _is_native(client: Any, platform: Platform) -> Optional[bool]:
 
 
 @contextlib.contextmanager
-def _errors_of_sdk(timeout: float) -> Iterator[None]:
+def _sdk_errors(timeout: float) -> Iterator[None]:
     """Turn the errors of the docker SDK, and of requests below it, into messages."""
     import docker.errors
     import requests.exceptions
@@ -244,5 +254,5 @@ def _errors_of_sdk(timeout: float) -> Iterator[None]:
     except docker.errors.DockerException as exc:
         raise FarmError(str(exc)) from exc
     except requests.exceptions.RequestException as exc:
-        late = "timed out" in str(exc).lower() or isinstance(exc, requests.exceptions.Timeout)
-        raise FarmError(f"not finished after {timeout:g} s" if late else str(exc)) from exc
+        timed_out = "timed out" in str(exc).lower() or isinstance(exc, requests.exceptions.Timeout)
+        raise FarmError(f"not finished after {timeout:g} s" if timed_out else str(exc)) from exc

@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why a build failed, from what buildx and BuildKit print."""
+
+from __future__ import annotations
+
+import re
+from typing import Sequence
+
+from .._core.errors import FarmError
+from .._core.runner import CommandError
+from .._core.urls import mask
+from .._docker.reference import Reference
+from .._registry.auth import refused
+from .declaration import Declaration
+from .state import State
+
+#: Exit status of a program that the runner ended.
+_ENDED = 124
+_SHOWN_LINES = 30
+#: What begins BuildKit's summary: a dashed line, or a line number of the Dockerfile.
+_SUMMARY = re.compile(r"------\Z|\S+:\d+\Z")
+#: Registries word their refusals differently; these are containerd's, which buildx passes on.
+_REFUSED = re.compile(
+    r"401 Unauthorized|403 Forbidden|authorization failed|failed to authorize|access denied|insufficient_scope"
+    r"|no basic auth credentials|denied: |unauthorized: ",
+    re.IGNORECASE,
+)
+
+
+def build_error(
+    error: CommandError, declaration: Declaration, builder: str, cmd: Sequence[str], left_behind: str
+) -> FarmError:
+    """Return the error for a build that failed, for ``run`` to raise.
+
+    :param builder: the builder's name.
+    :param cmd: the command as it is reported.
+    :param left_behind: what the build has changed all the same; goes to the end of the message.
+    """
+    stderr = mask(error.result.stderr)
+    details = {**error.details, "cmd": list(cmd)}
+    if _REFUSED.search(_last_lines(stderr, 3)):
+        what = "refused the credentials of the docker configuration, or wants some where there are none"
+        registry = _refusing_registry(stderr, declaration.tags)
+        return refused(registry, what, _last_lines(stderr, 1) + left_behind, **details)
+    subject = f"building {declaration.context} with builder {builder!r} failed"
+    if error.result.rc == _ENDED and declaration.timeout:
+        subject = f"building {declaration.context} took longer than {declaration.timeout:g} s and was ended"
+    return FarmError(f"{subject}: {failing_step(stderr)}{left_behind}", **details)
+
+
+def describe_leftovers(before: State, after: State) -> str:
+    """Return which destinations a failed build has changed, as the end of a message; empty if none.
+
+    buildx pushes tag by tag and platform by platform (docker/buildx#4058, #177).
+    """
+    then = before.as_dict()
+    changed = [
+        f"{name} is now {value['digest']} ({', '.join(value.get('platforms') or ())})"
+        for name, value in after.as_dict().items()
+        if value and value != then.get(name)
+    ]
+    return f"; it left behind: {'; '.join(changed)}; a new run continues from there" if changed else ""
+
+
+def failing_step(stderr: str) -> str:
+    """Return from BuildKit's plain progress what failed: the step's output and its line in the Dockerfile.
+
+    BuildKit ends a failed build with the failing steps between dashed lines, the Dockerfile's lines, and the error.
+    """
+    lines = stderr.strip().splitlines()
+    start = next((number for number, line in enumerate(lines) if _SUMMARY.match(line)), None)
+    if start is None:
+        errors = [number for number, line in enumerate(lines) if "ERROR" in line]
+        start = errors[-1] if errors else max(0, len(lines) - 3)
+    shown = lines[start:]
+    if len(shown) > _SHOWN_LINES:
+        shown = ["…", *shown[-_SHOWN_LINES:]]
+    return "\n".join(shown) or "nothing said"
+
+
+def _refusing_registry(stderr: str, tags: Sequence[str]) -> str:
+    """Return the registry that the last lines of a failed build are about."""
+    ending = _last_lines(stderr, 3)
+    registries = [Reference.parse(tag).registry for tag in tags]
+    urls = re.findall(r"https?://([^/\s\"]+)/v2/", ending)
+    named = [registry for registry in registries if registry in ending]
+    return str((urls + named + registries + ["of a base image"])[0])
+
+
+def _last_lines(text: str, count: int) -> str:
+    return "\n".join(text.strip().splitlines()[-count:])

@@ -1,0 +1,91 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The image that a build made, read back: whether it is what was declared, and how it is returned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from .._core.errors import FarmError
+from .._docker.reference import Reference
+from .._image.describe import PlatformImage, describe_index, engine_platforms, platform_image
+from .declaration import Declaration
+from .state import State, names
+from .target import Target
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """An image in a registry or an engine.
+
+    :ivar digest: of the index, or of the manifest if there is only one; None where nothing names it.
+    :ivar id: the engine's id of the image, None where it was not loaded.
+    """
+
+    tags: Tuple[str, ...]
+    digest: Optional[str]
+    id: Optional[str]
+    platforms: Tuple[PlatformImage, ...]
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the image as the module returns it."""
+        return {
+            "tags": list(self.tags),
+            "digest": self.digest,
+            "id": self.id,
+            "platforms": [image.as_dict() for image in self.platforms],
+        }
+
+
+def verify(declaration: Declaration, state: State) -> None:
+    """Compare what the destinations hold after a build with what was declared.
+
+    :raises FarmError: something is missing, or two tags differ.
+    """
+    wanted = names(declaration.platforms)
+    digests = {index.digest for index in state.registry.values() if index}
+    wrong = [f"{name}: nothing there" for name, value in state.as_dict().items() if value is None]
+    for tag, index in state.registry.items():
+        found = names(index.platforms) if index else []
+        if index and wanted and found != wanted:
+            wrong.append(f"registry {tag}: found {', '.join(found)}, wanted {', '.join(wanted)}")
+        if index and len(digests) > 1:
+            wrong.append(f"registry {tag}: {index.digest}, which is not what the other tags stand for")
+    if wrong:
+        raise FarmError(
+            f"buildx reported a success, but its result is not what was asked for: {'; '.join(wrong)}; "
+            f"does something else push to the same names? A new run repairs it",
+            found=state.as_dict(),
+        )
+
+
+def read_image(
+    declaration: Declaration, target: Target, state: State, metadata: Mapping[str, Any]
+) -> Optional[BuiltImage]:
+    """Return the image that was built, None where it is in neither a registry nor an engine.
+
+    :param state: after the build.
+    :param metadata: buildx's.
+    :raises FarmError: the registry lacks a part of the image.
+    """
+    index = next(iter(state.registry.values()), None)
+    local = next(iter(state.engine.values()), None)
+    found = index or local
+    if found is None:
+        return None
+    builder, nodes = target.builder, target.placement.nodes
+    if not declaration.platforms:
+        # Then the first node builds for its own.
+        nodes = dict.fromkeys(found.platforms, builder.nodes[0])
+    engines = engine_platforms([node for node in builder.nodes if node in nodes.values()], target.contexts)
+    loaded = local.digest if local else None
+    if index:
+        reference = Reference.parse(declaration.tags[0])
+        pushed = describe_index(target.registries, reference, index, nodes, engines)
+        return BuiltImage(declaration.tags, index.digest, loaded, pushed)
+    digest = str(metadata.get("containerimage.digest") or "") or None
+    images = (platform_image(local.platform, None, local.size, nodes.get(local.platform), engines),) if local else ()
+    return BuiltImage(declaration.tags, digest, loaded, images)

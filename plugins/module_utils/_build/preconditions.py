@@ -1,0 +1,82 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can be refused before anything is built."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from .._buildx.cli import Buildx
+from .._buildx.store import Instance
+from .._core.errors import FarmError
+from .._docker.context_store import ContextStore
+from .declaration import Declaration
+from .destination import Destination, engine_context
+from .engine import engine_name, stores_indexes
+from .output import ENGINE, Output
+from .steps import ATTESTATIONS
+
+_SEVERAL_OUTPUTS = (0, 13, 0)
+
+
+def check_versions(buildx: Buildx, declaration: Declaration) -> None:
+    """Refuse options that this buildx does not have.
+
+    :raises FarmError: buildx is older than an option.
+    """
+    if len(declaration.outputs) > 1:
+        buildx.require("more than one output", _SEVERAL_OUTPUTS)
+    if declaration.attested:
+        buildx.require("provenance or sbom", ATTESTATIONS)
+
+
+def check_nodes(destinations: Sequence[Destination], builder: str, nodes: Sequence[str]) -> None:
+    """Refuse outputs that one node would have to write, where several take part.
+
+    :param builder: the builder's name.
+    :param nodes: names of the nodes that the platforms go to.
+    :raises FarmError: naming the output and the way out.
+    """
+    for output in (destination.output for destination in destinations):
+        if len(nodes) > 1 and output.type in ("oci", "tar", "docker"):
+            raise FarmError(
+                f"output {output.type}: the platforms go to several nodes of builder {builder!r} "
+                f"({', '.join(nodes)}), whose results buildx joins only in a registry (push) or in a directory "
+                f"(type local); choose one of these, or a builder with one node"
+            )
+
+
+def check_image_stores(
+    declaration: Declaration, destinations: Sequence[Destination], builder: Instance, contexts: ContextStore
+) -> None:
+    """Refuse images that the image store of an engine cannot take.
+
+    :raises FarmError: naming the engine and the way out; or an engine cannot be read.
+    """
+    requirement = _store_requirement(declaration, destinations, builder.driver)
+    if not requirement:
+        return
+    engines = {destination.context for destination in destinations if destination.kind == ENGINE}
+    if builder.driver == "docker":
+        # Whatever the output, such a builder builds in its engine's store.
+        engines.add(engine_context(Output("image"), builder))
+    for context in sorted(engines):
+        if not stores_indexes(contexts, context):
+            raise FarmError(
+                f"builder {builder.name!r}: {requirement} is more than the image store of "
+                f"{engine_name(context)} can do; push instead, or use a builder of the docker-container "
+                f"driver, or switch that engine to the containerd image store"
+            )
+
+
+def _store_requirement(declaration: Declaration, destinations: Sequence[Destination], driver: str) -> str:
+    """Return what of this build only the containerd image store can do, in words; empty if nothing."""
+    if len(declaration.platforms) > 1:
+        return f"an image of {len(declaration.platforms)} platforms"
+    if declaration.attested:
+        return "an image with attestations"
+    outputs = [destination.output for destination in destinations]
+    archives = [output.type for output in outputs if output.type in ("oci", "docker") and output.dest]
+    return f"an archive of type {archives[0]}" if driver == "docker" and archives else ""

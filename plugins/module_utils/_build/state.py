@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a build's destinations hold at the moment: tags in registries, images in engines, files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .._docker.reference import Reference
+from .._image.index import Index, read_index
+from .._platform.platform import Platform
+from .._registry.auth import RegistryRefused
+from .._registry.client import Registries, side_by_side
+from .content import content_digest
+from .declaration import Declaration
+from .engine import EngineImage, read_images
+from .output import ENGINE, REGISTRY
+from .target import Target
+
+#: State as modules report it: digest and, of images, platforms by destination; None where there is nothing.
+Report = Dict[str, Optional[Dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class State:
+    """What each destination holds, None where there is nothing.
+
+    :ivar registry: by tag.
+    :ivar engine: by tag.
+    :ivar files: digests of the content by path.
+    :ivar warnings: of what could not be read.
+    """
+
+    registry: Mapping[str, Optional[Index]] = field(default_factory=dict)
+    engine: Mapping[str, Optional[EngineImage]] = field(default_factory=dict)
+    files: Mapping[str, Optional[str]] = field(default_factory=dict)
+    warnings: Tuple[str, ...] = ()
+
+    def as_dict(self) -> Report:
+        """Return the state as modules report it."""
+        report: Report = {}
+        for store, images in (("registry", self.registry), ("engine", self.engine)):
+            for tag, image in images.items():
+                shown = image and {"digest": image.digest, "platforms": names(image.platforms)}
+                report[f"{store} {tag}"] = shown or None
+        report.update({path: {"digest": digest} if digest else None for path, digest in self.files.items()})
+        return report
+
+
+def names(platforms: Sequence[Platform]) -> List[str]:
+    """Return platforms as sorted text, to be compared and shown."""
+    return sorted(str(platform) for platform in platforms)
+
+
+def read_state(declaration: Declaration, target: Target, lenient: bool = False) -> State:
+    """Read what the destinations of a build hold.
+
+    :param lenient: take a repository that may not be read for one that does not exist yet, with a warning.
+    :raises FarmError: a registry, an engine or a file cannot be read.
+    """
+    engine: Dict[str, Optional[EngineImage]] = {}
+    for destination in target.destinations:
+        if destination.kind == ENGINE:
+            engine.update(read_images(target.contexts, destination.context, declaration.tags))
+    registry: Dict[str, Optional[Index]] = {}
+    warnings: Tuple[str, ...] = ()
+    if any(destination.kind == REGISTRY for destination in target.destinations):
+        registry, warnings = _read_registry(target.registries, declaration.tags, lenient)
+    outputs = [destination.output for destination in target.destinations]
+    files = {output.dest: content_digest(output, output.dest) for output in outputs if output.dest}
+    return State(registry, engine, files, warnings)
+
+
+def _read_registry(
+    registries: Registries, tags: Sequence[str], lenient: bool
+) -> Tuple[Dict[str, Optional[Index]], Tuple[str, ...]]:
+    """Return what tags stand for in their registries, and warnings.
+
+    A registry that refuses may do so because the repository does not exist before the first push, as Quay does.
+    """
+    warnings: List[str] = []
+
+    def read(tag: str) -> Optional[Index]:
+        try:
+            return read_index(registries, Reference.parse(tag))
+        except RegistryRefused as exc:
+            if not lenient:
+                raise
+            warnings.append(
+                f"image {tag}: taken for not there yet, as it could not be looked at before the push: {exc.message}"
+            )
+            return None
+
+    found = dict(zip(tags, side_by_side(tags, read)))
+    return found, tuple(sorted(warnings))

@@ -1,0 +1,121 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests to one server of a registry: in the scheme that it speaks, authorized, redirects followed.
+
+Source of the protocol: distribution/distribution ``docs/content/spec/auth``; of the order in which schemes are tried:
+containerd ``core/remotes/docker`` and moby/buildkit ``util/resolver/resolver.go``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Mapping, Optional, Sequence
+
+from .._core.errors import FarmError
+from .auth import Authorizer, error_text, parse_challenges
+from .credentials import Credentials
+from .http import Connections, InterruptedRequest, Origin, Response, Unreachable, WrongScheme
+from .model import DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, OCI_INDEX, OCI_MANIFEST
+
+#: Seconds for a token, with all redirects.
+_TOKEN_TIMEOUT = 120.0
+_MAX_REDIRECTS = 5
+_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_HEADERS = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))}
+
+
+class Session:
+    """Requests to one server; shared by threads.
+
+    :param registry: the server's name in images' names, for messages.
+    :param origins: to be tried in this order until one speaks the scheme.
+    :param credentials: reads the credentials; called when the server demands some.
+    """
+
+    def __init__(
+        self,
+        registry: str,
+        origins: Sequence[Origin],
+        connections: Connections,
+        credentials: Callable[[], Optional[Credentials]],
+    ) -> None:
+        self._registry = registry
+        self._origins = tuple(origins)
+        self._connections = connections
+        self._authorizer = Authorizer(registry, credentials, self._request_token)
+
+    def request(self, method: str, target: str, scope: str, deadline: float) -> Response:
+        """Send a request with the credentials that the server demands, and return the response.
+
+        :param target: path and query.
+        :param scope: what credentials are needed for, ``repository:PATH:pull``.
+        :param deadline: of the monotonic clock.
+        :raises RegistryRefused: the credentials do not suffice.
+        :raises InterruptedRequest: another attempt may succeed.
+        :raises Unreachable: the server cannot be reached.
+        :raises WrongScheme: it speaks none of the schemes that are allowed.
+        """
+        header = self._authorizer.header(scope)
+        response = self._send(method, target, header, deadline)
+        challenges = response.headers.get_all("WWW-Authenticate") if response.status == 401 else None
+        if challenges:
+            header = self._authorizer.satisfy(parse_challenges(challenges), scope, header)
+            response = self._send(method, target, header, deadline) if header else response
+        if response.status in (401, 403):
+            raise self._authorizer.refusal(f"{response}{error_text(response)}")
+        return response
+
+    def _send(self, method: str, target: str, authorization: Optional[str], deadline: float) -> Response:
+        """Send a request in the first scheme that the server speaks, and in that from then on."""
+        headers = {**_HEADERS, **({"Authorization": authorization} if authorization else {})}
+        problem: Exception = WrongScheme("no scheme is allowed")
+        for origin in self._origins:
+            try:
+                response = self._follow(method, origin, target, headers, None, deadline)
+            except WrongScheme as exc:
+                problem = problem if isinstance(problem, InterruptedRequest) else exc
+            except InterruptedRequest as exc:
+                if not exc.silent:
+                    raise
+                problem = exc
+            else:
+                self._origins = (origin,)
+                return response
+        raise problem
+
+    def _follow(
+        self,
+        method: str,
+        origin: Origin,
+        target: str,
+        headers: Mapping[str, str],
+        body: Optional[bytes],
+        deadline: float,
+    ) -> Response:
+        """Send a request, and again to where the response points; credentials are for the first server only."""
+        sent = {"User-Agent": "buildfarm.multiarch", **headers}
+        for _redirect in range(_MAX_REDIRECTS):
+            response = self._connections.request(method, origin, target, sent, DOCUMENT_LIMIT, deadline, body)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECT_STATUSES or not location:
+                return response
+            redirected, target = Origin.parse(location, f"{origin}{target}")
+            if not redirected.may_share_credentials_of(origin):
+                sent.pop("Authorization", None)
+            origin = redirected
+        raise Unreachable(f"it sent this client on more than {_MAX_REDIRECTS} times, at last to {origin}")
+
+    def _request_token(self, method: str, url: str, headers: Mapping[str, str], body: Optional[bytes]) -> Response:
+        try:
+            origin, target = Origin.parse(url, f"{self._origins[0]}/")
+            response = self._follow(method, origin, target, headers, body, time.monotonic() + _TOKEN_TIMEOUT)
+        except FarmError as exc:
+            raise FarmError(f"registry {self._registry}: its token service has {exc.message}") from exc
+        except (Unreachable, WrongScheme, InterruptedRequest) as exc:
+            raise type(exc)(f"its token service {origin}: {exc}") from exc
+        if response.is_transient:
+            text = f"its token service {origin} answered {response}{error_text(response)}"
+            raise InterruptedRequest(text, response.retry_after)
+        return response
