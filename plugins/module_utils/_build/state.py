@@ -13,7 +13,8 @@ from .._docker.reference import Reference
 from .._image.index import Index, read_index
 from .._platform.platform import Platform
 from .._registry.auth import RegistryRefused
-from .._registry.client import Registries, side_by_side
+from .._core.parallel import each
+from .._registry.client import Registries
 from .content import content_digest
 from .declaration import Declaration
 from .engine import EngineImage, read_images
@@ -94,5 +95,5 @@ def _read_registry(
             )
             return None
 
-    found = dict(zip(tags, side_by_side(tags, read)))
+    found = dict(zip(tags, each(tags, read)))
     return found, tuple(sorted(warnings))

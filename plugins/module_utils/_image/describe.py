@@ -11,12 +11,13 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.store import Node
 from .._core.errors import FarmError
+from .._core.parallel import each
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
 from .._docker.engine import probe_all
 from .._docker.reference import Reference
 from .._platform.platform import Platform, runs_natively
-from .._registry.client import Registries, side_by_side
+from .._registry.client import Registries
 from .index import Index, image_size
 
 #: Seconds for the engines' answers about their processors; a late one only leaves ``native`` unknown.
@@ -84,7 +85,7 @@ def describe_index(
     """
     entries = [(entry, entry.platform) for entry in index.manifests if entry.platform]
     digests = [entry.digest for entry, _platform in entries]
-    sizes = side_by_side(digests, lambda digest: image_size(registries, reference, digest))
+    sizes = each(digests, lambda digest: image_size(registries, reference, digest))
     return tuple(
         platform_image(platform, entry.digest, size, nodes.get(platform), engines)
         for (entry, platform), size in zip(entries, sizes)

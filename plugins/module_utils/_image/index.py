@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
+from .._core.parallel import each
 from .._docker.reference import Reference
 from .._platform.platform import Platform
-from .._registry.client import Registries, side_by_side
+from .._registry.client import Registries
 from .._registry.model import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Document
 
 _ATTESTATION_TYPE = "vnd.docker.reference.type"
@@ -155,7 +156,7 @@ def read_index(registries: Registries, reference: Reference) -> Optional[Index]:
         own = document if entry.digest == index.digest else registries.manifest(reference.at(entry.digest))
         return replace(entry, platform=_platform_of(registries, reference, own))
 
-    entries = side_by_side(index.manifests, resolved)
+    entries = each(index.manifests, resolved)
     images = tuple(entry for entry in entries if entry.platform)
     return replace(
         index,

@@ -11,12 +11,12 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from .._buildx.cli import Buildx
 from .._core.errors import FarmError
+from .._core.parallel import each
 from .._core.runner import Runner
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
 from .._docker.reference import Reference
 from .._platform.platform import Platform
-from .._registry.client import side_by_side
 from .check import CheckResult, check_image
 from .declaration import Declaration
 from .describe import PlatformImage
@@ -98,7 +98,7 @@ def _check_all(
             return CheckedPlatform(platform, engine, CheckResult(), exc.message)
         return CheckedPlatform(platform, engine, result, declaration.problem(platform, result))
 
-    return side_by_side(engines, check)
+    return each(engines, check)
 
 
 def _check(

@@ -63,7 +63,7 @@ def find_problem(declaration: Declaration, state: State, runner: Runner) -> Opti
 
 def _socket_problem(state: State) -> Optional[str]:
     """Return why the engine does not answer at one of the local sockets of its command."""
-    for path in map(_socket_path, hosts(state.words) or (DEFAULT_SOCKET,)):
+    for path in map(_socket_path, hosts(state.words) or ("unix://",)):
         problem = probe.unix_socket_problem(path) if path else None
         if problem:
             return problem

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import ssl
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from .._buildx.store import Node
@@ -28,11 +27,8 @@ from .model import Document
 from .session import Session
 from .settings import Settings, of_nodes, tls_context
 
-#: Requests at the same time.
-_PARALLEL = 16
 _HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 
-Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
@@ -142,15 +138,6 @@ class Registries:
         if name not in self._contexts:
             self._contexts[name] = tls_context(name, self._settings.get(name, Settings()))
         return self._contexts[name]
-
-
-def side_by_side(items: Iterable[Item], work: Callable[[Item], Made]) -> List[Made]:
-    """Do the same to each of many, several at the same time; returns the results in order."""
-    listed = list(items)
-    if len(listed) < 2:
-        return [work(item) for item in listed]
-    with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(listed))) as pool:
-        return list(pool.map(work, listed))
 
 
 def _schemes(netloc: str, settings: Settings) -> Tuple[str, ...]:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.parallel import each
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import auth as _registry_auth
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
@@ -26,7 +27,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry impo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import http as _http
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import settings as _registry_settings
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries, side_by_side
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import (
     DOCUMENT_LIMIT,
     OCI_INDEX,
@@ -268,7 +269,7 @@ def test_many_are_read_side_by_side_with_one_token(server, docker):
     log_in(docker, server.name)
     server.contents.update({f"/v2/app/manifests/{number}": INDEX for number in range(40)})
     registries = Registries(docker, {})
-    found = side_by_side(range(40), lambda number: registries.manifest(app(server, str(number))))
+    found = each(range(40), lambda number: registries.manifest(app(server, str(number))))
     assert [one.content for one in found] == [INDEX] * 40
     assert (server.tokens, server.connections <= 16) == (1, True)
 
