@@ -232,26 +232,31 @@ class Engine:
                 return Result(tuple(command), NOT_RUN, "", _message(body))
             container = str(_json(body)["Id"])
             try:
-                return _ended(engine, container, tuple(command))
+                return self._ended(engine, container, tuple(command))
             finally:
                 self._remove(container)
+
+    def _ended(self, engine: Conversation, container: str, command: Tuple[str, ...]) -> Result:
+        """Start a container and wait for its end.
+
+        :raises EngineError: how it ended is not known.
+        """
+        status, body = engine.ask("POST", f"/containers/{container}/start")
+        if status != 204:
+            message = _message(body)
+            not_there = "no such file or directory" in message or "executable file not found" in message
+            return Result(command, _NOT_THERE if not_there else NOT_RUN, "", message)
+        waited, ended = engine.ask("POST", f"/containers/{container}/wait")
+        logged, logs = engine.ask("GET", f"/containers/{container}/logs?stdout=1&stderr=1")
+        if (waited, logged) != (200, 200):
+            answer = _message(ended if waited != 200 else logs)
+            raise EngineError(f"{self.name}: the engine did not report how a container ended: {answer}")
+        return Result(command, int(_json(ended)["StatusCode"]), *_streams(logs))
 
     def _remove(self, container: str) -> None:
         # The connection that ran it may be broken; what made that fail is worth more than that this fails too.
         with contextlib.suppress(EngineError), self._connected(_TIMEOUT) as engine:
             engine.ask("DELETE", f"/containers/{container}?force=1&v=1")
-
-
-def _ended(engine: Conversation, container: str, command: Tuple[str, ...]) -> Result:
-    """Start a container and wait for its end."""
-    status, body = engine.ask("POST", f"/containers/{container}/start")
-    if status != 204:
-        message = _message(body)
-        not_there = "no such file or directory" in message or "executable file not found" in message
-        return Result(command, _NOT_THERE if not_there else NOT_RUN, "", message)
-    rc = int(_json(engine.ask("POST", f"/containers/{container}/wait")[1])["StatusCode"])
-    stdout, stderr = _streams(engine.ask("GET", f"/containers/{container}/logs?stdout=1&stderr=1")[1])
-    return Result(command, rc, stdout, stderr)
 
 
 def _streams(logs: bytes) -> Tuple[str, str]:
