@@ -1,0 +1,101 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The adapter between Ansible and the logic of modules."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.common import warnings
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import module as adapter
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.outcome import Outcome
+
+SPEC = {"name": {"type": "str", "required": True}, "url": {"type": "str"}, "token": {"type": "str", "no_log": True}}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a module as Ansible does: parameters as JSON, the result as JSON on standard output."""
+
+    def make(logic, check=False, spec=SPEC, **params):
+        arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, **params}}
+        # What ansible-core keeps of a process's input and warnings, and since 2.19 how it writes results.
+        monkeypatch.setattr(warnings, "_global_warnings", type(warnings._global_warnings)())
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps(arguments).encode())
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        monkeypatch.setattr(adapter, "settle", lambda: None)
+        monkeypatch.setattr(adapter._Module, "_log_to_syslog", lambda self, text: make.logged.append(text))
+        monkeypatch.setattr(basic, "has_journal", False)
+        with pytest.raises(SystemExit) as ended:
+            adapter.main(spec, logic)
+        make.output = capsys.readouterr().out
+        return ended.value.code, json.loads(make.output)
+
+    make.logged = []
+    return make
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_parameters_check_mode_and_outcome(call, check):
+    seen = []
+
+    def logic(params, check_mode, runner):
+        seen.append((params["name"], check_mode, runner(["printf", "%s", "x"]).stdout))
+        return Outcome({"a": 1}, {"a": 2}, [["write", "a"]], {"resource": {"name": "a"}}, ("mind this",))
+
+    rc, result = call(logic, check, name="a")
+    assert (rc, seen) == (0, [("a", check, "x")])
+    assert (result["changed"], result["actions"], result["resource"]) == (True, [["write", "a"]], {"name": "a"})
+    assert result["diff"] == {"before": {"a": 1}, "after": {"a": 2}}
+    assert "mind this" in json.dumps(result["warnings"])
+
+
+def test_nothing_done_is_unchanged(call):
+    _rc, result = call(lambda *_: Outcome({}, {}), name="a")
+    assert (result["changed"], result["actions"]) == (False, [])
+
+
+def test_an_info_module_returns_values_and_never_changes(call):
+    rc, result = call(lambda *_: {"builders": []}, name="a")
+    assert (rc, result["changed"], result["builders"]) == (0, False, [])
+
+
+def test_an_error_is_the_tasks_failure_with_its_details(call):
+    def logic(params, check_mode, runner):
+        raise FarmError("engine 'a': refused; start it", cmd=["docker"], rc=3)
+
+    rc, result = call(logic, name="a")
+    assert (rc, result["failed"], result["msg"]) == (1, True, "engine 'a': refused; start it")
+    assert (result["cmd"], result["rc"]) == (["docker"], 3)
+
+
+def test_a_mistake_of_ours_is_told_apart(call):
+    def logic(params, check_mode, runner):
+        return {}["missing"]
+
+    rc, result = call(logic, name="a")
+    assert (rc, result["msg"]) == (1, "unexpected KeyError: 'missing'; please report it")
+
+
+def test_what_the_options_do_not_allow_never_reaches_the_logic(call):
+    rc, result = call(lambda *_: pytest.fail("called"), other="x")
+    assert (rc, result["failed"]) == (1, True)
+
+
+def test_secrets_of_urls_and_of_hidden_options_are_neither_returned_nor_logged(call):
+    url = "https://user:hunter2@host/x"
+
+    def logic(params, check_mode, runner):
+        assert params["url"] == url and params["token"] == "t0k3n-value"
+        return {"text": f"got {url} and t0k3n-value"}
+
+    _rc, result = call(logic, name="a", url=url, token="t0k3n-value")
+    assert result["text"].startswith("got https://")
+    assert call.logged
+    for text in (call.output, *call.logged):
+        assert "hunter2" not in text and "t0k3n-value" not in text
