@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, 
 from urllib.parse import quote, urlencode
 
 from .._core.errors import FarmError
+from .._core.parallel import each
 from .._core.runner import Result, Runner
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Seconds: until the engine describes itself; until a container has ended, or the registry sends more of an image.
 _TIMEOUT, _RUN_TIMEOUT = 30, 600
+#: Containers at the same time.
+_CONTAINERS = 8
 NOT_RUN, _NOT_THERE = 125, 127
 
 
@@ -109,14 +112,10 @@ class Engine:
         :param pull: get the image where it is missing, instead of taking it to have all.
         :raises FarmError: no container of it runs.
         """
-        # What this needs would delay all other tasks by some milliseconds.
-        from concurrent.futures import ThreadPoolExecutor
-
         if not pull and not self._has_image(image):
             return ()
         self._provide(image)
-        with ThreadPoolExecutor() as pool:
-            there = list(pool.map(lambda arch: self._has_emulator(image, arch), architectures))
+        there = each(architectures, lambda arch: self._has_emulator(image, arch), _CONTAINERS)
         return [arch for arch, has in zip(architectures, there) if not has]
 
     def _has_emulator(self, image: EmulatorImage, arch: str) -> bool:

@@ -15,10 +15,10 @@ import io
 import json
 import os
 import tarfile
-from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Set
 
 from .._core.errors import FarmError
+from .._core.parallel import each
 from .._core.runner import CommandError, Result
 from .._platform.elf import Answer, ask, program
 from .._platform.platform import Platform, native_platform, runs_natively
@@ -102,9 +102,8 @@ def probe_all(engine: Engine, architectures: Sequence[str]) -> Dict[str, Answer]
 
     :raises FarmError: the engine runs no containers.
     """
-    with programs(engine) as start, ThreadPoolExecutor(max_workers=len(architectures)) as pool:
-        answers: Tuple[Answer, ...] = tuple(pool.map(lambda arch: ask(arch, start), architectures))
-    return dict(zip(architectures, answers))
+    with programs(engine) as start:
+        return dict(zip(architectures, each(architectures, lambda arch: ask(arch, start))))
 
 
 @contextlib.contextmanager

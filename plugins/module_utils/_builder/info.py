@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping
 
 from .._buildx.store import StoreError
+from .._core.parallel import each
 from .._core.runner import Runner
 from .model import describe
-from .nodes import Site, in_parallel, read_nodes
+from .nodes import Site, read_nodes
 
 
 def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
@@ -20,7 +21,7 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str
     wanted = params["name"].lower() if params["name"] else None
     current = site.store.in_use(site.contexts.current_endpoint())
     names = [name for name in site.store.names() if wanted in (None, name)]
-    return {"builders": in_parallel(names, lambda name: {**_report(name, site), "current": name == current})}
+    return {"builders": each(names, lambda name: {**_report(name, site), "current": name == current})}
 
 
 def _report(name: str, site: Site) -> Dict[str, Any]:

@@ -14,17 +14,17 @@ import contextlib
 import os
 import socket
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, TypeVar
 
 from .._buildx.cli import Buildx, Inspection, parse_inspect
 from .._buildx.store import Instance, Node, Store
 from .._core.environment import NO_ENGINE
 from .._core.errors import FarmError
 from .._core.files import write_atomically
+from .._core.parallel import each
 from .._core.runner import CommandError, Runner
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
@@ -159,19 +159,6 @@ def scratch(instance: Instance) -> Iterator[Dict[str, str]]:
         yield {"BUILDX_CONFIG": directory, **NO_ENGINE}
 
 
-def in_parallel(items: Iterable[Item], work: Callable[[Item], Made]) -> List[Made]:
-    """Do the same to each of many, at the same time.
-
-    :return: the results in order.
-    :raises FarmError: the first failure in order, after all have ended.
-    """
-    items = list(items)
-    if len(items) < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(max_workers=min(32, len(items))) as pool:
-        return list(pool.map(work, items))
-
-
 def _with_known_reports(found: Mapping[NodeKey, NodeState], site: Site) -> Dict[NodeKey, NodeState]:
     """Return the states of nodes with what BuildKit in those that run has reported earlier in this run."""
     states = dict(found)
@@ -228,4 +215,4 @@ def _probe_sockets(definitions: Definitions, site: Site) -> Dict[NodeKey, NodeSt
             pass  # a scheme that only buildx knows
         return NodeState()
 
-    return dict(zip(definitions, in_parallel(definitions, connect)))
+    return dict(zip(definitions, each(definitions, connect)))

@@ -14,11 +14,12 @@ from .._buildx.cli import Buildx
 from .._buildx.store import Instance, Node, StoreConflict
 from .._core.errors import FarmError
 from .._core.files import write_atomically
+from .._core.parallel import each
 from .._core.plan import Plan, Step
 from .bootstrap import start_nodes
 from .declaration import Declaration
 from .model import NodeKey, NodeState, key_of
-from .nodes import Site, in_parallel, scratch, with_status
+from .nodes import Site, scratch, with_status
 from .platforms import check_platforms
 
 
@@ -255,7 +256,7 @@ class BuilderPlan(Plan[Site]):
             for _kind, steps in groupby(self.steps, key=type):
                 group = tuple(steps)
                 begun += group
-                in_parallel(group, lambda step: step.apply(world))
+                each(group, lambda step: step.apply(world))
         except StoreConflict:
             raise
         except FarmError as exc:
