@@ -10,10 +10,11 @@ import json
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
+from .._docker.endpoint import DEFAULT_SOCKET
 from . import daemon_config
 from .daemon_config import NETWORK_KEYS
 from .declaration import Declaration
-from .dockerd import DEFAULT_SOCKET, hosts, on_network, options
+from .dockerd import hosts, on_network, options
 from .state import State
 
 

@@ -18,11 +18,10 @@ from typing import Any, Mapping, Optional, Tuple, Union
 
 from .._core.errors import FarmError
 from .._core.files import read_bytes
+from .._docker.endpoint import TLS_NAMES
 from .._host.systemd import UNIT_DIRECTORIES, service_name
 from .daemon_config import NETWORK_KEYS
 
-#: The TLS files: authority, certificate and private key.
-TLS_NAMES = ("ca", "cert", "key")
 #: Sorts after others', ``systemctl edit``'s ``override.conf`` among them: their commands are the base of ours.
 DROP_IN = "zz-buildfarm-listener.conf"
 _SIOCGIFADDR = 0x8915

@@ -11,8 +11,6 @@ import re
 import shlex
 from typing import Callable, Iterable, Iterator, List, Sequence, Tuple
 
-#: The socket that dockerd opens where no ``-H`` names another.
-DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_CONFIG = "/etc/docker/daemon.json"
 #: A word of a command with its quotes.
 _RAW_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")

@@ -14,10 +14,11 @@ from .._core import plan as core
 from .._core.plan import Step
 from .._core.runner import Runner
 from .._docker import tls
+from .._docker.endpoint import DEFAULT_SOCKET, TLS_NAMES
 from . import daemon_config
 from .config_plan import plan_config
-from .declaration import TLS_NAMES, Declaration
-from .dockerd import DEFAULT_SOCKET, hosts, on_network
+from .declaration import Declaration
+from .dockerd import hosts, on_network
 from .state import State
 from .steps import RELOAD, CreateDirectory, File, RemoveFile, Systemctl, WriteFiles, changed_files, restart
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import List, Optional, Tuple
 
 from .._core.runner import CommandError, Result, Runner
+from .._docker.endpoint import DEFAULT_SOCKET
 from .._host.systemd import read_service, split_command
 from . import probe
 from .declaration import Declaration
-from .dockerd import DEFAULT_SOCKET, hosts, on_network
+from .dockerd import hosts, on_network
 from .state import State
 
 _JOURNAL_LINES = 20
