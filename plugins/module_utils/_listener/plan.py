@@ -64,7 +64,8 @@ def plan(declaration: Declaration, state: State) -> Plan:
     before, after = describe(declaration, state, contents)
     if stale and not changed:
         before["engine"] = f"running, {stale}"
-    return Plan(before, after, (*_directory_steps(declaration, state), *file_steps, *engine_steps), stale=stale)
+    steps = (*_directory_steps(declaration, state), *file_steps, *engine_steps)
+    return Plan(before=before, after=after, steps=steps, stale=stale)
 
 
 def plan_back(declaration: Declaration, state: State) -> Plan:

@@ -93,13 +93,13 @@ def test_programs_are_executables_of_their_architectures():
         assert content[:20].hex() == magic, arch
         order, wide = ">" if content[5] == 2 else "<", content[4] == 2
         header = struct.unpack_from(f"{order}{'IQQQI6H' if wide else '5I6H'}", content, 20)
-        version, entry, headers_at, sections_at, _flags, size, header_size, headers, _, sections, _ = header
+        version, entry, headers_at, sections_at, _flags, size, header_size, headers, _size, sections, _names = header
         assert (version, headers_at, sections_at, size, headers, sections) == (1, size, 0, 64 if wide else 52, 1, 0)
         segment = struct.unpack_from(f"{order}{'II6Q' if wide else '8I'}", content, headers_at)
         if wide:
-            kind, rights, offset, address, _, on_disk, in_memory, alignment = segment
+            kind, rights, offset, address, _physical, on_disk, in_memory, alignment = segment
         else:
-            kind, offset, address, _, on_disk, in_memory, rights, alignment = segment
+            kind, offset, address, _physical, on_disk, in_memory, rights, alignment = segment
         assert len(segment) * (7 if wide else 4) == header_size, arch
         assert (kind, rights, offset) == (1, 5, 0), "one that is loaded, read and executed"
         assert on_disk == in_memory == len(content) and address % alignment == 0 and alignment >= 0x10000
