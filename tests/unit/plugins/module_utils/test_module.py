@@ -21,7 +21,7 @@ SPEC = {"name": {"type": "str", "required": True}, "url": {"type": "str"}, "toke
 def call(monkeypatch, capsys):
     """Run a module as Ansible does: parameters as JSON, the result as JSON on standard output."""
 
-    def make(logic, check=False, spec=SPEC, **params):
+    def make(logic, check=False, **params):
         arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, **params}}
         # What ansible-core keeps of a process's input, and since 2.19 how it writes results; warnings go another way
         # once a process has imported what belongs to a controller.
@@ -32,7 +32,7 @@ def call(monkeypatch, capsys):
         monkeypatch.setattr(adapter._Module, "_log_to_syslog", lambda self, text: make.logged.append(text))
         monkeypatch.setattr(basic, "has_journal", False)
         with pytest.raises(SystemExit) as ended:
-            adapter.main(spec, logic)
+            adapter.main(SPEC, logic)
         make.output = capsys.readouterr().out
         return ended.value.code, json.loads(make.output)
 
