@@ -17,8 +17,8 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
 
-import yaml
 from ansible.module_utils.common.validation import check_type_bool, check_type_dict, check_type_float, check_type_int
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import validate_name
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.version import declared_version
@@ -97,9 +97,7 @@ def specification(role: str) -> Mapping[str, Option]:
     path = _ROLES / role / "meta" / "argument_specs.yml"
     if not path.is_file():
         raise FarmError(f"there is no role {role!r}; wanted one of {', '.join(roles())}")
-    # The C loader takes a tenth of the other's time.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    specs = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["argument_specs"]  # noqa: S506
+    specs = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]
     found: Dict[str, Option] = {}
     for spec in specs.values():
         found.update(spec.get("options") or {})
