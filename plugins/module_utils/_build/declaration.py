@@ -9,23 +9,18 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Pattern, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.store import chosen_builder
-from .._core.environment import expanded, option
+from .._core.environment import expanded
 from .._core.errors import FarmError
 from .._core.urls import mask, secret_in
 from .._docker.reference import Reference
 from .._platform.platform import Platform, parse_all
+from .options import BuildOptions
 from .output import Output, check_combination
 
-_BUILD_ARG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
-_LABEL = re.compile(r"[^\s=-][^\s=]*\Z")
-_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _REMOTE = re.compile(r"[a-z]+://|github\.com/|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
-#: https://reproducible-builds.org/specs/source-date-epoch/
-_EPOCH = "SOURCE_DATE_EPOCH"
-_ATTESTATION = re.compile(r"(?:true|false|[a-z-]+=[^\s]+)\Z")
 
 
 @dataclass(frozen=True)
@@ -42,20 +37,9 @@ class Declaration:
     builder: Optional[str]
     platforms: Tuple[Platform, ...]
     tags: Tuple[str, ...]
-    build_args: Tuple[Tuple[str, str], ...]
-    labels: Tuple[Tuple[str, str], ...]
-    target: str
     outputs: Tuple[Output, ...]
-    no_cache: bool
-    pull: bool
-    provenance: str
-    sbom: str
+    options: BuildOptions
     timeout: Optional[float]
-
-    @property
-    def attested(self) -> bool:
-        """Whether the image gets attestations."""
-        return self.provenance != "false" or self.sbom != "false"
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Declaration:
@@ -76,17 +60,11 @@ class Declaration:
             builder=chosen_builder(params),
             platforms=platforms,
             tags=tags,
-            build_args=_build_args(params.get("build_args") or {}),
-            labels=_pairs("labels", params.get("labels"), _LABEL),
-            target=_checked("target", params.get("target"), _TARGET),
             outputs=outputs,
-            no_cache=bool(params.get("no_cache")),
-            pull=bool(params.get("pull")),
-            provenance=_checked("provenance", str(params.get("provenance", "false")).lower(), _ATTESTATION),
-            sbom=_checked("sbom", str(params.get("sbom", "false")).lower(), _ATTESTATION),
+            options=BuildOptions.from_params(params),
             timeout=params.get("timeout"),
         )
-        check_combination(outputs, tags, len(platforms), declaration.attested)
+        check_combination(outputs, tags, len(platforms), declaration.options.attested)
         return declaration
 
     def check_files(self, lenient: bool = False) -> Tuple[str, ...]:
@@ -148,33 +126,3 @@ def _tags(texts: Sequence[str]) -> Tuple[str, ...]:
             raise FarmError(f"tags: {text!r} has a digest, which only a finished build can; wanted NAME[:TAG]")
         found.setdefault(reference, text)
     return tuple(found.values())
-
-
-def _build_args(raw: Mapping[str, Any]) -> Tuple[Tuple[str, str], ...]:
-    """Return the build arguments, with the time that the environment gives to reproducible builds.
-
-    Source: docker/buildx ``commands/build.go``, since 0.10; as an argument it means the same to all versions.
-    """
-    epoch = option(_EPOCH)
-    if epoch is None or _EPOCH in raw:
-        return _pairs("build_args", raw, _BUILD_ARG)
-    if not epoch.isdigit():
-        raise FarmError(f"{_EPOCH} in the environment is {epoch!r}; wanted seconds since 1970, or unset it")
-    return _pairs("build_args", {**raw, _EPOCH: epoch}, _BUILD_ARG)
-
-
-def _pairs(subject: str, raw: Optional[Mapping[str, Any]], name: Pattern[str]) -> Tuple[Tuple[str, str], ...]:
-    pairs = []
-    for key, value in (raw or {}).items():
-        if not name.match(str(key)):
-            raise FarmError(f"{subject}: {key!r} is not a name that a Dockerfile can use")
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise FarmError(f"{subject}: {key}: wanted text, found {type(value).__name__} {value!r}; quote it")
-        pairs.append((str(key), str(value)))
-    return tuple(sorted(pairs))
-
-
-def _checked(subject: str, value: Optional[str], pattern: Pattern[str]) -> str:
-    if value and not pattern.match(value):
-        raise FarmError(f"{subject} {value!r}: not a value that buildx takes")
-    return value or ""

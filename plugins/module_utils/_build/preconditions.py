@@ -16,7 +16,6 @@ from .declaration import Declaration
 from .destination import Destination, engine_context
 from .engine import engine_name, stores_indexes
 from .output import ENGINE, Output
-from .steps import ATTESTATIONS
 
 _SEVERAL_OUTPUTS = (0, 13, 0)
 
@@ -28,8 +27,8 @@ def check_versions(buildx: Buildx, declaration: Declaration) -> None:
     """
     if len(declaration.outputs) > 1:
         buildx.require("more than one output", _SEVERAL_OUTPUTS)
-    if declaration.attested:
-        buildx.require("provenance or sbom", ATTESTATIONS)
+    for feature, floor in declaration.options.requirements():
+        buildx.require(feature, floor)
 
 
 def check_nodes(destinations: Sequence[Destination], builder: str, nodes: Sequence[str]) -> None:
@@ -75,7 +74,7 @@ def _store_requirement(declaration: Declaration, destinations: Sequence[Destinat
     """Return what of this build only the containerd image store can do, in words; empty if nothing."""
     if len(declaration.platforms) > 1:
         return f"an image of {len(declaration.platforms)} platforms"
-    if declaration.attested:
+    if declaration.options.attested:
         return "an image with attestations"
     outputs = [destination.output for destination in destinations]
     archives = [output.type for output in outputs if output.type in ("oci", "docker") and output.dest]

@@ -24,8 +24,8 @@ from .content import content_digest
 from .declaration import Declaration
 from .output import Output
 
-#: buildx's first versions with ``--metadata-file`` and with attestations.
-_METADATA, ATTESTATIONS = (0, 6, 0), (0, 10, 0)
+#: buildx's first version with ``--metadata-file``.
+_METADATA = (0, 6, 0)
 #: The registry's answer to a node whose layer another node was just pushing as well: for a moment it finds nothing in
 #: the layer's link, which it empties to write it (distribution/distribution#4489, seen with 2.8.3).
 _CONCURRENT_PUSH = re.compile(r"ERROR: .*failed to push .*\n.*provided digest did not match uploaded content")
@@ -87,21 +87,10 @@ class Build(Step[Execution]):
         args = ["build", "--builder", self.builder, "--progress", "plain", *unreported]
         if declaration.platforms:
             args += ["--platform", ",".join(str(platform) for platform in declaration.platforms)]
-        for option, values in (
-            ("--tag", declaration.tags),
-            ("--build-arg", [f"{key}={value}" for key, value in declaration.build_args]),
-            ("--label", [f"{key}={value}" for key, value in declaration.labels]),
-            ("--output", outputs),
-        ):
+        for option, values in (("--tag", declaration.tags), ("--output", outputs)):
             for value in values:
                 args += [option, value]
-        args += ["--target", declaration.target] if declaration.target else []
-        args += ["--no-cache"] if declaration.no_cache else []
-        args += ["--pull"] if declaration.pull else []
-        # Before 0.10 buildx knows no attestations, and makes none.
-        if declaration.provenance != "false" or self.version >= ATTESTATIONS:
-            args.append(f"--provenance={declaration.provenance}")
-        args += [f"--sbom={declaration.sbom}"] if declaration.sbom != "false" else []
+        args += declaration.options.arguments(self.version)
         args += ["--file", declaration.file] if declaration.file else []
         return [*args, declaration.context]
 

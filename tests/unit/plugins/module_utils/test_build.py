@@ -484,8 +484,8 @@ def test_values_are_normalised(world, params):
     declared = Declaration.from_params(params)
     assert declared.platforms == (ARM64,)
     assert declared.tags == (TAG,)
-    assert declared.build_args == (("A", "x y=z"), ("B", "2"))
-    assert declared.provenance == "true"
+    assert declared.options.build_args == (("A", "x y=z"), ("B", "2"))
+    assert declared.options.provenance == "true"
 
 
 @pytest.mark.parametrize(
