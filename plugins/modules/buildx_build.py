@@ -330,10 +330,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
 
-SPEC = {
-    "context": {"type": "str", "required": True},
+IMAGE = {
+    "context": {"type": "str"},
     "file": {"type": "str"},
-    "builder": {"type": "str"},
     "platforms": {"type": "list", "elements": "str"},
     "tags": {"type": "list", "elements": "str"},
     "push": {"type": "bool", "default": False},
@@ -354,7 +353,25 @@ SPEC = {
     "pull": {"type": "bool", "default": False},
     "provenance": {"type": "str", "default": "false"},
     "sbom": {"type": "str", "default": "false"},
+    "run": {
+        "type": "dict",
+        "options": {
+            "command": {"type": "list", "elements": "str"},
+            "expected": {"type": "str"},
+            "expected_regex": {"type": "str"},
+            "timeout": {"type": "float", "default": 120},
+        },
+    },
+    "programs": {"type": "bool"},
     "timeout": {"type": "float"},
+}
+SPEC = {
+    **IMAGE,
+    "images": {"type": "list", "elements": "dict", "options": IMAGE},
+    "builder": {"type": "str"},
+    "gate": {"type": "bool", "default": True},
+    "emulation": {"type": "str", "default": "prefer_native", "choices": ["prefer_native", "allow", "forbid"]},
+    "builds_per_node": {"type": "int"},
     "docker_config": {"type": "path"},
 }
 

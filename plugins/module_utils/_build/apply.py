@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Multi-platform builds: everything that can be refused is refused before, and the result is read after.
+"""Builds of one or many images on all nodes of a builder: what can be refused is refused before, the result read after.
 
 BuildKit decides what has to be built again. Whether a build changed anything is decided here, by comparing what its
 destinations hold before and after.
@@ -10,69 +10,157 @@ destinations hold before and after.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from .._buildx.cli import Buildx
+from .._buildx.node_builders import node_builders
+from .._buildx.placement import place
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
+from .._core.parallel import each
 from .._core.plan import Plan
 from .._core.runner import CommandError, Runner
-from .declaration import Declaration
+from .built import BuiltImage, read_image, verify
+from .declaration import Declaration, Image
+from .destination import Destination, resolve
 from .failure import build_error, describe_leftovers
-from .image import BuiltImage, read_image, verify
-from .plan import plan
+from .farm import Farm, find_farm
+from .order import bases_of
+from .plan import is_built_by_node, plan
+from .preconditions import check_image_stores, check_versions
+from .report import ImageOutcome
+from .schedule import Slots
 from .state import State, read_state
-from .steps import Execution
-from .target import Target, find_target
+from .steps import BuildImage, World
 
 
 def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
-    """Build an image or files as the task's options say: the logic of ``buildx_build``.
+    """Build images or files as the task's options say: the logic of ``buildx_build``.
 
     :raises FarmError: nothing was changed, or the message says what was.
     """
     declaration = Declaration.from_params(params)
     warnings = declaration.check_files(lenient=check_mode)
     buildx = Buildx.of(params, runner)
-    target = find_target(params, declaration, buildx, start=not check_mode)
-    before = read_state(declaration, target, lenient=True)
-    planned = plan(declaration, target.builder.name, buildx.version(), before)
-    planned = replace(planned, warnings=warnings + planned.warnings)
+    farm = find_farm(params, declaration, buildx, start=not check_mode)
+    plans = _plans(declaration, farm, buildx, start=not check_mode)
+    warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
     if check_mode:
-        return _outcome(planned, target, None, {})
-    execution = Execution(buildx)
+        return _outcome(params, [ImageOutcome(planned) for planned in plans], warnings)
+    with node_builders(farm.store, farm.builder) as environment:
+        world = World(buildx, farm, environment, Slots(farm.limits(declaration.per_node)), _no_report)
+        done = _build_all(plans, world)
+    return _outcome(params, done, warnings)
+
+
+def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) -> List[Plan[World]]:
+    """Return a plan for each image, once it is certain that the builder can take it."""
+    images, version = declaration.images, buildx.version()
+    destinations = [resolve(image.outputs, farm.builder) for image in images]
+    for image, reached in zip(images, destinations):
+        check_versions(buildx, image)
+        check_image_stores(image, reached, farm.builder, farm.contexts)
+    placed = [
+        None
+        if is_built_by_node(declaration, image, farm, version)
+        else place(buildx, farm.builder, image.platforms, start)
+        for image in images
+    ]
+    states = each(list(zip(images, destinations)), lambda pair: _read(farm, *pair, lenient=True))
+    return plan(declaration, farm, version, destinations, states, bases_of(images), placed)
+
+
+def _read(farm: Farm, image: Image, destinations: Sequence[Destination], lenient: bool = False) -> State:
+    return read_state(image, destinations, farm.registries, farm.contexts, lenient)
+
+
+def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]:
+    """Build images side by side, each after those that it is built from.
+
+    :raises FarmError: at least one failed; all others have been built.
+    """
+    ended = [threading.Event() for _planned in plans]
+    done: List[Optional[ImageOutcome]] = [None] * len(plans)
+
+    def build(number: int) -> None:
+        try:
+            bases = sorted(set(cast(BuildImage, plans[number].steps[0]).bases.values()))
+            for base in bases:
+                ended[base].wait()
+            done[number] = _build(number, plans[number], world, [cast(ImageOutcome, done[base]) for base in bases])
+        finally:
+            ended[number].set()
+
+    each(range(len(plans)), build, workers=len(plans))
+    finished = cast(List[ImageOutcome], done)
+    failed = [one for one in finished if one.error]
+    if failed:
+        raise _failure(failed, finished)
+    return finished
+
+
+def _build(number: int, planned: Plan[World], world: World, bases: Sequence[ImageOutcome]) -> ImageOutcome:
+    step = cast(BuildImage, planned.steps[0])
+    broken = [base.step.image.name for base in bases if base.error]
+    if broken:
+        error = FarmError(f"image {step.image.name}: not built, as it is built from {', '.join(broken)}, which failed")
+        return ImageOutcome(planned, error=error)
     try:
-        planned.apply(execution)
+        planned.apply(world)
+        after = _read(world.farm, step.image, step.destinations)
+        verify(step.image, after)
+        result = world.results[step.image.name]
+        image = read_image(step.image, world.farm, step.built_on(world), after, result.metadata)
+        if image and image.digest and after.registry:
+            world.published[number] = str(step.image.references[0].at(image.digest))
     except CommandError as exc:
-        left_behind = _left_behind(declaration, target, before)
-        raise build_error(exc, declaration, target.builder.name, planned.steps[0].action, left_behind) from exc
-    after = read_state(declaration, target)
-    verify(declaration, after)
-    image = read_image(declaration, target, after, execution.metadata)
-    return _outcome(replace(planned, after=after.as_dict()), target, image, execution.metadata)
+        left_behind = _left_behind(world.farm, step, planned)
+        failed = build_error(exc, step.image, step.builder, step.actions[0], left_behind)
+        return ImageOutcome(planned, error=failed, result=world.results[step.image.name])
+    except FarmError as exc:
+        return ImageOutcome(planned, error=exc, result=world.results[step.image.name])
+    return ImageOutcome(replace(planned, after=after.as_dict()), image, result)
 
 
-def _left_behind(declaration: Declaration, target: Target, before: State) -> str:
+def _left_behind(farm: Farm, step: BuildImage, planned: Plan[World]) -> str:
     """Return what a failed build has changed all the same, as the end of its message."""
     try:
-        return describe_leftovers(before, read_state(declaration, target, lenient=True))
+        return describe_leftovers(planned.before, _read(farm, step.image, step.destinations, lenient=True).as_dict())
     except FarmError as exc:
         return f"; whether it changed a tag could not be read: {exc.message}"
 
 
-def _outcome(
-    planned: Plan[Execution], target: Target, image: Optional[BuiltImage], metadata: Mapping[str, Any]
-) -> Outcome:
-    """Return the module's outcome; a build after which each destination holds what it held is no change."""
-    if planned.after == planned.before:
-        planned = replace(planned, steps=())
-    outputs: List[Dict[str, Any]] = [
-        {
-            "type": output.type,
-            "dest": output.dest or None,
-            "digest": (planned.after.get(output.dest) or {}).get("digest"),
-        }
-        for output in (destination.output for destination in target.destinations)
-    ]
-    return planned.outcome(image=image.as_dict() if image else None, outputs=outputs, metadata=metadata)
+def _failure(failed: Sequence[ImageOutcome], done: Sequence[ImageOutcome]) -> FarmError:
+    """Return the error that names all images that failed."""
+    errors = [cast(FarmError, one.error) for one in failed]
+    if len(done) == 1:
+        return errors[0]
+    messages = [f"image {one.step.image.name}: {error.message}" for one, error in zip(failed, errors)]
+    return FarmError(
+        f"{len(failed)} of {len(done)} images failed: " + "\n".join(messages),
+        **{**errors[0].details, "images": [one.as_dict() for one in done]},
+    )
+
+
+def _outcome(params: Mapping[str, Any], done: Sequence[ImageOutcome], warnings: Tuple[str, ...]) -> Outcome:
+    """Return the module's outcome."""
+    plans = [one.reported for one in done]
+    values: Dict[str, Any] = {"images": [one.as_dict() for one in done]}
+    if params.get("images") is None:
+        (one,) = done
+        values.update(
+            image=one.image.as_dict() if one.image else None, outputs=one.outputs, metadata=one.result.metadata
+        )
+    return Outcome(
+        before={name: value for planned in plans for name, value in planned.before.items()},
+        after={name: value for planned in plans for name, value in planned.after.items()},
+        actions=[action for planned in plans for step in planned.steps for action in step.actions],
+        values=values,
+        warnings=warnings + tuple(dict.fromkeys(warning for planned in plans for warning in planned.warnings)),
+    )
+
+
+def _no_report(_text: str) -> None:
+    """Report nothing."""

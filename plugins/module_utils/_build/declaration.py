@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a build task asks for, checked as far as that goes without asking buildx, an engine or a registry."""
+"""What a build task declares, checked as far as that goes without asking buildx, an engine or a registry."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .._core.environment import expanded
 from .._core.errors import FarmError
 from .._core.urls import mask, secret_in
 from .._docker.reference import Reference
+from .._image.declaration import ImageChecks
 from .._platform.platform import Platform, parse_all
 from .options import BuildOptions
 from .output import Output, check_combination
@@ -24,48 +25,67 @@ _REMOTE = re.compile(r"[a-z]+://|github\.com/|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
 
 
 @dataclass(frozen=True)
-class Declaration:
-    """A build task's options, normalised.
+class Image:
+    """What is to be built of one build context, normalised.
 
     :ivar context: an absolute path, or a git or http URL.
     :ivar file: the Dockerfile's absolute path; for a URL its path in the context; empty for buildx's choice.
+    :ivar checks: what each platform's image is put to before its tags move; None for nothing.
+    :ivar timeout: seconds, None for as long as it takes.
     """
 
     context: str
     is_remote: bool
     file: str
-    builder: Optional[str]
     platforms: Tuple[Platform, ...]
     tags: Tuple[str, ...]
     outputs: Tuple[Output, ...]
     options: BuildOptions
+    checks: Optional[ImageChecks]
     timeout: Optional[float]
 
+    @property
+    def name(self) -> str:
+        """What the image is called in messages: its first tag, else its context."""
+        return self.tags[0] if self.tags else self.context
+
+    @property
+    def references(self) -> Tuple[Reference, ...]:
+        """The tags, as registries know them."""
+        return tuple(Reference.parse(tag) for tag in self.tags)
+
+    @property
+    def repositories(self) -> Tuple[str, ...]:
+        """The repositories of the tags, without repeats."""
+        return tuple(dict.fromkeys(reference.repository for reference in self.references))
+
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Declaration:
-        """Read a task's options.
+    def from_params(cls, params: Mapping[str, Any]) -> Image:
+        """Read the options of one image.
 
         :raises FarmError: an option's value is wrong by itself, or two contradict each other.
         """
+        if not params.get("context"):
+            raise FarmError("context is missing; wanted a directory, or the URL of a git repository or an archive")
         context, is_remote = _context(params["context"])
         platforms = parse_all(params.get("platforms") or ())
         tags = _tags(params.get("tags") or ())
         outputs = tuple(Output.from_params(raw) for raw in params.get("outputs") or ())
         outputs += (Output("registry"),) if params.get("push") and not any(item.pushes for item in outputs) else ()
         outputs += (Output("docker"),) if params.get("load") and Output("docker") not in outputs else ()
-        declaration = cls(
+        image = cls(
             context=context,
             is_remote=is_remote,
             file=_file(params.get("file"), context, is_remote),
-            builder=chosen_builder(params),
             platforms=platforms,
             tags=tags,
             outputs=outputs,
             options=BuildOptions.from_params(params),
+            checks=ImageChecks.from_params(params),
             timeout=params.get("timeout"),
         )
-        check_combination(outputs, tags, len(platforms), declaration.options.attested)
-        return declaration
+        check_combination(outputs, tags, len(platforms), image.options.attested)
+        return image
 
     def check_files(self, lenient: bool = False) -> Tuple[str, ...]:
         """Make sure that context, Dockerfile and the directories of the results are there.
@@ -89,6 +109,69 @@ class Declaration:
         for output in self.outputs:
             output.check_dest()
         return ()
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A task's options, normalised.
+
+    :ivar builder: its name; None for the one that buildx uses where none is named.
+    :ivar gate: whether tags move only once every platform is there and has passed its checks.
+    :ivar emulation: which nodes may build what their processors do not run, see ``eligible``.
+    :ivar per_node: how many builds a node takes at the same time; 0 leaves it to the nodes.
+    """
+
+    images: Tuple[Image, ...]
+    builder: Optional[str]
+    gate: bool
+    emulation: str
+    per_node: int
+
+    @property
+    def platforms(self) -> Tuple[Platform, ...]:
+        """The platforms of all images, without repeats."""
+        return tuple(dict.fromkeys(platform for image in self.images for platform in image.platforms))
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Declaration:
+        """Read a task's options.
+
+        :raises FarmError: an option's value is wrong by itself, or two contradict each other.
+        """
+        listed = params.get("images")
+        images = tuple(_image(raw) for raw in listed) if listed is not None else (Image.from_params(params),)
+        found: Dict[Tuple[str, str], str] = {}
+        for image in images:
+            for reference in image.references:
+                key = (reference.repository, reference.tag)
+                if found.setdefault(key, image.context) != image.context:
+                    raise FarmError(f"images: {reference} is the tag of two of them; give each its own")
+        per_node = params.get("builds_per_node") or 0
+        if per_node < 0:
+            raise FarmError(f"builds_per_node: {per_node} is less than one")
+        return cls(
+            images=images,
+            builder=chosen_builder(params),
+            gate=bool(params.get("gate", True)),
+            emulation=params.get("emulation") or "prefer_native",
+            per_node=per_node,
+        )
+
+    def check_files(self, lenient: bool = False) -> Tuple[str, ...]:
+        """Make sure that contexts, Dockerfiles and the directories of the results are there; returns warnings.
+
+        :raises FarmError: naming what is missing.
+        """
+        return tuple(warning for image in self.images for warning in image.check_files(lenient))
+
+
+def _image(raw: Mapping[str, Any]) -> Image:
+    """Read an entry of the option ``images``."""
+    try:
+        return Image.from_params(raw)
+    except FarmError as exc:
+        named = (raw.get("tags") or [raw.get("context")])[0]
+        raise FarmError(f"image {named}: {exc.message}", **exc.details) from exc
 
 
 def _context(text: str) -> Tuple[str, bool]:

@@ -7,15 +7,14 @@
 from __future__ import annotations
 
 import re
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 from .._core.errors import FarmError
 from .._core.runner import CommandError
 from .._core.urls import mask
 from .._docker.reference import Reference
 from .._registry.auth import refused
-from .declaration import Declaration
-from .state import State
+from .declaration import Image
 
 #: Exit status of a program that the runner ended.
 _ENDED = 124
@@ -30,8 +29,24 @@ _REFUSED = re.compile(
 )
 
 
+#: How buildx words that the connection to BuildKit ended, or that there is no BuildKit to connect to: gRPC's statuses,
+#: docker's client, buildx's driver. A registry that cannot be reached is none of these.
+_NODE_WENT = re.compile(
+    r"code = Unavailable|error reading from server|failed to receive status|failed to list workers"
+    r"|closing transport|error during connect|Cannot connect to the Docker daemon|No such container|is not running",
+)
+
+
+def is_of_the_node(stderr: str) -> bool:
+    """Return whether a build ended because its node went away, and not by its own fault.
+
+    :param stderr: buildx's.
+    """
+    return bool(_NODE_WENT.search(_last_lines(stderr, 3)))
+
+
 def build_error(
-    error: CommandError, declaration: Declaration, builder: str, cmd: Sequence[str], left_behind: str
+    error: CommandError, image: Image, builder: str, cmd: Sequence[str], left_behind: str
 ) -> FarmError:
     """Return the error for a build that failed, for ``run`` to raise.
 
@@ -43,24 +58,25 @@ def build_error(
     details = {**error.details, "cmd": list(cmd)}
     if _REFUSED.search(_last_lines(stderr, 3)):
         what = "refused the credentials of the docker configuration, or wants some where there are none"
-        registry = _refusing_registry(stderr, declaration.tags)
+        registry = _refusing_registry(stderr, image.tags)
         return refused(registry, what, _last_lines(stderr, 1) + left_behind, **details)
-    subject = f"building {declaration.context} with builder {builder!r} failed"
-    if error.result.rc == _ENDED and declaration.timeout:
-        subject = f"building {declaration.context} took longer than {declaration.timeout:g} s and was ended"
+    subject = f"building {image.context} with builder {builder!r} failed"
+    if error.result.rc == _ENDED and image.timeout:
+        subject = f"building {image.context} took longer than {image.timeout:g} s and was ended"
     return FarmError(f"{subject}: {failing_step(stderr)}{left_behind}", **details)
 
 
-def describe_leftovers(before: State, after: State) -> str:
+def describe_leftovers(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return which destinations a failed build has changed, as the end of a message; empty if none.
+
+    :param before: what the destinations held, as ``State.as_dict`` returns it; likewise ``after``.
 
     buildx pushes tag by tag and platform by platform (docker/buildx#4058, #177).
     """
-    then = before.as_dict()
     changed = [
         f"{name} is now {value['digest']} ({', '.join(value.get('platforms') or ())})"
-        for name, value in after.as_dict().items()
-        if value and value != then.get(name)
+        for name, value in after.items()
+        if value and value != before.get(name)
     ]
     return f"; it left behind: {'; '.join(changed)}; a new run continues from there" if changed else ""
 

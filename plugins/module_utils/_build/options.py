@@ -40,6 +40,8 @@ class BuildOptions:
     pull: bool = False
     provenance: str = "false"
     sbom: str = "false"
+    index_annotations: Any = ()
+    descriptor_annotations: Any = ()
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> BuildOptions:

@@ -18,6 +18,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
+from .._platform.platform import Platform
 
 TYPES = ("local", "tar", "oci", "docker", "image", "registry")
 
@@ -95,6 +96,27 @@ class Output:
     def is_file(self) -> bool:
         """Whether the result is one file, written by buildx as soon as it starts."""
         return bool(self.dest) and self.type != "local" and self.option("tar") != "false"
+
+    def by_digest(self, tags: Sequence[str], repositories: Sequence[str]) -> Output:
+        """Return this output as one node's share of an image whose tags are written later: it carries its own name.
+
+        Without a tag BuildKit pushes by digest only. OCI media types are what annotations need, see BuildKit's
+        ``docs/annotations.md``.
+        """
+        options = dict(self.options)
+        if self.pushes:
+            options.update({"name": ",".join(repositories), "push": "true", "push-by-digest": "true"})
+            options.update({"name-canonical": "true", "oci-mediatypes": options.get("oci-mediatypes", "true")})
+            return Output("image", "", tuple(sorted(options.items())))
+        if self.type in ("oci", "docker", "image") and tags:
+            options["name"] = ",".join(tags)
+        return Output(self.type, self.dest, tuple(sorted(options.items())))
+
+    def below(self, platform: Platform) -> Output:
+        """Return a local output as one platform's share of it: in the directory that BuildKit gives the platform."""
+        if self.type != "local":
+            return self
+        return Output(self.type, os.path.join(self.dest, str(platform).replace("/", "_")), self.options)
 
     def argument(self, dest: Optional[str] = None) -> str:
         """Return the value of ``--output``, quoted as buildx's CSV parser wants it.

@@ -2,33 +2,88 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan of a build: one run of buildx, and what can be predicted of its result without running it."""
+"""The plan of a task: for each image one step, and what can be predicted of its result without building it."""
 
 from __future__ import annotations
 
+from typing import Any, Dict, List, Optional, Sequence
+
 from .._buildx.cli import Version
+from .._buildx.placement import Placement
 from .._core.plan import Plan
-from .declaration import Declaration
+from .command import METADATA
+from .declaration import Declaration, Image
+from .destination import Destination
+from .farm import Farm
+from .order import Bases
+from .preconditions import check_nodes
+from .shares import Orders, orders_of, shared_out
 from .state import Report, State, names
-from .steps import Build, Execution
+from .steps import BuildImage, World
+
+#: Outputs of a single file or engine, which the nodes' parts cannot be joined in.
+_WHOLE = ("oci", "docker", "tar")
 
 
-def plan(declaration: Declaration, builder: str, version: Version, state: State) -> Plan[Execution]:
-    """Return the plan of a build, whose only step is to build.
+def plan(
+    declaration: Declaration,
+    farm: Farm,
+    version: Version,
+    destinations: Sequence[Sequence[Destination]],
+    states: Sequence[State],
+    bases: Sequence[Bases],
+    placed: Sequence[Optional[Placement]],
+) -> List[Plan[World]]:
+    """Return the plan of each image, whose only step is to build it.
 
     BuildKit decides what has to be built again, so there always is that step. It is a change where a destination
     holds something else afterwards, which is predicted as far as it can be.
 
-    :param builder: the builder's name.
     :param version: buildx's.
+    :param destinations: of each image.
+    :param states: of each image.
+    :param bases: of each image, those of the list that it is built from.
+    :param placed: of each image that is not built node by node, where buildx builds it.
+    :raises FarmError: no node serves a platform.
     """
-    step = Build(declaration, builder, version)
-    return Plan(state.as_dict(), predict(declaration, state), (step,), state.warnings)
+    images = declaration.images
+    orders = iter(orders_of([one for one, where in zip(images, placed) if where is None], farm, declaration.emulation))
+    plans = []
+    for number, (image, state) in enumerate(zip(images, states)):
+        placement = placed[number]
+        step = BuildImage(
+            image=image,
+            builder=farm.builder.name,
+            version=version,
+            destinations=tuple(destinations[number]),
+            bases=bases[number],
+            **(_by_buildx(image, placement) if placement else _by_node(image, next(orders))),
+        )
+        check_nodes(step.destinations, step.builder, step.nodes)
+        plans.append(Plan(state.as_dict(), predict(image, state), (step,), state.warnings))
+    return plans
 
 
-def predict(declaration: Declaration, state: State) -> Report:
+def is_built_by_node(declaration: Declaration, image: Image, farm: Farm, version: Version) -> bool:
+    """Return whether an image is built node by node; else buildx chooses the nodes, and moves the tags itself."""
+    if not farm.routes or not image.platforms:
+        return False
+    pushes = any(output.pushes for output in image.outputs)
+    return not pushes or (declaration.gate and version >= METADATA)
+
+
+def _by_buildx(image: Image, placement: Placement) -> Dict[str, Any]:
+    return {"orders": {}, "shares": (image.platforms,), "placed": placement.nodes}
+
+
+def _by_node(image: Image, orders: Orders) -> Dict[str, Any]:
+    together = any(output.type in _WHOLE for output in image.outputs)
+    return {"orders": orders, "shares": shared_out(image.platforms, orders, together)}
+
+
+def predict(image: Image, state: State) -> Report:
     """Return what destinations will hold at least: an image where there is none, and the declared platforms."""
-    wanted = set(declaration.platforms)
+    wanted = set(image.platforms)
     digests = {index.digest for index in state.registry.values() if index}
     differing = {
         f"registry {tag}"
@@ -38,8 +93,8 @@ def predict(declaration: Declaration, state: State) -> Report:
     # An engine reports one platform only, whatever it has.
     differing |= {
         f"engine {tag}"
-        for tag, image in state.engine.items()
-        if image and wanted and not wanted.issuperset(image.platforms)
+        for tag, found in state.engine.items()
+        if found and wanted and not wanted.issuperset(found.platforms)
     }
-    built = {"digest": None, "platforms": names(declaration.platforms)}
+    built = {"digest": None, "platforms": names(image.platforms)}
     return {name: built if value is None or name in differing else value for name, value in state.as_dict().items()}

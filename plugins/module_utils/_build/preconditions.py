@@ -12,7 +12,7 @@ from .._buildx.cli import Buildx
 from .._buildx.store import Instance
 from .._core.errors import FarmError
 from .._docker.context_store import ContextStore
-from .declaration import Declaration
+from .declaration import Image
 from .destination import Destination, engine_context
 from .engine import engine_name, stores_indexes
 from .output import ENGINE, Output
@@ -20,14 +20,14 @@ from .output import ENGINE, Output
 _SEVERAL_OUTPUTS = (0, 13, 0)
 
 
-def check_versions(buildx: Buildx, declaration: Declaration) -> None:
+def check_versions(buildx: Buildx, image: Image) -> None:
     """Refuse options that this buildx does not have.
 
     :raises FarmError: buildx is older than an option.
     """
-    if len(declaration.outputs) > 1:
+    if len(image.outputs) > 1:
         buildx.require("more than one output", _SEVERAL_OUTPUTS)
-    for feature, floor in declaration.options.requirements():
+    for feature, floor in image.options.requirements():
         buildx.require(feature, floor)
 
 
@@ -48,13 +48,13 @@ def check_nodes(destinations: Sequence[Destination], builder: str, nodes: Sequen
 
 
 def check_image_stores(
-    declaration: Declaration, destinations: Sequence[Destination], builder: Instance, contexts: ContextStore
+    image: Image, destinations: Sequence[Destination], builder: Instance, contexts: ContextStore
 ) -> None:
     """Refuse images that the image store of an engine cannot take.
 
     :raises FarmError: naming the engine and the way out; or an engine cannot be read.
     """
-    requirement = _store_requirement(declaration, destinations, builder.driver)
+    requirement = _store_requirement(image, destinations, builder.driver)
     if not requirement:
         return
     engines = {destination.context for destination in destinations if destination.kind == ENGINE}
@@ -70,11 +70,11 @@ def check_image_stores(
             )
 
 
-def _store_requirement(declaration: Declaration, destinations: Sequence[Destination], driver: str) -> str:
+def _store_requirement(image: Image, destinations: Sequence[Destination], driver: str) -> str:
     """Return what of this build only the containerd image store can do, in words; empty if nothing."""
-    if len(declaration.platforms) > 1:
-        return f"an image of {len(declaration.platforms)} platforms"
-    if declaration.options.attested:
+    if len(image.platforms) > 1:
+        return f"an image of {len(image.platforms)} platforms"
+    if image.options.attested:
         return "an image with attestations"
     outputs = [destination.output for destination in destinations]
     archives = [output.type for output in outputs if output.type in ("oci", "docker") and output.dest]

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a build's destinations hold at the moment: tags in registries, images in engines, files."""
+"""What an image's destinations hold at the moment: tags in registries, images in engines, files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .._docker.context_store import ContextStore
 from .._docker.reference import Reference
 from .._image.index import Index, read_index
 from .._platform.platform import Platform
@@ -16,10 +17,10 @@ from .._registry.auth import RegistryRefused
 from .._core.parallel import each
 from .._registry.client import Registries
 from .content import content_digest
-from .declaration import Declaration
+from .declaration import Image
+from .destination import Destination
 from .engine import EngineImage, read_images
 from .output import ENGINE, REGISTRY
-from .target import Target
 
 #: State as modules report it: digest and, of images, platforms by destination; None where there is nothing.
 Report = Dict[str, Optional[Dict[str, Any]]]
@@ -44,8 +45,8 @@ class State:
         """Return the state as modules report it."""
         report: Report = {}
         for store, images in (("registry", self.registry), ("engine", self.engine)):
-            for tag, image in images.items():
-                shown = image and {"digest": image.digest, "platforms": names(image.platforms)}
+            for tag, found in images.items():
+                shown = found and {"digest": found.digest, "platforms": names(found.platforms)}
                 report[f"{store} {tag}"] = shown or None
         report.update({path: {"digest": digest} if digest else None for path, digest in self.files.items()})
         return report
@@ -56,21 +57,27 @@ def names(platforms: Sequence[Platform]) -> List[str]:
     return sorted(str(platform) for platform in platforms)
 
 
-def read_state(declaration: Declaration, target: Target, lenient: bool = False) -> State:
-    """Read what the destinations of a build hold.
+def read_state(
+    image: Image,
+    destinations: Sequence[Destination],
+    registries: Registries,
+    contexts: ContextStore,
+    lenient: bool = False,
+) -> State:
+    """Read what the destinations of an image hold.
 
     :param lenient: take a repository that may not be read for one that does not exist yet, with a warning.
     :raises FarmError: a registry, an engine or a file cannot be read.
     """
     engine: Dict[str, Optional[EngineImage]] = {}
-    for destination in target.destinations:
+    for destination in destinations:
         if destination.kind == ENGINE:
-            engine.update(read_images(target.contexts, destination.context, declaration.tags))
+            engine.update(read_images(contexts, destination.context, image.tags))
     registry: Dict[str, Optional[Index]] = {}
     warnings: Tuple[str, ...] = ()
-    if any(destination.kind == REGISTRY for destination in target.destinations):
-        registry, warnings = _read_registry(target.registries, declaration.tags, lenient)
-    outputs = [destination.output for destination in target.destinations]
+    if any(destination.kind == REGISTRY for destination in destinations):
+        registry, warnings = _read_registry(registries, image.tags, lenient)
+    outputs = [destination.output for destination in destinations]
     files = {output.dest: content_digest(output, output.dest) for output in outputs if output.dest}
     return State(registry, engine, files, warnings)
 

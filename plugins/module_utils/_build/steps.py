@@ -2,138 +2,207 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Carrying a build out: one run of buildx, with files staged so that a failure costs nothing that was there."""
+"""Building one image: its platforms on their nodes side by side, then, behind the gate, its tags."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
-import tempfile
-import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Buildx, Version
+from .._buildx.store import Node
+from .._core.errors import FarmError
+from .._core.parallel import each
 from .._core.plan import Step
 from .._core.runner import CommandError
-from .._core.urls import mask
-from .content import content_digest
-from .declaration import Declaration
+from .._platform.platform import Platform
+from .command import Build, Built
+from .declaration import Image
+from .destination import Destination
+from .failure import is_of_the_node
+from .farm import Farm
+from .gate import pass_gate
+from .order import Bases
 from .output import Output
+from .schedule import NoNodeLeft, Slots
+from .shares import Orders, Share, common_nodes
 
-#: buildx's first version with ``--metadata-file``.
-_METADATA = (0, 6, 0)
-#: The registry's answer to a node whose layer another node was just pushing as well: for a moment it finds nothing in
-#: the layer's link, which it empties to write it (distribution/distribution#4489, seen with 2.8.3).
-_CONCURRENT_PUSH = re.compile(r"ERROR: .*failed to push .*\n.*provided digest did not match uploaded content")
-_ATTEMPTS = 3
-
-
-@dataclass
-class Execution:
-    """What a build is carried out with, and what it returns.
-
-    :ivar metadata: what buildx wrote about the image; empty before the build, and where buildx writes none.
-    """
-
-    buildx: Buildx
-    metadata: Dict[str, Any] = field(default_factory=dict)
+#: How often platforms are built again on another node.
+_AGAIN = 2
 
 
 @dataclass(frozen=True)
-class Build(Step[Execution]):
-    """Run ``docker buildx build``.
+class Attempt:
+    """A build that a node did not finish.
 
-    :ivar builder: the builder's name.
-    :ivar version: buildx's, which decides on the options that it is given.
+    :ivar reason: what buildx printed last.
     """
 
-    declaration: Declaration
-    builder: str
-    version: Version
+    node: str
+    platforms: Share
+    reason: str
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the values as JSON types."""
+        return {"node": self.node, "platforms": [str(one) for one in self.platforms], "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class BuiltShare:
+    """What one node built.
+
+    :ivar node: its name, empty where buildx chose the nodes.
+    """
+
+    node: str
+    platforms: Share
+    built: Built
+
+
+@dataclass
+class Result:
+    """What became of an image.
+
+    :ivar lost: the attempts that ended with their nodes.
+    """
+
+    shares: List[BuiltShare] = field(default_factory=list)
+    lost: List[Attempt] = field(default_factory=list)
 
     @property
-    def action(self) -> List[str]:
-        """The command with the declared outputs, secrets in URLs masked."""
-        outputs = [output.argument() for output in self.declaration.outputs]
-        return [mask(word) for word in Buildx.argv(self.arguments(outputs))]
-
-    def apply(self, world: Execution) -> None:
-        """Build, move the files of the result to their destinations, and store buildx's metadata in ``world``.
-
-        :raises CommandError: the build failed.
-        """
-        with ExitStack() as stack:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="buildx-build-"))
-            staged = {output: _stage(stack, output) for output in self.declaration.outputs if output.is_file}
-            metadata_file = os.path.join(scratch, "metadata.json")
-            outputs = [output.argument(staged.get(output)) for output in self.declaration.outputs]
-            unreported = ["--metadata-file", metadata_file] if self.version >= _METADATA else []
-            self._run(world.buildx, self.arguments(outputs, unreported))
-            for output, path in staged.items():
-                _install(output, path)
-            world.metadata = _read_metadata(metadata_file)
-
-    def arguments(self, outputs: Sequence[str], unreported: Sequence[str] = ()) -> List[str]:
-        """Return buildx's arguments.
-
-        :param outputs: values of ``--output``.
-        :param unreported: arguments that differ from run to run.
-        """
-        declaration = self.declaration
-        args = ["build", "--builder", self.builder, "--progress", "plain", *unreported]
-        if declaration.platforms:
-            args += ["--platform", ",".join(str(platform) for platform in declaration.platforms)]
-        for option, values in (("--tag", declaration.tags), ("--output", outputs)):
-            for value in values:
-                args += [option, value]
-        args += declaration.options.arguments(self.version)
-        args += ["--file", declaration.file] if declaration.file else []
-        return [*args, declaration.context]
-
-    def _run(self, buildx: Buildx, args: Sequence[str]) -> None:
-        """Run buildx, and again where a registry refused only because two nodes pushed the same layer at once.
-
-        :raises CommandError: the build failed, or took longer than declared with all attempts together.
-        """
-        limit = self.declaration.timeout
-        deadline = None if limit is None else time.monotonic() + limit
-        for attempts_left in reversed(range(_ATTEMPTS)):
-            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                buildx.run(args, failure="build", timeout=timeout)
-                return
-            except CommandError as exc:
-                if not attempts_left or not _CONCURRENT_PUSH.search(exc.result.stderr):
-                    raise
+    def metadata(self) -> Mapping[str, Any]:
+        """What buildx wrote about the image; by the nodes' names where several built it."""
+        if len(self.shares) == 1:
+            return self.shares[0].built.metadata
+        return {share.node: share.built.metadata for share in self.shares}
 
 
-def _stage(stack: ExitStack, output: Output) -> str:
-    """Return a path beside an output's destination, in a directory that is removed at the end.
+@dataclass
+class World:
+    """What images are built with.
 
-    buildx empties a file before it builds: a failed build would cost the last good result.
+    :ivar on_nodes: environment of the buildx for which each node is a builder.
+    :ivar published: by the position of an image in the list, what it stands for by digest.
     """
-    folder, name = os.path.split(output.dest)
-    return os.path.join(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.")), "result")
+
+    buildx: Buildx
+    farm: Farm
+    on_nodes: Mapping[str, str]
+    slots: Slots
+    report: Callable[[str], None]
+    results: Dict[str, Result] = field(default_factory=dict)
+    published: Dict[int, str] = field(default_factory=dict)
 
 
-def _install(output: Output, staged: str) -> None:
-    """Move a finished file to its destination, unless the same content is there."""
-    if content_digest(output, staged) == content_digest(output, output.dest):
-        return
-    destination = os.path.realpath(output.dest)
-    if os.path.exists(destination):
-        shutil.copymode(destination, staged)
-    os.replace(staged, destination)
+@dataclass(frozen=True)
+class BuildImage(Step[World]):
+    """Build an image.
+
+    :ivar builder: the builder's name.
+    :ivar orders: the nodes for each platform; empty where buildx chooses them, and moves the tags itself.
+    :ivar shares: the platforms by the runs of buildx that build them.
+    :ivar bases: the images of the list that it is built from.
+    :ivar placed: the nodes that buildx chooses, as far as they are known.
+    """
+
+    image: Image
+    builder: str
+    version: Version
+    destinations: Tuple[Destination, ...]
+    orders: Orders
+    shares: Tuple[Share, ...]
+    bases: Bases
+    placed: Mapping[Platform, Optional[Node]] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> Tuple[str, ...]:
+        """The names of the nodes that take part, as far as they are known."""
+        chosen = [self._first(share) for share in self.shares] if self.orders else []
+        return tuple(dict.fromkeys(chosen + [node.name for node in self.placed.values() if node]))
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the tags are written after the builds, and not by buildx."""
+        return bool(self.orders) and any(output.pushes for output in self.image.outputs)
+
+    @property
+    def actions(self) -> List[List[str]]:
+        """The runs of buildx, each on its first choice of a node, and the tags that are written afterwards."""
+        runs = [self.build(share).action(self._first(share)) for share in self.shares]
+        return runs + ([["push", str(tag)] for tag in self.image.references] if self.is_gated else [])
+
+    def apply(self, world: World) -> None:
+        """Build the image, and store in ``world`` what was built where.
+
+        :raises CommandError: a build failed by its own fault, or none of its nodes is left.
+        :raises FarmError: what was built is not as declared, or a tag could not be moved.
+        """
+        result = world.results.setdefault(self.image.name, Result())
+        for shares in each(self.shares, lambda share: self._built(share, world, result)):
+            result.shares += shares
+        if self.is_gated:
+            nodes = {platform: share.node for share in result.shares for platform in share.platforms}
+            pass_gate(self.image, world.farm, [share.built.digest for share in result.shares], nodes)
+
+    def built_on(self, world: World) -> Dict[Platform, Optional[Node]]:
+        """Return the node that built each platform, as far as it is known."""
+        found = dict(self.placed)
+        for share in world.results[self.image.name].shares if self.orders else ():
+            found.update(dict.fromkeys(share.platforms, world.farm.node(share.node)))
+        return found
+
+    def build(self, share: Share) -> Build:
+        """Return the run of buildx that builds a share."""
+        outputs: Sequence[Output] = self.image.outputs
+        if self.is_gated:
+            # The image's own result comes last, as buildx's metadata is that of the last output.
+            ordered = sorted(outputs, key=lambda output: output.pushes)
+            outputs = [output.by_digest(self.image.tags, self.image.repositories) for output in ordered]
+        if len(self.image.platforms) > 1 and len(share) == 1:
+            outputs = [output.below(share[0]) for output in outputs]
+        return Build(self.image, share, self.version, tuple(outputs), () if self.is_gated else self.image.tags)
+
+    def _first(self, share: Share) -> str:
+        return (common_nodes(share, self.orders) or self.orders[share[0]])[0] if self.orders else self.builder
+
+    def _built(self, share: Share, world: World, result: Result, lost: Tuple[str, ...] = ()) -> List[BuiltShare]:
+        """Build a share on the first of its nodes that does not go away meanwhile.
+
+        :param lost: the nodes that went away while they built it.
+        :raises CommandError: the build failed.
+        :raises FarmError: no node is left.
+        """
+        bases = {name: world.published[position] for name, position in self.bases.items() if position in world.published}
+        build = self.build(share)
+        if not self.orders:
+            return [BuiltShare("", share, build.run(world.buildx, self.builder, bases))]
+        nodes = common_nodes(share, self.orders)
+        # The only one may have come back, as an engine does that was upgraded.
+        nodes = tuple(node for node in nodes if node not in lost) or nodes[: len(lost)]
+        if not nodes:
+            parts = each(share, lambda platform: self._built((platform,), world, result))
+            return [one for part in parts for one in part]
+        try:
+            with world.slots.taken(nodes) as node:
+                try:
+                    return [BuiltShare(node, share, build.run(world.buildx, node, bases, world.on_nodes))]
+                except CommandError as exc:
+                    if not self._is_of(node, exc, world) or len(lost) == _AGAIN:
+                        raise
+                    result.lost.append(Attempt(node, share, exc.message.splitlines()[-1]))
+        except NoNodeLeft as exc:
+            names = ", ".join(repr(name) for name in nodes)
+            raise FarmError(f"no node is left that could build {_join(share)}: {names} went away") from exc
+        return self._built(share, world, result, (*lost, node))
+
+    @staticmethod
+    def _is_of(node: str, error: CommandError, world: World) -> bool:
+        """Return whether a build failed because its node went away, which then gets no more builds."""
+        if world.farm.unanswering([node]):
+            world.slots.lose(node)
+            return True
+        return is_of_the_node(error.result.stderr)
 
 
-def _read_metadata(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, "rb") as stream:
-            raw = json.load(stream)
-    except (FileNotFoundError, ValueError):
-        return {}  # an older buildx, or a build that makes no image
-    return raw if isinstance(raw, dict) else {}
+def _join(share: Share) -> str:
+    return ", ".join(str(platform) for platform in share)

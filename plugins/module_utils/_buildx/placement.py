@@ -98,6 +98,44 @@ def place(buildx: Buildx, builder: Instance, platforms: Sequence[Platform], star
     return Placement({platform: builder.node(names.get(platform, "")) for platform in platforms})
 
 
+def workers_of(
+    buildx: Buildx,
+    builder: Instance,
+    nodes: Sequence[Node],
+    natives: Mapping[str, Platform],
+    platforms: Sequence[Platform],
+    start: bool,
+) -> Tuple[Worker, ...]:
+    """Return nodes of a builder with the platforms that they serve.
+
+    Those are their pins, and of platforms that none of them has pinned those that BuildKit detects.
+
+    :param nodes: those that may take builds.
+    :param natives: the platforms of the nodes' engines, as far as they are known.
+    :param platforms: that are to be built.
+    :param start: whether nodes that do not run may be started to see what they can run. Where they may not, a node that
+        does not run serves everything, as only a started one could tell.
+    :raises FarmError: buildx cannot describe the builder.
+    """
+    workers = [Worker(node.name, node.platforms or (), native=natives.get(node.name)) for node in nodes]
+    unpinned = [platform for platform in platforms if not any(platform in worker.pins for worker in workers)]
+    if not unpinned or not workers:
+        return tuple(workers)
+    result = buildx.run(
+        ["inspect", *(["--bootstrap"] if start else []), builder.name],
+        failure=f"builder {builder.name!r}: its nodes could not be asked for their platforms",
+    )
+    inspection = parse_inspect(result.stdout)
+    served = []
+    for worker in workers:
+        status = inspection.node(worker.name)
+        unknown = not start and (status is None or status.status != "running")
+        asked = replace(worker, detected=status.platforms if status else ())
+        detected = [platform for platform in unpinned if unknown or _offers(asked, platform)]
+        served.append(replace(worker, pins=(*worker.pins, *detected)))
+    return tuple(served)
+
+
 def _offers(worker: Worker, platform: Platform) -> bool:
     """Say whether a node runs a platform's architecture by its own account.
 

@@ -66,14 +66,46 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class ImageChecks:
+    """What each platform's image is put to on an engine.
+
+    :ivar run: what it has to print, None where it is not to be run.
+    :ivar examine: whether the files of the programs that it starts are to be examined.
+    """
+
+    run: Optional[Expectation]
+    examine: bool
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Optional[ImageChecks]:
+        """Read the options ``run`` and ``programs``, None where they want nothing of an engine.
+
+        :raises FarmError: the regular expression is none.
+        """
+        run = params.get("run")
+        examine = bool(run) if params.get("programs") is None else bool(params["programs"])
+        return cls(Expectation.from_params(run) if run else None, examine) if run or examine else None
+
+    @property
+    def checks(self) -> Checks:
+        """The checks as an engine takes them."""
+        return Checks(self.run.command, self.examine, True, self.run.timeout) if self.run else Checks()
+
+    def problem(self, platform: Platform, result: CheckResult) -> Optional[str]:
+        """Return what is wrong with a platform's image by what the checks found, None if nothing."""
+        if self.run and result.run:
+            return self.run.problem(platform, result.run)
+        return result.findings.problem if result.findings else None
+
+
+@dataclass(frozen=True)
 class Declaration:
     """A task's options, normalised.
 
     :ivar platforms: that the image must have; empty for any.
     :ivar exact: whether it may have no others.
     :ivar builder: name of the builder whose nodes run it, None for none.
-    :ivar run: what it has to print, None where it is not to be run.
-    :ivar examine: whether the files of the programs that it starts are to be examined.
+    :ivar checks: what each platform's image is put to; None for nothing.
     :ivar endpoints: engines by the platforms that they run, in preference to the builder's nodes.
     """
 
@@ -82,8 +114,7 @@ class Declaration:
     platforms: Tuple[Platform, ...]
     exact: bool
     digest: Optional[str]
-    run: Optional[Expectation]
-    examine: bool
+    checks: Optional[ImageChecks]
     endpoints: Mapping[Platform, Endpoint]
 
     @classmethod
@@ -92,33 +123,18 @@ class Declaration:
 
         :raises FarmError: an option's value is wrong by itself.
         """
-        run = params.get("run")
         return cls(
             reference=Reference.parse(params["name"]),
             builder=chosen_builder(params),
             platforms=parse_all(params.get("platforms") or ()),
             exact=bool(params.get("exact", True)),
             digest=_digest(params.get("digest")),
-            run=Expectation.from_params(run) if run else None,
-            examine=bool(run) if params.get("programs") is None else params["programs"],
+            checks=ImageChecks.from_params(params),
             endpoints={
                 Platform.parse(platform): Endpoint.parse(endpoint)
                 for platform, endpoint in (params.get("endpoints") or {}).items()
             },
         )
-
-    @property
-    def checks(self) -> Optional[Checks]:
-        """The checks that need an engine, None if there are none."""
-        if self.run:
-            return Checks(self.run.command, self.examine, True, self.run.timeout)
-        return Checks() if self.examine else None
-
-    def problem(self, platform: Platform, result: CheckResult) -> Optional[str]:
-        """Return what is wrong with a platform's image by the checks of it, None if nothing."""
-        if self.run and result.run:
-            return self.run.problem(platform, result.run)
-        return result.findings.problem if result.findings else None
 
 
 def _digest(text: Optional[str]) -> Optional[str]:

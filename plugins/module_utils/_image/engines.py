@@ -48,9 +48,9 @@ def choose_engines(declaration: Declaration, state: State, buildx: Buildx) -> Di
     """
     wanted = declaration.platforms or state.index.platforms
     platforms = [platform for platform in state.index.platforms if platform in wanted]
-    if declaration.run:
+    if declaration.checks and declaration.checks.run:
         return _engines_to_run(buildx, state.builder, declaration.endpoints, platforms)
-    if declaration.examine:
+    if declaration.checks:
         # Only Linux programs can be examined, and a Linux engine creates no containers of other systems.
         linux = [platform for platform in platforms if platform.os == "linux"]
         return _engines_to_examine(state.builder, declaration.endpoints, linux)

@@ -6,36 +6,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional
 
 from .._buildx.cli import Buildx
 from .._core.errors import FarmError
-from .._core.parallel import each
 from .._core.runner import Runner
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
-from .._docker.reference import Reference
-from .._platform.platform import Platform
-from .check import CheckResult, check_image
+from .check import CheckResult
 from .declaration import Declaration
 from .describe import PlatformImage
-from .engines import Engine, choose_engines
+from .engines import choose_engines
 from .index import Index
+from .platform_checks import CheckedPlatform, check_platforms
 from .state import read_state
-
-
-@dataclass(frozen=True)
-class CheckedPlatform:
-    """What the checks of one platform's image on an engine found.
-
-    :ivar problem: what is wrong, None if nothing.
-    """
-
-    platform: Platform
-    engine: Engine
-    result: CheckResult
-    problem: Optional[str]
 
 
 def run(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[str, Any]:
@@ -48,8 +32,11 @@ def run(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[st
     state = read_state(params, declaration, buildx, contexts)
     problems = index_problems(declaration, state.index)
     engines = choose_engines(declaration, state, buildx)
-    checked = _check_all(declaration, state.index, engines, contexts)
-    problems += [f"{one.platform} on {one.engine}: {one.problem}" for one in checked if one.problem]
+    # Of several images for one platform the first, as engines take it.
+    digests = {entry.platform: entry.digest for entry in reversed(state.index.manifests) if entry.platform}
+    images = {platform: declaration.reference.at(digests[platform]) for platform in engines}
+    checked = check_platforms(declaration.checks, images, engines, contexts) if declaration.checks else []
+    problems += [str(one) for one in checked if one.problem]
     by_platform = {one.platform: one for one in checked}
     # Of several images for one platform the first was checked.
     shown = [_as_dict(image, by_platform.pop(image.platform, None)) for image in state.images]
@@ -81,44 +68,6 @@ def index_problems(declaration: Declaration, index: Index) -> List[str]:
             f"{', '.join(parts)} (platforms found: {found}; wanted: {', '.join(str(item) for item in wanted)})"
         )
     return problems
-
-
-def _check_all(
-    declaration: Declaration, index: Index, engines: Mapping[Platform, Engine], contexts: ContextStore
-) -> List[CheckedPlatform]:
-    """Check the image of each platform on its engine, all at the same time."""
-    # Of several images for one platform the first, as engines take it.
-    digests = {entry.platform: entry.digest for entry in reversed(index.manifests)}
-
-    def check(platform: Platform) -> CheckedPlatform:
-        engine, image = engines[platform], declaration.reference.at(digests[platform])
-        try:
-            result = _check(declaration, image, platform, engine, contexts)
-        except FarmError as exc:
-            return CheckedPlatform(platform, engine, CheckResult(), exc.message)
-        return CheckedPlatform(platform, engine, result, declaration.problem(platform, result))
-
-    return each(engines, check)
-
-
-def _check(
-    declaration: Declaration, image: Reference, platform: Platform, engine: Engine, contexts: ContextStore
-) -> CheckResult:
-    """Check one platform's image, and again where the engine lost what it printed.
-
-    What a busy engine has not copied two seconds after the exit, it drops: handleContainerExit in moby's
-    daemon/monitor.go, from Docker 20.10 to 29.
-
-    :raises FarmError: the engine cannot check it.
-    """
-    checks = declaration.checks
-    if checks is None:
-        return CheckResult()
-    result = check_image(engine.endpoint, contexts, image, platform, checks)
-    silent = result.run is not None and result.run.rc == 0 and not result.run.stdout
-    if silent and declaration.problem(platform, result):
-        result = check_image(engine.endpoint, contexts, image, platform, checks)
-    return result
 
 
 def _as_dict(image: PlatformImage, checked: Optional[CheckedPlatform]) -> Dict[str, Any]:

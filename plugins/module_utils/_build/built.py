@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from .._buildx.store import Node
 from .._core.errors import FarmError
-from .._docker.reference import Reference
-from .._image.describe import PlatformImage, describe_index, engine_platforms, platform_image
-from .declaration import Declaration
+from .._image.describe import PlatformImage, describe_index, platform_image
+from .._platform.platform import Platform
+from .declaration import Image
 from .state import State, names
-from .target import Target
+from .farm import Farm
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class BuiltImage:
         }
 
 
-def verify(declaration: Declaration, state: State) -> None:
+def verify(image: Image, state: State) -> None:
     """Compare what the destinations hold after a build with what was declared.
 
     :raises FarmError: something is missing, or two tags differ.
     """
-    wanted = names(declaration.platforms)
+    wanted = names(image.platforms)
     digests = {index.digest for index in state.registry.values() if index}
     wrong = [f"{name}: nothing there" for name, value in state.as_dict().items() if value is None]
     for tag, index in state.registry.items():
@@ -63,10 +64,11 @@ def verify(declaration: Declaration, state: State) -> None:
 
 
 def read_image(
-    declaration: Declaration, target: Target, state: State, metadata: Mapping[str, Any]
+    image: Image, farm: Farm, nodes: Mapping[Platform, Optional[Node]], state: State, metadata: Mapping[str, Any]
 ) -> Optional[BuiltImage]:
     """Return the image that was built, None where it is in neither a registry nor an engine.
 
+    :param nodes: that built the platforms, as far as they are known.
     :param state: after the build.
     :param metadata: buildx's.
     :raises FarmError: the registry lacks a part of the image.
@@ -76,16 +78,15 @@ def read_image(
     found = index or local
     if found is None:
         return None
-    builder, nodes = target.builder, target.placement.nodes
-    if not declaration.platforms:
+    if not image.platforms:
         # Then the first node builds for its own.
-        nodes = dict.fromkeys(found.platforms, builder.nodes[0])
-    engines = engine_platforms([node for node in builder.nodes if node in nodes.values()], target.contexts)
+        nodes = dict.fromkeys(found.platforms, farm.builder.nodes[0])
     loaded = local.digest if local else None
     if index:
-        reference = Reference.parse(declaration.tags[0])
-        pushed = describe_index(target.registries, reference, index, nodes, engines)
-        return BuiltImage(declaration.tags, index.digest, loaded, pushed)
+        pushed = describe_index(farm.registries, image.references[0], index, nodes, farm.natives)
+        return BuiltImage(image.tags, index.digest, loaded, pushed)
     digest = str(metadata.get("containerimage.digest") or "") or None
-    images = (platform_image(local.platform, None, local.size, nodes.get(local.platform), engines),) if local else ()
-    return BuiltImage(declaration.tags, digest, loaded, images)
+    images: Tuple[PlatformImage, ...] = ()
+    if local:
+        images = (platform_image(local.platform, None, local.size, nodes.get(local.platform), farm.natives),)
+    return BuiltImage(image.tags, digest, loaded, images)

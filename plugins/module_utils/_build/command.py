@@ -1,0 +1,158 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command ``docker buildx build``: one run of it, with files staged so that a failure costs nothing that was there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .._buildx.cli import Buildx, Version
+from .._core.runner import CommandError
+from .._core.urls import mask
+from .._platform.platform import Platform
+from .content import content_digest
+from .declaration import Image
+from .output import Output
+
+#: buildx's first version with ``--metadata-file``.
+METADATA = (0, 6, 0)
+#: The registry's answer to a node whose layer another node was just pushing as well: for a moment it finds nothing in
+#: the layer's link, which it empties to write it (distribution/distribution#4489, seen with 2.8.3).
+_CONCURRENT_PUSH = re.compile(r"ERROR: .*failed to push .*\n.*provided digest did not match uploaded content")
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Built:
+    """What one run of buildx made.
+
+    :ivar metadata: what buildx wrote about the image; empty where it writes none.
+    :ivar seconds: that it took, with the transfer of the context and the push.
+    """
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """The digest of the image, empty where there is none."""
+        return str(self.metadata.get("containerimage.digest") or "")
+
+
+@dataclass(frozen=True)
+class Build:
+    """A run of ``docker buildx build``.
+
+    :ivar platforms: those of the image that are built by this run.
+    :ivar version: buildx's, which decides on the options that it is given.
+    :ivar outputs: where its results go.
+    :ivar tags: given to buildx; none where the tags are written afterwards.
+    """
+
+    image: Image
+    platforms: Tuple[Platform, ...]
+    version: Version
+    outputs: Tuple[Output, ...]
+    tags: Tuple[str, ...]
+
+    def action(self, builder: str) -> List[str]:
+        """Return the command as it is reported, with the declared outputs, secrets in URLs masked.
+
+        :param builder: the builder's name.
+        """
+        outputs = [output.argument() for output in self.outputs]
+        return [mask(word) for word in Buildx.argv(self.arguments(builder, outputs))]
+
+    def run(
+        self, buildx: Buildx, builder: str, bases: Mapping[str, str], env: Optional[Mapping[str, str]] = None
+    ) -> Built:
+        """Build, and move the files of the result to their destinations.
+
+        :param bases: images by the names that the Dockerfile has for them.
+        :param env: variables for buildx.
+        :raises CommandError: the build failed.
+        """
+        started = time.monotonic()
+        with ExitStack() as stack:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="buildx-build-"))
+            staged = {output: _stage(stack, output) for output in self.outputs if output.is_file}
+            metadata_file = os.path.join(scratch, "metadata.json")
+            outputs = [output.argument(staged.get(output)) for output in self.outputs]
+            unreported = ["--metadata-file", metadata_file] if self.version >= METADATA else []
+            for name, base in bases.items():
+                unreported += ["--build-context", f"{name}=docker-image://{base}"]
+            self._run(buildx, self.arguments(builder, outputs, unreported), env or {})
+            for output, path in staged.items():
+                _install(output, path)
+            return Built(_read_metadata(metadata_file), time.monotonic() - started)
+
+    def arguments(self, builder: str, outputs: Sequence[str], unreported: Sequence[str] = ()) -> List[str]:
+        """Return buildx's arguments.
+
+        :param outputs: values of ``--output``.
+        :param unreported: arguments that differ from run to run.
+        """
+        image = self.image
+        args = ["build", "--builder", builder, "--progress", "plain", *unreported]
+        if self.platforms:
+            args += ["--platform", ",".join(str(platform) for platform in self.platforms)]
+        for option, values in (("--tag", self.tags), ("--output", outputs)):
+            for value in values:
+                args += [option, value]
+        args += image.options.arguments(self.version)
+        args += ["--file", image.file] if image.file else []
+        return [*args, image.context]
+
+    def _run(self, buildx: Buildx, args: Sequence[str], env: Mapping[str, str]) -> None:
+        """Run buildx, and again where a registry refused only because two nodes pushed the same layer at once.
+
+        :raises CommandError: the build failed, or took longer than declared with all attempts together.
+        """
+        limit = self.image.timeout
+        deadline = None if limit is None else time.monotonic() + limit
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                buildx.run(args, failure="build", env=env, timeout=timeout)
+                return
+            except CommandError as exc:
+                if not attempts_left or not _CONCURRENT_PUSH.search(exc.result.stderr):
+                    raise
+
+
+def _stage(stack: ExitStack, output: Output) -> str:
+    """Return a path beside an output's destination, in a directory that is removed at the end.
+
+    buildx empties a file before it builds: a failed build would cost the last good result.
+    """
+    folder, name = os.path.split(output.dest)
+    return os.path.join(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.")), "result")
+
+
+def _install(output: Output, staged: str) -> None:
+    """Move a finished file to its destination, unless the same content is there."""
+    if content_digest(output, staged) == content_digest(output, output.dest):
+        return
+    destination = os.path.realpath(output.dest)
+    if os.path.exists(destination):
+        shutil.copymode(destination, staged)
+    os.replace(staged, destination)
+
+
+def _read_metadata(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, "rb") as stream:
+            raw = json.load(stream)
+    except (FileNotFoundError, ValueError):
+        return {}  # an older buildx, or a build that makes no image
+    return raw if isinstance(raw, dict) else {}

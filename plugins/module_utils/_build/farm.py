@@ -1,0 +1,124 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What images are built with: a builder, those of its nodes that answer, and what its results are read with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+
+from .._buildx.buildkitd import CONFIG_FILE, toml_loads
+from .._buildx.cli import Buildx
+from .._buildx.placement import find_builder, workers_of
+from .._buildx.store import Instance, Node, Store
+from .._core.environment import NO_ENGINE
+from .._docker.config import config_dir
+from .._docker.context_store import ContextStore
+from .._docker.endpoint import Endpoint
+from .._docker.engine import EngineInfo, probe_all
+from .._platform.platform import Platform
+from .._platform.routing import Worker
+from .._registry.client import Registries
+from .declaration import Declaration
+from .destination import resolve
+from .output import ENGINE
+from .schedule import PER_NODE
+
+#: The driver whose nodes are engines; the only other one that has engines, ``docker``, has a single node.
+ENGINES = "docker-container"
+#: Seconds for the answers of all engines.
+PROBE_TIMEOUT = 3.0
+
+
+@dataclass(frozen=True)
+class Farm:
+    """A builder for images, and what its results are read with.
+
+    :ivar workers: the nodes that may take builds.
+    :ivar natives: the platforms of the nodes' own processors by the nodes' names, as far as they are known.
+    :ivar unreachable: why other nodes may not, by their names.
+    :ivar registries: as the builder's nodes reach them, without mirrors.
+    :ivar contexts: the docker contexts of engines.
+    :ivar store: where buildx has the builder's definition.
+    """
+
+    builder: Instance
+    workers: Tuple[Worker, ...]
+    natives: Mapping[str, Platform]
+    unreachable: Mapping[str, str]
+    registries: Registries
+    contexts: ContextStore
+    store: Store
+
+    @property
+    def routes(self) -> bool:
+        """Whether each node can be given its own builds; a builder of the docker driver is its engine's own."""
+        return self.builder.driver != "docker"
+
+    def node(self, name: str) -> Node:
+        """Return a node of the builder."""
+        return next(node for node in self.builder.nodes if node.name == name)
+
+    def limits(self, declared: int) -> Dict[str, int]:
+        """Return how many builds each node takes at the same time.
+
+        :param declared: what the task says, 0 where it leaves it to the nodes.
+        """
+        return {node.name: declared or _own_limit(node) for node in self.builder.nodes}
+
+    def unanswering(self, names: Sequence[str]) -> Set[str]:
+        """Return those of the nodes whose engines do not answer; only nodes that are engines can be asked."""
+        nodes = [self.node(name) for name in names] if self.builder.driver == ENGINES else []
+        return {name for name, info in _probe(nodes, self.contexts).items() if not info.reachable}
+
+
+def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Buildx, start: bool) -> Farm:
+    """Return the builder of a task with its nodes.
+
+    :param start: whether nodes that do not run may be started to see what they can run.
+    :raises FarmError: there is no such builder, or it cannot be described.
+    """
+    contexts, store = ContextStore(config_dir(params)), Store.of(params)
+    builder = find_builder(buildx, store, declaration.builder)
+    if builder.driver != "docker" and not _loads(declaration, builder):
+        # The engine that the environment names has nothing to do with this build.
+        buildx.env.update(NO_ENGINE)
+    # What was just pushed is in the registry itself, whatever a mirror has.
+    registries = Registries.of(params, builder.nodes, mirrors=False)
+    found = _probe(builder.nodes, contexts) if builder.driver in (ENGINES, "docker") else {}
+    unreachable = {name: info.error or "no answer" for name, info in found.items() if not info.reachable}
+    natives = {name: info.platform for name, info in found.items() if info.platform}
+    nodes = [node for node in builder.nodes if node.name not in unreachable]
+    platforms = declaration.platforms
+    workers = workers_of(buildx, builder, nodes, natives, platforms, start) if builder.driver != "docker" else ()
+    return Farm(builder, tuple(workers), natives, unreachable, registries, contexts, store)
+
+
+def _loads(declaration: Declaration, builder: Instance) -> bool:
+    """Return whether an image goes into an engine of a docker context."""
+    outputs = [output for image in declaration.images for output in resolve(image.outputs, builder)]
+    return any(destination.kind == ENGINE for destination in outputs)
+
+
+def _probe(nodes: Sequence[Node], contexts: ContextStore) -> Dict[str, EngineInfo]:
+    endpoints = [Endpoint.parse(node.endpoint) for node in nodes]
+    answers: List[EngineInfo] = list(probe_all(endpoints, contexts, PROBE_TIMEOUT)) if endpoints else []
+    return {node.name: info for node, info in zip(nodes, answers)}
+
+
+def _own_limit(node: Node) -> int:
+    """Return how many builds a node takes: those whose steps BuildKit runs at once, and one whose files arrive.
+
+    Source of the key: moby/buildkit ``docs/buildkitd.toml.md``.
+    """
+    loads = toml_loads()
+    text = (node.files or {}).get(CONFIG_FILE, b"").decode(errors="replace")
+    try:
+        workers = loads(text).get("worker") if loads else None
+    except ValueError:
+        workers = None
+    settings = [worker for worker in workers.values() if isinstance(worker, dict)] if isinstance(workers, dict) else []
+    steps = [worker["max-parallelism"] for worker in settings if isinstance(worker.get("max-parallelism"), int)]
+    return min([PER_NODE, *(number + 1 for number in steps if number > 0)])

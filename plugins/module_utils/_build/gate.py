@@ -1,0 +1,60 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The gate: an image's tags move once every platform is in the registry and has passed its checks."""
+
+from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence
+
+from .._core.errors import FarmError
+from .._core.parallel import each
+from .._docker.reference import Reference
+from .._image.compose import Composed, compose
+from .._image.engines import Engine
+from .._image.platform_checks import check_platforms
+from .._image.publish import publish, read_part
+from .._platform.platform import Platform
+from .declaration import Image
+from .farm import ENGINES, Farm
+
+
+def pass_gate(image: Image, farm: Farm, digests: Sequence[str], nodes: Mapping[Platform, str]) -> Composed:
+    """Verify what the nodes have pushed, and let the image's tags stand for all of it together.
+
+    :param digests: of what each node pushed.
+    :param nodes: the nodes that built the platforms.
+    :raises FarmError: it is not as declared, and no tag moved; or the message says which did.
+    """
+    reference = image.references[0]
+    parts = each(digests, lambda digest: read_part(farm.registries, reference, digest))
+    options = image.options
+    composed = compose(
+        parts,
+        image.platforms,
+        index_annotations=options.index_annotations,
+        descriptor_annotations=options.descriptor_annotations,
+    )
+    problems = _problems(image, farm, composed, reference, nodes)
+    if problems:
+        raise FarmError(f"image {image.name}: {'; '.join(problems)}; its tags stand for what they stood for before")
+    publish(farm.registries, image.references, composed)
+    return composed
+
+
+def _problems(
+    image: Image, farm: Farm, composed: Composed, reference: Reference, nodes: Mapping[Platform, str]
+) -> Sequence[str]:
+    """Return what the checks of the platforms found, each platform's on the node that built it."""
+    if image.checks is None:
+        return ()
+    if farm.builder.driver != ENGINES:
+        raise FarmError(
+            f"image {image.name}: run and programs: the nodes of builder {farm.builder.name!r} (driver "
+            f"{farm.builder.driver}) are no engines; verify it with the module buildfarm.multiarch.image_verify, whose "
+            f"option endpoints names engines"
+        )
+    images = {platform: reference.at(digest) for platform, digest in composed.platforms.items()}
+    engines = {platform: Engine.of_node(farm.node(node)) for platform, node in nodes.items()}
+    return [str(one) for one in check_platforms(image.checks, images, engines, farm.contexts) if one.problem]

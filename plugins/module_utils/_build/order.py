@@ -1,0 +1,80 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which images of a list are built from others of it, and so after them."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+from .._core.errors import FarmError
+from .._docker.reference import Reference
+from .declaration import Image
+
+#: What may be an image's name in a Dockerfile: a word, without the quotes and the option that it may be the value of.
+_WORD = re.compile(r"[^\s\"'=,]+")
+_ARG = re.compile(r"(?im)^\s*ARG\s+(\w+)=[\"']?([^\s\"']*)")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|(\w+))")
+
+#: By the name in the Dockerfile, the position in the list of the image that has it.
+Bases = Mapping[str, int]
+
+
+def bases_of(images: Sequence[Image]) -> List[Dict[str, int]]:
+    """Return for each image the images of the list that its Dockerfile names.
+
+    Every word that is a tag of another image counts, as one that is built too early is built from the last run's base,
+    and one that waits without need loses nothing but time.
+
+    :raises FarmError: images are built from each other.
+    """
+    tags: Dict[Reference, int] = {}
+    for position, image in enumerate(images):
+        tags.update(dict.fromkeys(image.references, position))
+    found = [
+        {word: tags[reference] for word, reference in _references(image) if tags.get(reference, position) != position}
+        for position, image in enumerate(images)
+    ]
+    _refuse_cycles(images, found)
+    return found
+
+
+def _references(image: Image) -> List[Tuple[str, Reference]]:
+    text = _dockerfile(image)
+    values = {**{name: value for name, value in _ARG.findall(text)}, **dict(image.options.build_args)}
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.group(1) or match.group(3), match.group(2) or ""
+        return values.get(name) or default
+
+    references = []
+    for word in dict.fromkeys(_WORD.findall(_VARIABLE.sub(value, text))):
+        try:
+            references.append((word, Reference.parse(word)))
+        except FarmError:
+            continue
+    return references
+
+
+def _dockerfile(image: Image) -> str:
+    """Return the text of an image's Dockerfile, nothing where it is not on this controller."""
+    if image.is_remote or not os.path.isfile(image.file):
+        return ""
+    try:
+        with open(image.file, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""  # buildx will say so
+
+
+def _refuse_cycles(images: Sequence[Image], bases: Sequence[Bases]) -> None:
+    left = set(range(len(images)))
+    while left:
+        free = {position for position in left if not left.intersection(bases[position].values())}
+        if not free:
+            names = ", ".join(images[position].name for position in sorted(left))
+            raise FarmError(f"images: {names} are built from each other; build one of them from something else")
+        left -= free

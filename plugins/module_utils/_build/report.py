@@ -1,0 +1,82 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What became of each image, in the shape in which the module returns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Optional, cast
+
+from .._core.errors import FarmError
+from .._core.plan import Plan
+from .built import BuiltImage
+from .steps import BuildImage, Result, World
+
+
+@dataclass(frozen=True)
+class ImageOutcome:
+    """What became of an image.
+
+    :ivar planned: before it was built, or with what its destinations hold afterwards.
+    :ivar image: as it was read back; None in check mode, and where it is in neither a registry nor an engine.
+    :ivar error: why it was not built.
+    """
+
+    planned: Plan[World]
+    image: Optional[BuiltImage] = None
+    result: Result = field(default_factory=Result)
+    error: Optional[FarmError] = None
+
+    @property
+    def step(self) -> BuildImage:
+        """The step that builds the image."""
+        return cast(BuildImage, self.planned.steps[0])
+
+    @property
+    def reported(self) -> Plan[World]:
+        """The plan as it is reported: destinations that hold afterwards what they held before are no change."""
+        return replace(self.planned, steps=()) if self.planned.after == self.planned.before else self.planned
+
+    @property
+    def outputs(self) -> List[Dict[str, Any]]:
+        """Where the results went."""
+        return [
+            {
+                "type": output.type,
+                "dest": output.dest or None,
+                "digest": (self.planned.after.get(output.dest) or {}).get("digest"),
+            }
+            for output in (destination.output for destination in self.step.destinations)
+        ]
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the values as the module returns them."""
+        image = self.image.as_dict() if self.image else {"tags": list(self.step.image.tags), "digest": None, "id": None}
+        return {
+            "name": self.step.image.name,
+            **image,
+            "platforms": [self._platform(one) for one in image.get("platforms") or self._planned_platforms()],
+            "changed": bool(self.reported.steps) and not self.error,
+            "outputs": self.outputs,
+            "retries": [attempt.as_dict() for attempt in self.result.lost],
+            "error": self.error.message if self.error else None,
+        }
+
+    def _planned_platforms(self) -> List[Dict[str, Any]]:
+        return [{"platform": str(platform), "digest": None, "size": None} for platform in self.step.image.platforms]
+
+    def _platform(self, image: Dict[str, Any]) -> Dict[str, Any]:
+        """Return one platform with how it was built."""
+        share = next(
+            (one for one in self.result.shares if image["platform"] in [str(platform) for platform in one.platforms]),
+            None,
+        )
+        planned = {str(platform): order[0] for platform, order in self.step.orders.items()}
+        return {
+            "node": planned.get(image["platform"]),
+            "native": None,
+            **image,
+            "seconds": round(share.built.seconds, 1) if share else None,
+        }

@@ -1,0 +1,70 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How an image is shared out: which platforms of it are built together on which node."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+from .._core.errors import FarmError
+from .._platform.platform import Platform
+from .._platform.spread import eligible, spread
+from .declaration import Image
+from .farm import Farm
+
+#: The nodes that may build a platform of an image, in the order in which they are tried.
+Orders = Mapping[Platform, Tuple[str, ...]]
+#: Platforms that one run of buildx builds.
+Share = Tuple[Platform, ...]
+
+
+def orders_of(images: Sequence[Image], farm: Farm, emulation: str) -> List[Dict[Platform, Tuple[str, ...]]]:
+    """Return for each image and each of its platforms the nodes that may build it, in the order of their choice.
+
+    :raises FarmError: no node serves a platform.
+    """
+    wanted = dict.fromkeys(platform for image in images for platform in image.platforms)
+    candidates = {platform: eligible(platform, farm.workers, emulation) for platform in wanted}
+    missing = [platform for platform, nodes in candidates.items() if not nodes]
+    if missing:
+        raise FarmError(_unserved(missing, farm, emulation))
+    keys = [image.repositories[0] if image.tags else image.context for image in images]
+    jobs = [(key, platform) for key, image in zip(keys, images) for platform in image.platforms]
+    found = spread(jobs, candidates)
+    return [{platform: found[(key, platform)] for platform in image.platforms} for key, image in zip(keys, images)]
+
+
+def shared_out(platforms: Sequence[Platform], orders: Orders, together: bool) -> Tuple[Share, ...]:
+    """Return platforms in groups that are built by one run of buildx each.
+
+    :param together: the result has to come from one node.
+    """
+    if not platforms:
+        return ((),)
+    if together and common_nodes(platforms, orders):
+        return (tuple(platforms),)
+    groups: Dict[str, List[Platform]] = {}
+    for platform in platforms:
+        groups.setdefault(orders[platform][0], []).append(platform)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def common_nodes(platforms: Sequence[Platform], orders: Orders) -> Tuple[str, ...]:
+    """Return the nodes that may build all of several platforms, in the order of the first one's choice."""
+    return tuple(node for node in orders[platforms[0]] if all(node in orders[other] for other in platforms[1:]))
+
+
+def _unserved(platforms: Sequence[Platform], farm: Farm, emulation: str) -> str:
+    served = [
+        f"node {worker.name!r} serves {', '.join(str(pin) for pin in worker.pins) or 'none'}" for worker in farm.workers
+    ]
+    gone = [f"node {name!r} does not answer: {why}" for name, why in farm.unreachable.items()]
+    missing = ", ".join(str(platform) for platform in platforms)
+    forbidden = " without emulation" if emulation == "forbid" else ""
+    return (
+        f"builder {farm.builder.name!r}: no node serves {missing}{forbidden}; {'; '.join(served + gone)}; register QEMU "
+        f"handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that cross-compiles, "
+        f"pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
+    )
