@@ -59,9 +59,8 @@ def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) ->
     """Return a plan for each image, once it is certain that the builder can take it."""
     images, version = declaration.images, buildx.version()
     destinations = [resolve(image.outputs, farm.builder) for image in images]
-    for image, reached in zip(images, destinations):
+    for image in images:
         check_versions(buildx, image)
-        check_image_stores(image, reached, farm.builder, farm.contexts)
     placed = [
         None
         if is_built_by_node(declaration, image, farm, version)
@@ -69,7 +68,10 @@ def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) ->
         for image in images
     ]
     states = each(list(zip(images, destinations)), lambda pair: _read(farm, *pair, lenient=True))
-    return plan(declaration, farm, version, destinations, states, bases_of(images), placed)
+    plans = plan(declaration, farm, version, destinations, states, bases_of(images), placed)
+    for image, reached in zip(images, destinations):
+        check_image_stores(image, reached, farm.builder, farm.contexts)
+    return plans
 
 
 def _read(farm: Farm, image: Image, destinations: Sequence[Destination], lenient: bool = False) -> State:

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading from registries: manifests, indexes and blobs, none of which is taken unless its digest fits.
+"""Reading from registries, and writing what is to have a name there: manifests, indexes and blobs.
+
+Nothing is taken unless its digest fits.
 
 Source of the protocol: the OCI distribution specification; of the order in which mirrors, schemes and credentials are
 tried: containerd ``core/remotes/docker`` and moby/buildkit ``util/resolver/resolver.go``.
@@ -23,7 +25,7 @@ from .._docker.reference import Reference
 from .credentials import stored_credentials
 from .host import Host
 from .http import Connections, Origin, is_loopback
-from .model import Document
+from .model import Document, digest_of
 from .session import Session
 from .settings import Settings, of_nodes, tls_context
 
@@ -33,7 +35,7 @@ Made = TypeVar("Made")
 
 
 class Registries:
-    """Any number of registries, for reading; shared by threads.
+    """Any number of registries; shared by threads.
 
     What is named by a digest is read once.
 
@@ -78,6 +80,19 @@ class Registries:
         """
         name = reference.digest or reference.tag
         return self._first(reference, lambda host: host.digest(reference.path, name))
+
+    def write(self, reference: Reference, media_type: str, content: bytes) -> str:
+        """Store a manifest or index under a name, a tag or its digest, and return its digest.
+
+        What it names has to be in its repository.
+
+        :raises TagImmutable: the tag stands for something else, and the registry does not let it move.
+        :raises RegistryRefused: the credentials do not suffice.
+        :raises FarmError: the registry does not take it.
+        """
+        registry = self._hosts_of(reference.registry)[-1]
+        registry.write(reference.path, reference.digest or reference.tag, media_type, content)
+        return digest_of(content)
 
     def blob(self, reference: Reference, digest: str) -> Optional[bytes]:
         """Return a small blob of a name's repository, such as an image's config, None if there is none.

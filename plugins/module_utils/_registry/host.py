@@ -10,8 +10,9 @@ Source of the protocol: the OCI distribution specification.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from typing import Optional
+from typing import Optional, Tuple
 
 from .._core.errors import FarmError
 from .auth import RegistryRefused, error_text
@@ -24,6 +25,18 @@ _TIMEOUT = 120.0
 _ATTEMPTS = 5
 #: Seconds before the second attempt; twice as long before each further one.
 _PAUSE = 0.5
+
+
+#: How registries refuse to move a tag: Amazon ECR, Harbor, GitLab, Quay, Azure, Google Artifact Registry.
+_IMMUTABLE = re.compile(
+    r"TAG_ALREADY_EXISTS|ImageTagAlreadyExists|immutab|tag .*(?:already exists|cannot be overwritten|protected)"
+    r"|TAG_(?:INVALID|IMMUTABLE).*exist",
+    re.IGNORECASE,
+)
+
+
+class TagImmutable(FarmError):
+    """A tag stands for another image already, and its registry does not let it move."""
 
 
 class Host:
@@ -77,33 +90,75 @@ class Host:
         document = self.read(repository, "manifests", name)
         return document.digest if document else None
 
+    def write(self, repository: str, name: str, media_type: str, content: bytes) -> None:
+        """Store a manifest or index, all of whose parts are there already.
+
+        :param name: a tag, or the digest of the content.
+        :raises TagImmutable: the tag stands for something else, and the registry does not let it move.
+        :raises RegistryRefused: the credentials do not suffice.
+        :raises FarmError: the server does not take it.
+        """
+        subject = f"registry {self._name} did not take {repository}/manifests/{name}"
+        try:
+            response = self._request(repository, f"manifests/{name}", "PUT", subject, (media_type, content))
+        except RegistryRefused as exc:
+            # Amazon's and others answer 403 where they mean the tag, not the credentials.
+            if _IMMUTABLE.search(exc.message):
+                raise TagImmutable(self._immutable(repository, name, exc.message)) from exc
+            raise
+        if response.status not in (200, 201, 202, 204):
+            problem = f"it answered {response}{error_text(response)}"
+            if _IMMUTABLE.search(problem):
+                raise TagImmutable(self._immutable(repository, name, problem))
+            raise FarmError(f"{subject}: {problem}")
+
+    def _immutable(self, repository: str, name: str, problem: str) -> str:
+        return (
+            f"registry {self._name}: tag {name} of {repository} stands for another image, and the registry does not let "
+            f"it move ({problem}); choose a new tag, or allow it in the registry's settings"
+        )
+
     def _get(self, repository: str, path: str, method: str = "GET") -> Optional[Response]:
         """Return the server's response, None where it says that there is no such thing; try again what may pass.
 
         :raises RegistryRefused: the credentials do not suffice.
         :raises FarmError: the server cannot be read.
         """
-        target = f"{self._path}{repository}/{path}" + (f"?ns={self._mirror_of}" if self._mirror_of else "")
         subject = f"registry {self._name} could not be asked for {repository}/{path}"
+        response = self._request(repository, path, method, subject)
+        if response.status == 404:
+            return None
+        if response.status != 200:
+            raise FarmError(f"{subject}: it answered {response}{error_text(response)}")
+        return response
+
+    def _request(
+        self, repository: str, path: str, method: str, subject: str, content: Optional[Tuple[str, bytes]] = None
+    ) -> Response:
+        """Return the server's response, whatever its status; try again what may pass.
+
+        :param subject: begins the message of an error.
+        :param content: media type and bytes to send.
+        :raises RegistryRefused: the credentials do not suffice.
+        :raises FarmError: the server cannot be reached, or is too busy for too long.
+        """
+        target = f"{self._path}{repository}/{path}" + (f"?ns={self._mirror_of}" if self._mirror_of else "")
+        scope = f"repository:{repository}:{'pull,push' if content else 'pull'}"
         started = time.monotonic()
         deadline = started + _TIMEOUT
         attempts = 1 if self._mirror_of else _ATTEMPTS
         for attempt in range(1, attempts + 1):
             pause = _PAUSE * 2 ** (attempt - 1)
             try:
-                response = self._session.request(method, target, f"repository:{repository}:pull", deadline)
+                response = self._session.request(method, target, scope, deadline, content)
             except InterruptedRequest as exc:
                 problem, pause = str(exc), max(pause, exc.pause)
             except (Unreachable, WrongScheme) as exc:
                 raise FarmError(f"{subject}: {exc}{self._advice(exc)}") from exc
             else:
-                if response.status == 404:
-                    return None
-                if response.status == 200:
+                if not response.is_transient:
                     return response
                 problem = f"it answered {response}{error_text(response)}"
-                if not response.is_transient:
-                    raise FarmError(f"{subject}: {problem}")
                 pause = max(pause, response.retry_after)
             if attempt == attempts or time.monotonic() + pause > deadline:
                 break

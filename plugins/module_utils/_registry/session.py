@@ -11,7 +11,7 @@ containerd ``core/remotes/docker`` and moby/buildkit ``util/resolver/resolver.go
 from __future__ import annotations
 
 import time
-from typing import Callable, Mapping, Optional, Sequence
+from typing import Callable, Mapping, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
 from .auth import Authorizer, error_text, parse_challenges
@@ -23,6 +23,8 @@ from .model import DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, OCI_INDEX, OCI_
 _TOKEN_TIMEOUT = 120.0
 _MAX_REDIRECTS = 5
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+#: Those after which a request keeps its method and its content (RFC 9110, 15.4).
+_REDIRECTS_OF_PUT = (307, 308)
 _HEADERS = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))}
 
 
@@ -46,34 +48,51 @@ class Session:
         self._connections = connections
         self._authorizer = Authorizer(registry, credentials, self._request_token)
 
-    def request(self, method: str, target: str, scope: str, deadline: float) -> Response:
+    def request(
+        self,
+        method: str,
+        target: str,
+        scope: str,
+        deadline: float,
+        content: Optional[Tuple[str, bytes]] = None,
+    ) -> Response:
         """Send a request with the credentials that the server demands, and return the response.
 
         :param target: path and query.
         :param scope: what credentials are needed for, ``repository:PATH:pull``.
         :param deadline: of the monotonic clock.
+        :param content: media type and bytes to send.
         :raises RegistryRefused: the credentials do not suffice.
         :raises InterruptedRequest: another attempt may succeed.
         :raises Unreachable: the server cannot be reached.
         :raises WrongScheme: it speaks none of the schemes that are allowed.
         """
         header = self._authorizer.header(scope)
-        response = self._send(method, target, header, deadline)
+        response = self._send(method, target, header, deadline, content)
         challenges = response.headers.get_all("WWW-Authenticate") if response.status == 401 else None
         if challenges:
             header = self._authorizer.satisfy(parse_challenges(challenges), scope, header)
-            response = self._send(method, target, header, deadline) if header else response
+            response = self._send(method, target, header, deadline, content) if header else response
         if response.status in (401, 403):
             raise self._authorizer.refusal(f"{response}{error_text(response)}")
         return response
 
-    def _send(self, method: str, target: str, authorization: Optional[str], deadline: float) -> Response:
+    def _send(
+        self,
+        method: str,
+        target: str,
+        authorization: Optional[str],
+        deadline: float,
+        content: Optional[Tuple[str, bytes]] = None,
+    ) -> Response:
         """Send a request in the first scheme that the server speaks, and in that from then on."""
         headers = {**_HEADERS, **({"Authorization": authorization} if authorization else {})}
+        media_type, body = content or ("", None)
+        headers.update({"Content-Type": media_type} if media_type else {})
         problem: Exception = WrongScheme("no scheme is allowed")
         for origin in self._origins:
             try:
-                response = self._follow(method, origin, target, headers, None, deadline)
+                response = self._follow(method, origin, target, headers, body, deadline)
             except WrongScheme as exc:
                 problem = problem if isinstance(problem, InterruptedRequest) else exc
             except InterruptedRequest as exc:
@@ -99,7 +118,8 @@ class Session:
         for _redirect in range(_MAX_REDIRECTS):
             response = self._connections.request(method, origin, target, sent, DOCUMENT_LIMIT, deadline, body)
             location = response.headers.get("Location")
-            if response.status not in _REDIRECT_STATUSES or not location:
+            statuses = _REDIRECTS_OF_PUT if method == "PUT" else _REDIRECT_STATUSES
+            if response.status not in statuses or not location:
                 return response
             redirected, target = Origin.parse(location, f"{origin}{target}")
             if not redirected.may_share_credentials_of(origin):

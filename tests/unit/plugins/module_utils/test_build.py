@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import engine as _engine
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import image as _image
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import farm as _farm
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import resolve
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.failure import failing_step
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import (
@@ -23,13 +23,14 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output 
     REGISTRY,
     Output,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.plan import predict
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.preconditions import check_image_stores
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.state import State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import EngineInfo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import Index
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
@@ -74,7 +75,7 @@ class World:
         self.builds = []
         self.connected = []
 
-    def __call__(self, argv, env=None, stdin=None, timeout=None, executable=None):
+    def __call__(self, argv, **_options):
         def done(out="", rc=0, err=""):
             return Result(tuple(argv), rc, out, err)
 
@@ -130,7 +131,7 @@ def world(tmp_path, monkeypatch, registries):
     ):
         (tmp_path / "buildx/instances" / builder.name).write_bytes(builder.to_json())
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
-    monkeypatch.setattr(_image, "engine_platforms", lambda nodes, _contexts: {node.name: AMD64 for node in nodes})
+    monkeypatch.setattr(_farm, "probe_all", lambda endpoints, *_: [EngineInfo(e, True, platform=AMD64) for e in endpoints])
     there = World(registries.documents)
     monkeypatch.setattr(_engine, "conversation", there.conversation)
     return there
@@ -138,7 +139,7 @@ def world(tmp_path, monkeypatch, registries):
 
 @pytest.fixture
 def params(tmp_path):
-    return {"context": str(tmp_path / "context"), "builder": "farm", "platforms": BOTH, "tags": [TAG], "push": True}
+    return {"context": str(tmp_path / "context"), "builder": "farm", "platforms": BOTH, "tags": [TAG], "push": True, "gate": False}
 
 
 def test_the_second_run_changes_nothing(world, params):
@@ -396,7 +397,7 @@ def test_a_loaded_image_is_looked_for_in_the_engine(world, params):
 
 def test_without_any_output_nothing_changes(world, params):
     assert not run({**params, "push": False}, False, world).changed
-    assert len(world.builds) == 1
+    assert [world.values(argv, "--builder") for argv in sorted(world.builds)] == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize(
@@ -409,7 +410,7 @@ def test_without_any_output_nothing_changes(world, params):
     ],
 )
 def test_remote_contexts_are_taken_as_they_are(context, file, expected):
-    declared = Declaration.from_params({"context": context, "file": file})
+    declared = Image.from_params({"context": context, "file": file})
     assert (declared.context, declared.is_remote, declared.file) == (context, True, expected)
     declared.check_files()
 
@@ -430,7 +431,7 @@ def test_remote_contexts_are_taken_as_they_are(context, file, expected):
 )
 def test_a_secret_in_a_url_is_refused_and_not_repeated(url):
     with pytest.raises(FarmError, match="ends up in the process list") as caught:
-        Declaration.from_params({"context": url})
+        Image.from_params({"context": url})
     assert "secret" not in caught.value.message
 
 
@@ -481,7 +482,7 @@ def test_values_are_normalised(world, params):
         build_args={"B": 2, "A": "x y=z"},
         provenance="True",
     )
-    declared = Declaration.from_params(params)
+    declared = Image.from_params(params)
     assert declared.platforms == (ARM64,)
     assert declared.tags == (TAG,)
     assert declared.options.build_args == (("A", "x y=z"), ("B", "2"))
@@ -534,11 +535,9 @@ def test_an_engine_that_cannot_be_asked_is_named(monkeypatch, tmp_path, context,
     ("found", "digest"),
     [(None, None), (["amd64", "arm64"], "sha256:1"), (["amd64"], None)],
 )
-def test_the_plan_is_one_build_and_a_function_of_the_state(params, found, digest):
+def test_what_is_predicted_is_a_function_of_the_state(params, found, digest):
     state = State({TAG: Index.parse(Document("sha256:1", "", index(*found).encode())) if found else None})
-    planned = plan(Declaration.from_params(params), "farm", (0, 13, 1), state)
-    assert planned.after == {f"registry {TAG}": {"digest": digest, "platforms": BOTH}}
-    assert [step.action[:5] for step in planned.steps] == [["docker", "buildx", "build", "--builder", "farm"]]
+    assert predict(Image.from_params(params), state) == {f"registry {TAG}": {"digest": digest, "platforms": BOTH}}
 
 
 @pytest.mark.parametrize(
@@ -577,11 +576,11 @@ def test_destinations_depend_on_the_driver(driver, outputs, expected):
 )
 def test_the_docker_driver_builds_in_its_engines_image_store(world, params, containerd, options, words):
     world.containerd = containerd
-    declaration = Declaration.from_params({**params, "platforms": ["linux/amd64"], "push": False, **options})
+    image = Image.from_params({**params, "platforms": ["linux/amd64"], "push": False, **options})
     builder = Instance("default", "docker", (Node("default", "default", (AMD64,)),))
-    destinations = resolve(declaration.outputs, builder)
+    destinations = resolve(image.outputs, builder)
     if words:
         with pytest.raises(FarmError, match=words):
-            check_image_stores(declaration, destinations, builder, ContextStore(Path("/nonexistent")))
+            check_image_stores(image, destinations, builder, ContextStore(Path("/nonexistent")))
     else:
-        check_image_stores(declaration, destinations, builder, ContextStore(Path("/nonexistent")))
+        check_image_stores(image, destinations, builder, ContextStore(Path("/nonexistent")))

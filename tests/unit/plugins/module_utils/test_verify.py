@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import state as _state
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import verify as _verify
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import platform_checks as _platform_checks
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import CheckResult, RunResult
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import Findings, Program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
@@ -76,7 +76,7 @@ def ran(monkeypatch, tmp_path):
         result = result.pop(0) if isinstance(result, list) else result
         return result if isinstance(result, CheckResult) else CheckResult(run=result)
 
-    monkeypatch.setattr(_verify, "check_image", check_image)
+    monkeypatch.setattr(_platform_checks, "check_image", check_image)
     return results
 
 
