@@ -17,6 +17,7 @@ from .._buildx.cli import Buildx
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
 from .._core.plan import Plan
+from .._core.progress import SILENT, Progress
 from .._core.runner import CommandError, Runner
 from .declaration import Declaration
 from .failure import build_error, describe_leftovers
@@ -27,9 +28,10 @@ from .steps import Execution
 from .target import Target, find_target
 
 
-def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
+def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Progress = SILENT) -> Outcome:
     """Build an image or files as the task's options say: the logic of ``buildx_build``.
 
+    :param progress: takes what is shown while it runs.
     :raises FarmError: nothing was changed, or the message says what was.
     """
     declaration = Declaration.from_params(params)
@@ -41,7 +43,7 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     planned = replace(planned, warnings=warnings + planned.warnings)
     if check_mode:
         return _outcome(planned, target, None, {})
-    execution = Execution(buildx)
+    execution = Execution(buildx, progress)
     try:
         planned.apply(execution)
     except CommandError as exc:

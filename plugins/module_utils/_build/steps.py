@@ -14,10 +14,12 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from .._buildx.cli import Buildx, Version
+from .._buildx.progress import BuildProgress
 from .._core.plan import Step
+from .._core.progress import SILENT, Progress
 from .._core.runner import CommandError
 from .._core.urls import mask
 from .content import content_digest
@@ -36,10 +38,12 @@ _ATTEMPTS = 3
 class Execution:
     """What a build is carried out with, and what it returns.
 
+    :ivar progress: takes what is shown while it runs.
     :ivar metadata: what buildx wrote about the image; empty before the build, and where buildx writes none.
     """
 
     buildx: Buildx
+    progress: Progress = SILENT
     metadata: Dict[str, Any] = field(default_factory=dict)
 
 
@@ -72,7 +76,7 @@ class Build(Step[Execution]):
             metadata_file = os.path.join(scratch, "metadata.json")
             outputs = [output.argument(staged.get(output)) for output in self.declaration.outputs]
             unreported = ["--metadata-file", metadata_file] if self.version >= _METADATA else []
-            self._run(world.buildx, self.arguments(outputs, unreported))
+            self._run(world, self.arguments(outputs, unreported))
             for output, path in staged.items():
                 _install(output, path)
             world.metadata = _read_metadata(metadata_file)
@@ -105,7 +109,7 @@ class Build(Step[Execution]):
         args += ["--file", declaration.file] if declaration.file else []
         return [*args, declaration.context]
 
-    def _run(self, buildx: Buildx, args: Sequence[str]) -> None:
+    def _run(self, world: Execution, args: Sequence[str]) -> None:
         """Run buildx, and again where a registry refused only because two nodes pushed the same layer at once.
 
         :raises CommandError: the build failed, or took longer than declared with all attempts together.
@@ -115,11 +119,24 @@ class Build(Step[Execution]):
         for attempts_left in reversed(range(_ATTEMPTS)):
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                buildx.run(args, failure="build", timeout=timeout)
+                world.buildx.run(args, failure="build", timeout=timeout, follow=self._reporter(world.progress))
                 return
             except CommandError as exc:
                 if not attempts_left or not _CONCURRENT_PUSH.search(exc.result.stderr):
                     raise
+
+    def _reporter(self, progress: Progress) -> Callable[[str], str]:
+        """Return what takes the lines of buildx's progress; none of them is for the system's log."""
+        build = BuildProgress()
+        name = (self.declaration.tags or (self.declaration.context,))[0].rpartition("/")[2]
+
+        def report(line: str) -> str:
+            event = build.read(line)
+            if event:
+                progress.report(" ".join(filter(None, (name, event.platform, str(event)))))
+            return ""
+
+        return report
 
 
 def _stage(stack: ExitStack, output: Output) -> str:

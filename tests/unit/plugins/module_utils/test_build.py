@@ -74,7 +74,7 @@ class World:
         self.builds = []
         self.connected = []
 
-    def __call__(self, argv, env=None, stdin=None, timeout=None, executable=None):
+    def __call__(self, argv, env=None, stdin=None, timeout=None, executable=None, follow=None):
         def done(out="", rc=0, err=""):
             return Result(tuple(argv), rc, out, err)
 
