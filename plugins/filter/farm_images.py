@@ -61,7 +61,9 @@ def farm_images(images: Sequence[Mapping[str, Any]], platforms: Sequence[str] = 
     found = []
     for image in images:
         if not image.get("context"):
-            raise AnsibleFilterError(f"image {image['name']}: context is missing; wanted the directory to build, or a URL")
+            raise AnsibleFilterError(
+                f"image {image['name']}: context is missing; wanted the directory to build, or a URL"
+            )
         own = {name: value for name, value in image.items() if name not in _NOT_FOR_THE_BUILD and value is not None}
         tags = [image["name"], *(image.get("tags") or ())]
         found.append({"platforms": list(platforms), "push": True, **(image.get("build") or {}), **own, "tags": tags})

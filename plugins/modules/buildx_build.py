@@ -161,6 +161,15 @@ options:
     description:
       - Seconds after which the build is ended. If unset, it may take as long as it takes.
     type: float
+  progress:
+    description:
+      - What is shown while the build runs.
+      - With V(auto), each step as it begins and ends. Nothing is shown in check mode, under C(no_log), or with C(async)
+        of the task. Callbacks that write JSON to standard output get it on standard error.
+      - With V(none), nothing. The result is the same.
+    type: str
+    choices: [auto, none]
+    default: auto
 notes:
   - What the environment adds is described in C(docs/environment.md) of the collection.
   - What O(tags) stand for is read from their registries before and after a push. A registry that refuses to be looked
@@ -168,6 +177,8 @@ notes:
     After it that is a failure. Mirrors are not asked, as they may not know of the push yet.
   - Where two nodes push the same layer at the same moment, a registry of the distribution project (C(registry:2)) may
     refuse it to one of them. Such a push is tried again, two times at most.
+  - The build ends with the task. Where ansible-playbook is interrupted, killed or cut off from the controller, what
+    runs there and on the nodes is ended within 20 seconds.
   - If a build fails after it has pushed to some of O(tags), the error says what these stand for now.
 seealso:
   - module: buildfarm.multiarch.buildx_builder
@@ -328,7 +339,7 @@ stderr:
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import PROGRESS, main
 
 IMAGE = {
     "context": {"type": "str"},
@@ -372,8 +383,9 @@ SPEC = {
     "gate": {"type": "bool", "default": True},
     "emulation": {"type": "str", "default": "prefer_native", "choices": ["prefer_native", "allow", "forbid"]},
     "builds_per_node": {"type": "int"},
+    "progress": PROGRESS,
     "docker_config": {"type": "path"},
 }
 
 if __name__ == "__main__":
-    main(SPEC, run)
+    main(SPEC, run, seen=True)

@@ -21,6 +21,7 @@ from .._core.errors import FarmError
 from .._core.outcome import Outcome
 from .._core.parallel import each
 from .._core.plan import Plan
+from .._core.progress import SILENT, Progress
 from .._core.runner import CommandError, Runner
 from .built import BuiltImage, read_image, verify
 from .declaration import Declaration, Image
@@ -34,11 +35,13 @@ from .report import ImageOutcome
 from .schedule import Slots
 from .state import State, read_state
 from .steps import BuildImage, World
+from .watch import Watch
 
 
-def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
+def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Progress = SILENT) -> Outcome:
     """Build images or files as the task's options say: the logic of ``buildx_build``.
 
+    :param progress: takes what is shown while it runs.
     :raises FarmError: nothing was changed, or the message says what was.
     """
     declaration = Declaration.from_params(params)
@@ -49,9 +52,10 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
     if check_mode:
         return _outcome(params, [ImageOutcome(planned) for planned in plans], warnings)
-    with node_builders(farm.store, farm.builder) as environment:
-        world = World(buildx, farm, environment, Slots(farm.limits(declaration.per_node)), _no_report)
-        done = _build_all(plans, world)
+    slots = Slots(farm.limits(declaration.per_node))
+    watch = Watch(farm.unanswering, slots.lose)
+    with node_builders(farm.store, farm.builder) as environment, watch.running():
+        done = _build_all(plans, World(buildx, farm, environment, slots, watch, progress))
     return _outcome(params, done, warnings)
 
 
@@ -162,7 +166,3 @@ def _outcome(params: Mapping[str, Any], done: Sequence[ImageOutcome], warnings: 
         values=values,
         warnings=warnings + tuple(dict.fromkeys(warning for planned in plans for warning in planned.warnings)),
     )
-
-
-def _no_report(_text: str) -> None:
-    """Report nothing."""

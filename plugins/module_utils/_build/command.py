@@ -14,9 +14,10 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Buildx, Version
+from .._buildx.progress import BuildProgress, StepEvent
 from .._core.runner import CommandError
 from .._core.urls import mask
 from .._platform.platform import Platform
@@ -38,10 +39,14 @@ class Built:
 
     :ivar metadata: what buildx wrote about the image; empty where it writes none.
     :ivar seconds: that it took, with the transfer of the context and the push.
+    :ivar cached: how many steps of the Dockerfile were in the cache.
+    :ivar run: how many were run.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    cached: int = 0
+    run: int = 0
 
     @property
     def digest(self) -> str:
@@ -74,15 +79,31 @@ class Build:
         return [mask(word) for word in Buildx.argv(self.arguments(builder, outputs))]
 
     def run(
-        self, buildx: Buildx, builder: str, bases: Mapping[str, str], env: Optional[Mapping[str, str]] = None
+        self,
+        buildx: Buildx,
+        builder: str,
+        bases: Mapping[str, str],
+        env: Mapping[str, str],
+        report: Callable[[StepEvent], object],
+        started: Optional[Callable[[int], object]] = None,
     ) -> Built:
         """Build, and move the files of the result to their destinations.
 
         :param bases: images by the names that the Dockerfile has for them.
         :param env: variables for buildx.
+        :param report: takes each step as it begins and ends.
+        :param started: gets the command's process group.
         :raises CommandError: the build failed.
         """
-        started = time.monotonic()
+        progress = BuildProgress()
+
+        def follow(line: str) -> str:
+            event = progress.read(line)
+            if event:
+                report(event)
+            return ""
+
+        began = time.monotonic()
         with ExitStack() as stack:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="buildx-build-"))
             staged = {output: _stage(stack, output) for output in self.outputs if output.is_file}
@@ -91,10 +112,11 @@ class Build:
             unreported = ["--metadata-file", metadata_file] if self.version >= METADATA else []
             for name, base in bases.items():
                 unreported += ["--build-context", f"{name}=docker-image://{base}"]
-            self._run(buildx, self.arguments(builder, outputs, unreported), env or {})
+            self._run(buildx, self.arguments(builder, outputs, unreported), env=env, follow=follow, started=started)
             for output, path in staged.items():
                 _install(output, path)
-            return Built(_read_metadata(metadata_file), time.monotonic() - started)
+            seconds = time.monotonic() - began
+            return Built(_read_metadata(metadata_file), seconds, progress.cached, progress.run)
 
     def arguments(self, builder: str, outputs: Sequence[str], unreported: Sequence[str] = ()) -> List[str]:
         """Return buildx's arguments.
@@ -113,7 +135,7 @@ class Build:
         args += ["--file", image.file] if image.file else []
         return [*args, image.context]
 
-    def _run(self, buildx: Buildx, args: Sequence[str], env: Mapping[str, str]) -> None:
+    def _run(self, buildx: Buildx, args: Sequence[str], **options: Any) -> None:
         """Run buildx, and again where a registry refused only because two nodes pushed the same layer at once.
 
         :raises CommandError: the build failed, or took longer than declared with all attempts together.
@@ -123,7 +145,7 @@ class Build:
         for attempts_left in reversed(range(_ATTEMPTS)):
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                buildx.run(args, failure="build", env=env, timeout=timeout)
+                buildx.run(args, failure="build", timeout=timeout, **options)
                 return
             except CommandError as exc:
                 if not attempts_left or not _CONCURRENT_PUSH.search(exc.result.stderr):

@@ -18,7 +18,7 @@ from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
 from .._docker.engine import EngineInfo, probe_all
-from .._platform.platform import Platform
+from .._platform.platform import Platform, runs_natively
 from .._platform.routing import Worker
 from .._registry.client import Registries
 from .declaration import Declaration
@@ -60,6 +60,13 @@ class Farm:
     def node(self, name: str) -> Node:
         """Return a node of the builder."""
         return next(node for node in self.builder.nodes if node.name == name)
+
+    def how(self, name: str, platforms: Sequence[Platform]) -> str:
+        """Return ``native`` or ``emulated``, empty where that is not known of a node."""
+        native = self.natives.get(name)
+        if native is None:
+            return ""
+        return "native" if all(runs_natively(platform, native) for platform in platforms) else "emulated"
 
     def limits(self, declared: int) -> Dict[str, int]:
         """Return how many builds each node takes at the same time.

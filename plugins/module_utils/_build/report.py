@@ -79,4 +79,6 @@ class ImageOutcome:
             "native": None,
             **image,
             "seconds": round(share.built.seconds, 1) if share else None,
+            "cached": share.built.cached if share else None,
+            "steps": share.built.cached + share.built.run if share else None,
         }

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Buildx, Version
+from .._buildx.progress import StepEvent
 from .._buildx.store import Node
 from .._core.errors import FarmError
 from .._core.parallel import each
 from .._core.plan import Step
+from .._core.progress import Progress
 from .._core.runner import CommandError
 from .._platform.platform import Platform
 from .command import Build, Built
@@ -26,6 +28,7 @@ from .order import Bases
 from .output import Output
 from .schedule import NoNodeLeft, Slots
 from .shares import Orders, Share, common_nodes
+from .watch import Watch
 
 #: How often platforms are built again on another node.
 _AGAIN = 2
@@ -89,7 +92,8 @@ class World:
     farm: Farm
     on_nodes: Mapping[str, str]
     slots: Slots
-    report: Callable[[str], None]
+    watch: Watch
+    progress: Progress
     results: Dict[str, Result] = field(default_factory=dict)
     published: Dict[int, str] = field(default_factory=dict)
 
@@ -175,7 +179,8 @@ class BuildImage(Step[World]):
         bases = {name: world.published[position] for name, position in self.bases.items() if position in world.published}
         build = self.build(share)
         if not self.orders:
-            return [BuiltShare("", share, build.run(world.buildx, self.builder, bases))]
+            built = build.run(world.buildx, self.builder, bases, {}, self._reporter(world, share, ""))
+            return [BuiltShare("", share, built)]
         nodes = common_nodes(share, self.orders)
         # The only one may have come back, as an engine does that was upgraded.
         nodes = tuple(node for node in nodes if node not in lost) or nodes[: len(lost)]
@@ -183,9 +188,11 @@ class BuildImage(Step[World]):
             parts = each(share, lambda platform: self._built((platform,), world, result))
             return [one for part in parts for one in part]
         try:
-            with world.slots.taken(nodes) as node:
+            with world.slots.taken(nodes) as node, world.watch.listed(node) as started:
+                report = self._reporter(world, share, node)
                 try:
-                    return [BuiltShare(node, share, build.run(world.buildx, node, bases, world.on_nodes))]
+                    built = build.run(world.buildx, node, bases, world.on_nodes, report, started)
+                    return [BuiltShare(node, share, built)]
                 except CommandError as exc:
                     if not self._is_of(node, exc, world) or len(lost) == _AGAIN:
                         raise
@@ -194,6 +201,17 @@ class BuildImage(Step[World]):
             names = ", ".join(repr(name) for name in nodes)
             raise FarmError(f"no node is left that could build {_join(share)}: {names} went away") from exc
         return self._built(share, world, result, (*lost, node))
+
+    def _reporter(self, world: World, share: Share, node: str) -> Callable[[StepEvent], None]:
+        """Return what reports the steps of a share with the image, the platform and the node that they are of."""
+        name = self.image.name.rpartition("/")[2]
+
+        def report(event: StepEvent) -> None:
+            platform = event.platform or _join(share)
+            where = f"{platform}@{node}" if node else platform
+            world.progress.report(" ".join(filter(None, (name, where, world.farm.how(node, share), str(event)))))
+
+        return report
 
     @staticmethod
     def _is_of(node: str, error: CommandError, world: World) -> bool:

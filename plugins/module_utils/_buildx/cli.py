@@ -64,6 +64,7 @@ class Buildx:
         timeout: Optional[float] = None,
         stdin: Optional[str] = None,
         follow: Optional[Callable[[str], str]] = None,
+        started: Optional[Callable[[int], object]] = None,
     ) -> Result:
         """Run a buildx command.
 
@@ -74,14 +75,15 @@ class Buildx:
         :param env: variables to add; the place for secrets.
         :param timeout: seconds.
         :param follow: returns what is to be logged of a line of its progress.
+        :param started: gets the command's process group.
         :raises CommandError: it failed (with ``failure``), could not be started or took too long.
         """
         options: Dict[str, Any] = {"env": {**self.env, **(env or {})}, "timeout": timeout, "stdin": stdin}
         if self._plugin:
             options["executable"] = str(self._plugin)
             options["env"][_STARTED_BY] = "docker"
-        if follow:
-            options["follow"] = follow
+        options.update({"follow": follow} if follow else {})
+        options.update({"started": started} if started else {})
         if failure is None:
             return self._runner(self.argv(args), **options)
         return checked(self._runner, self.argv(args), failure, **options)

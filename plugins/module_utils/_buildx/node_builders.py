@@ -4,9 +4,9 @@
 
 """A builder's nodes as builders of one node each, so that a build goes to the node that it is meant for.
 
-buildx takes the first node of a builder that offers a platform, and cannot be told another one. In a store of their own,
-for the time of one task, the nodes are builders of the same drivers, options and names. As BuildKit's containers are
-named after nodes, these builders use the containers and the caches that are there.
+buildx takes the first node of a builder that offers a platform, and cannot be told another one. In a store of their
+own, for the time of one task, the nodes are builders of the same drivers, options and names. As BuildKit's containers
+are named after nodes, these builders use the containers and the caches that are there.
 """
 
 from __future__ import annotations

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import traceback
 from functools import partial
-from typing import Any, Callable, Dict, Mapping, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Union
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import remove_values
 
+from . import live
+from .ending import Interrupted, interruptible, survived
 from .environment import settle
 from .errors import FarmError
 from .outcome import Outcome
-from .runner import Runner, run
+from .progress import SILENT, Progress
+from .runner import run
 from .urls import secrets_of
 
-#: The logic of a module: (parameters, check mode, runner) to its outcome, or to the values of an info module.
-Logic = Callable[[Dict[str, Any], bool, Runner], Union[Outcome, Mapping[str, Any]]]
+#: What the logic of a module returns: its outcome, or the values of an info module.
+Returned = Union[Outcome, Mapping[str, Any]]
+#: The logic of a module: of (parameters, check mode, runner), and what takes its progress where it is seen.
+Logic = Callable[..., Returned]
+
+#: The option of modules that are seen while they run.
+PROGRESS: Mapping[str, Any] = {"type": "str", "default": "auto", "choices": ["auto", "none"]}
 
 
 class _Module(AnsibleModule):
@@ -30,19 +39,48 @@ class _Module(AnsibleModule):
         super()._log_invocation()
 
 
-def main(argument_spec: Dict[str, Any], logic: Logic, **module_options: Any) -> None:
+def main(argument_spec: Dict[str, Any], logic: Logic, seen: bool = False, **module_options: Any) -> None:
     """Run a module's logic and end the process as Ansible expects.
 
     :param argument_spec: the module's options.
     :param logic: called once; a FarmError from it becomes the task's failure.
+    :param seen: it is shown while it runs, which takes an action plugin (``plugins/plugin_utils/live.py``) and the
+        option ``PROGRESS``; and none of its programs is left, however it ends.
     :param module_options: further keywords of AnsibleModule, ``mutually_exclusive`` for example.
     """
     settle()
+    asked = live.asked()
     module = _Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
+    work = partial(logic, module.params, module.check_mode, partial(run, log=module.log))
+    if seen:
+        quiet = not asked or module.check_mode or module.params["progress"] == "none"
+        _run_seen(module, work, None if quiet else live.Session.start())
+    with interruptible():
+        _finish(module, work)
+
+
+def _run_seen(module: AnsibleModule, work: Callable[[Progress], Returned], session: Optional[live.Session]) -> None:
+    with interruptible(), survived():
+        if session is None:
+            _finish(module, partial(work, SILENT))
+        else:
+            with session.watched():
+                _finish(module, partial(work, session.progress(partial(_hidden, module))))
+
+
+def _hidden(module: AnsibleModule, text: str) -> str:
+    """Return a text without the values that the module knows for secrets."""
+    return str(remove_values(text, module.no_log_values))
+
+
+def _finish(module: AnsibleModule, work: Callable[[], Returned]) -> None:
+    """Do the work, and end the process with what comes of it."""
     try:
-        outcome = logic(module.params, module.check_mode, partial(run, log=module.log))
+        outcome = work()
     except FarmError as exc:
         module.fail_json(msg=exc.message, **exc.details)
+    except Interrupted as exc:
+        module.fail_json(msg=f"{exc}; what was running has been ended")
     except Exception as exc:  # pylint: disable=broad-except
         module.fail_json(
             msg=f"unexpected {type(exc).__name__}: {exc}; please report it", exception=traceback.format_exc()

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, Optional, Sequence, Tuple
 
+from .ending import PROGRAMS, kill
 from .environment import for_program
 from .errors import FarmError
 from .urls import mask
@@ -53,12 +53,9 @@ class CommandError(FarmError):
 
 #: Runs argv (no shell) and returns its result whatever the exit status.
 #: Keywords: env (added to the process's own), stdin (text), timeout (seconds), follow (of a line, what to log),
-#: executable (the file that is run in the place of argv's first).
+#: executable (the file that is run in the place of argv's first), started (gets the process group).
 #: Raises CommandError where the program cannot be started (rc 127) or is ended by the timeout (rc 124).
 Runner = Callable[..., Result]
-
-#: Seconds between two looks at what a program that is followed has said.
-_GLANCE = 0.25
 
 
 def run(
@@ -69,6 +66,7 @@ def run(
     follow: Optional[Callable[[str], str]] = None,
     log: Optional[Callable[[str], object]] = None,
     executable: Optional[str] = None,
+    started: Optional[Callable[[int], object]] = None,
 ) -> Result:
     """Run a program on this host and wait for it: the real Runner.
 
@@ -76,12 +74,16 @@ def run(
     :param env: variables to add to what ``_environment`` leaves of this process's own; the place for secrets.
     :param stdin: text for its standard input, empty by default so that nothing can wait for a person.
     :param timeout: seconds after which the program is killed.
-    :param follow: gets each line of its standard error while it runs, and returns what is to be logged of it, empty
-        for nothing.
+    :param follow: gets each line of its standard error while it runs, in another thread, and returns what is to be
+        logged of it, empty for nothing.
     :param log: takes that; a module's adapter gives it.
     :param executable: path of the file to run, where it is not the one that ``argv`` names to people.
+    :param started: gets the program's process group, for ``kill``.
     :raises CommandError: the program is missing, may not be run, or took too long.
+    :raises Interrupted: the module is to end.
     """
+    PROGRAMS.check()
+    ends = math.inf if timeout is None else time.monotonic() + timeout
     try:
         process = subprocess.Popen(
             list(argv),
@@ -97,48 +99,73 @@ def run(
         raise CommandError(f"{executable or argv[0]} could not be started", failed) from exc
     with process:
         try:
-            if follow and log:
-                stdout, stderr = _communicate(process, (stdin or "").encode(), timeout, follow, log)
-            else:
-                stdout, stderr = process.communicate((stdin or "").encode(), timeout)
+            with PROGRAMS.listed(process.pid):
+                errors = _Errors(process, follow, log)
+                if started:
+                    started(process.pid)
+                stdout, _stderr = process.communicate((stdin or "").encode(), timeout)
+                stderr = errors.read(ends)
         except BaseException as exc:
             # The whole group: before Docker 25 a plugin outlives the docker command that started it.
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process.pid)
             if not isinstance(exc, subprocess.TimeoutExpired):
                 raise
-            stdout, stderr = process.communicate()
-            failed = Result(tuple(argv), 124, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+            stdout, _stderr = process.communicate()
+            failed = Result(tuple(argv), 124, stdout.decode(errors="replace"), errors.read(math.inf))
             message = f"{argv[0]} was ended after {timeout:g} seconds without finishing"
             raise CommandError(message, failed) from exc
-    return Result(tuple(argv), process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+    PROGRAMS.check()
+    return Result(tuple(argv), process.returncode, stdout.decode(errors="replace"), stderr)
 
 
-def _communicate(
-    process: subprocess.Popen[bytes],
-    stdin: bytes,
-    timeout: Optional[float],
-    follow: Callable[[str], str],
-    log: Callable[[str], object],
-) -> Tuple[bytes, bytes]:
-    """Do as Popen.communicate, which may be called again after its time is up and then tells what it has read."""
-    ends = math.inf if timeout is None else time.monotonic() + timeout
-    followed = 0
-    while True:
-        done = None
-        try:
-            done = process.communicate(stdin, max(0, min(_GLANCE, ends - time.monotonic())))
-            said = done[1]
-        except subprocess.TimeoutExpired as exc:
-            if time.monotonic() >= ends:
-                raise
-            stdin, said = b"", exc.stderr or b""
-        whole = len(said) if done else said.rfind(b"\n") + 1
-        for line in said[followed:whole].decode(errors="replace").splitlines():
-            if text := follow(line):
-                log(text)
-        followed = max(followed, whole)
-        if done:
-            return done
+class _Errors(threading.Thread):
+    """Reads a program's standard error line by line, as it comes."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        follow: Optional[Callable[[str], str]],
+        log: Optional[Callable[[str], object]],
+    ) -> None:
+        super().__init__(daemon=True)
+        # Taken from the process, whose other streams ``communicate`` reads.
+        self._stream, process.stderr = process.stderr, None
+        self._argv = process.args
+        self._follow, self._log = follow, log
+        self._lines: List[bytes] = []
+        self._failure: Optional[Exception] = None
+        self.start()
+
+    def run(self) -> None:
+        """Read to the end, whatever becomes of the lines: a program whose words nobody reads stops."""
+        assert self._stream is not None
+        with self._stream as stream:
+            for line in stream:
+                self._lines.append(line)
+                try:
+                    self._take(line.decode(errors="replace").rstrip("\r\n"))
+                except Exception as exc:  # pylint: disable=broad-except
+                    self._failure = self._failure or exc
+
+    def read(self, ends: float) -> str:
+        """Return all that was said once it has ended.
+
+        :param ends: when to stop waiting for that, by the monotonic clock.
+        :raises TimeoutExpired: it has not, as of a program that left another one running.
+        :raises Exception: what came of following it.
+        """
+        left = max(0.0, ends - time.monotonic())
+        self.join(None if math.isinf(left) else left)
+        if self.is_alive():
+            raise subprocess.TimeoutExpired(self._argv, left)
+        if self._failure:
+            raise self._failure
+        return b"".join(self._lines).decode(errors="replace")
+
+    def _take(self, line: str) -> None:
+        text = self._follow(line) if self._follow else ""
+        if text and self._log:
+            self._log(text)
 
 
 def checked(runner: Runner, argv: Sequence[str], failure: str, **options: object) -> Result:

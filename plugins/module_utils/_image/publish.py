@@ -62,8 +62,8 @@ def publish(registries: Registries, tags: Sequence[Reference], composed: Compose
             now = registries.digest(tag)
             if now != composed.document.digest:
                 raise FarmError(
-                    f"image {tag}: it was let stand for {composed.document.digest} and stands for {now}; does something "
-                    f"else push to the same name? A new run repairs it"
+                    f"image {tag}: it was let stand for {composed.document.digest} and stands for {now}; does "
+                    f"something else push to the same name? A new run repairs it"
                 )
         except FarmError as exc:
             left = [str(one) for one in tags if one not in moved and one not in unchanged]

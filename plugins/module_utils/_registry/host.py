@@ -114,8 +114,8 @@ class Host:
 
     def _immutable(self, repository: str, name: str, problem: str) -> str:
         return (
-            f"registry {self._name}: tag {name} of {repository} stands for another image, and the registry does not let "
-            f"it move ({problem}); choose a new tag, or allow it in the registry's settings"
+            f"registry {self._name}: tag {name} of {repository} stands for another image, and the registry does not "
+            f"let it move ({problem}); choose a new tag, or allow it in the registry's settings"
         )
 
     def _get(self, repository: str, path: str, method: str = "GET") -> Optional[Response]:

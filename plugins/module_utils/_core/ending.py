@@ -1,0 +1,158 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ending a module before its time, so that none of the programs that it runs is left.
+
+Programs run in sessions of their own, which no terminal's signals reach. Three things end them all the same: a signal
+to the module (``interruptible``), a lease that is not renewed (``lease.py``), and the module's own sudden death
+(``survived``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import threading
+import time
+from typing import Any, Iterator, Set
+
+#: Variable by which programs of this process are found, whoever their parent is by then.
+_MARK = "BUILDFARM_TASK"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The module is to end now. No FarmError: nobody may take it for a failure of the work and go on."""
+
+
+class Programs:
+    """The process groups of running programs, for any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: Set[int] = set()
+        self._reason = ""
+
+    def check(self) -> None:
+        """Refuse to go on after the end; only the main thread may, which cleans up.
+
+        :raises Interrupted: the programs have been ended.
+        """
+        if self._reason and threading.current_thread() is not threading.main_thread():
+            raise Interrupted(self._reason)
+
+    @contextlib.contextmanager
+    def listed(self, group: int) -> Iterator[None]:
+        """Have a process group ended with the others while the context lasts.
+
+        :raises Interrupted: they have been, and this one with them.
+        """
+        with self._lock:
+            self._groups.add(group)
+        try:
+            # It may have been started while the others were being ended.
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._groups.discard(group)
+
+    def end(self, reason: str) -> None:
+        """Kill all that runs; what other threads start afterwards is refused.
+
+        :param reason: why, as the message of Interrupted.
+        """
+        self._reason = reason
+        with self._lock:
+            for group in self._groups:
+                kill(group)
+
+
+#: What ``runner.run`` has running in this process.
+PROGRAMS = Programs()
+
+
+def kill(group: int) -> None:
+    """Kill a process group, which may have ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def interruptible(programs: Programs = PROGRAMS) -> Iterator[None]:
+    """Let signals end the programs, and then what the main thread does, which cleans up as after a failure.
+
+    :raises Interrupted: one came.
+    """
+
+    def interrupt(number: int, _frame: Any) -> None:
+        for one in _SIGNALS:
+            # A second one must not interrupt the cleaning up.
+            signal.signal(one, signal.SIG_IGN)
+        reason = f"interrupted by {signal.Signals(number).name}"
+        programs.end(reason)
+        raise Interrupted(reason)
+
+    before = {one: signal.signal(one, interrupt) for one in _SIGNALS}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextlib.contextmanager
+def survived() -> Iterator[None]:
+    """Have programs that are run meanwhile killed if this process is killed, by a process that does nothing else.
+
+    To be called before there are threads. A parent's death signal (prctl(2)) would not reach the programs' children:
+    before version 25 docker leaves its plugins running.
+    """
+    mark = secrets.token_hex(16)
+    reading, writing = os.pipe()
+    watcher = os.fork()
+    if watcher == 0:
+        _watch(reading, f"{_MARK}={mark}".encode())
+    os.close(reading)
+    os.environ[_MARK] = mark
+    try:
+        yield
+    finally:
+        del os.environ[_MARK]
+        with contextlib.suppress(BrokenPipeError):
+            os.write(writing, b"\n")
+        os.close(writing)
+        os.waitpid(watcher, 0)
+
+
+def _watch(reading: int, mark: bytes) -> None:
+    """Wait until the other end is closed, kill what has the mark if nothing was said before, and end this process."""
+    try:
+        os.setsid()
+        # Whoever reads this process's output must not wait for this one, and its locks must end with it.
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) != reading:
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
+        if not os.read(reading, 1):
+            _kill_marked(mark)
+    finally:
+        os._exit(0)
+
+
+def _kill_marked(mark: bytes) -> None:
+    # Once more, for what was about to be started: until then it has its parent's environment.
+    for pause in (0.1, 0.5, 0.0):
+        for name in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                if name.isdigit() and mark in _environment(name):
+                    os.kill(int(name), signal.SIGKILL)
+        time.sleep(pause)
+
+
+def _environment(process: str) -> bytes:
+    with open(f"/proc/{process}/environ", "rb") as stream:
+        return stream.read()

@@ -1,0 +1,131 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Modules that are seen while they run: they go on in the background, and tell where to read of them.
+
+The action plugin (``plugins/plugin_utils/live.py``) asks for it in the environment. It reads the progress, renews the
+lease, and in the end takes what the module has printed for the module's answer.
+
+In the module's directory are ``log`` (see ``Progress``), ``lease``, ``result`` and ``errors`` (its standard output and
+standard error), ``running`` (locked as long as it lives), and ``ended`` with its exit status, in the end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Callable, Iterator
+
+from .ending import PROGRAMS
+from .lease import Lease
+from .progress import Progress
+
+#: By which the action asks for it.
+ASKED = "BUILDFARM_LIVE"
+#: The key of the answer in place of the module's own: its directory and process.
+STARTED = "buildfarm_live"
+#: Seconds that a module has to clean up once its lease has run out.
+_CLEANING = 3.0
+
+
+def asked() -> bool:
+    """Return whether the action asks for it, once: no program of the module's is asked."""
+    return bool(os.environ.pop(ASKED, ""))
+
+
+@dataclass
+class Session:
+    """A module in the background.
+
+    :ivar folder: its directory, for its user only.
+    """
+
+    folder: str
+    _status: int = 1
+    _abandoned: bool = False
+
+    @classmethod
+    def start(cls) -> Session:
+        """Go on in another process, which keeps its directory; this one answers and ends."""
+        folder = tempfile.mkdtemp(prefix="buildfarm-live-")
+        ready, tell = os.pipe()
+        process = os.fork()
+        if process:
+            os.close(tell)
+            os.read(ready, 1)
+            sys.stdout.write("\n" + json.dumps({STARTED: {"folder": folder, "process": process}}) + "\n")
+            sys.stdout.flush()
+            # Without the exit handlers: what they remove is the other process's now, such as the module's own code.
+            os._exit(0)
+        os.close(ready)
+        session = cls(folder)
+        session._settle()
+        os.close(tell)
+        return session
+
+    def progress(self, hide: Callable[[str], str]) -> Progress:
+        """Return what takes the module's progress.
+
+        :param hide: takes secrets out of a text that are known to the module only.
+        """
+        return Progress(os.path.join(self.folder, "log"), hide)
+
+    def _settle(self) -> None:
+        """Let go of the process that started this one, of its output and of its terminal."""
+        os.setsid()
+        for number, name in ((0, os.devnull), (1, "result"), (2, "errors")):
+            path = os.path.join(self.folder, name)
+            stream = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            os.dup2(stream, number)
+            os.close(stream)
+        for name in ("log", "lease"):
+            os.close(self._create(name))
+        # Held until the process has ended, in whatever way.
+        fcntl.flock(self._create("running"), fcntl.LOCK_EX)
+        # Exit handlers run last to first: the answer is whole once all others have run.
+        atexit.register(self._finish)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """End the module once its lease has run out, and note the exit status; to be entered where signals end it."""
+        Lease(os.path.join(self.folder, "lease")).watch(self._lost)
+        try:
+            yield
+        except SystemExit as exc:
+            self._status = int(exc.code or 0)
+            raise
+
+    def _create(self, name: str) -> int:
+        return os.open(os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _finish(self) -> None:
+        """Tell the action that the answer is whole, if it still waits for it."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if self._abandoned:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        ended = self._create("ended.partial")
+        os.write(ended, str(self._status).encode())
+        os.close(ended)
+        os.rename(os.path.join(self.folder, "ended.partial"), os.path.join(self.folder, "ended"))
+
+    def _lost(self, reason: str) -> None:
+        """End the module as a signal does, and after a while in any case."""
+        self._abandoned = True
+        PROGRAMS.end(reason)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_CLEANING)
+        PROGRAMS.end(reason)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os._exit(1)
