@@ -271,7 +271,8 @@ def test_many_are_read_side_by_side_with_one_token(server, docker):
     registries = Registries(docker, {})
     found = each(range(40), lambda number: registries.manifest(app(server, str(number))))
     assert [one.content for one in found] == [INDEX] * 40
-    assert (server.tokens, server.connections <= 16) == (1, True)
+    assert server.tokens == 1
+    assert server.connections <= 32  # one for each thread
 
 
 def test_a_connection_that_the_server_has_closed_is_made_anew(server, docker, pauses):
