@@ -7,19 +7,14 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import hashlib
-import http.server
 import io
 import json
 import os
 import re
-import socketserver
 import struct
 import tarfile
-import threading
-import urllib.parse
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import apply as _binfmt_apply
@@ -52,6 +47,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import ask_here, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
 
 # Read from Linux 6.18, as tonistiigi/binfmt and as Debian's qemu-user-binfmt register it.
 IMAGES = """\
@@ -641,16 +637,17 @@ def test_what_comes_back_at_each_boot():
         assert bool(plan(want, have).warnings) != persistent
 
 
-class FakeEngine:
-    """An engine's API over TCP, whose host has these emulators, and others that are broken."""
+class EngineOfHost(FakeEngine):
+    """An engine whose host has these emulators, and others that are broken."""
 
     #: The emulators of the image.
     within = frozenset(_binfmt.ENTRIES.values())
 
     def __init__(self, emulators=(), broken=(), **info):
+        super().__init__()
         self.emulators, self.broken, self.pulled = set(emulators), set(broken), False
         self.info = {"ServerVersion": "26", "Architecture": "x86_64", "KernelVersion": "6.1.0", **info}
-        self.imported, self.removed, self.pulls, self.created, self.containers = [], [], [], [], {}
+        self.imported, self.removed, self.pulls, self.created = [], [], [], []
 
     def privileged(self):
         return [spec for spec in self.created if spec["HostConfig"]["Privileged"]]
@@ -717,40 +714,6 @@ class FakeEngine:
         return 0, json.dumps({"supported": [], "emulators": [*self.emulators, "jar"]}), ""
 
 
-@contextlib.contextmanager
-def serving(engine):
-    """Serve an engine; gives its URL."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        # One packet for each answer; else each waits for an acknowledgement.
-        protocol_version, wbufsize = "HTTP/1.1", -1
-
-        def do_GET(self):
-            path, _mark, query = self.path.partition("?")
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            values = dict(urllib.parse.parse_qsl(query))
-            status, answer = engine.answer(self.command, urllib.parse.unquote(path), values, body, self.headers)
-            content = answer if isinstance(answer, bytes) else b"" if answer is None else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_POST = do_DELETE = do_GET
-
-        def log_message(self, *args):
-            pass
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield f"tcp://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-    assert not engine.containers, "containers stay on the engine"
-
-
 class TestApplying:
     """The image's exit status says nothing; the kernel's files do."""
 
@@ -775,7 +738,7 @@ class TestApplying:
                 (kernel / "qemu-aarch64").write_text(IMAGES)
             return 0, '{"supported":["linux/amd64"]}', "installing: arm64 no such file\n"
 
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.run, engine.registers = register, True
         with serving(engine) as url:
             monkeypatch.setenv("DOCKER_HOST", url)
@@ -914,7 +877,7 @@ class TestThroughAnEngine:
             return _binfmt_apply.run(params, check_mode, exec_format_error)
 
     def test_present(self):
-        engine = FakeEngine(["qemu-aarch64", "qemu-arm"], ["qemu-arm"])
+        engine = EngineOfHost(["qemu-aarch64", "qemu-arm"], ["qemu-arm"])
         want = {"platforms": ["arm64", "arm", "s390x", "amd64"]}
         predicted = self.run(engine, True, **want)
         assert engine.privileged() == []
@@ -930,7 +893,7 @@ class TestThroughAnEngine:
         assert not self.run(engine, **want).changed
 
     def test_all_is_what_the_image_has(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.within = engine.within - {"qemu-loongarch64", "qemu-mips64"}
         whole = self.run(engine, True, platforms=["all"])
         assert "loong64" in whole.actions[0][-1], "nothing is pulled in check mode"
@@ -948,7 +911,7 @@ class TestThroughAnEngine:
         assert "qemu-loongarch64" in engine.emulators
 
     def test_all_of_an_image_without_emulators(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.within = frozenset()
         with pytest.raises(FarmError, match=r"example/binfmt:1 has none of the emulators qemu-arm, qemu-aarch64"):
             self.run(engine, platforms=["all"])
@@ -957,7 +920,7 @@ class TestThroughAnEngine:
             self.run(engine, platforms=["all"])
 
     def test_exact_and_absent(self):
-        engine = FakeEngine(["qemu-aarch64", "qemu-hppa"])
+        engine = EngineOfHost(["qemu-aarch64", "qemu-hppa"])
         want = {"state": "exact", "platforms": ["arm64"]}
         assert self.run(engine, **want).actions[0][-2:] == ["--uninstall", "qemu-hppa"]
         assert engine.emulators == {"qemu-aarch64"}
@@ -967,7 +930,7 @@ class TestThroughAnEngine:
         assert not self.run(engine, state="absent").changed
 
     def test_without_verify_the_report_counts(self):
-        engine = FakeEngine(["qemu-aarch64"], ["qemu-aarch64"])
+        engine = EngineOfHost(["qemu-aarch64"], ["qemu-aarch64"])
         assert not self.run(engine, platforms=["arm64"], verify=False).changed
         assert not engine.imported
 
@@ -982,17 +945,17 @@ class TestThroughAnEngine:
     )
     def test_what_cannot_be(self, info, options, message):
         with pytest.raises(FarmError, match=message):
-            self.run(FakeEngine(**info), **{"platforms": ["arm64"], **options})
+            self.run(EngineOfHost(**info), **{"platforms": ["arm64"], **options})
 
     def test_an_engine_that_runs_no_containers(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.run = lambda spec: "cgroups: cannot find mount"
         with pytest.raises(FarmError, match="amd1: the engine runs no containers: cgroups"):
             self.run(engine, platforms=["arm64"])
         assert engine.imported == engine.removed
 
     def test_an_image_that_does_nothing(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.run = lambda spec: (0, "", "no")
         with pytest.raises(FarmError, match=r"amd1: after the task linux/arm64 is not run there: .*said: no;"):
             self.run(engine, platforms=["arm64"])
