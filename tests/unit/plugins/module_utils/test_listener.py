@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import re
 import socket
+import ssl
+import time
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host import systemd as _systemd
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import Service, Variable
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import apply as _apply
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import checkpoint as _checkpoint
@@ -760,3 +765,215 @@ class TestRollBack:
             _apply.apply(want, found, plan(want, found), self.done)
         assert left(tmp_path) == ["daemon.json", "file"]
         assert config.stat().st_nlink == 1
+
+
+RESTARTED = [" ".join(command) for command in (RELOAD, *RESTART)]
+
+
+class Host:
+    """A host in a directory, whose systemd starts the engine with the last command of its unit's files.
+
+    :ivar active: whether the engine runs.
+    :ivar ran: the commands of the last run, those that only read left out.
+    """
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.ran, self.active = folder, [], True
+        self.units, self.config = folder / "units", folder / "daemon.json"
+        self.arguments = self.command = f"/usr/sbin/dockerd -H fd:// --config-file {self.config}"
+        self.started = 1.0
+        (self.units / "docker.service.d").mkdir(parents=True)
+        (self.units / "docker.service").write_text(f"[Service]\nExecStart={self.command}\n")
+        self.drop_in = self.units / "docker.service.d/zz-buildfarm-listener.conf"
+        monkeypatch.setattr(Declaration, "drop_in", str(self.drop_in))
+        monkeypatch.setattr(_checkpoint, "RECORDS", str(folder / "run"))
+        monkeypatch.setattr(_apply, "require_systemd", lambda host: None)
+        monkeypatch.setattr(_apply, "read_state", functools.partial(read_state, directories=[str(self.units)]))
+        monkeypatch.setattr(_apply, "find_problem", lambda *_arguments: None)
+        monkeypatch.setattr(_systemd, "_read_process", lambda pid: (tuple(self.arguments.split()), self.started))
+
+    def runner(self, argv, **_options):
+        text = " ".join(argv)
+        if text.startswith("systemctl show"):
+            state = "active\nMainPID=7" if self.active else "inactive\nMainPID=0"
+            return Result(tuple(argv), 0, f"LoadState=loaded\nActiveState={state}\n", "")
+        if argv[0] != "journalctl":
+            self.ran.append(text)
+        if argv[:2] == ["systemctl", "restart"]:
+            drop_in = self.drop_in.read_text() if self.drop_in.exists() else f"ExecStart={self.command}"
+            self.arguments, self.started = drop_in.rpartition("ExecStart=")[2].strip(), time.time()
+        return Result(tuple(argv), 0, "a line", "")
+
+    def run(self, check_mode=False, **options):
+        """Run the module, in check mode before; returns its result."""
+        params = {
+            **dict.fromkeys(("address", "interface", "port", "ca", "certificate", "key", "daemon_config")),
+            "state": "present",
+            "tls_directory": str(self.folder / "tls"),
+            "insecure": False,
+            "service": "docker",
+            "probe_timeout": 0,
+            "provisional": False,
+            **options,
+        }
+        before, self.ran = left(self.folder), []
+        predicted = _apply.run(params, True, self.runner)
+        assert (left(self.folder), self.ran) == (before, [])
+        if check_mode:
+            return {**predicted.as_result(), "warnings": predicted.warnings}
+        real = _apply.run(params, False, self.runner)
+        assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
+        return {**real.as_result(), "warnings": real.warnings}
+
+
+class TestTheModule:
+    """All of it, on a host in a directory."""
+
+    @pytest.fixture
+    def host(self, tmp_path, monkeypatch):
+        return Host(tmp_path, monkeypatch)
+
+    @pytest.fixture
+    def pems(self, issue):
+        """CA, certificate and key, as options."""
+        ca = issue("ca")
+        certificate, key = issue("server", ca)
+        return {"ca": ca[0].decode(), "certificate": certificate.decode(), "key": key.decode()}
+
+    def test_a_listener_is_made_once(self, host, pems, tmp_path):
+        done = host.run(**pems)
+        assert (done["changed"], done["restarted"], done["provisional"]) == (True, True, False)
+        tls = {name: f"{tmp_path}/tls/{file}.pem" for name, file in (("ca", "ca"), ("certificate", "cert"))}
+        der = ssl.PEM_cert_to_DER_cert(pems["certificate"])
+        assert done["listener"] == {
+            "address": "0.0.0.0",
+            "port": 2376,
+            "url": "tcp://0.0.0.0:2376",
+            "tls": True,
+            "certificate_fingerprint": ":".join(f"{byte:02X}" for byte in hashlib.sha256(der).digest()),
+            "paths": {
+                "drop_in": str(host.drop_in),
+                "daemon_config": str(host.config),
+                "key": f"{tmp_path}/tls/key.pem",
+                **tls,
+            },
+        }
+        validated, *rest = host.ran
+        assert validated == f"{host.arguments} --validate"
+        assert rest == RESTARTED
+        modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "tls", *(tmp_path / "tls").iterdir())}
+        assert modes == {"tls": 0o700, "ca.pem": 0o644, "cert.pem": 0o644, "key.pem": 0o600}
+        assert (tmp_path / "tls/key.pem").read_text() == pems["key"]
+        # Nothing leads back any more.
+        assert [name for name in left(tmp_path) if "previous" in name or name.startswith("run")] == []
+        again = host.run(**pems)
+        assert (again["changed"], again["restarted"], again["actions"], host.ran) == (False, False, [], [])
+
+    def test_a_directory_that_is_there_is_closed(self, host, pems, tmp_path):
+        (tmp_path / "tls").mkdir(mode=0o755)
+        assert host.run(**pems)["actions"][0] == ["mkdir", "-p", "-m", "0700", f"{tmp_path}/tls"]
+        assert (tmp_path / "tls").stat().st_mode & 0o7777 == 0o700
+
+    def test_a_listener_without_tls(self, host):
+        done = host.run(insecure=True)
+        assert "without TLS: whoever reaches this address is root on this host" in done["warnings"][0]
+        assert done["listener"] == {
+            "address": "127.0.0.1",
+            "port": 2375,
+            "url": "tcp://127.0.0.1:2375",
+            "tls": False,
+            "certificate_fingerprint": None,
+            "paths": {
+                "drop_in": str(host.drop_in),
+                "daemon_config": str(host.config),
+                **dict.fromkeys(("ca", "certificate", "key")),
+            },
+        }
+
+    def test_a_listener_is_removed(self, host, pems, tmp_path):
+        host.run(**pems)
+        removed = host.run(state="absent")
+        assert (removed["changed"], removed["listener"], removed["restarted"]) == (True, None, True)
+        assert host.ran == RESTARTED
+        assert left(tmp_path) == ["units/docker.service"]
+        assert not host.run(state="absent")["changed"]
+
+    @pytest.mark.parametrize("state", ["confirmed", "reverted"])
+    def test_a_provisional_change_is_confirmed_or_reverted(self, host, pems, tmp_path, state):
+        predicted = host.run(True, **pems, provisional=True)
+        assert (predicted["changed"], predicted["provisional"]) == (True, False)
+        assert host.run(**pems, provisional=True)["provisional"]
+        assert json.loads((tmp_path / "run/docker.service.json").read_text())["completed"] is True
+        # It stays so until it is confirmed, and a task that makes nothing provisional makes it final.
+        again = host.run(**pems, provisional=True)
+        assert (again["changed"], again["provisional"]) == (False, True)
+        done = host.run(state=state)
+        assert (done["changed"], done["listener"], done["provisional"]) == (state == "reverted", None, False)
+        assert (host.drop_in.exists(), (tmp_path / "tls").exists()) == ((state == "confirmed"),) * 2
+        assert host.ran == ([] if state == "confirmed" else RESTARTED)
+        assert not [name for name in left(tmp_path) if "previous" in name or name.startswith("run")]
+        assert done["restarted"] == (state == "reverted")
+
+    def test_a_change_that_is_not_provisional_any_more_is_final(self, host, pems, tmp_path):
+        host.run(**pems, provisional=True)
+        done = host.run(**pems)
+        assert (done["changed"], done["provisional"], left(tmp_path / "run")) == (False, False, [])
+
+    def test_a_task_without_anything_to_do_is_not_provisional(self, host, pems):
+        host.run(**pems)
+        assert host.run(**pems, provisional=True)["provisional"] is False
+
+    def test_certificates_that_no_client_would_take_are_refused_in_check_mode_too(self, host, pems, issue):
+        with pytest.raises(FarmError, match="no client that trusts the ca given would take it"):
+            host.run(True, **{**pems, "ca": issue("other")[0].decode()})
+
+    @pytest.mark.parametrize("active", [True, False])
+    def test_settings_alone(self, host, active):
+        host.active = active
+        params = {"daemon_config": {"debug": True}, "service": "docker", "probe_timeout": 0}
+        done = _apply.run_daemon_config(params, False, host.runner).as_result()
+        assert (done["changed"], done["path"], done["restarted"]) == (True, str(host.config), True)
+        assert json.loads(host.config.read_text()) == {"debug": True}
+        assert host.ran[1:] == RESTARTED
+
+    def test_a_host_without_systemd_is_refused(self, host, monkeypatch):
+        def refuse(host):
+            raise FarmError("no systemd")
+
+        monkeypatch.setattr(_apply, "require_systemd", refuse)
+        with pytest.raises(FarmError, match="no systemd"):
+            host.run(insecure=True)
+
+    def test_a_file_that_cannot_be_read_is_named(self, host):
+        host.config.mkdir()
+        with pytest.raises(FarmError, match=rf"cannot read {host.config} \(Is a directory\); run the task as root"):
+            host.run(insecure=True)
+
+    def test_an_engine_that_is_to_come_is_predicted_with_a_warning(self, host):
+        (host.units / "docker.service").unlink()
+        warnings = host.run(True, insecure=True)["warnings"]
+        assert "docker.service is not installed on " in warnings[0]
+        assert "predicted without it" in warnings[0]
+
+    @pytest.mark.parametrize(
+        ("active", "arguments", "sockets", "expected"),
+        [
+            (True, "/usr/sbin/dockerd -H fd://", ("docker.socket",), "stop restart:docker.socket start"),
+            (True, "/usr/sbin/dockerd -H unix://", ("docker.socket",), "restart"),
+            (False, "", (), "stop"),
+        ],
+    )
+    def test_the_way_back_is_to_what_the_engine_does_now(self, active, arguments, sockets, expected):
+        service = Service("loaded", active, False, tuple(arguments.split()), 500.0, sockets)
+        steps = _apply._way_back(PLAIN, fresh(service=service))
+        assert steps[0].action == RELOAD
+        verbs = [step for step in steps[1:] if step.verb != "reset-failed"]
+        assert (
+            " ".join(
+                step.verb if step.units == ("docker.service",) else f"{step.verb}:{step.units[0]}" for step in verbs
+            )
+            == expected
+        )
+
+    def test_without_an_engine_there_is_nothing_to_bring_back(self):
+        assert [step.action for step in _apply._way_back(PLAIN, fresh(command=None))] == [RELOAD]
