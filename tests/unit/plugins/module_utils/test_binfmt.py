@@ -20,7 +20,9 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import apply as _binfmt_apply
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import binfmt_misc as _binfmt
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import image as _binfmt_image
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import info as _binfmt_info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import plan as _binfmt_plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import remote
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import rules as _binfmt_rules
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import state as _binfmt_state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.binfmt_misc import (
@@ -29,6 +31,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.binfmt
     require_kernel,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.engine import Engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import plan
@@ -42,10 +45,18 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.status
     Status,
     platform_status,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.steps import ChangeFile
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.steps import (
+    ChangeFile,
+    Host,
+    Mount,
+    Systemctl,
+    enable_all,
+    register,
+    unregister,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import ask_here, program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import arch_of, ask_here, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
 
@@ -959,3 +970,199 @@ class TestThroughAnEngine:
         engine.run = lambda spec: (0, "", "no")
         with pytest.raises(FarmError, match=r"amd1: after the task linux/arm64 is not run there: .*said: no;"):
             self.run(engine, platforms=["arm64"])
+
+
+def of_architecture(answers):
+    """A runner of the programs that do nothing but end, by the architecture that their file is of.
+
+    :param answers: QEMU's version, or None where no QEMU runs it; programs of others cannot be started.
+    """
+
+    def runner(argv, env=None, **_options):
+        with open(argv[0], "rb") as stream:
+            arch = arch_of(stream.read(20))
+        if arch not in answers:
+            return exec_format_error(argv)
+        return Result(tuple(argv), 42, f"qemu version {answers[arch]}\n" if env and answers[arch] else "", "")
+
+    return runner
+
+
+class TestInfo:
+    """What binfmt_info tells of a host's handlers."""
+
+    @pytest.fixture(autouse=True)
+    def kernel(self, tmp_path, monkeypatch):
+        """A processor of amd64, with handlers for arm64, for arm that does not work, and for Java archives."""
+        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        monkeypatch.setattr(_binfmt_info, "native_platform", lambda machine: AMD64)
+        (tmp_path / "status").write_text("enabled\n")
+        (tmp_path / "jar").write_text("enabled\ninterpreter /usr/bin/jexec\nextension .jar\n")
+        (tmp_path / "qemu-aarch64").write_text(IMAGES)
+        (tmp_path / "qemu-arm").write_text(
+            IMAGES.replace("aarch64", "arm").replace("b700", "2800").replace("454c4602", "454c4601")
+        )
+        return tmp_path
+
+    RUNNER = staticmethod(of_architecture({"amd64": None, "386": None, "arm64": "10.0.4"}))
+
+    def shown(self, name, platforms, interpreter, flags, enabled=True, **answer):
+        values = dict.fromkeys(("works", "problem", "qemu_version"))
+        return {
+            "name": name,
+            "platforms": platforms,
+            "enabled": enabled,
+            "interpreter": interpreter,
+            "flags": flags,
+            **values,
+            **answer,
+        }
+
+    def test_handlers_and_platforms(self):
+        found = _binfmt_info.run({"verify": True}, False, self.RUNNER)
+        assert found == {
+            "mounted": True,
+            "handlers": [
+                self.shown("jar", [], "/usr/bin/jexec", ""),
+                self.shown(
+                    *("qemu-aarch64", ["linux/arm64"], "/usr/bin/qemu-aarch64", "POCF"),
+                    works=True,
+                    qemu_version="10.0.4",
+                ),
+                self.shown(
+                    *("qemu-arm", ["linux/arm/v7", "linux/arm/v6"], "/usr/bin/qemu-arm", "POCF"),
+                    works=False,
+                    problem="Exec format error",
+                ),
+            ],
+            "native": ["linux/386", "linux/amd64"],
+            "platforms": ["linux/386", "linux/amd64", "linux/arm64"],
+        }
+
+    def test_without_verify_no_handler_is_tried(self):
+        found = _binfmt_info.run({"verify": False}, False, self.RUNNER)
+        assert [handler["works"] for handler in found["handlers"]] == [None] * 3
+        assert found["platforms"] == ["linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64"]
+
+    def test_a_switch_for_all(self, kernel):
+        (kernel / "status").write_text("disabled\n")
+        found = _binfmt_info.run({"verify": False}, False, self.RUNNER)
+        assert [handler["enabled"] for handler in found["handlers"]] == [False] * 3
+        assert found["platforms"] == ["linux/386", "linux/amd64"]
+
+
+class TestSteps:
+    """What each step does to the host."""
+
+    def host(self, rc=0):
+        self.ran = []
+
+        def runner(argv, timeout=None, **_options):
+            self.ran.append(list(argv))
+            return Result(tuple(argv), rc, "", "not permitted")
+
+        return Host("node1", None, runner)
+
+    def test_mounting(self):
+        mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", ROOT]
+        assert Mount().action == mount
+        Mount().apply(self.host())
+        assert self.ran == [mount]
+        with pytest.raises(CommandError, match=r"node1: mount .* failed; the kernel may have no binfmt_misc"):
+            Mount().apply(self.host(1))
+
+    @pytest.mark.parametrize(
+        ("step", "file", "written"),
+        [
+            (enable_all(), "status", b"1"),
+            (unregister("qemu-arm"), "qemu-arm", b"-1"),
+            (register(":x:M::y::/i:F"), "register", b":x:M::y::/i:F"),
+        ],
+    )
+    def test_writing_to_the_kernel(self, tmp_path, monkeypatch, step, file, written):
+        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        assert step.action == ["write", str(tmp_path / file), written.decode()]
+        step.apply(self.host())
+        assert (tmp_path / file).read_bytes() == written
+        (tmp_path / file).unlink()
+        (tmp_path / file).mkdir()
+        hint = "is its interpreter installed" if file == "register" else "a container needs to be privileged"
+        with pytest.raises(FarmError, match=rf"node1: .*/{file} could not be changed: Is a directory; .*{hint}"):
+            step.apply(self.host())
+
+    @pytest.mark.parametrize(("before", "after"), [(None, "new"), ("old", "new"), ("old", None)])
+    def test_files_and_back(self, tmp_path, before, after):
+        path = tmp_path / "binfmt.d" / "x.conf"
+        if before:
+            path.parent.mkdir()
+            path.write_text(before)
+        step = ChangeFile(str(path), before, after)
+        assert step.action == ["remove" if after is None else "write", str(path)]
+        step.apply(self.host())
+        assert (path.read_text() if path.exists() else None) == after
+        step.revert(self.host())
+        assert (path.read_text() if path.exists() else None) == before
+
+    def test_removing_a_file_makes_no_directory(self, tmp_path):
+        ChangeFile(str(tmp_path / "a/b"), None, None).apply(self.host())
+        assert not (tmp_path / "a").exists()
+
+    @pytest.mark.parametrize(("verb", "hint"), [("restart", "; see journalctl -u buildfarm-binfmt"), ("enable", "")])
+    def test_systemctl_that_fails(self, verb, hint):
+        with pytest.raises(CommandError) as caught:
+            Systemctl((verb, UNIT)).apply(self.host(1))
+        said = f"node1: systemctl {verb} {UNIT} failed{hint}"
+        assert caught.value.message.startswith(said) and (bool(hint) or "journalctl" not in caught.value.message)
+
+
+class EngineThatRefuses(EngineOfHost):
+    """An engine that answers some requests otherwise than others do."""
+
+    def __init__(self, **refused):
+        super().__init__()
+        self.refused = refused
+
+    def answer(self, method, path, query, body, headers):
+        word = path.rpartition("/")[2]
+        return self.refused.get(word) or super().answer(method, path, query, body, headers)
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        ({"create": (500, {"message": "no space left"})}, r"did not take the programs that test it: no space left"),
+        ({"wait": (500, {"message": "gone"})}, "did not report how a container ended: gone"),
+        ({"logs": (501, b"not with this log driver")}, "did not report how a container ended: not with this log"),
+        ({"info": (200, b"[]")}, r"the engine on amd1 has to run: \[\]"),
+        ({"info": (200, b"no JSON")}, "has to run: no JSON"),
+        ({"info": (503, b"")}, "has to run: it did not answer"),
+    ],
+)
+def test_engines_that_refuse(tmp_path, refused, message):
+    engine = EngineThatRefuses(**refused)
+    with serving(engine) as url, pytest.raises(FarmError, match=message):
+        at = Engine(exec_format_error, "amd1", url, tmp_path, ["docker"])
+        at.info()
+        remote.probe_all(at, ["arm64"])
+
+
+def test_a_container_that_is_not_created_was_not_run(tmp_path):
+    engine = EngineThatRefuses(create=(409, {"message": "conflict"}))
+    with serving(engine) as url:
+        ended = Engine(exec_format_error, "amd1", url, tmp_path, ["docker"]).run("x", ["y", "z"])
+    assert ended == Result(("y", "z"), 125, "", "conflict")
+
+
+def test_what_the_engine_runs_without_qemu_is_native(tmp_path):
+    """The processor runs 32-bit programs, which the architecture's name does not tell."""
+    engine = EngineOfHost(["qemu-arm"], Architecture="aarch64")
+    run_there = engine.run
+    engine.run = lambda spec: (42, "", "") if spec["Cmd"][0].endswith("exit-arm") else run_there(spec)
+    with serving(engine) as url:
+        at = Engine(exec_format_error, "amd1", url, tmp_path, ["docker"])
+        found = remote.read_state(declared("arm", "arm64", "s390x", endpoint="amd1", persistent=None), at)
+    assert {str(platform): status.text for platform, status in found.statuses.items()} == {
+        "linux/arm/v7": NATIVE,
+        "linux/arm64": NATIVE,
+        "linux/s390x": "not run there: a s390x program exited with 255 instead of 42: exec /exit: exec format error",
+    }

@@ -78,7 +78,7 @@ def test_a_start_that_took_longer_than_buildx_waits_is_repeated_five_times_at_mo
     runs.start(tmp_path)
     assert len(runs.seen) == 3
     late = Runs(status(a="running", b=DEADLINE))
-    with pytest.raises(FarmError, match="could not start node 'b' .*deadline"):
+    with pytest.raises(FarmError, match=r"could not start node 'b' .*deadline"):
         late.start(tmp_path)
     assert len(late.seen) == 5
     # On standard error too.
