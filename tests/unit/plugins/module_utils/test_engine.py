@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import http.client
 import http.server
 import json
 import os
@@ -24,6 +26,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import apply as _docker_context
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import engine as _engine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import transport as _transport
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client_certificate import why_refused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore, TlsFiles
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
@@ -447,3 +450,96 @@ def test_info_module(store: ContextStore) -> None:
     json.dumps(found)
     with pytest.raises(FarmError, match="timeout is 0"):
         endpoint_info({**params, "timeout": 0}, False, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "words"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "socket",
+            "may not open the socket; is it in group docker",
+        ),
+        (OSError(errno.EHOSTUNREACH, "x"), "unreachable", "no way to the host (No route to host)"),
+        (OSError(errno.ENETUNREACH, "x"), "unreachable", "no way to the host (Network is unreachable)"),
+        (OSError(errno.EMFILE, "Too many open files"), "unreachable", "Too many open files"),
+        (ValueError("odd"), "unreachable", "odd"),
+        (socket.gaierror(-2, "Name or service not known"), "unresolved", "'arm1' cannot be resolved (Name or service"),
+        (http.client.RemoteDisconnected("x"), "answer", "the connection was closed without an answer"),
+        (ConnectionResetError(), "answer", "the connection was closed without an answer"),
+        (ConnectionRefusedError(), "refused", "connection refused"),
+        (FileNotFoundError(), "socket", "no such socket; is the engine installed and started?"),
+        (socket.timeout("timed out"), "timeout", "no answer within 5 s"),
+        (ssl.SSLError("The read operation timed out"), "timeout", "no answer within 5 s"),
+        (_transport.Unreachable("ssh", "as it is"), "ssh", "as it is"),
+    ],
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_reasons_in_words(exc: Exception, kind: str, words: str, trusted: bool) -> None:
+    found = _transport.reason_of(exc, Route(Endpoint.parse("tcp://arm1:2375")), 5, trusted)
+    assert (found.kind, words in str(found)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (9, "not_yet_valid", "its certificate is not valid yet; do the clocks agree?"),
+        (10, "expired", "its certificate, or its CA's, has expired; renew it"),
+        (18, "untrusted", "its certificate is self-signed, not signed by the given CA; issue one that is"),
+        (20, "untrusted", "its certificate is not signed by the given CA (said)"),
+        (26, "untrusted", "its certificate is not for servers"),
+        (62, "name", "its certificate is not valid for 'localhost'; issue one that names it"),
+        (68, "untrusted", "its certificate is not accepted (said); issue another"),
+    ],
+)
+def test_reasons_of_openssl(code: int, kind: str, words: str) -> None:
+    exc = ssl.SSLCertVerificationError(1, "x")
+    exc.verify_code, exc.verify_message = code, "said"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    route = Route(Endpoint.parse(f"tcp://localhost:{port}"), TlsFiles())
+    found = _transport.reason_of(exc, route, 1, trusted=False)
+    assert (found.kind, words in str(found)) == (kind, True)
+
+
+def test_an_engine_that_hangs_up_has_refused_the_client(store: ContextStore, authority: Authority) -> None:
+    client = authority.issue("client", server=False)
+    route = Route(Endpoint.parse("tcp://arm1:2376"), client)
+    hung_up = _transport.reason_of(ConnectionResetError(), route, 1, trusted=True)
+    assert (hung_up.kind, "it refused this client's certificate" in str(hung_up)) == ("client_certificate", True)
+    # Before the end of the handshake it says nothing of the client.
+    assert _transport.reason_of(ConnectionResetError(), route, 1, trusted=False).kind == "answer"
+
+
+def test_certificates_that_begin_later_or_sign_themselves(
+    store: ContextStore, authority: Authority, issue: Any, tmp_path: Path
+) -> None:
+    client = authority.issue("client", server=False)
+    for pair, kind in (
+        (issue("127.0.0.1", (authority.ca.read_bytes(), authority.key), days=9, since=1), "not_yet_valid"),
+        (issue("127.0.0.1"), "untrusted"),
+    ):
+        for path, content in zip((tmp_path / "cert", tmp_path / "key"), pair):
+            path.write_bytes(content)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(str(tmp_path / "cert"), str(tmp_path / "key"))
+        with engine(context) as url:
+            assert probe(url, store, client).error_kind == kind
+
+
+def test_ssh_that_is_not_there(store: ContextStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = probe("ssh://arm1", store)
+    assert (found.error_kind, found.error) == (
+        "ssh",
+        "engine ssh://arm1: ssh could not be started: No such file or directory",
+    )
+
+
+def test_last_words_of_an_ssh_that_shares_its_connection(store: ContextStore, fake_ssh: Path) -> None:
+    """Its standard error stays open for as long as the shared connection lives."""
+    fake_ssh.write_text("#!/bin/sh\necho 'docker: not\n  found' >&2; sleep 4 </dev/null >/dev/null & exit 127\n")
+    fake_ssh.chmod(0o755)
+    started = time.monotonic()
+    assert str(probe("ssh://arm1", store, timeout=9).error).endswith("over ssh: docker: not found")
+    assert time.monotonic() - started < 3
