@@ -21,6 +21,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document, digest_of
+from ansible_collections.buildfarm.multiarch.tests.unit.builder_options import BUILDER, NODE
 
 
 class StoredDocuments:
@@ -64,30 +65,6 @@ def issue():
     return certificates.issue
 
 
-#: The options of a builder, and of its nodes, where they are not given.
-_BUILDER = {
-    "name": "farm",
-    "state": "present",
-    "driver": None,
-    "nodes": None,
-    "purge_nodes": True,
-    "absent_nodes": None,
-    "purge_contexts": False,
-    "bootstrap": True,
-    "use": False,
-    "use_scope": "default",
-    "keep_state": None,
-    "on_unreachable": "fail",
-    "platforms": None,
-    "emulation": "allow",
-    "share_nodes": False,
-    "probe": True,
-    "timeout": 5,
-    "bootstrap_timeout": 60,
-}
-_NODE = dict.fromkeys(
-    "endpoint context platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
-)
 #: Other ways to an engine.
 _ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
 
@@ -98,20 +75,20 @@ class BuilderWorld:
     It stands in the place of the engines of a builder's nodes.
     """
 
-    NODE = _NODE
+    NODE = NODE
 
     def __init__(self, config):
         self.config, self.store = config, Store(config / "buildx")
         self.containers, self.volumes, self.dead = {}, set(), set()
         self.ran, self.made, self.meanwhile = [], 0, None
-        self.docker = True
+        self.docker, self.version = True, "v0.29.1"
 
     def run(self, argv, env=None, timeout=None, stdin=None, follow=None, executable=None):
         if not self.docker:
             raise CommandError("docker could not be started", Result(tuple(argv), 127, "", "No such file"))
         self.ran.append(argv[2])
         if argv[2] == "version":
-            return Result(tuple(argv), 0, "github.com/docker/buildx v0.29.1 x", "")
+            return Result(tuple(argv), 0, f"github.com/docker/buildx {self.version} x", "")
         if argv[2] == "use":
             self.use(argv[-1], argv[3] == "--global")
             return Result(tuple(argv), 0, "", "")
@@ -128,7 +105,7 @@ class BuilderWorld:
     def outcome(self, *nodes, check=False, **params):
         """Run the module buildx_builder."""
         given = [{**self.NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
-        params = {**_BUILDER, "nodes": given, "docker_config": str(self.config), **params}
+        params = {**BUILDER, "purge_nodes": True, "nodes": given, "docker_config": str(self.config), **params}
         return run_builder(params, check, self.run)
 
     def call(self, *nodes, **options):

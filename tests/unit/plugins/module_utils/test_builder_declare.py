@@ -15,25 +15,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.decla
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
-
-DEFAULTS = {
-    "name": "farm",
-    "state": "present",
-    "driver": None,
-    "nodes": None,
-    "purge_nodes": True,
-    "absent_nodes": None,
-    "bootstrap": True,
-    "use": False,
-    "use_scope": "default",
-    "keep_state": None,
-    "on_unreachable": "fail",
-    "platforms": None,
-    "emulation": "allow",
-}
-NODE = dict.fromkeys(
-    "endpoint platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
-)
+from ansible_collections.buildfarm.multiarch.tests.unit.builder_options import BUILDER, NODE
 
 
 @pytest.fixture
@@ -48,7 +30,7 @@ def contexts(tmp_path):
 
 def declare(contexts, *nodes, stored_driver="", lenient=False, **params):
     given = None if not nodes else [{**NODE, "name": "a", **node} for node in nodes]
-    return Declaration.from_params({**DEFAULTS, "nodes": given, **params}, contexts, {}, stored_driver, lenient)
+    return Declaration.from_params({**BUILDER, "nodes": given, **params}, contexts, {}, stored_driver, lenient)
 
 
 @pytest.mark.parametrize(
