@@ -111,6 +111,12 @@ def test_the_default_endpoint_is_docker_s_own(contexts, monkeypatch):
             "needs the driver option cacert",
         ),
         (
+            [{"endpoint": "tcp://h:1", "driver_opts": {"cacert": "/a", "cert": "/c"}}],
+            {"driver": "remote"},
+            "and cert and key together",
+        ),
+        ([{"endpoint": "tcp://h:1", "driver_opts": {"servername": "x"}}], {"driver": "remote"}, "needs the driver"),
+        (
             [{"endpoint": "tcp://h:1", "driver_opts": {"cacert": "ca.pem"}}],
             {"driver": "remote"},
             "wanted an absolute path",
@@ -122,6 +128,14 @@ def test_what_cannot_be_meant_is_refused(contexts, nodes, params, message):
     with pytest.raises(FarmError) as caught:
         declare(contexts, *nodes, **params)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"default-load": "true"}, {"cacert": "/a"}, {"cacert": "/a", "cert": "/c", "key": "/k"}]
+)
+def test_tls_of_the_remote_driver(contexts, options):
+    declared = declare(contexts, {"endpoint": "tcp://h:1", "driver_opts": options}, driver="remote")
+    assert declared.nodes[0].driver_opts == options
 
 
 def test_the_stored_driver_counts_where_none_is_declared(contexts):

@@ -13,8 +13,9 @@ from dataclasses import replace
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import nodes as _nodes
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.declaration import Declaration, NodeSpec
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.merge import merge
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import NodeState
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.nodes import Depth, Site, read_nodes
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.steps import (
@@ -148,6 +149,11 @@ def test_pods_are_known_to_buildx_alone(tmp_path, monkeypatch):
 )
 def test_states_in_one_word(node, expected):
     assert node.status == expected
+
+
+def test_a_new_remote_node_has_no_flags():
+    declared = Declaration("farm", driver="remote", nodes=(NodeSpec("a", "tcp://a:1"),))
+    assert merge(declared.nodes[0], declared, "remote", (), None) == Node("a", "tcp://a:1")
 
 
 def start(**options):

@@ -174,7 +174,11 @@ def test_files_are_compared_and_those_of_others_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("0", 0), ("512m", 512 << 20), ("1.5g", 3 << 29), ("2GiB", 2 << 30), ("10b", 10), ("-1", -1)]
+    ("text", "expected"),
+    [
+        *(("0", 0), ("512m", 512 << 20), ("1.5g", 3 << 29), ("2GiB", 2147483648), ("10b", 10), ("-1", -1)),
+        *(("3k", 3072), ("1t", 1099511627776), ("1p", 1125899906842624), (" 7 ", 7)),
+    ],
 )
 def test_sizes(text, expected):
     assert parse_size(text) == expected
