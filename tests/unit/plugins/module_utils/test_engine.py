@@ -13,16 +13,14 @@ import os
 import socket
 import socketserver
 import ssl
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import x509 as _x509
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import apply as _docker_context
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import engine as _engine
@@ -33,6 +31,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoi
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint_info import endpoint_info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import EngineInfo, Route
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.tests.unit.certificates import issue, made_by_openssl
 
 pytest.importorskip("cryptography")
 
@@ -101,22 +100,20 @@ class Authority:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir()
-        self.key = _x509.new_key()
-        pem = _x509.issue_authority(self.key, directory.name, datetime.now(timezone.utc) + timedelta(days=9))
-        self.certificate = _x509.read_certificate(pem)
+        self.pair = issue(directory.name, days=9, named=False)
         self.ca = directory / "ca.pem"
-        self.ca.write_bytes(pem)
+        self.ca.write_bytes(self.pair[0])
 
     def issue(
         self, name: str, server: bool, lasts: timedelta = timedelta(days=1), sans: Optional[List[str]] = None
     ) -> TlsFiles:
-        key = _x509.new_key()
-        until = datetime.now(timezone.utc) + lasts
         files = TlsFiles(self.ca, self.directory / f"{name}-{server}.pem", self.directory / f"{name}-{server}-key.pem")
-        assert files.cert and files.key
-        files.key.write_bytes(key)
         names = [name] if sans is None else sans
-        files.cert.write_bytes(_x509.issue(self.certificate, self.key, key, name, names, server, until))
+        days = lasts / timedelta(days=1)
+        pair = issue(name, self.pair, days, usage="server" if server else "client", names=names)
+        for path, content in zip((files.cert, files.key), pair):
+            assert path
+            path.write_bytes(content)
         return files
 
     def listener(self, name: str = "127.0.0.1", mutual: bool = True, **options: Any) -> ssl.SSLContext:
@@ -229,14 +226,6 @@ def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Autho
     assert (no_tls.error_kind, "does not speak TLS" in str(no_tls.error)) == ("tls", True)
 
 
-def signed_with_sha1(authority: Authority, folder: Path) -> Tuple[bytes, bytes]:
-    (folder / "ca-key.pem").write_bytes(authority.key)
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=client -sha1 -days 9"
-    signed = f"-CA {authority.ca} -CAkey {folder}/ca-key.pem -keyout {folder}/key -out {folder}/cert"
-    subprocess.run(f"{command} {signed}".split(), check=True, capture_output=True)
-    return (folder / "cert").read_bytes(), (folder / "key").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("what", "given_ca", "message"),
     [
@@ -252,15 +241,14 @@ def signed_with_sha1(authority: Authority, folder: Path) -> Tuple[bytes, bytes]:
     ],
 )
 def test_what_is_wrong_with_a_client_is_found_here(
-    authority: Authority, stranger: Authority, issue: Any, tmp_path: Path, what: str, given_ca: bool, message: str
+    authority: Authority, stranger: Authority, tmp_path: Path, what: str, given_ca: bool, message: str
 ) -> None:
     """Engines before Go 1.21 say "bad certificate" of them all."""
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    ca = (authority.ca.read_bytes(), authority.key)
     made = {
-        "early": lambda: issue("client", ca, days=9, since=1),
+        "early": lambda: issue("client", authority.pair, days=9, since=1),
         "self-signed": lambda: issue("client"),
-        "weak": lambda: signed_with_sha1(authority, tmp_path),
+        "weak": lambda: made_by_openssl(tmp_path / "weak", "-sha1", name="client", issuer=authority.pair),
     }
     if what in made:
         for path, content in zip((cert, key), made[what]()):
@@ -276,7 +264,7 @@ def test_what_is_wrong_with_a_client_is_found_here(
     assert message in said
 
 
-def test_certificates_that_are_none_for_servers(store: ContextStore, authority: Authority, issue: Any) -> None:
+def test_certificates_that_are_none_for_servers(store: ContextStore, authority: Authority) -> None:
     client = authority.issue("client", server=False)
     listener = authority.listener()
     listener.load_cert_chain(str(client.cert), str(client.key))
@@ -512,11 +500,11 @@ def test_an_engine_that_hangs_up_has_refused_the_client(store: ContextStore, aut
 
 
 def test_certificates_that_begin_later_or_sign_themselves(
-    store: ContextStore, authority: Authority, issue: Any, tmp_path: Path
+    store: ContextStore, authority: Authority, tmp_path: Path
 ) -> None:
     client = authority.issue("client", server=False)
     for pair, kind in (
-        (issue("127.0.0.1", (authority.ca.read_bytes(), authority.key), days=9, since=1), "not_yet_valid"),
+        (issue("127.0.0.1", authority.pair, days=9, since=1), "not_yet_valid"),
         (issue("127.0.0.1"), "untrusted"),
     ):
         for path, content in zip((tmp_path / "cert", tmp_path / "key"), pair):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import json
 import socket
 import ssl
@@ -606,17 +605,11 @@ def test_a_proxy_that_is_none_of_http_is_named_without_its_password(docker, monk
 
 
 @pytest.fixture(scope="module")
-def authority():
+def authority(issue):
     """A CA, a server's certificate for 127.0.0.1 with its key, a client's with the same, all PEM."""
-    x509 = pytest.importorskip("ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.x509")
-    if not x509.installed():
-        pytest.skip("no library cryptography")
-    until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
-    ca_key, key = x509.new_key(), x509.new_key()
-    ca = x509.issue_authority(ca_key, "tests", until)
-    issuer = x509.read_certificate(ca)
-    certificate = x509.issue(issuer, ca_key, key, "r", ["127.0.0.1"], True, until)
-    return ca, certificate, key, x509.issue(issuer, ca_key, key, "c", [], False, until)
+    ca = issue("tests")
+    certificate, key = issue("r", ca, usage="server", names=["127.0.0.1"])
+    return ca[0], certificate, key, issue("c", ca, usage="client", named=False, key=key)[0]
 
 
 @pytest.fixture
