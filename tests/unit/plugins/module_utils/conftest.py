@@ -14,38 +14,13 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder impor
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run as run_builder
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container, NodeState
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import container_args
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document, digest_of
 from ansible_collections.buildfarm.multiarch.tests.unit.builder_options import BUILDER, NODE
-
-
-class StoredDocuments:
-    """In the place of registries: documents by their names, each image's and each blob's; notes what it was asked for.
-
-    A document that is an exception is raised.
-    """
-
-    def __init__(self):
-        self.documents = {}
-        self.asked = []
-
-    def manifest(self, reference):
-        self.asked.append(str(reference))
-        found = self.documents.get(str(reference))
-        if isinstance(found, Exception):
-            raise found
-        if found is None:
-            return None
-        return Document(reference.digest or digest_of(found.encode()), "", found.encode())
-
-    def blob(self, reference, digest):
-        document = self.manifest(reference.at(digest))
-        return document and document.content
+from ansible_collections.buildfarm.multiarch.tests.unit.documents import StoredDocuments
 
 
 @pytest.fixture
@@ -67,6 +42,10 @@ def issue():
 
 #: Other ways to an engine.
 _ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
+
+
+#: By which buildx has BuildKit read its configuration, if there is one.
+_CONFIG = ("--config", "/etc/buildkit/buildkitd.toml")
 
 
 class BuilderWorld:
@@ -124,7 +103,7 @@ class BuilderWorld:
                     self.containers[place] = Container(
                         running=True,
                         image=image,
-                        args=container_args(node.flags, node.files or {}),
+                        args=(*(_CONFIG if "buildkitd.toml" in (node.files or {}) else ()), *(node.flags or ())),
                         env=node.env,
                         files=node.files or {},
                         identifier=str(self.made),

@@ -30,9 +30,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.clie
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import (
     DOCUMENT_LIMIT,
     OCI_INDEX,
-    digest_of,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings
+from ansible_collections.buildfarm.multiarch.tests.unit.documents import digest_of
 
 INDEX, CONFIG, OTHER = b'{"manifests": []}', b'{"os": "linux", "architecture": "arm64"}', b'{"manifests": [{}]}'
 USER, PASSWORD, TOKEN, IDENTITY = "me", "s3cr3t-password", "t0ken-of-the-service", "1dentity-token"
