@@ -53,7 +53,13 @@ class Runs:
 
     def __call__(self, argv, env=None, timeout=None, follow=None, **_options):
         assert argv == ["docker", "buildx", "inspect", "--bootstrap", "farm"]
-        nodes = Store(Path(env["BUILDX_CONFIG"])).get("farm").nodes
+        store = Store(Path(env["BUILDX_CONFIG"]))
+        nodes = store.get("farm").nodes
+        # Definitions hold keys of registries.
+        assert [path.stat().st_mode & 0o7777 for path in (store.path("farm").parent, store.path("farm"))] == [
+            0o700,
+            0o600,
+        ]
         self.seen.append(([node.name for node in nodes], timeout))
         self.logged.append([follow(line) for line in self.stderr.splitlines()])
         stdout = self.outputs.pop(0) if len(self.outputs) > 1 else self.outputs[0]

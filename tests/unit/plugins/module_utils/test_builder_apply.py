@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import (
     Instance,
+    Node,
     Store,
     StoreConflict,
     TruncatedInstance,
@@ -410,3 +411,41 @@ def test_containers_that_run_and_do_not_answer_are_warned_of_where_they_have_to(
     )
     outcome = world.outcome(check=True, state="stopped")
     assert (outcome.changed, outcome.warnings) == (True, ())
+
+
+def test_the_choice_of_a_builder_is_one_for_dockers_current_endpoint(world, monkeypatch):
+    world.call({}, use=True)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2376")
+    assert world.call({}, use=True, check=True)["actions"] == [["docker", "buildx", "use", "--default", "farm"]]
+    monkeypatch.delenv("DOCKER_HOST")
+    assert not world.call({}, use=True, check=True)["changed"]
+    # What is the default of the endpoint is another than the one that was chosen last.
+    for entry in (world.store.directory / "defaults").iterdir():
+        entry.write_text("other")
+    assert world.call({}, use=True, check=True)["changed"]
+
+
+def test_a_builder_as_it_is_returned(world):
+    requested = world.call({"platforms": ["linux/arm64"]}, B, platforms=["linux/amd64"])["builder"]
+    assert requested["platforms"] == [{"platform": "linux/amd64", "node": "a", "source": "detected", "native": True}]
+    node = requested["nodes"][0]
+    assert [node[key] for key in ("native", "status", "version", "error")] == ["linux/amd64", "running", None, None]
+    assert node["detected"] == ["linux/amd64", "linux/386"]
+    every = world.call({"platforms": ["linux/arm64"]}, B)["builder"]["platforms"]
+    assert [route["platform"] for route in every] == ["linux/arm64"]
+
+
+def test_two_nodes_do_not_bring_one_context(world):
+    twice = {**CB, "endpoint": "farm-a", "context": {"host": "ssh://b"}}
+    with pytest.raises(FarmError, match="farm-a"):
+        world.call(CA, twice, check=True)
+
+
+@pytest.mark.parametrize(("driver", "taken"), [("docker-container", True), ("remote", False)])
+def test_containers_are_shared_with_builders_that_have_containers(world, driver, taken):
+    world.store.write(Instance("other", driver, (Node("a", "tcp://a:2375"),)), None)
+    (world.store.directory / "instances/broken").write_text("{")
+    if taken:
+        with pytest.raises(FarmError, match="which belongs to builder 'other'"):
+            world.call({})
+    assert world.call({}, share_nodes=taken)["changed"]

@@ -104,6 +104,8 @@ def test_the_default_endpoint_is_docker_s_own(contexts, monkeypatch):
         ([{"buildkitd_config_file": "/no/such"}], {}, "/no/such: cannot be read: No such file"),
         ([{"buildkitd_config": "a", "buildkitd_config_file": "/x"}], {}, "cannot be given together"),
         ([{"endpoint": "arm1"}], {"driver": "remote"}, "the remote driver wants"),
+        ([{"endpoint": "tcp"}], {"driver": "remote"}, "endpoint 'tcp': the remote driver wants"),
+        ([{"endpoint": "http://h"}], {"driver": "remote"}, "endpoint 'http://h': the remote driver wants"),
         ([{"endpoint": "tcp://h:1", "buildkitd_flags": "--debug"}], {"driver": "remote"}, "takes neither"),
         (
             [{"endpoint": "tcp://h:1", "driver_opts": {"cert": "/c", "key": "/k"}}],

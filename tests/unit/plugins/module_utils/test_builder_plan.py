@@ -515,6 +515,12 @@ def test_nodes_that_stay_are_named_in_good_english(several):
     )
 
 
+def test_pins_that_are_all_declared_stay():
+    options = {"emulation": "prefer_native", "platforms": (AMD64, ARM64)}
+    planned = run(None, "a=arm64 b=amd64", {"a": AMD64, "b": ARM64}, **options)
+    assert [node.platforms for node in planned.target.nodes] == [(ARM64,), (AMD64,)]
+
+
 def test_a_declared_node_of_an_unknown_processor_gets_no_pins():
     options = {"emulation": "prefer_native", "platforms": (AMD64, ARM64), "on_unreachable": "skip"}
     planned = run("a.dead b", "a b", **options)
@@ -635,7 +641,11 @@ def test_a_new_controller_writes_the_definition_and_starts_nothing():
     declared = Declaration("farm", nodes=specs("a b"))
     assert steps(plan(declared, lost)) == ["write"]
     assert plan(declared, lost).target == found_state.instance
-    assert steps(plan(replace(declared, state="absent"), lost)) == ["wipe a", "wipe b"]
+    gone = plan(replace(declared, state="absent"), lost)
+    assert steps(gone) == ["wipe a", "wipe b"]
+    assert [node["container"] for node in gone.before["nodes"]] == ["running", "running"]
+    nothing = plan(replace(declared, state="absent"), State(PATH))
+    assert (nothing.steps, nothing.before, nothing.after) == ((), {"state": "absent"}, {"state": "absent"})
 
 
 def test_a_broken_definition_is_kept_and_written_anew():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from dataclasses import replace
 
 import pytest
@@ -136,6 +137,35 @@ def test_pods_are_known_to_buildx_alone(tmp_path, monkeypatch):
     broken = RUNNING.format("a").replace("Status: running", "Error: forbidden")
     (found,) = read_nodes("farm", "kubernetes", [node], site_of(tmp_path, Run(broken))).values()
     assert (found.error, found.detected) == ("forbidden", None)
+
+
+def test_an_engine_that_does_not_answer_is_waited_for_once(tmp_path):
+    asked = []
+
+    class Dead:
+        def read(self, endpoint, definitions):
+            asked.append(endpoint.text)
+            raise FarmError(f"engine {endpoint}: no answer")
+
+    site = site_of(tmp_path, engines=Dead())
+    for _time in range(2):
+        found = read_nodes("farm", "docker-container", [A, replace(A, name="c"), B], site, Depth.ENGINES)
+        assert found[("a", A.endpoint)] == NodeState(known=True, error="engine tcp://a:2375: no answer")
+        assert [state.status for state in found.values()] == ["unreachable"] * 3
+    assert sorted(asked) == ["tcp://a:2375", "tcp://b:2375"]
+    odd = Node("d", "http://x")
+    (state,) = read_nodes("farm", "docker-container", [odd], site, Depth.ENGINES).values()
+    assert (state.known, "http://x" in state.error) == (True, True)
+
+
+def test_an_engine_that_takes_too_long_is_gone_on_without(tmp_path):
+    class Slow:
+        def read(self, endpoint, definitions):
+            time.sleep(1)
+
+    site = site_of(tmp_path, engines=Slow(), timeout=0.05)
+    (state,) = read_nodes("farm", "docker-container", [A], site, Depth.ENGINES).values()
+    assert (state.status, "no answer within 0.05 s" in state.error) == ("unreachable", True)
 
 
 @pytest.mark.parametrize(
