@@ -643,7 +643,7 @@ def test_a_new_controller_writes_the_definition_and_starts_nothing():
     assert plan(declared, lost).target == found_state.instance
     gone = plan(replace(declared, state="absent"), lost)
     assert steps(gone) == ["wipe a", "wipe b"]
-    assert [node["container"] for node in gone.before["nodes"]] == ["running", "running"]
+    assert [node["name"] for node in gone.before["nodes"]] == ["a", "b"]
     nothing = plan(replace(declared, state="absent"), State(PATH))
     assert (nothing.steps, nothing.before, nothing.after) == ((), {"state": "absent"}, {"state": "absent"})
 
