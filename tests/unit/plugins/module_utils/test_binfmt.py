@@ -467,6 +467,28 @@ def test_what_is_registered_at_boot(want, text, enabled, steps, kept):
     assert plan(want, have).after["registered_at_boot"] == kept
 
 
+def test_the_diff_of_handlers():
+    """What is told of other handlers where these are all there are to be, and only there."""
+    registry = named(qemu_aarch64=IMAGES, jar="enabled\ninterpreter /j\n", qemu_hppa=HPPA)
+    exact = plan(declared("arm64", "s390x", state="exact"), found(declared("arm64", "s390x"), registry, WORKS, MISSING))
+    common = {"registered_at_boot": [], "overrides": []}
+    assert exact.before == {"linux/arm64": WORKS, "linux/s390x": MISSING, "others": ["qemu-hppa"], **common}
+    assert exact.after == {"linux/arm64": WORKS, "linux/s390x": WORKS, "others": [], **common}
+    present = plan(declared("arm64"), found(declared("arm64"), registry, WORKS))
+    assert present.before == present.after == {"linux/arm64": WORKS, **common}
+    untried = plan(declared("arm64", verify=False), found(declared("arm64"), registry, MISSING))
+    assert untried.after["linux/arm64"] == REGISTERED
+    absent = declared("arm64", state="absent")
+    assert plan(absent, found(absent, registry, REGISTERED)).after == {"linux/arm64": MISSING, **common}
+
+
+@pytest.mark.parametrize(
+    "text", ["ExecStart=/usr/bin/env x none example/binfmt:1\n", "X-Architectures=arm64\n", "[Unit]\n"]
+)
+def test_a_unit_of_somebody_else_names_neither_image_nor_architectures(text):
+    assert _binfmt_image.unit_settings(text) == (None, ())
+
+
 def test_the_boot_unit_is_read_back():
     for argv0 in (None, True, False):
         text = unit("arm64", "s390x", argv0=argv0)
@@ -644,6 +666,55 @@ def test_handlers_of_packages(want, registry, verdict, override, steps, text):
     assert actions(want, have) == steps
     files = {step.path: step.after for step in plan(want, have).steps if isinstance(step, ChangeFile)}
     assert files == ({OVERRIDE: text} if any(step[1] == OVERRIDE for step in steps) else {})
+    shown = plan(want, have)
+    assert shown.before["overrides"] == ([OVERRIDE] if override else [])
+    assert shown.after["overrides"] == ([OVERRIDE] if files.get(OVERRIDE, override) else [])
+
+
+def test_an_override_of_another_file_stays_in_the_diff():
+    want = packages(persistent=True)
+    other = RuleFile("x.conf", "/usr/lib/binfmt.d/x.conf", f"{JAR}\n", f"{_binfmt_rules.MARK}{JAR}\n")
+    have = found(want, host(arm64=DEBIANS), WORKS, files=[dataclasses.replace(FILE, override=C_OVERRIDE), other])
+    planned = plan(dataclasses.replace(want, credentials=True), have)
+    assert planned.before["overrides"] == ["/etc/binfmt.d/qemu-aarch64.conf", "/etc/binfmt.d/x.conf"]
+    assert planned.after["overrides"] == ["/etc/binfmt.d/qemu-aarch64.conf"]
+
+
+@pytest.mark.parametrize(
+    ("line", "handler"),
+    [
+        ("", None),
+        ("# :x:M::a::/i:", None),
+        ("; comment", None),
+        (JAR, None),
+        (":x:M::a:/i:", None),
+        # A mask that is left out compares all bits.
+        (r":x:M::\x7fE::/i:F", Handler("x", True, "/i", "F", b"\x7fE", b"\xff\xff", 0)),
+        (r",x,M,2,\x7fE,\xff\x0f,/i,", Handler("x", True, "/i", "", b"\x7fE", b"\xff\x0f", 2)),
+    ],
+)
+def test_lines_of_rules(line, handler):
+    rule = _binfmt_rules.Rule.parse(line)
+    assert (rule and rule.handler) == handler
+
+
+def test_what_conflicts_is_removed_by_any_name():
+    registry = named(qemu_aarch64=IMAGES, a_aarch64=IMAGES, qemu_arm=HPPA)
+    assert registry.conflicting_handlers("arm64") == ["a-aarch64", "qemu-aarch64"]
+    assert [one.name for one in registry.emulating("arm64")] == ["qemu-aarch64", "a-aarch64"]
+    assert registry.conflicting_handlers("arm64", "a-aarch64") == ["a-aarch64", "qemu-aarch64"]
+    # Another program's, in the place of the one that is to be registered.
+    assert registry.conflicting_handlers("arm") == ["qemu-arm"]
+    assert registry.conflicting_handlers("s390x") == []
+    assert registry.conflicting_handlers("s390x", "qemu-arm") == ["qemu-arm"]
+
+
+def test_demands_of_an_image_are_its_own():
+    """Whatever packages are there."""
+    wanted = declared("arm64", files=[FILE]).demand("arm64", [FILE])
+    assert (wanted.name, wanted.interpreter) == ("qemu-aarch64", "/usr/bin/qemu-aarch64")
+    wanted = packages().demand("arm64", [FILE])
+    assert wanted.interpreter == "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
 
 
 def test_an_override_of_a_package_that_is_gone():
@@ -802,6 +873,36 @@ class TestApplying:
         real = self.run(kernel)
         assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
 
+    def test_removed_and_verified(self, kernel, engine):
+        (kernel / "qemu-aarch64").write_text(IMAGES)
+        predicted = self.run(kernel, True, state="absent")
+        assert (predicted.before["linux/arm64"], predicted.after["linux/arm64"]) == (REGISTERED, MISSING)
+        # A plain file does not go when -1 is written to it.
+        with pytest.raises(FarmError, match=r"after the task linux/arm64 is registered; the next run tries again"):
+            self.run(kernel, state="absent")
+        assert (kernel / "qemu-aarch64").read_text().startswith("-1")
+
+    def test_others_that_stay_are_an_error_where_these_are_all_there_are_to_be(self, kernel, engine):
+        (kernel / "qemu-hppa").write_text(HPPA)
+        with pytest.raises(FarmError, match="handler qemu-hppa is still there"):
+            self.run(kernel, state="exact")
+        assert self.run(kernel, state="present").values["emulated"] == ["linux/arm64"]
+
+    def test_without_anything_to_do_nobody_needs_to_be_root(self, kernel, engine, monkeypatch):
+        self.run(kernel)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert not self.run(kernel).changed
+
+    def test_a_host_without_systemd_registers_nothing_at_boot(self, kernel, engine, monkeypatch):
+        def refuse(host):
+            raise FarmError(f"{host} was not booted with systemd")
+
+        monkeypatch.setattr(_binfmt_apply, "require_systemd", refuse)
+        with pytest.raises(FarmError, match="not booted with systemd; set persistent: false where"):
+            self.run(kernel, True, persistent=True)
+        assert self.run(kernel, True, persistent=False).changed
+        assert not self.run(kernel, True, persistent=True, state="absent").changed
+
     def test_an_image_that_exits_with_0_and_did_nothing(self, kernel, engine):
         engine.registers = False
         with pytest.raises(FarmError, match=r"linux/arm64 is missing; .* said: installing: arm64 no such file") as info:
@@ -957,6 +1058,22 @@ class TestThroughAnEngine:
         assert self.run(engine, state="absent").actions[0][-2:] == ["--uninstall", "qemu-aarch64"]
         assert not engine.emulators
         assert not self.run(engine, state="absent").changed
+
+    def test_only_what_is_missing_is_looked_for_in_the_image_where_nothing_else_is_to_be_done(self):
+        engine = EngineOfHost()
+        engine.within = engine.within - {"qemu-loongarch64"}
+        self.run(engine, platforms=["all"])
+        examined = []
+        run_there = engine.run
+        engine.run = lambda spec: examined.extend(spec.get("Entrypoint", ())) or run_there(spec)
+        assert not self.run(engine, platforms=["all"]).changed
+        assert examined == ["/usr/bin/qemu-loongarch64"]
+
+    def test_the_report_of_what_is_not_verified(self):
+        engine = EngineOfHost(["qemu-aarch64"])
+        found_there = self.run(engine, platforms=["arm64"], verify=False, qemu_version="10.0.4")
+        assert (found_there.changed, found_there.before["linux/arm64"]) == (False, REGISTERED)
+        assert self.run(engine, True, platforms=["arm64"], verify=False, qemu_version="9").changed
 
     def test_without_verify_the_report_counts(self):
         engine = EngineOfHost(["qemu-aarch64"], ["qemu-aarch64"])
