@@ -637,3 +637,111 @@ def test_a_ca_of_the_users_own(directory: Path) -> None:
     assert len(actions(run(directory))) == 3
     assert (directory / "ca.pem").read_bytes() == cert
     assert run(directory)["changed"] is False
+
+
+def extensions_of(pem: str) -> Dict[str, Any]:
+    """The extensions of a certificate by their names: whether each is critical, and its value."""
+    from cryptography import x509
+
+    parsed = x509.load_pem_x509_certificate(pem.encode())
+    return {one.oid._name: (one.critical, one.value) for one in parsed.extensions}
+
+
+def test_what_certificates_are_for(directory: Path) -> None:
+    """A CA signs and issues no other CA; a leaf signs what TLS wants it to sign, and is for one side."""
+    made = run(directory)
+    certificates = {
+        "ca": made["ca"]["certificate"],
+        "server": made["servers"]["arm1"]["certificate"],
+        "client": made["clients"]["client"]["certificate"],
+    }
+    found = {name: extensions_of(pem) for name, pem in certificates.items()}
+    for name, extensions in found.items():
+        is_ca = name == "ca"
+        critical, constraints = extensions["basicConstraints"]
+        assert (critical, constraints.ca, constraints.path_length) == (True, is_ca, 0 if is_ca else None)
+        critical, usage = extensions["keyUsage"]
+        allowed = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+        shown = [kind for kind in (*allowed, "key_cert_sign", "crl_sign") if getattr(usage, kind)]
+        assert (critical, shown) == (True, ["digital_signature", *(["key_cert_sign", "crl_sign"] if is_ca else [])])
+    for name, purpose in (("server", "serverAuth"), ("client", "clientAuth")):
+        critical, purposes = found[name]["extendedKeyUsage"]
+        assert (critical, [one._name for one in purposes]) == (False, [purpose])
+        critical, identifier = found[name]["authorityKeyIdentifier"]
+        assert (critical, identifier.key_identifier) == (False, found["ca"]["subjectKeyIdentifier"][1].digest)
+    assert found["server"]["subjectAltName"][0] is False
+    assert "subjectAltName" not in found["client"] and "extendedKeyUsage" not in found["ca"]
+    assert [extensions["subjectKeyIdentifier"][0] for extensions in found.values()] == [False] * 3
+
+
+def test_directories_are_their_owners_alone(directory: Path) -> None:
+    run(directory)
+    folders = [directory, *(path for path in directory.rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o7777 for path in folders} == {0o700}
+    shutil.rmtree(directory / "clients")
+    assert actions(run(directory)) == ["issue client 'client': missing"]
+
+
+def test_without_the_library_nothing_is_issued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_x509, "_MISSING", ImportError("no cryptography"))
+    with pytest.raises(FarmError, match="'cryptography' is not installed"):
+        run(directory)
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("constraints", "permitted", "refused"),
+    [
+        ("", ["arm1", "192.0.2.7", "2001:db8::7"], []),
+        ("permitted;DNS:example.com", ["example.com", "a.example.com", "192.0.2.7"], ["badexample.com", "arm1"]),
+        ("permitted;DNS:.example.com", ["a.Example.com", "192.0.2.7"], ["arm1"]),
+        ("excluded;DNS:example.com", ["arm1", "badexample.com"], ["example.com", "a.example.com"]),
+        ("permitted;IP:192.0.2.0/255.255.255.0", ["192.0.2.7", "arm1"], ["192.0.3.7"]),
+        ("excluded;IP:192.0.2.0/255.255.255.0", ["192.0.3.7", "arm1"], ["192.0.2.7"]),
+        (
+            "permitted;DNS:a.com,permitted;DNS:b.com,excluded;DNS:x.b.com",
+            ["n.a.com", "n.b.com"],
+            ["x.b.com", "c.com"],
+        ),
+    ],
+)
+def test_names_that_a_ca_may_issue_for(
+    tmp_path: Path, constraints: str, permitted: List[str], refused: List[str]
+) -> None:
+    options = f"{CA} -addext nameConstraints=critical,{constraints}" if constraints else CA
+    ca = _x509.read_certificate(made_by_openssl(tmp_path, options)[0])
+    assert [name for name in [*permitted, *refused] if ca.permits(name)] == permitted
+
+
+def test_cas_of_keys_that_are_neither_rsa_nor_of_a_curve_have_signed_nothing(tmp_path: Path) -> None:
+    pair = made_by_openssl(tmp_path / "ca", CA, "ed25519", "ca")
+    ca = _x509.read_certificate(pair[0])
+    leaf = _x509.read_certificate(made_by_openssl(tmp_path / "leaf", "", issuer=pair)[0])
+    assert (ca.key_type, leaf.signed_by(ca)) == ("neither ecdsa nor rsa", False)
+    with pytest.raises(ValueError, match="neither an elliptic curve key nor an RSA key"):
+        _x509.public_key(pair[1])
+
+
+@pytest.mark.parametrize("key", [EC, "rsa:2048"])
+def test_who_signed_a_certificate_is_told_by_its_signature(tmp_path: Path, key: str) -> None:
+    pair, same_name = (made_by_openssl(tmp_path / name, CA, key, "ca") for name in ("ca", "other"))
+    ca, other = (_x509.read_certificate(one[0]) for one in (pair, same_name))
+    leaf = _x509.read_certificate(made_by_openssl(tmp_path / "leaf", "", issuer=pair)[0])
+    renamed = _x509.read_certificate(made_by_openssl(tmp_path / "renamed", CA, key, "else")[0])
+    assert [leaf.signed_by(one) for one in (ca, other, renamed)] == [True, False, False]
+    assert (ca.self_signed, leaf.self_signed, ca.authority, leaf.authority) == (True, False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("usage", "servers", "clients", "purposes"),
+    [
+        ("", False, False, False),
+        ("serverAuth", True, False, True),
+        ("clientAuth,codeSigning", False, True, True),
+        ("anyExtendedKeyUsage,serverAuth", True, False, False),
+    ],
+)
+def test_purposes(tmp_path: Path, usage: str, servers: bool, clients: bool, purposes: bool) -> None:
+    options = f"-addext extendedKeyUsage={usage}" if usage else ""
+    found = _x509.read_certificate(made_by_openssl(tmp_path, options)[0])
+    assert (found.servers, found.clients, found.purposes) == (servers, clients, purposes)
