@@ -5,13 +5,15 @@
 """Whether the unit tests notice a mistake: `make mutants`.
 
 Random places of `plugins/module_utils` are changed, one at a time, in a copy of the checkout; the unit tests have to
-fail. Those that do not are printed with their place. `MUTANTS_SEED` repeats a selection, `MUTANTS` is its size,
-`MUTANTS_IN` a part of the files' paths.
+fail. Those that do not are printed with their place. Only test files that execute the changed line are run, in as many
+processes as there are processors. `MUTANTS_SEED` repeats a selection, `MUTANTS` is its size, `MUTANTS_IN` a part of the
+files' paths.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import random
 import shutil
@@ -25,6 +27,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
 _OPPOSITES: dict[type[ast.AST], type[ast.AST]] = {
     ast.And: ast.Or,
     ast.Or: ast.And,
@@ -49,14 +52,14 @@ class Mutant:
     """One change: the text of a file from `start` to `end` becomes `text`."""
 
     path: Path
-    line: int
+    lines: range
     start: int
     end: int
     text: str
     was: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {' '.join(self.was.split())}  ->  {' '.join(self.text.split())}"
+        return f"{self.path}:{self.lines.start}: {' '.join(self.was.split())}  ->  {' '.join(self.text.split())}"
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
@@ -76,7 +79,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
             was = source.encode()[start:end].decode()
             # In brackets, so that what stands around it binds as before.
             text = f"({ast.unparse(made)})" if isinstance(made, ast.expr) else ast.unparse(made)
-            yield Mutant(path, node.lineno, start, end, text, was)
+            yield Mutant(path, range(node.lineno, node.end_lineno + 1), start, end, text, was)
 
 
 def _annotations(node: ast.AST) -> Iterator[ast.AST]:
@@ -123,35 +126,57 @@ def _is_none(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def survives(mutant: Mutant, copy: Path) -> bool:
-    """Whether the unit tests pass with the mutant in a copy of the checkout."""
+class Tests:
+    """Which test files execute a line."""
+
+    def __init__(self, copy: Path) -> None:
+        """Run the unit tests of a copy of the checkout, which have to pass.
+
+        :raises subprocess.CalledProcessError: they did not.
+        """
+        with tempfile.NamedTemporaryFile("r") as found:
+            environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "tests"), "REACHED": found.name}
+            subprocess.run([*PYTEST, "-p", "reached", "tests/unit"], cwd=copy, env=environment, check=True)
+            self._reached: dict[str, dict[str, list[str]]] = json.load(found)
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """Return what has to notice a mutant: files of tests, those that import its file first.
+
+        What is executed while modules are imported may be noticed by any test.
+        """
+        lines = self._reached.get(str(mutant.path), {})
+        files = {file for line in mutant.lines for file in lines.get(str(line), [])}
+        rest = ["tests/unit"] if "" in files else []
+        if rest:
+            files = {file for executing in lines.values() for file in executing} - {""}
+        module = ".".join(mutant.path.with_suffix("").parts)
+        texts = (module, f"{module.rpartition('.')[0]} import {mutant.path.stem}")
+
+        def imports(file: str) -> bool:
+            source = (CHECKOUT / file).read_text()
+            return any(text in source for text in texts)
+
+        return sorted(files, key=lambda file: (not imports(file), file)) + rest
+
+
+def survives(mutant: Mutant, copy: Path, files: list[str]) -> bool:
+    """Whether tests pass with the mutant in a copy of the checkout."""
+    if not files:
+        return True
     target = copy / mutant.path
     original = target.read_bytes()
     target.write_bytes(original[: mutant.start] + mutant.text.encode() + original[mutant.end :])
+    # By time and size Python knows whether bytecode is out of date: no two mutants of a file have the same time.
+    os.utime(target, (mutant.start, mutant.start))
     try:
-        pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
         # What waits for ever because of the change is ended.
-        done = subprocess.run(
-            [*pytest, *_tests(mutant.path), "tests/unit"],
-            cwd=copy,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=120,
-            check=False,
-        )
+        output = subprocess.DEVNULL
+        done = subprocess.run([*PYTEST, *files], cwd=copy, stdout=output, stderr=output, timeout=60, check=False)
     except subprocess.TimeoutExpired:
         return False
     finally:
         target.write_bytes(original)
     return done.returncode == 0
-
-
-def _tests(path: Path) -> list[str]:
-    """The test files that import a file, to be run before all others."""
-    module = ".".join(path.with_suffix("").parts)
-    texts = (module, f"{module.rpartition('.')[0]} import {path.stem}")
-    files = sorted(CHECKOUT.glob("tests/unit/**/test_*.py"))
-    return [str(file.relative_to(CHECKOUT)) for file in files if any(text in file.read_text() for text in texts)]
 
 
 def main() -> int:
@@ -169,11 +194,12 @@ def main() -> int:
             ignored = shutil.ignore_patterns(".git", ".build", ".venv*", "__pycache__", ".ansible")
             shutil.copytree(CHECKOUT, copy, ignore=ignored, symlinks=True)
             copies.put(copy)
+        tests = Tests(copy)
 
         def judge(mutant: Mutant) -> bool:
             copy = copies.get()
             try:
-                alive = survives(mutant, copy)
+                alive = survives(mutant, copy, tests.of(mutant))
             finally:
                 copies.put(copy)
             if alive:

@@ -14,37 +14,13 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder impor
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run as run_builder
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container, NodeState
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import container_args
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document, digest_of
-
-
-class StoredDocuments:
-    """In the place of registries: documents by their names, each image's and each blob's; notes what it was asked for.
-
-    A document that is an exception is raised.
-    """
-
-    def __init__(self):
-        self.documents = {}
-        self.asked = []
-
-    def manifest(self, reference):
-        self.asked.append(str(reference))
-        found = self.documents.get(str(reference))
-        if isinstance(found, Exception):
-            raise found
-        if found is None:
-            return None
-        return Document(reference.digest or digest_of(found.encode()), "", found.encode())
-
-    def blob(self, reference, digest):
-        document = self.manifest(reference.at(digest))
-        return document and document.content
+from ansible_collections.buildfarm.multiarch.tests.unit.builder_options import BUILDER, NODE
+from ansible_collections.buildfarm.multiarch.tests.unit.documents import StoredDocuments
 
 
 @pytest.fixture
@@ -64,32 +40,12 @@ def issue():
     return certificates.issue
 
 
-#: The options of a builder, and of its nodes, where they are not given.
-_BUILDER = {
-    "name": "farm",
-    "state": "present",
-    "driver": None,
-    "nodes": None,
-    "purge_nodes": True,
-    "absent_nodes": None,
-    "purge_contexts": False,
-    "bootstrap": True,
-    "use": False,
-    "use_scope": "default",
-    "keep_state": None,
-    "on_unreachable": "fail",
-    "platforms": None,
-    "emulation": "allow",
-    "share_nodes": False,
-    "probe": True,
-    "timeout": 5,
-    "bootstrap_timeout": 60,
-}
-_NODE = dict.fromkeys(
-    "endpoint context platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
-)
 #: Other ways to an engine.
 _ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
+
+
+#: By which buildx has BuildKit read its configuration, if there is one.
+_CONFIG = ("--config", "/etc/buildkit/buildkitd.toml")
 
 
 class BuilderWorld:
@@ -98,20 +54,20 @@ class BuilderWorld:
     It stands in the place of the engines of a builder's nodes.
     """
 
-    NODE = _NODE
+    NODE = NODE
 
     def __init__(self, config):
         self.config, self.store = config, Store(config / "buildx")
         self.containers, self.volumes, self.dead = {}, set(), set()
         self.ran, self.made, self.meanwhile = [], 0, None
-        self.docker = True
+        self.docker, self.version = True, "v0.29.1"
 
     def run(self, argv, env=None, timeout=None, stdin=None, follow=None, executable=None):
         if not self.docker:
             raise CommandError("docker could not be started", Result(tuple(argv), 127, "", "No such file"))
         self.ran.append(argv[2])
         if argv[2] == "version":
-            return Result(tuple(argv), 0, "github.com/docker/buildx v0.29.1 x", "")
+            return Result(tuple(argv), 0, f"github.com/docker/buildx {self.version} x", "")
         if argv[2] == "use":
             self.use(argv[-1], argv[3] == "--global")
             return Result(tuple(argv), 0, "", "")
@@ -128,7 +84,7 @@ class BuilderWorld:
     def outcome(self, *nodes, check=False, **params):
         """Run the module buildx_builder."""
         given = [{**self.NODE, "name": "a", "endpoint": "tcp://a:2375", **node} for node in nodes] or None
-        params = {**_BUILDER, "nodes": given, "docker_config": str(self.config), **params}
+        params = {**BUILDER, "purge_nodes": True, "nodes": given, "docker_config": str(self.config), **params}
         return run_builder(params, check, self.run)
 
     def call(self, *nodes, **options):
@@ -147,7 +103,7 @@ class BuilderWorld:
                     self.containers[place] = Container(
                         running=True,
                         image=image,
-                        args=container_args(node.flags, node.files or {}),
+                        args=(*(_CONFIG if "buildkitd.toml" in (node.files or {}) else ()), *(node.flags or ())),
                         env=node.env,
                         files=node.files or {},
                         identifier=str(self.made),

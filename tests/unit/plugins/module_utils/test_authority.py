@@ -15,6 +15,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.a
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.declaration import Declaration
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.state import Pair, State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.tests.unit.certificates import issue
 
 pytest.importorskip("cryptography")
 
@@ -25,8 +26,7 @@ class Ca:
     """A CA with its key, valid for some days from now on."""
 
     def __init__(self, name: str, days: int = 3650) -> None:
-        self.key = x509.new_key()
-        self.pem = x509.issue_authority(self.key, name, NOW + timedelta(days=days))
+        self.pem, self.key = issue(name, days=days, named=False)
         self.certificate = x509.read_certificate(self.pem)
 
 

@@ -7,25 +7,22 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import hashlib
-import http.server
 import io
 import json
 import os
 import re
-import socketserver
 import struct
 import tarfile
-import threading
-import urllib.parse
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import apply as _binfmt_apply
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import binfmt_misc as _binfmt
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import image as _binfmt_image
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import info as _binfmt_info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import plan as _binfmt_plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import remote
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import rules as _binfmt_rules
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt import state as _binfmt_state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.binfmt_misc import (
@@ -34,6 +31,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.binfmt
     require_kernel,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.engine import Engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import plan
@@ -47,11 +45,20 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.status
     Status,
     platform_status,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.steps import ChangeFile
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.steps import (
+    ChangeFile,
+    Host,
+    Mount,
+    Systemctl,
+    enable_all,
+    register,
+    unregister,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import ask_here, program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import arch_of, ask_here, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
 
 # Read from Linux 6.18, as tonistiigi/binfmt and as Debian's qemu-user-binfmt register it.
 IMAGES = """\
@@ -460,6 +467,28 @@ def test_what_is_registered_at_boot(want, text, enabled, steps, kept):
     assert plan(want, have).after["registered_at_boot"] == kept
 
 
+def test_the_diff_of_handlers():
+    """What is told of other handlers where these are all there are to be, and only there."""
+    registry = named(qemu_aarch64=IMAGES, jar="enabled\ninterpreter /j\n", qemu_hppa=HPPA)
+    exact = plan(declared("arm64", "s390x", state="exact"), found(declared("arm64", "s390x"), registry, WORKS, MISSING))
+    common = {"registered_at_boot": [], "overrides": []}
+    assert exact.before == {"linux/arm64": WORKS, "linux/s390x": MISSING, "others": ["qemu-hppa"], **common}
+    assert exact.after == {"linux/arm64": WORKS, "linux/s390x": WORKS, "others": [], **common}
+    present = plan(declared("arm64"), found(declared("arm64"), registry, WORKS))
+    assert present.before == present.after == {"linux/arm64": WORKS, **common}
+    untried = plan(declared("arm64", verify=False), found(declared("arm64"), registry, MISSING))
+    assert untried.after["linux/arm64"] == REGISTERED
+    absent = declared("arm64", state="absent")
+    assert plan(absent, found(absent, registry, REGISTERED)).after == {"linux/arm64": MISSING, **common}
+
+
+@pytest.mark.parametrize(
+    "text", ["ExecStart=/usr/bin/env x none example/binfmt:1\n", "X-Architectures=arm64\n", "[Unit]\n"]
+)
+def test_a_unit_of_somebody_else_names_neither_image_nor_architectures(text):
+    assert _binfmt_image.unit_settings(text) == (None, ())
+
+
 def test_the_boot_unit_is_read_back():
     for argv0 in (None, True, False):
         text = unit("arm64", "s390x", argv0=argv0)
@@ -469,7 +498,25 @@ def test_the_boot_unit_is_read_back():
 
 
 def test_the_boot_unit_replaces_what_packages_have_registered():
-    assert "--uninstall qemu-aarch64 --install arm64\n" in unit("arm64")
+    text = """\
+# Written by the Ansible module buildfarm.multiarch.binfmt, which overwrites changes.
+[Unit]
+Description=QEMU handlers for foreign platforms
+Wants=docker.service
+After=docker.service systemd-binfmt.service
+PartOf=systemd-binfmt.service
+X-Architectures=arm64,s390x
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/env docker run --rm --privileged --network none example/binfmt:1 \
+--uninstall qemu-aarch64,qemu-s390x --install arm64,s390x
+
+[Install]
+WantedBy=multi-user.target
+"""
+    assert unit("arm64", "s390x") == text
 
 
 @pytest.mark.parametrize("image", ["--privileged", "a b", ""])
@@ -619,6 +666,55 @@ def test_handlers_of_packages(want, registry, verdict, override, steps, text):
     assert actions(want, have) == steps
     files = {step.path: step.after for step in plan(want, have).steps if isinstance(step, ChangeFile)}
     assert files == ({OVERRIDE: text} if any(step[1] == OVERRIDE for step in steps) else {})
+    shown = plan(want, have)
+    assert shown.before["overrides"] == ([OVERRIDE] if override else [])
+    assert shown.after["overrides"] == ([OVERRIDE] if files.get(OVERRIDE, override) else [])
+
+
+def test_an_override_of_another_file_stays_in_the_diff():
+    want = packages(persistent=True)
+    other = RuleFile("x.conf", "/usr/lib/binfmt.d/x.conf", f"{JAR}\n", f"{_binfmt_rules.MARK}{JAR}\n")
+    have = found(want, host(arm64=DEBIANS), WORKS, files=[dataclasses.replace(FILE, override=C_OVERRIDE), other])
+    planned = plan(dataclasses.replace(want, credentials=True), have)
+    assert planned.before["overrides"] == ["/etc/binfmt.d/qemu-aarch64.conf", "/etc/binfmt.d/x.conf"]
+    assert planned.after["overrides"] == ["/etc/binfmt.d/qemu-aarch64.conf"]
+
+
+@pytest.mark.parametrize(
+    ("line", "handler"),
+    [
+        ("", None),
+        ("# :x:M::a::/i:", None),
+        ("; comment", None),
+        (JAR, None),
+        (":x:M::a:/i:", None),
+        # A mask that is left out compares all bits.
+        (r":x:M::\x7fE::/i:F", Handler("x", True, "/i", "F", b"\x7fE", b"\xff\xff", 0)),
+        (r",x,M,2,\x7fE,\xff\x0f,/i,", Handler("x", True, "/i", "", b"\x7fE", b"\xff\x0f", 2)),
+    ],
+)
+def test_lines_of_rules(line, handler):
+    rule = _binfmt_rules.Rule.parse(line)
+    assert (rule and rule.handler) == handler
+
+
+def test_what_conflicts_is_removed_by_any_name():
+    registry = named(qemu_aarch64=IMAGES, a_aarch64=IMAGES, qemu_arm=HPPA)
+    assert registry.conflicting_handlers("arm64") == ["a-aarch64", "qemu-aarch64"]
+    assert [one.name for one in registry.emulating("arm64")] == ["qemu-aarch64", "a-aarch64"]
+    assert registry.conflicting_handlers("arm64", "a-aarch64") == ["a-aarch64", "qemu-aarch64"]
+    # Another program's, in the place of the one that is to be registered.
+    assert registry.conflicting_handlers("arm") == ["qemu-arm"]
+    assert registry.conflicting_handlers("s390x") == []
+    assert registry.conflicting_handlers("s390x", "qemu-arm") == ["qemu-arm"]
+
+
+def test_demands_of_an_image_are_its_own():
+    """Whatever packages are there."""
+    wanted = declared("arm64", files=[FILE]).demand("arm64", [FILE])
+    assert (wanted.name, wanted.interpreter) == ("qemu-aarch64", "/usr/bin/qemu-aarch64")
+    wanted = packages().demand("arm64", [FILE])
+    assert wanted.interpreter == "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
 
 
 def test_an_override_of_a_package_that_is_gone():
@@ -641,16 +737,17 @@ def test_what_comes_back_at_each_boot():
         assert bool(plan(want, have).warnings) != persistent
 
 
-class FakeEngine:
-    """An engine's API over TCP, whose host has these emulators, and others that are broken."""
+class EngineOfHost(FakeEngine):
+    """An engine whose host has these emulators, and others that are broken."""
 
     #: The emulators of the image.
     within = frozenset(_binfmt.ENTRIES.values())
 
     def __init__(self, emulators=(), broken=(), **info):
+        super().__init__()
         self.emulators, self.broken, self.pulled = set(emulators), set(broken), False
         self.info = {"ServerVersion": "26", "Architecture": "x86_64", "KernelVersion": "6.1.0", **info}
-        self.imported, self.removed, self.pulls, self.created, self.containers = [], [], [], [], {}
+        self.imported, self.removed, self.pulls, self.created = [], [], [], []
 
     def privileged(self):
         return [spec for spec in self.created if spec["HostConfig"]["Privileged"]]
@@ -717,40 +814,6 @@ class FakeEngine:
         return 0, json.dumps({"supported": [], "emulators": [*self.emulators, "jar"]}), ""
 
 
-@contextlib.contextmanager
-def serving(engine):
-    """Serve an engine; gives its URL."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        # One packet for each answer; else each waits for an acknowledgement.
-        protocol_version, wbufsize = "HTTP/1.1", -1
-
-        def do_GET(self):
-            path, _mark, query = self.path.partition("?")
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            values = dict(urllib.parse.parse_qsl(query))
-            status, answer = engine.answer(self.command, urllib.parse.unquote(path), values, body, self.headers)
-            content = answer if isinstance(answer, bytes) else b"" if answer is None else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_POST = do_DELETE = do_GET
-
-        def log_message(self, *args):
-            pass
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield f"tcp://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-    assert not engine.containers, "containers stay on the engine"
-
-
 class TestApplying:
     """The image's exit status says nothing; the kernel's files do."""
 
@@ -775,7 +838,7 @@ class TestApplying:
                 (kernel / "qemu-aarch64").write_text(IMAGES)
             return 0, '{"supported":["linux/amd64"]}', "installing: arm64 no such file\n"
 
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.run, engine.registers = register, True
         with serving(engine) as url:
             monkeypatch.setenv("DOCKER_HOST", url)
@@ -809,6 +872,36 @@ class TestApplying:
         assert predicted.values["qemu_versions"] == {"linux/arm64": None}
         real = self.run(kernel)
         assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
+
+    def test_removed_and_verified(self, kernel, engine):
+        (kernel / "qemu-aarch64").write_text(IMAGES)
+        predicted = self.run(kernel, True, state="absent")
+        assert (predicted.before["linux/arm64"], predicted.after["linux/arm64"]) == (REGISTERED, MISSING)
+        # A plain file does not go when -1 is written to it.
+        with pytest.raises(FarmError, match=r"after the task linux/arm64 is registered; the next run tries again"):
+            self.run(kernel, state="absent")
+        assert (kernel / "qemu-aarch64").read_text().startswith("-1")
+
+    def test_others_that_stay_are_an_error_where_these_are_all_there_are_to_be(self, kernel, engine):
+        (kernel / "qemu-hppa").write_text(HPPA)
+        with pytest.raises(FarmError, match="handler qemu-hppa is still there"):
+            self.run(kernel, state="exact")
+        assert self.run(kernel, state="present").values["emulated"] == ["linux/arm64"]
+
+    def test_without_anything_to_do_nobody_needs_to_be_root(self, kernel, engine, monkeypatch):
+        self.run(kernel)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert not self.run(kernel).changed
+
+    def test_a_host_without_systemd_registers_nothing_at_boot(self, kernel, engine, monkeypatch):
+        def refuse(host):
+            raise FarmError(f"{host} was not booted with systemd")
+
+        monkeypatch.setattr(_binfmt_apply, "require_systemd", refuse)
+        with pytest.raises(FarmError, match="not booted with systemd; set persistent: false where"):
+            self.run(kernel, True, persistent=True)
+        assert self.run(kernel, True, persistent=False).changed
+        assert not self.run(kernel, True, persistent=True, state="absent").changed
 
     def test_an_image_that_exits_with_0_and_did_nothing(self, kernel, engine):
         engine.registers = False
@@ -914,7 +1007,7 @@ class TestThroughAnEngine:
             return _binfmt_apply.run(params, check_mode, exec_format_error)
 
     def test_present(self):
-        engine = FakeEngine(["qemu-aarch64", "qemu-arm"], ["qemu-arm"])
+        engine = EngineOfHost(["qemu-aarch64", "qemu-arm"], ["qemu-arm"])
         want = {"platforms": ["arm64", "arm", "s390x", "amd64"]}
         predicted = self.run(engine, True, **want)
         assert engine.privileged() == []
@@ -930,7 +1023,7 @@ class TestThroughAnEngine:
         assert not self.run(engine, **want).changed
 
     def test_all_is_what_the_image_has(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.within = engine.within - {"qemu-loongarch64", "qemu-mips64"}
         whole = self.run(engine, True, platforms=["all"])
         assert "loong64" in whole.actions[0][-1], "nothing is pulled in check mode"
@@ -948,7 +1041,7 @@ class TestThroughAnEngine:
         assert "qemu-loongarch64" in engine.emulators
 
     def test_all_of_an_image_without_emulators(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.within = frozenset()
         with pytest.raises(FarmError, match=r"example/binfmt:1 has none of the emulators qemu-arm, qemu-aarch64"):
             self.run(engine, platforms=["all"])
@@ -957,7 +1050,7 @@ class TestThroughAnEngine:
             self.run(engine, platforms=["all"])
 
     def test_exact_and_absent(self):
-        engine = FakeEngine(["qemu-aarch64", "qemu-hppa"])
+        engine = EngineOfHost(["qemu-aarch64", "qemu-hppa"])
         want = {"state": "exact", "platforms": ["arm64"]}
         assert self.run(engine, **want).actions[0][-2:] == ["--uninstall", "qemu-hppa"]
         assert engine.emulators == {"qemu-aarch64"}
@@ -966,8 +1059,24 @@ class TestThroughAnEngine:
         assert not engine.emulators
         assert not self.run(engine, state="absent").changed
 
+    def test_only_what_is_missing_is_looked_for_in_the_image_where_nothing_else_is_to_be_done(self):
+        engine = EngineOfHost()
+        engine.within = engine.within - {"qemu-loongarch64"}
+        self.run(engine, platforms=["all"])
+        examined = []
+        run_there = engine.run
+        engine.run = lambda spec: examined.extend(spec.get("Entrypoint", ())) or run_there(spec)
+        assert not self.run(engine, platforms=["all"]).changed
+        assert examined == ["/usr/bin/qemu-loongarch64"]
+
+    def test_the_report_of_what_is_not_verified(self):
+        engine = EngineOfHost(["qemu-aarch64"])
+        found_there = self.run(engine, platforms=["arm64"], verify=False, qemu_version="10.0.4")
+        assert (found_there.changed, found_there.before["linux/arm64"]) == (False, REGISTERED)
+        assert self.run(engine, True, platforms=["arm64"], verify=False, qemu_version="9").changed
+
     def test_without_verify_the_report_counts(self):
-        engine = FakeEngine(["qemu-aarch64"], ["qemu-aarch64"])
+        engine = EngineOfHost(["qemu-aarch64"], ["qemu-aarch64"])
         assert not self.run(engine, platforms=["arm64"], verify=False).changed
         assert not engine.imported
 
@@ -982,17 +1091,213 @@ class TestThroughAnEngine:
     )
     def test_what_cannot_be(self, info, options, message):
         with pytest.raises(FarmError, match=message):
-            self.run(FakeEngine(**info), **{"platforms": ["arm64"], **options})
+            self.run(EngineOfHost(**info), **{"platforms": ["arm64"], **options})
 
     def test_an_engine_that_runs_no_containers(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.run = lambda spec: "cgroups: cannot find mount"
         with pytest.raises(FarmError, match="amd1: the engine runs no containers: cgroups"):
             self.run(engine, platforms=["arm64"])
         assert engine.imported == engine.removed
 
     def test_an_image_that_does_nothing(self):
-        engine = FakeEngine()
+        engine = EngineOfHost()
         engine.run = lambda spec: (0, "", "no")
         with pytest.raises(FarmError, match=r"amd1: after the task linux/arm64 is not run there: .*said: no;"):
             self.run(engine, platforms=["arm64"])
+
+
+def of_architecture(answers):
+    """A runner of the programs that do nothing but end, by the architecture that their file is of.
+
+    :param answers: QEMU's version, or None where no QEMU runs it; programs of others cannot be started.
+    """
+
+    def runner(argv, env=None, **_options):
+        with open(argv[0], "rb") as stream:
+            arch = arch_of(stream.read(20))
+        if arch not in answers:
+            return exec_format_error(argv)
+        return Result(tuple(argv), 42, f"qemu version {answers[arch]}\n" if env and answers[arch] else "", "")
+
+    return runner
+
+
+class TestInfo:
+    """What binfmt_info tells of a host's handlers."""
+
+    @pytest.fixture(autouse=True)
+    def kernel(self, tmp_path, monkeypatch):
+        """A processor of amd64, with handlers for arm64, for arm that does not work, and for Java archives."""
+        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        monkeypatch.setattr(_binfmt_info, "native_platform", lambda machine: AMD64)
+        (tmp_path / "status").write_text("enabled\n")
+        (tmp_path / "jar").write_text("enabled\ninterpreter /usr/bin/jexec\nextension .jar\n")
+        (tmp_path / "qemu-aarch64").write_text(IMAGES)
+        (tmp_path / "qemu-arm").write_text(
+            IMAGES.replace("aarch64", "arm").replace("b700", "2800").replace("454c4602", "454c4601")
+        )
+        return tmp_path
+
+    RUNNER = staticmethod(of_architecture({"amd64": None, "386": None, "arm64": "10.0.4"}))
+
+    def shown(self, name, platforms, interpreter, flags, enabled=True, **answer):
+        values = dict.fromkeys(("works", "problem", "qemu_version"))
+        return {
+            "name": name,
+            "platforms": platforms,
+            "enabled": enabled,
+            "interpreter": interpreter,
+            "flags": flags,
+            **values,
+            **answer,
+        }
+
+    def test_handlers_and_platforms(self):
+        found = _binfmt_info.run({"verify": True}, False, self.RUNNER)
+        assert found == {
+            "mounted": True,
+            "handlers": [
+                self.shown("jar", [], "/usr/bin/jexec", ""),
+                self.shown(
+                    *("qemu-aarch64", ["linux/arm64"], "/usr/bin/qemu-aarch64", "POCF"),
+                    works=True,
+                    qemu_version="10.0.4",
+                ),
+                self.shown(
+                    *("qemu-arm", ["linux/arm/v7", "linux/arm/v6"], "/usr/bin/qemu-arm", "POCF"),
+                    works=False,
+                    problem="Exec format error",
+                ),
+            ],
+            "native": ["linux/386", "linux/amd64"],
+            "platforms": ["linux/386", "linux/amd64", "linux/arm64"],
+        }
+
+    def test_without_verify_no_handler_is_tried(self):
+        found = _binfmt_info.run({"verify": False}, False, self.RUNNER)
+        assert [handler["works"] for handler in found["handlers"]] == [None] * 3
+        assert found["platforms"] == ["linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64"]
+
+    def test_a_switch_for_all(self, kernel):
+        (kernel / "status").write_text("disabled\n")
+        found = _binfmt_info.run({"verify": False}, False, self.RUNNER)
+        assert [handler["enabled"] for handler in found["handlers"]] == [False] * 3
+        assert found["platforms"] == ["linux/386", "linux/amd64"]
+
+
+class TestSteps:
+    """What each step does to the host."""
+
+    def host(self, rc=0):
+        self.ran = []
+
+        def runner(argv, timeout=None, **_options):
+            self.ran.append(list(argv))
+            return Result(tuple(argv), rc, "", "not permitted")
+
+        return Host("node1", None, runner)
+
+    def test_mounting(self):
+        mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", ROOT]
+        assert Mount().action == mount
+        Mount().apply(self.host())
+        assert self.ran == [mount]
+        with pytest.raises(CommandError, match=r"node1: mount .* failed; the kernel may have no binfmt_misc"):
+            Mount().apply(self.host(1))
+
+    @pytest.mark.parametrize(
+        ("step", "file", "written"),
+        [
+            (enable_all(), "status", b"1"),
+            (unregister("qemu-arm"), "qemu-arm", b"-1"),
+            (register(":x:M::y::/i:F"), "register", b":x:M::y::/i:F"),
+        ],
+    )
+    def test_writing_to_the_kernel(self, tmp_path, monkeypatch, step, file, written):
+        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        assert step.action == ["write", str(tmp_path / file), written.decode()]
+        step.apply(self.host())
+        assert (tmp_path / file).read_bytes() == written
+        (tmp_path / file).unlink()
+        (tmp_path / file).mkdir()
+        hint = "is its interpreter installed" if file == "register" else "a container needs to be privileged"
+        with pytest.raises(FarmError, match=rf"node1: .*/{file} could not be changed: Is a directory; .*{hint}"):
+            step.apply(self.host())
+
+    @pytest.mark.parametrize(("before", "after"), [(None, "new"), ("old", "new"), ("old", None)])
+    def test_files_and_back(self, tmp_path, before, after):
+        path = tmp_path / "binfmt.d" / "x.conf"
+        if before:
+            path.parent.mkdir()
+            path.write_text(before)
+        step = ChangeFile(str(path), before, after)
+        assert step.action == ["remove" if after is None else "write", str(path)]
+        step.apply(self.host())
+        assert (path.read_text() if path.exists() else None) == after
+        step.revert(self.host())
+        assert (path.read_text() if path.exists() else None) == before
+
+    def test_removing_a_file_makes_no_directory(self, tmp_path):
+        ChangeFile(str(tmp_path / "a/b"), None, None).apply(self.host())
+        assert not (tmp_path / "a").exists()
+
+    @pytest.mark.parametrize(("verb", "hint"), [("restart", "; see journalctl -u buildfarm-binfmt"), ("enable", "")])
+    def test_systemctl_that_fails(self, verb, hint):
+        with pytest.raises(CommandError) as caught:
+            Systemctl((verb, UNIT)).apply(self.host(1))
+        said = f"node1: systemctl {verb} {UNIT} failed{hint}"
+        assert caught.value.message.startswith(said) and (bool(hint) or "journalctl" not in caught.value.message)
+
+
+class EngineThatRefuses(EngineOfHost):
+    """An engine that answers some requests otherwise than others do."""
+
+    def __init__(self, **refused):
+        super().__init__()
+        self.refused = refused
+
+    def answer(self, method, path, query, body, headers):
+        word = path.rpartition("/")[2]
+        return self.refused.get(word) or super().answer(method, path, query, body, headers)
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        ({"create": (500, {"message": "no space left"})}, r"did not take the programs that test it: no space left"),
+        ({"wait": (500, {"message": "gone"})}, "did not report how a container ended: gone"),
+        ({"logs": (501, b"not with this log driver")}, "did not report how a container ended: not with this log"),
+        ({"info": (200, b"[]")}, r"the engine on amd1 has to run: \[\]"),
+        ({"info": (200, b"no JSON")}, "has to run: no JSON"),
+        ({"info": (503, b"")}, "has to run: it did not answer"),
+    ],
+)
+def test_engines_that_refuse(tmp_path, refused, message):
+    engine = EngineThatRefuses(**refused)
+    with serving(engine) as url, pytest.raises(FarmError, match=message):
+        at = Engine(exec_format_error, "amd1", url, tmp_path, ["docker"])
+        at.info()
+        remote.probe_all(at, ["arm64"])
+
+
+def test_a_container_that_is_not_created_was_not_run(tmp_path):
+    engine = EngineThatRefuses(create=(409, {"message": "conflict"}))
+    with serving(engine) as url:
+        ended = Engine(exec_format_error, "amd1", url, tmp_path, ["docker"]).run("x", ["y", "z"])
+    assert ended == Result(("y", "z"), 125, "", "conflict")
+
+
+def test_what_the_engine_runs_without_qemu_is_native(tmp_path):
+    """The processor runs 32-bit programs, which the architecture's name does not tell."""
+    engine = EngineOfHost(["qemu-arm"], Architecture="aarch64")
+    run_there = engine.run
+    engine.run = lambda spec: (42, "", "") if spec["Cmd"][0].endswith("exit-arm") else run_there(spec)
+    with serving(engine) as url:
+        at = Engine(exec_format_error, "amd1", url, tmp_path, ["docker"])
+        found = remote.read_state(declared("arm", "arm64", "s390x", endpoint="amd1", persistent=None), at)
+    assert {str(platform): status.text for platform, status in found.statuses.items()} == {
+        "linux/arm/v7": NATIVE,
+        "linux/arm64": NATIVE,
+        "linux/s390x": "not run there: a s390x program exited with 255 instead of 42: exec /exit: exec format error",
+    }

@@ -101,6 +101,11 @@ def test_what_was_sent_is_removed_and_nothing_else(source: Path, tmp_path: Path)
     (source / "old/file").unlink()
     (source / "old").rmdir()
     assert send(source, str(context)) == [["remove", "old", "old/file"]]
+    # A name that was removed is not the sender's any more.
+    (context / "old").touch()
+    with pytest.raises(FarmError, match="found old, which the source does not have"):
+        send(source, str(context))
+    (context / "old").unlink()
     (context / "mine").touch()
     with pytest.raises(FarmError, match="found mine, which the source does not have"):
         send(source, str(context))

@@ -6,12 +6,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Store, StoreConflict
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import (
+    Instance,
+    Node,
+    Store,
+    StoreConflict,
+    TruncatedInstance,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
@@ -325,3 +332,120 @@ def test_a_context_stays_where_the_builder_fails(world):
     assert contexts_of(world) == ["farm-a"] and world.store.names() == ()
     world.dead.clear()
     assert not any("context" in action[0] for action in world.call(CA)["actions"])
+
+
+@pytest.mark.parametrize(
+    ("version", "node", "params", "message"),
+    [
+        ("v0.6.3", {}, {}, r"the module buildx_builder needs buildx 0\.7\.0 or later, found 0\.6\.3"),
+        ("v0.7.0", {}, {}, None),
+        ("v0.8.2", {}, {"driver": "remote"}, r"the remote driver needs buildx 0\.9\.0 or later, found 0\.8\.2"),
+        ("v0.9.0", {}, {"driver": "remote"}, None),
+        ("v0.13.1", {"driver_opts": {"default-load": "true"}}, {}, r"default-load needs buildx 0\.14\.0 or later"),
+        ("v0.14.0", {"driver_opts": {"default-load": "true"}}, {}, None),
+        ("v0.29.9", {"driver_opts": {"provenance-add-gha": "true"}}, {}, r"add-gha needs buildx 0\.30\.0 or later"),
+        ("v0.30.0", {"driver_opts": {"provenance-add-gha": "true", "gpus": "all"}}, {}, None),
+    ],
+)
+def test_what_a_buildx_does_not_know_is_refused(world, version, node, params, message):
+    world.version = version
+    if message:
+        with pytest.raises(FarmError, match=message):
+            world.call(node, check=True, probe=False, **params)
+    else:
+        assert world.call(node, check=True, probe=False, **params)["changed"]
+
+
+def test_a_builder_goes_however_old_buildx_is(world):
+    world.call({})
+    world.version = "v0.7.0"
+    world.call(state="absent")
+    assert world.store.names() == ()
+
+
+def test_the_driver_stays_where_none_is_declared(world, monkeypatch):
+    monkeypatch.setattr("socket.create_connection", lambda *_address, timeout: io.BytesIO())
+    world.call({}, driver="remote")
+    with pytest.raises(FarmError, match="node 'a': the remote driver takes neither buildkitd flags"):
+        world.call({"buildkitd_flags": "--debug"})
+    assert world.store.get("farm").driver == "remote"
+
+
+def test_a_prediction_of_nothing_leaves_buildkit_alone(world):
+    world.call({})
+    world.ran.clear()
+    assert not world.call({}, check=True)["changed"]
+    assert world.ran == []
+    assert world.call({}, B, check=True)["changed"]
+    assert "inspect" in world.ran
+
+
+def test_a_truncated_definition_is_an_error_only_where_it_is_all_that_tells_of_the_nodes(world):
+    world.call({})
+    world.store.path("farm").write_text("{")
+    with pytest.raises(TruncatedInstance):
+        world.call()
+    assert world.call({})["changed"]
+    assert (world.store.directory / "farm.broken").read_text() == "{"
+    world.store.path("farm").write_text("{")
+    assert world.call(state="absent")["changed"]
+    assert world.store.names() == ()
+
+
+@pytest.mark.parametrize("scope", ["default", "global"])
+def test_a_builder_that_is_the_current_one_is_not_made_so_again(world, scope):
+    first = world.call({}, use=True, use_scope=scope)
+    assert first["actions"][-1][:4] == ["docker", "buildx", "use", f"--{scope}"]
+    assert not world.call({}, use=True, use_scope=scope)["changed"]
+    other = "global" if scope == "default" else "default"
+    assert world.call({}, use=True, use_scope=other)["actions"] == [["docker", "buildx", "use", f"--{other}", "farm"]]
+
+
+def test_containers_that_run_and_do_not_answer_are_warned_of_where_they_have_to(world, monkeypatch):
+    world.call({})
+    report = "Name: farm\nDriver: docker-container\n\nNodes:\nName: a\nEndpoint: tcp://a:2375\nError: no worker\n"
+    monkeypatch.setattr(world, "inspect", lambda builder, boot: report)
+    outcome = world.outcome({}, platforms=["linux/amd64"])
+    assert outcome.warnings == (
+        "builder 'farm': container buildx_buildkit_a on tcp://a:2375 runs, but BuildKit does not answer: no worker",
+    )
+    outcome = world.outcome(check=True, state="stopped")
+    assert (outcome.changed, outcome.warnings) == (True, ())
+
+
+def test_the_choice_of_a_builder_is_one_for_dockers_current_endpoint(world, monkeypatch):
+    world.call({}, use=True)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2376")
+    assert world.call({}, use=True, check=True)["actions"] == [["docker", "buildx", "use", "--default", "farm"]]
+    monkeypatch.delenv("DOCKER_HOST")
+    assert not world.call({}, use=True, check=True)["changed"]
+    # What is the default of the endpoint is another than the one that was chosen last.
+    for entry in (world.store.directory / "defaults").iterdir():
+        entry.write_text("other")
+    assert world.call({}, use=True, check=True)["changed"]
+
+
+def test_a_builder_as_it_is_returned(world):
+    requested = world.call({"platforms": ["linux/arm64"]}, B, platforms=["linux/amd64"])["builder"]
+    assert requested["platforms"] == [{"platform": "linux/amd64", "node": "a", "source": "detected", "native": True}]
+    node = requested["nodes"][0]
+    assert [node[key] for key in ("native", "status", "version", "error")] == ["linux/amd64", "running", None, None]
+    assert node["detected"] == ["linux/amd64", "linux/386"]
+    every = world.call({"platforms": ["linux/arm64"]}, B)["builder"]["platforms"]
+    assert [route["platform"] for route in every] == ["linux/arm64"]
+
+
+def test_two_nodes_do_not_bring_one_context(world):
+    twice = {**CB, "endpoint": "farm-a", "context": {"host": "ssh://b"}}
+    with pytest.raises(FarmError, match="farm-a"):
+        world.call(CA, twice, check=True)
+
+
+@pytest.mark.parametrize(("driver", "taken"), [("docker-container", True), ("remote", False)])
+def test_containers_are_shared_with_builders_that_have_containers(world, driver, taken):
+    world.store.write(Instance("other", driver, (Node("a", "tcp://a:2375"),)), None)
+    (world.store.directory / "instances/broken").write_text("{")
+    if taken:
+        with pytest.raises(FarmError, match="which belongs to builder 'other'"):
+            world.call({})
+    assert world.call({}, share_nodes=taken)["changed"]

@@ -15,25 +15,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.decla
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
-
-DEFAULTS = {
-    "name": "farm",
-    "state": "present",
-    "driver": None,
-    "nodes": None,
-    "purge_nodes": True,
-    "absent_nodes": None,
-    "bootstrap": True,
-    "use": False,
-    "use_scope": "default",
-    "keep_state": None,
-    "on_unreachable": "fail",
-    "platforms": None,
-    "emulation": "allow",
-}
-NODE = dict.fromkeys(
-    "endpoint platforms driver_opts env buildkitd_flags buildkitd_config buildkitd_config_file".split(), None
-)
+from ansible_collections.buildfarm.multiarch.tests.unit.builder_options import BUILDER, NODE
 
 
 @pytest.fixture
@@ -48,7 +30,7 @@ def contexts(tmp_path):
 
 def declare(contexts, *nodes, stored_driver="", lenient=False, **params):
     given = None if not nodes else [{**NODE, "name": "a", **node} for node in nodes]
-    return Declaration.from_params({**DEFAULTS, "nodes": given, **params}, contexts, {}, stored_driver, lenient)
+    return Declaration.from_params({**BUILDER, "nodes": given, **params}, contexts, {}, stored_driver, lenient)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +104,20 @@ def test_the_default_endpoint_is_docker_s_own(contexts, monkeypatch):
         ([{"buildkitd_config_file": "/no/such"}], {}, "/no/such: cannot be read: No such file"),
         ([{"buildkitd_config": "a", "buildkitd_config_file": "/x"}], {}, "cannot be given together"),
         ([{"endpoint": "arm1"}], {"driver": "remote"}, "the remote driver wants"),
+        ([{"endpoint": "tcp"}], {"driver": "remote"}, "endpoint 'tcp': the remote driver wants"),
+        ([{"endpoint": "http://h"}], {"driver": "remote"}, "endpoint 'http://h': the remote driver wants"),
         ([{"endpoint": "tcp://h:1", "buildkitd_flags": "--debug"}], {"driver": "remote"}, "takes neither"),
         (
             [{"endpoint": "tcp://h:1", "driver_opts": {"cert": "/c", "key": "/k"}}],
             {"driver": "remote"},
             "needs the driver option cacert",
         ),
+        (
+            [{"endpoint": "tcp://h:1", "driver_opts": {"cacert": "/a", "cert": "/c"}}],
+            {"driver": "remote"},
+            "and cert and key together",
+        ),
+        ([{"endpoint": "tcp://h:1", "driver_opts": {"servername": "x"}}], {"driver": "remote"}, "needs the driver"),
         (
             [{"endpoint": "tcp://h:1", "driver_opts": {"cacert": "ca.pem"}}],
             {"driver": "remote"},
@@ -140,6 +130,14 @@ def test_what_cannot_be_meant_is_refused(contexts, nodes, params, message):
     with pytest.raises(FarmError) as caught:
         declare(contexts, *nodes, **params)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"default-load": "true"}, {"cacert": "/a"}, {"cacert": "/a", "cert": "/c", "key": "/k"}]
+)
+def test_tls_of_the_remote_driver(contexts, options):
+    declared = declare(contexts, {"endpoint": "tcp://h:1", "driver_opts": options}, driver="remote")
+    assert declared.nodes[0].driver_opts == options
 
 
 def test_the_stored_driver_counts_where_none_is_declared(contexts):

@@ -20,6 +20,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container, NodeState, describe
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.nodes import Depth, Site
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.plan import plan
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.platforms import check_platforms
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.state import State, read_state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.steps import RemoveContainer
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
@@ -484,6 +485,92 @@ def test_nodes_that_are_not_declared_are_named(before, declared, options, expect
     assert expected is None or expected in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("before", "on_unreachable", "expected"),
+    [
+        ("a b.dead", "detach", "leaves the builder; container buildx_buildkit_b may stay there"),
+        ("a b.dead", "skip", "skipped, node 'b' stays as it was"),
+        ("a", "detach", "node 'b' is left out of the builder"),
+        ("a", "skip", "node 'b' is left out of the builder"),
+    ],
+)
+def test_what_becomes_of_a_node_that_cannot_be_reached_is_said(before, on_unreachable, expected):
+    dead = found(stored("b"), "dead")
+    there = {"nodes": {**state_of("a", ()).nodes, ("b", endpoint("b")): dead}}
+    planned = run(before, "a b", there=there, on_unreachable=on_unreachable)
+    (warning,) = planned.warnings
+    assert warning.endswith(expected)
+    assert [node.name for node in planned.target.nodes] == ["a", *(["b"] if "stays" in expected else [])]
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_nodes_that_stay_are_named_in_good_english(several):
+    (warning,) = run("a b c" if several else "a b", "a", purge_nodes=None).warnings
+    assert warning == (
+        "builder 'farm': nodes 'b', 'c' are not declared and stay as they are; if they are gone for good, name them in"
+        " absent_nodes (with the roles: farm_absent_nodes, or the playbook teardown with --limit)"
+        if several
+        else "builder 'farm': node 'b' is not declared and stays as it is; if it is gone for good, name it in"
+        " absent_nodes (with the roles: farm_absent_nodes, or the playbook teardown with --limit)"
+    )
+
+
+def test_pins_that_are_all_declared_stay():
+    options = {"emulation": "prefer_native", "platforms": (AMD64, ARM64)}
+    planned = run(None, "a=arm64 b=amd64", {"a": AMD64, "b": ARM64}, **options)
+    assert [node.platforms for node in planned.target.nodes] == [(ARM64,), (AMD64,)]
+
+
+def test_a_declared_node_of_an_unknown_processor_gets_no_pins():
+    options = {"emulation": "prefer_native", "platforms": (AMD64, ARM64), "on_unreachable": "skip"}
+    planned = run("a.dead b", "a b", **options)
+    assert [node.platforms for node in planned.target.nodes] == [None, (AMD64, ARM64)]
+
+
+def built(*detected):
+    """The states of two nodes of amd64 by what BuildKit on them reports, None where it reports nothing yet."""
+    instance = Instance("farm", "docker-container", (stored("a"), stored("b")))
+    return instance, {
+        (node.name, node.endpoint): NodeState(known=True, native=AMD64, detected=found_here)
+        for node, found_here in zip(instance.nodes, detected)
+    }
+
+
+def test_platforms_are_refused_once_it_is_known_that_nobody_serves_them():
+    wanted = Declaration("farm", platforms=(ARM64,))
+    for detected, final, refused in [
+        ((None, (AMD64,)), False, False),
+        ((None, (AMD64,)), True, True),
+        (((AMD64,), (AMD64,)), False, True),
+        (((AMD64,), (AMD64, ARM64)), True, False),
+    ]:
+        instance, states = built(*detected)
+        if refused:
+            with pytest.raises(FarmError, match="no node serves linux/arm64"):
+                check_platforms(wanted, instance, states, final=final)
+        else:
+            check_platforms(wanted, instance, states, final=final)
+    with pytest.raises(FarmError, match="no node serves linux/arm64"):
+        check_platforms(wanted, *built(None, None))
+    # Of a node that cannot be reached nothing more will be known.
+    instance, states = built(None, (AMD64,))
+    dead = {key: replace(state, error="no answer") for key, state in states.items()}
+    with pytest.raises(FarmError, match="no node serves linux/arm64"):
+        check_platforms(wanted, instance, dead, final=False)
+
+
+def test_emulation_is_forbidden_once_it_is_known_that_nothing_else_would_do():
+    forbidding = Declaration("farm", platforms=(ARM64,), emulation="forbid")
+    both = replace(forbidding, platforms=(ARM64, Platform("linux", "s390x")))
+    emulating = (AMD64, ARM64)
+    for wanted, detected in [(forbidding, (emulating, emulating)), (forbidding, (emulating, None))]:
+        with pytest.raises(FarmError, match="emulation is forbidden, and only QEMU could serve linux/arm64 on a"):
+            check_platforms(wanted, *built(*detected), final=False)
+    # The node that is still to be started may serve both.
+    check_platforms(both, *built(emulating, None), final=False)
+    check_platforms(replace(forbidding, emulation="allow"), *built(emulating, emulating))
+
+
 def test_undeclared_nodes_count_where_pins_are_chosen():
     options = {"purge_nodes": False, "emulation": "prefer_native", "platforms": (AMD64, ARM64)}
     planned = run("a.dead=amd64 b", "b", **options)
@@ -554,7 +641,11 @@ def test_a_new_controller_writes_the_definition_and_starts_nothing():
     declared = Declaration("farm", nodes=specs("a b"))
     assert steps(plan(declared, lost)) == ["write"]
     assert plan(declared, lost).target == found_state.instance
-    assert steps(plan(replace(declared, state="absent"), lost)) == ["wipe a", "wipe b"]
+    gone = plan(replace(declared, state="absent"), lost)
+    assert steps(gone) == ["wipe a", "wipe b"]
+    assert [node["name"] for node in gone.before["nodes"]] == ["a", "b"]
+    nothing = plan(replace(declared, state="absent"), State(PATH))
+    assert (nothing.steps, nothing.before, nothing.after) == ((), {"state": "absent"}, {"state": "absent"})
 
 
 def test_a_broken_definition_is_kept_and_written_anew():
@@ -583,7 +674,13 @@ def test_kubernetes_nodes_are_made_anew_by_removing_them_first():
     planned = plan(declared, found_state)
     assert steps(planned) == ["uninstall k", "boot k", "write"]
     assert planned.steps[0].action == ["docker", "buildx", "rm", "--keep-state", "farm"]
-    assert steps(plan(Declaration("farm", state="absent"), found_state)) == ["uninstall k+l", "remove"]
+    anew = plan(replace(declared, keep_state=False), found_state)
+    assert anew.steps[0].action == ["docker", "buildx", "rm", "farm"]
+    gone = plan(Declaration("farm", state="absent"), found_state)
+    assert steps(gone) == ["uninstall k+l", "remove"]
+    assert gone.steps[0].action == ["docker", "buildx", "rm", "farm"]
+    kept = plan(Declaration("farm", state="absent", keep_state=True), found_state)
+    assert kept.steps[0].action == ["docker", "buildx", "rm", "--keep-state", "farm"]
     assert steps(plan(Declaration("farm"), found_state)) == []
 
 

@@ -20,11 +20,10 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.d
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.plan import plan
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.state import read_state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.tests.unit.certificates import CA, EC, issue, made_by_openssl
 
 pytest.importorskip("cryptography")
 
-#: What OpenSSL makes a key of by default here.
-EC = "ec -pkeyopt ec_paramgen_curve:P-256"
 DEFAULTS: Dict[str, Any] = {
     "servers": [{"name": "arm1", "sans": ["192.0.2.7", "*.Example.com"]}, {"name": "2001:db8::0007", "sans": []}],
     "clients": ["client"],
@@ -451,26 +450,18 @@ def outside(
     path: Path, name: str, days: int = 90, issuer: str = "", passphrase: str = "", key: bytes = b""
 ) -> Dict[str, str]:
     """Make a CA outside the farm's directory, a root or one below another; returns the options that give it."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
     path.mkdir(exist_ok=True)
-    key = key or _x509.new_key()
-    end = datetime.now(timezone.utc) + timedelta(days=days)
-    cert = _x509.issue_authority(key, name, end)
-    if issuer:
-        above = (path / f"{issuer}.pem").read_bytes()
-        parsed = x509.load_pem_x509_certificate(cert)
-        builder = (
-            x509.CertificateBuilder().subject_name(parsed.subject).serial_number(7).public_key(parsed.public_key())
-        )
-        builder = builder.issuer_name(x509.load_pem_x509_certificate(above).subject)
-        builder = builder.not_valid_before(end - timedelta(days=100)).not_valid_after(end)
-        builder = builder.add_extension(x509.BasicConstraints(True, None), True)
-        signer = serialization.load_pem_private_key((path / f"{issuer}-key.pem").read_bytes(), None)
-        cert = builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + above
-    (path / f"{name}.pem").write_bytes(cert)
-    (path / f"{name}-key.pem").write_bytes(_x509.reencrypt_key(key, "", passphrase))
+    above = [(path / f"{issuer}{end}.pem").read_bytes() for end in ("", "-key")] if issuer else []
+    cert, private = issue(
+        *(name, (above[0], above[1]) if above else None),
+        days=days,
+        named=False,
+        authority=True,
+        key=key or None,
+        passphrase=passphrase,
+    )
+    (path / f"{name}.pem").write_bytes(cert + b"".join(above[:1]))
+    (path / f"{name}-key.pem").write_bytes(private)
     return {"ca_cert": str(path / f"{name}.pem"), "ca_key": str(path / f"{name}-key.pem")}
 
 
@@ -566,39 +557,34 @@ def test_refuses_a_ca_from_outside(
         run(directory, rotate="all", **given)
 
 
-def made_by_openssl(path: Path, options: str) -> None:
-    """Make `cert.pem` and `key.pem` from OpenSSL's options, with none of those that it adds by itself."""
-    (path / "openssl.cnf").write_text("[req]\ndistinguished_name = name\n[name]\n")
-    command = "openssl req -x509 -config openssl.cnf -nodes -days 300 -subj /CN=Corporate -out cert.pem -keyout key.pem"
-    subprocess.run([*command.split(), *options.split()], cwd=path, check=True, capture_output=True)
-
-
-def outside_by_openssl(path: Path, options: str) -> Dict[str, str]:
+def outside_by_openssl(path: Path, options: str, key: str = EC) -> Dict[str, str]:
     """Make a CA from OpenSSL's options; returns the options that give it."""
-    made_by_openssl(path, f"-addext basicConstraints=critical,CA:TRUE {options}")
+    made_by_openssl(path, f"{CA} {options}", key, days=300)
     return {"ca_cert": str(path / "cert.pem"), "ca_key": str(path / "key.pem")}
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("key", "options", "message"),
     [
-        ("-newkey rsa:1000", "refuse it: its RSA key has 1000 bits, wanted 1024 or more; wanted a CA that they take"),
-        (f"-newkey {EC} -addext extendedKeyUsage=clientAuth", "lacks serverAuth, so it cannot issue server 'arm1'"),
-        (f"-newkey {EC} -addext extendedKeyUsage=serverAuth", "lacks clientAuth, so it cannot issue client 'client'"),
+        ("rsa:1000", "", "refuse it: its RSA key has 1000 bits, wanted 1024 or more; wanted a CA that they take"),
+        (EC, "-addext extendedKeyUsage=clientAuth", "lacks serverAuth, so it cannot issue server 'arm1'"),
+        (EC, "-addext extendedKeyUsage=serverAuth", "lacks clientAuth, so it cannot issue client 'client'"),
         (
-            f"-newkey {EC} -addext nameConstraints=permitted;DNS:.example.com",
+            EC,
+            "-addext nameConstraints=permitted;DNS:.example.com",
             r"do not permit arm1, so that nobody would take server 'arm1'",
         ),
         (
-            f"-newkey {EC} -addext nameConstraints=excluded;IP:192.0.2.0/255.255.255.0",
+            EC,
+            "-addext nameConstraints=excluded;IP:192.0.2.0/255.255.255.0",
             r"do not permit 192.0.2.7, so that nobody",
         ),
     ],
 )
 def test_refuses_a_ca_from_outside_that_clients_would(
-    directory: Path, tmp_path: Path, options: str, message: str
+    directory: Path, tmp_path: Path, key: str, options: str, message: str
 ) -> None:
-    given = outside_by_openssl(tmp_path, options)
+    given = outside_by_openssl(tmp_path / "pki", options, key)
     for check in (True, False):
         with pytest.raises(FarmError, match=message):
             run(directory, check=check, **given)
@@ -609,7 +595,7 @@ def test_a_ca_from_outside_with_constraints_that_fit(directory: Path, tmp_path: 
     names = "permitted;DNS:arm1,permitted;DNS:.example.com,permitted;IP:192.0.2.0/255.255.255.0"
     usage = "extendedKeyUsage=clientAuth,serverAuth"
     names = f"{names},permitted;IP:2001:db8:0:0:0:0:0:0/ffff:ffff:0:0:0:0:0:0,excluded;DNS:arm2"
-    given = outside_by_openssl(tmp_path, f"-newkey {EC} -addext nameConstraints={names} -addext {usage}")
+    given = outside_by_openssl(tmp_path / "pki", f"-addext nameConstraints={names} -addext {usage}")
     run(directory, **given)
     server = directory / "servers/arm1"
     verify = ["openssl", "verify", "-purpose", "sslserver", "-CAfile", server / "ca.pem"]
@@ -619,9 +605,9 @@ def test_a_ca_from_outside_with_constraints_that_fit(directory: Path, tmp_path: 
 
 def test_a_certificate_that_clients_would_refuse_is_issued_anew(directory: Path) -> None:
     run(directory)
-    signed = f"-CA {directory}/ca.pem -CAkey {directory}/ca-key.pem"
+    ca = ((directory / "ca.pem").read_bytes(), (directory / "ca-key.pem").read_bytes())
     names = "-addext subjectAltName=DNS:arm1,IP:192.0.2.7,DNS:*.example.com -addext extendedKeyUsage=serverAuth"
-    made_by_openssl(directory / "servers/arm1", f"-newkey {EC} {names} -sha1 {signed}")
+    made_by_openssl(directory / "servers/arm1", f"{names} -sha1", name="arm1", issuer=ca, days=300)
     assert actions(run(directory)) == ["issue server 'arm1': it is signed with SHA-1"]
 
 
@@ -646,8 +632,116 @@ def test_a_ca_of_the_users_own(directory: Path) -> None:
     directory.mkdir(parents=True)
     (directory / "ca-key.pem").write_bytes(key)
     (directory / "ca-key.pem").chmod(0o600)
-    cert = _x509.issue_authority(key, "Corporate CA", datetime.now(timezone.utc) + timedelta(days=90))
+    cert, _key = issue("Corporate CA", days=90, named=False, key=key)
     (directory / "ca.pem").write_bytes(cert)
     assert len(actions(run(directory))) == 3
     assert (directory / "ca.pem").read_bytes() == cert
     assert run(directory)["changed"] is False
+
+
+def extensions_of(pem: str) -> Dict[str, Any]:
+    """The extensions of a certificate by their names: whether each is critical, and its value."""
+    from cryptography import x509
+
+    parsed = x509.load_pem_x509_certificate(pem.encode())
+    return {one.oid._name: (one.critical, one.value) for one in parsed.extensions}
+
+
+def test_what_certificates_are_for(directory: Path) -> None:
+    """A CA signs and issues no other CA; a leaf signs what TLS wants it to sign, and is for one side."""
+    made = run(directory)
+    certificates = {
+        "ca": made["ca"]["certificate"],
+        "server": made["servers"]["arm1"]["certificate"],
+        "client": made["clients"]["client"]["certificate"],
+    }
+    found = {name: extensions_of(pem) for name, pem in certificates.items()}
+    for name, extensions in found.items():
+        is_ca = name == "ca"
+        critical, constraints = extensions["basicConstraints"]
+        assert (critical, constraints.ca, constraints.path_length) == (True, is_ca, 0 if is_ca else None)
+        critical, usage = extensions["keyUsage"]
+        allowed = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+        shown = [kind for kind in (*allowed, "key_cert_sign", "crl_sign") if getattr(usage, kind)]
+        assert (critical, shown) == (True, ["digital_signature", *(["key_cert_sign", "crl_sign"] if is_ca else [])])
+    for name, purpose in (("server", "serverAuth"), ("client", "clientAuth")):
+        critical, purposes = found[name]["extendedKeyUsage"]
+        assert (critical, [one._name for one in purposes]) == (False, [purpose])
+        critical, identifier = found[name]["authorityKeyIdentifier"]
+        assert (critical, identifier.key_identifier) == (False, found["ca"]["subjectKeyIdentifier"][1].digest)
+    assert found["server"]["subjectAltName"][0] is False
+    assert "subjectAltName" not in found["client"] and "extendedKeyUsage" not in found["ca"]
+    assert [extensions["subjectKeyIdentifier"][0] for extensions in found.values()] == [False] * 3
+
+
+def test_directories_are_their_owners_alone(directory: Path) -> None:
+    run(directory)
+    folders = [directory, *(path for path in directory.rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o7777 for path in folders} == {0o700}
+    shutil.rmtree(directory / "clients")
+    assert actions(run(directory)) == ["issue client 'client': missing"]
+
+
+def test_without_the_library_nothing_is_issued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_x509, "_MISSING", ImportError("no cryptography"))
+    with pytest.raises(FarmError, match="'cryptography' is not installed"):
+        run(directory)
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("constraints", "permitted", "refused"),
+    [
+        ("", ["arm1", "192.0.2.7", "2001:db8::7"], []),
+        ("permitted;DNS:example.com", ["example.com", "a.example.com", "192.0.2.7"], ["badexample.com", "arm1"]),
+        ("permitted;DNS:.example.com", ["a.Example.com", "192.0.2.7"], ["arm1"]),
+        ("excluded;DNS:example.com", ["arm1", "badexample.com"], ["example.com", "a.example.com"]),
+        ("permitted;IP:192.0.2.0/255.255.255.0", ["192.0.2.7", "arm1"], ["192.0.3.7"]),
+        ("excluded;IP:192.0.2.0/255.255.255.0", ["192.0.3.7", "arm1"], ["192.0.2.7"]),
+        (
+            "permitted;DNS:a.com,permitted;DNS:b.com,excluded;DNS:x.b.com",
+            ["n.a.com", "n.b.com"],
+            ["x.b.com", "c.com"],
+        ),
+    ],
+)
+def test_names_that_a_ca_may_issue_for(
+    tmp_path: Path, constraints: str, permitted: List[str], refused: List[str]
+) -> None:
+    options = f"{CA} -addext nameConstraints=critical,{constraints}" if constraints else CA
+    ca = _x509.read_certificate(made_by_openssl(tmp_path, options)[0])
+    assert [name for name in [*permitted, *refused] if ca.permits(name)] == permitted
+
+
+def test_cas_of_keys_that_are_neither_rsa_nor_of_a_curve_have_signed_nothing(tmp_path: Path) -> None:
+    pair = made_by_openssl(tmp_path / "ca", CA, "ed25519", "ca")
+    ca = _x509.read_certificate(pair[0])
+    leaf = _x509.read_certificate(made_by_openssl(tmp_path / "leaf", "", issuer=pair)[0])
+    assert (ca.key_type, leaf.signed_by(ca)) == ("neither ecdsa nor rsa", False)
+    with pytest.raises(ValueError, match="neither an elliptic curve key nor an RSA key"):
+        _x509.public_key(pair[1])
+
+
+@pytest.mark.parametrize("key", [EC, "rsa:2048"])
+def test_who_signed_a_certificate_is_told_by_its_signature(tmp_path: Path, key: str) -> None:
+    pair, same_name = (made_by_openssl(tmp_path / name, CA, key, "ca") for name in ("ca", "other"))
+    ca, other = (_x509.read_certificate(one[0]) for one in (pair, same_name))
+    leaf = _x509.read_certificate(made_by_openssl(tmp_path / "leaf", "", issuer=pair)[0])
+    renamed = _x509.read_certificate(made_by_openssl(tmp_path / "renamed", CA, key, "else")[0])
+    assert [leaf.signed_by(one) for one in (ca, other, renamed)] == [True, False, False]
+    assert (ca.self_signed, leaf.self_signed, ca.authority, leaf.authority) == (True, False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("usage", "servers", "clients", "purposes"),
+    [
+        ("", False, False, False),
+        ("serverAuth", True, False, True),
+        ("clientAuth,codeSigning", False, True, True),
+        ("anyExtendedKeyUsage,serverAuth", True, False, False),
+    ],
+)
+def test_purposes(tmp_path: Path, usage: str, servers: bool, clients: bool, purposes: bool) -> None:
+    options = f"-addext extendedKeyUsage={usage}" if usage else ""
+    found = _x509.read_certificate(made_by_openssl(tmp_path, options)[0])
+    assert (found.servers, found.clients, found.purposes) == (servers, clients, purposes)

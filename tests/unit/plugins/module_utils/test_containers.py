@@ -20,6 +20,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 ENGINES = ("20.10.24", "26.1.5", "28.5.2")
@@ -172,7 +174,11 @@ def test_files_are_compared_and_those_of_others_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("0", 0), ("512m", 512 << 20), ("1.5g", 3 << 29), ("2GiB", 2 << 30), ("10b", 10), ("-1", -1)]
+    ("text", "expected"),
+    [
+        *(("0", 0), ("512m", 512 << 20), ("1.5g", 3 << 29), ("2GiB", 2147483648), ("10b", 10), ("-1", -1)),
+        *(("3k", 3072), ("1t", 1099511627776), ("1p", 1125899906842624), (" 7 ", 7)),
+    ],
 )
 def test_sizes(text, expected):
     assert parse_size(text) == expected
@@ -210,3 +216,109 @@ def test_removal(engine, status, fine):
         with pytest.raises(FarmError, match=r"tcp://mid1:2375: could not remove buildx_buildkit_n: because \(HTTP"):
             Engines(None, 5).remove_container(node())
     assert at.asked == ["DELETE /containers/buildx_buildkit_n?force=1&v=1"]
+
+
+class EngineOfNodes(FakeEngine):
+    """An engine that answers a request, ``METHOD /path``, with what it is told, and others with 404."""
+
+    def __init__(self, **answers):
+        super().__init__()
+        self.answers, self.asked = answers, []
+
+    def answer(self, method, path, query, body, headers):
+        self.asked.append(f"{method} {path}")
+        return self.answers.get(self.asked[-1], (404, {"message": "no such thing"}))
+
+
+def test_the_nodes_of_an_engine_are_read_over_one_connection():
+    """One with a container, one whose container is gone and whose cache is not, one of which nothing is there."""
+    answers = {
+        "GET /version": (200, {"Os": "linux", "Arch": "arm64"}),
+        "GET /containers/buildx_buildkit_a/json": (200, recorded("28.5.2")),
+        "GET /volumes/buildx_buildkit_b_state": (200, {}),
+        "GET /containers/buildx_buildkit_d/json": (500, {"message": "layer does not exist"}),
+        "GET /containers/buildx_buildkit_e/json": (500, b"no JSON "),
+    }
+    at = EngineOfNodes(**answers)
+    with serving(at) as url:
+        nodes = {(name, url): [Node(name, url, None, {"image": IMAGE})] for name in "abcde"}
+        found = {key[0]: state for key, state in Engines(None, 5).read(Endpoint.parse(url), nodes).items()}
+    assert {state.native for state in found.values()} == {Platform("linux", "arm64")}
+    assert all(state.known for state in found.values())
+    assert {name: (state.status, state.cache) for name, state in found.items()} == {
+        "a": ("running", False),
+        "b": ("missing", True),
+        "c": ("missing", False),
+        "d": ("unreachable", False),
+        "e": ("unreachable", False),
+    }
+    assert [found[name].error.partition("failed: ")[2] for name in "de"] == [
+        "layer does not exist (HTTP 500)",
+        "no JSON (HTTP 500)",
+    ]
+    assert at.asked[0] == "GET /version"
+    assert "GET /volumes/buildx_buildkit_a_state" not in at.asked, "a cache that a container uses is none that is left"
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 404, 403, 409, 500])
+@pytest.mark.parametrize(
+    ("change", "request_made", "what"),
+    [
+        ("remove_container", "DELETE /containers/buildx_buildkit_n", "remove buildx_buildkit_n"),
+        ("remove_cache", "DELETE /volumes/buildx_buildkit_n_state", "remove volume buildx_buildkit_n_state"),
+        ("stop_container", "POST /containers/buildx_buildkit_n/stop", "stop buildx_buildkit_n"),
+    ],
+)
+def test_changes_of_a_node(change, request_made, what, status):
+    """Only what is done already may go on without being done."""
+    at = EngineOfNodes(**{request_made: (status, {"message": "in use"} if status >= 400 else None)})
+    with serving(at) as url:
+        changing = getattr(Engines(None, 5), change)
+        if status in (200, 204, 304, 404):
+            changing(replace(node(), endpoint=url))
+        else:
+            with pytest.raises(FarmError, match=f"could not {what}: in use \\(HTTP {status}\\)"):
+                changing(replace(node(), endpoint=url))
+    assert at.asked == [request_made]
+
+
+def test_limits_that_an_engine_cannot_set_do_not_count():
+    raw = recorded("28.5.2")
+    at = Engine(
+        {
+            "/containers/buildx_buildkit_n/json": (200, raw),
+            "/info": (200, {"MemoryLimit": False, "CPUSet": True, "SwapLimit": False}),
+        }
+    )
+    options = {"memory": "1g", "cpuset-cpus": "0", "cpu-shares": "5", "env.A": "b"}
+    assert read_container(at, HERE, [node(**options)]).unsupported == {"memory"}
+    assert read_container(at, HERE, [node(), node(**{"memory-swap": "2g"})]).unsupported == {"memory-swap"}
+    del at.answers["/info"]
+    assert read_container(at, HERE, [node(**options)]).unsupported == frozenset()
+
+
+def test_files_that_cannot_be_read_are_none():
+    at = Engine({"/containers/buildx_buildkit_n/json": (200, recorded("26.1.5"))})
+    assert read_container(at, HERE, [replace(node(), files={"buildkitd.toml": b""})]).files == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({"Running": True}, (True, False)),
+        ({"Running": True, "Restarting": True}, (True, True)),
+        ({"Running": False}, (False, False)),
+        ({}, (False, False)),
+    ],
+)
+def test_states_of_containers(state, expected):
+    raw = {**recorded("26.1.5"), "State": state}
+    found = read_container(Engine({"/containers/buildx_buildkit_n/json": (200, raw)}), HERE, [node(**{"env.A": "b"})])
+    assert (found.running, found.restarting) == expected
+
+
+def test_a_container_without_command_and_limits():
+    raw = recorded("26.1.5")
+    raw = {**raw, "Config": {**raw["Config"], "Cmd": None, "Env": None, "Image": None}, "HostConfig": None}
+    found = read_container(Engine({"/containers/buildx_buildkit_n/json": (200, raw)}), HERE, [node()])
+    assert (found.args, found.env, found.image, found.limits) == ((), {}, "", {})

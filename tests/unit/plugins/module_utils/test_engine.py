@@ -5,31 +5,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import http.client
 import http.server
 import json
 import os
 import socket
 import socketserver
 import ssl
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import x509 as _x509
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import apply as _docker_context
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import engine as _engine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import transport as _transport
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client_certificate import why_refused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore, TlsFiles
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint_info import endpoint_info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import EngineInfo, Route
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.tests.unit.certificates import issue, made_by_openssl
 
 pytest.importorskip("cryptography")
 
@@ -98,22 +100,20 @@ class Authority:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir()
-        self.key = _x509.new_key()
-        pem = _x509.issue_authority(self.key, directory.name, datetime.now(timezone.utc) + timedelta(days=9))
-        self.certificate = _x509.read_certificate(pem)
+        self.pair = issue(directory.name, days=9, named=False)
         self.ca = directory / "ca.pem"
-        self.ca.write_bytes(pem)
+        self.ca.write_bytes(self.pair[0])
 
     def issue(
         self, name: str, server: bool, lasts: timedelta = timedelta(days=1), sans: Optional[List[str]] = None
     ) -> TlsFiles:
-        key = _x509.new_key()
-        until = datetime.now(timezone.utc) + lasts
         files = TlsFiles(self.ca, self.directory / f"{name}-{server}.pem", self.directory / f"{name}-{server}-key.pem")
-        assert files.cert and files.key
-        files.key.write_bytes(key)
         names = [name] if sans is None else sans
-        files.cert.write_bytes(_x509.issue(self.certificate, self.key, key, name, names, server, until))
+        days = lasts / timedelta(days=1)
+        pair = issue(name, self.pair, days, usage="server" if server else "client", names=names)
+        for path, content in zip((files.cert, files.key), pair):
+            assert path
+            path.write_bytes(content)
         return files
 
     def listener(self, name: str = "127.0.0.1", mutual: bool = True, **options: Any) -> ssl.SSLContext:
@@ -226,14 +226,6 @@ def test_tls_troubles(store: ContextStore, authority: Authority, stranger: Autho
     assert (no_tls.error_kind, "does not speak TLS" in str(no_tls.error)) == ("tls", True)
 
 
-def signed_with_sha1(authority: Authority, folder: Path) -> Tuple[bytes, bytes]:
-    (folder / "ca-key.pem").write_bytes(authority.key)
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=client -sha1 -days 9"
-    signed = f"-CA {authority.ca} -CAkey {folder}/ca-key.pem -keyout {folder}/key -out {folder}/cert"
-    subprocess.run(f"{command} {signed}".split(), check=True, capture_output=True)
-    return (folder / "cert").read_bytes(), (folder / "key").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("what", "given_ca", "message"),
     [
@@ -249,15 +241,14 @@ def signed_with_sha1(authority: Authority, folder: Path) -> Tuple[bytes, bytes]:
     ],
 )
 def test_what_is_wrong_with_a_client_is_found_here(
-    authority: Authority, stranger: Authority, issue: Any, tmp_path: Path, what: str, given_ca: bool, message: str
+    authority: Authority, stranger: Authority, tmp_path: Path, what: str, given_ca: bool, message: str
 ) -> None:
     """Engines before Go 1.21 say "bad certificate" of them all."""
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    ca = (authority.ca.read_bytes(), authority.key)
     made = {
-        "early": lambda: issue("client", ca, days=9, since=1),
+        "early": lambda: issue("client", authority.pair, days=9, since=1),
         "self-signed": lambda: issue("client"),
-        "weak": lambda: signed_with_sha1(authority, tmp_path),
+        "weak": lambda: made_by_openssl(tmp_path / "weak", "-sha1", name="client", issuer=authority.pair),
     }
     if what in made:
         for path, content in zip((cert, key), made[what]()):
@@ -273,7 +264,7 @@ def test_what_is_wrong_with_a_client_is_found_here(
     assert message in said
 
 
-def test_certificates_that_are_none_for_servers(store: ContextStore, authority: Authority, issue: Any) -> None:
+def test_certificates_that_are_none_for_servers(store: ContextStore, authority: Authority) -> None:
     client = authority.issue("client", server=False)
     listener = authority.listener()
     listener.load_cert_chain(str(client.cert), str(client.key))
@@ -447,3 +438,96 @@ def test_info_module(store: ContextStore) -> None:
     json.dumps(found)
     with pytest.raises(FarmError, match="timeout is 0"):
         endpoint_info({**params, "timeout": 0}, False, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "words"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "socket",
+            "may not open the socket; is it in group docker",
+        ),
+        (OSError(errno.EHOSTUNREACH, "x"), "unreachable", "no way to the host (No route to host)"),
+        (OSError(errno.ENETUNREACH, "x"), "unreachable", "no way to the host (Network is unreachable)"),
+        (OSError(errno.EMFILE, "Too many open files"), "unreachable", "Too many open files"),
+        (ValueError("odd"), "unreachable", "odd"),
+        (socket.gaierror(-2, "Name or service not known"), "unresolved", "'arm1' cannot be resolved (Name or service"),
+        (http.client.RemoteDisconnected("x"), "answer", "the connection was closed without an answer"),
+        (ConnectionResetError(), "answer", "the connection was closed without an answer"),
+        (ConnectionRefusedError(), "refused", "connection refused"),
+        (FileNotFoundError(), "socket", "no such socket; is the engine installed and started?"),
+        (socket.timeout("timed out"), "timeout", "no answer within 5 s"),
+        (ssl.SSLError("The read operation timed out"), "timeout", "no answer within 5 s"),
+        (_transport.Unreachable("ssh", "as it is"), "ssh", "as it is"),
+    ],
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_reasons_in_words(exc: Exception, kind: str, words: str, trusted: bool) -> None:
+    found = _transport.reason_of(exc, Route(Endpoint.parse("tcp://arm1:2375")), 5, trusted)
+    assert (found.kind, words in str(found)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (9, "not_yet_valid", "its certificate is not valid yet; do the clocks agree?"),
+        (10, "expired", "its certificate, or its CA's, has expired; renew it"),
+        (18, "untrusted", "its certificate is self-signed, not signed by the given CA; issue one that is"),
+        (20, "untrusted", "its certificate is not signed by the given CA (said)"),
+        (26, "untrusted", "its certificate is not for servers"),
+        (62, "name", "its certificate is not valid for 'localhost'; issue one that names it"),
+        (68, "untrusted", "its certificate is not accepted (said); issue another"),
+    ],
+)
+def test_reasons_of_openssl(code: int, kind: str, words: str) -> None:
+    exc = ssl.SSLCertVerificationError(1, "x")
+    exc.verify_code, exc.verify_message = code, "said"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    route = Route(Endpoint.parse(f"tcp://localhost:{port}"), TlsFiles())
+    found = _transport.reason_of(exc, route, 1, trusted=False)
+    assert (found.kind, words in str(found)) == (kind, True)
+
+
+def test_an_engine_that_hangs_up_has_refused_the_client(store: ContextStore, authority: Authority) -> None:
+    client = authority.issue("client", server=False)
+    route = Route(Endpoint.parse("tcp://arm1:2376"), client)
+    hung_up = _transport.reason_of(ConnectionResetError(), route, 1, trusted=True)
+    assert (hung_up.kind, "it refused this client's certificate" in str(hung_up)) == ("client_certificate", True)
+    # Before the end of the handshake it says nothing of the client.
+    assert _transport.reason_of(ConnectionResetError(), route, 1, trusted=False).kind == "answer"
+
+
+def test_certificates_that_begin_later_or_sign_themselves(
+    store: ContextStore, authority: Authority, tmp_path: Path
+) -> None:
+    client = authority.issue("client", server=False)
+    for pair, kind in (
+        (issue("127.0.0.1", authority.pair, days=9, since=1), "not_yet_valid"),
+        (issue("127.0.0.1"), "untrusted"),
+    ):
+        for path, content in zip((tmp_path / "cert", tmp_path / "key"), pair):
+            path.write_bytes(content)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(str(tmp_path / "cert"), str(tmp_path / "key"))
+        with engine(context) as url:
+            assert probe(url, store, client).error_kind == kind
+
+
+def test_ssh_that_is_not_there(store: ContextStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = probe("ssh://arm1", store)
+    assert (found.error_kind, found.error) == (
+        "ssh",
+        "engine ssh://arm1: ssh could not be started: No such file or directory",
+    )
+
+
+def test_last_words_of_an_ssh_that_shares_its_connection(store: ContextStore, fake_ssh: Path) -> None:
+    """Its standard error stays open for as long as the shared connection lives."""
+    fake_ssh.write_text("#!/bin/sh\necho 'docker: not\n  found' >&2; sleep 4 </dev/null >/dev/null & exit 127\n")
+    fake_ssh.chmod(0o755)
+    started = time.monotonic()
+    assert str(probe("ssh://arm1", store, timeout=9).error).endswith("over ssh: docker: not found")
+    assert time.monotonic() - started < 3

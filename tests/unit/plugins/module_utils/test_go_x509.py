@@ -7,45 +7,32 @@
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import go_x509 as _go_x509
+from ansible_collections.buildfarm.multiarch.tests.unit.certificates import CA, EC, made_by_openssl
 
-EC = "ec -pkeyopt ec_paramgen_curve:P-256"
 NAMED = "-addext subjectAltName=DNS:node1"
-CA = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=keyCertSign"
+SIGNING = f"{CA} -addext keyUsage=keyCertSign"
 
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
-    """A function that makes a certificate, in PEM, from OpenSSL's options; signed by CA if that is given."""
-    folder = tmp_path_factory.mktemp("certificates")
-    (folder / "none.cnf").write_text("[req]\ndistinguished_name = name\n[name]\n")
+    """A function that makes a certificate and its key of OpenSSL's options."""
 
     def run(options, key=EC, name="node1", ca=None):
-        place = folder / str(len(list(folder.iterdir())))
-        place.mkdir()
-        command = (
-            f"openssl req -x509 -config {folder}/none.cnf -newkey {key} -nodes -keyout {place}/key -out {place}/cert"
-        )
-        signed = f"-CA {ca}/cert -CAkey {ca}/key" if ca else ""
-        subprocess.run(
-            shlex.split(f"{command} -subj /CN={name} {signed} {options}"), check=True, capture_output=True, timeout=60
-        )
-        return place
+        return made_by_openssl(tmp_path_factory.mktemp("certificate"), options, key, name, ca)
 
     return run
 
 
 @pytest.fixture(scope="module")
 def ca(make):
-    return make(CA, name="ca")
+    return make(SIGNING, name="ca")
 
 
-def pem(place):
-    return (place / "cert").read_bytes()
+def pem(pair):
+    return pair[0]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +88,7 @@ def test_authorities_of_servers(make, ca, options, said):
 
 
 def test_what_a_server_shows_with_its_certificate(make, ca):
-    between = make(f"{CA} -set_serial -5", name="between", ca=ca)
+    between = make(f"{SIGNING} -set_serial -5", name="between", ca=ca)
     server = make(NAMED, ca=between)
     assert _go_x509.chain_problem(pem(server) + pem(between), pem(ca)) == "its serial number is negative"
     alone = make(f"{NAMED} -addext basicConstraints=CA:FALSE")

@@ -12,7 +12,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import Index, image_size, read_index
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document, digest_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document
+from ansible_collections.buildfarm.multiarch.tests.unit.documents import digest_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("buildx-0.13.1", "buildx-0.29.1")

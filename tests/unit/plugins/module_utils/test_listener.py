@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import errno
+import functools
+import hashlib
 import json
 import os
 import re
 import socket
+import ssl
+import time
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host import systemd as _systemd
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import Service, Variable
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import apply as _apply
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import checkpoint as _checkpoint
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import declaration as _declaration
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener import state as _state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.checkpoint import Checkpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.checks import check, check_certificate
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.declaration import Declaration
@@ -26,7 +34,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.dock
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.plan import drop_in_text, plan
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.state import Content, State, read_state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.steps import Systemctl, changed_files
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.tls_material import inspect
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.tls_material import Findings, inspect
 
 DEBIAN = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
 SUSE = "/usr/bin/dockerd --add-runtime oci=/usr/sbin/docker-oci $DOCKER_NETWORK_OPTIONS $DOCKER_OPTS"
@@ -489,8 +497,9 @@ class TestKeys:
 
     def test_another_key_is_an_error_and_predicted_to_change(self, pair, issue):
         found = self.held(pair, issue("other")[1])
-        with pytest.raises(FarmError, match=r"key.pem is not the private key .*mismatch.* give the key once"):
+        with pytest.raises(FarmError, match=r"key.pem is not the private key .*mismatch.* give the key once") as caught:
             check(self.want(pair), judged(self.want(pair), found), predicting=False)
+        assert caught.value.details == {"key_needed": True}
         assert check(self.want(pair), judged(self.want(pair), found), predicting=True) == ()
         assert TLS_WRITES[2] in actions(plan(self.want(pair), judged(self.want(pair), found)))
 
@@ -760,3 +769,349 @@ class TestRollBack:
             _apply.apply(want, found, plan(want, found), self.done)
         assert left(tmp_path) == ["daemon.json", "file"]
         assert config.stat().st_nlink == 1
+
+
+RESTARTED = [" ".join(command) for command in (RELOAD, *RESTART)]
+
+
+class Host:
+    """A host in a directory, whose systemd starts the engine with the last command of its unit's files.
+
+    :ivar active: whether the engine runs.
+    :ivar ran: the commands of the last run, those that only read left out.
+    """
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.ran, self.active = folder, [], True
+        self.units, self.config = folder / "units", folder / "daemon.json"
+        self.arguments = self.command = f"/usr/sbin/dockerd -H fd:// --config-file {self.config}"
+        self.started = 1.0
+        (self.units / "docker.service.d").mkdir(parents=True)
+        (self.units / "docker.service").write_text(f"[Service]\nExecStart={self.command}\n")
+        self.drop_in = self.units / "docker.service.d/zz-buildfarm-listener.conf"
+        monkeypatch.setattr(Declaration, "drop_in", str(self.drop_in))
+        monkeypatch.setattr(_checkpoint, "RECORDS", str(folder / "run"))
+        monkeypatch.setattr(_apply, "require_systemd", lambda host: None)
+        monkeypatch.setattr(_apply, "read_state", functools.partial(read_state, directories=[str(self.units)]))
+        monkeypatch.setattr(_apply, "find_problem", lambda *_arguments: None)
+        monkeypatch.setattr(_systemd, "_read_process", lambda pid: (tuple(self.arguments.split()), self.started))
+
+    def runner(self, argv, **_options):
+        text = " ".join(argv)
+        if text.startswith("systemctl show"):
+            state = "active\nMainPID=7" if self.active else "inactive\nMainPID=0"
+            return Result(tuple(argv), 0, f"LoadState=loaded\nActiveState={state}\n", "")
+        if argv[0] != "journalctl":
+            self.ran.append(text)
+        if argv[:2] == ["systemctl", "restart"]:
+            drop_in = self.drop_in.read_text() if self.drop_in.exists() else f"ExecStart={self.command}"
+            self.arguments, self.started = drop_in.rpartition("ExecStart=")[2].strip(), time.time()
+        return Result(tuple(argv), 0, "a line", "")
+
+    def run(self, check_mode=False, **options):
+        """Run the module, in check mode before; returns its result."""
+        params = {
+            **dict.fromkeys(("address", "interface", "port", "ca", "certificate", "key", "daemon_config")),
+            "state": "present",
+            "tls_directory": str(self.folder / "tls"),
+            "insecure": False,
+            "service": "docker",
+            "probe_timeout": 0,
+            "provisional": False,
+            **options,
+        }
+        before, self.ran = left(self.folder), []
+        predicted = _apply.run(params, True, self.runner)
+        assert (left(self.folder), self.ran) == (before, [])
+        if check_mode:
+            return {**predicted.as_result(), "warnings": predicted.warnings}
+        real = _apply.run(params, False, self.runner)
+        assert dataclasses.replace(real, values={}) == dataclasses.replace(predicted, values={})
+        return {**real.as_result(), "warnings": real.warnings}
+
+
+class TestTheModule:
+    """All of it, on a host in a directory."""
+
+    @pytest.fixture
+    def host(self, tmp_path, monkeypatch):
+        return Host(tmp_path, monkeypatch)
+
+    @pytest.fixture
+    def pems(self, issue):
+        """CA, certificate and key, as options."""
+        ca = issue("ca")
+        certificate, key = issue("server", ca)
+        return {"ca": ca[0].decode(), "certificate": certificate.decode(), "key": key.decode()}
+
+    def test_a_listener_is_made_once(self, host, pems, tmp_path):
+        done = host.run(**pems)
+        assert (done["changed"], done["restarted"], done["provisional"]) == (True, True, False)
+        tls = {name: f"{tmp_path}/tls/{file}.pem" for name, file in (("ca", "ca"), ("certificate", "cert"))}
+        der = ssl.PEM_cert_to_DER_cert(pems["certificate"])
+        assert done["listener"] == {
+            "address": "0.0.0.0",
+            "port": 2376,
+            "url": "tcp://0.0.0.0:2376",
+            "tls": True,
+            "certificate_fingerprint": ":".join(f"{byte:02X}" for byte in hashlib.sha256(der).digest()),
+            "paths": {
+                "drop_in": str(host.drop_in),
+                "daemon_config": str(host.config),
+                "key": f"{tmp_path}/tls/key.pem",
+                **tls,
+            },
+        }
+        validated, *rest = host.ran
+        assert validated == f"{host.arguments} --validate"
+        assert rest == RESTARTED
+        modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "tls", *(tmp_path / "tls").iterdir())}
+        assert modes == {"tls": 0o700, "ca.pem": 0o644, "cert.pem": 0o644, "key.pem": 0o600}
+        assert host.drop_in.stat().st_mode & 0o7777 == 0o644
+        assert (tmp_path / "tls/key.pem").read_text() == pems["key"]
+        # Nothing leads back any more.
+        assert [name for name in left(tmp_path) if "previous" in name or name.startswith("run")] == []
+        again = host.run(**pems)
+        assert (again["changed"], again["restarted"], again["actions"], host.ran) == (False, False, [], [])
+
+    def test_a_directory_that_is_there_is_closed(self, host, pems, tmp_path):
+        (tmp_path / "tls").mkdir(mode=0o755)
+        assert host.run(**pems)["actions"][0] == ["mkdir", "-p", "-m", "0700", f"{tmp_path}/tls"]
+        assert (tmp_path / "tls").stat().st_mode & 0o7777 == 0o700
+
+    def test_a_listener_without_tls(self, host):
+        done = host.run(insecure=True)
+        assert "without TLS: whoever reaches this address is root on this host" in done["warnings"][0]
+        assert done["listener"] == {
+            "address": "127.0.0.1",
+            "port": 2375,
+            "url": "tcp://127.0.0.1:2375",
+            "tls": False,
+            "certificate_fingerprint": None,
+            "paths": {
+                "drop_in": str(host.drop_in),
+                "daemon_config": str(host.config),
+                **dict.fromkeys(("ca", "certificate", "key")),
+            },
+        }
+
+    def test_a_listener_is_removed(self, host, pems, tmp_path):
+        host.run(**pems)
+        removed = host.run(state="absent")
+        assert (removed["changed"], removed["listener"], removed["restarted"]) == (True, None, True)
+        assert host.ran == RESTARTED
+        assert left(tmp_path) == ["units/docker.service"]
+        assert not host.run(state="absent")["changed"]
+
+    @pytest.mark.parametrize("state", ["confirmed", "reverted"])
+    def test_a_provisional_change_is_confirmed_or_reverted(self, host, pems, tmp_path, state):
+        predicted = host.run(True, **pems, provisional=True)
+        assert (predicted["changed"], predicted["provisional"]) == (True, False)
+        assert host.run(**pems, provisional=True)["provisional"]
+        record = tmp_path / "run/docker.service.json"
+        assert json.loads(record.read_text())["completed"] is True
+        assert [path.stat().st_mode & 0o7777 for path in (record, record.parent)] == [0o600, 0o700]
+        # It stays so until it is confirmed, and a task that makes nothing provisional makes it final.
+        again = host.run(**pems, provisional=True)
+        assert (again["changed"], again["provisional"]) == (False, True)
+        done = host.run(state=state)
+        assert (done["changed"], done["listener"], done["provisional"]) == (state == "reverted", None, False)
+        assert (host.drop_in.exists(), (tmp_path / "tls").exists()) == ((state == "confirmed"),) * 2
+        assert host.ran == ([] if state == "confirmed" else RESTARTED)
+        assert not [name for name in left(tmp_path) if "previous" in name or name.startswith("run")]
+        assert done["restarted"] == (state == "reverted")
+
+    def test_a_change_that_is_not_provisional_any_more_is_final(self, host, pems, tmp_path):
+        host.run(**pems, provisional=True)
+        done = host.run(**pems)
+        assert (done["changed"], done["provisional"], left(tmp_path / "run")) == (False, False, [])
+
+    def test_a_task_without_anything_to_do_is_not_provisional(self, host, pems):
+        host.run(**pems)
+        assert host.run(**pems, provisional=True)["provisional"] is False
+
+    def test_certificates_that_no_client_would_take_are_refused_in_check_mode_too(self, host, pems, issue):
+        with pytest.raises(FarmError, match="no client that trusts the ca given would take it"):
+            host.run(True, **{**pems, "ca": issue("other")[0].decode()})
+
+    @pytest.mark.parametrize("active", [True, False])
+    def test_settings_alone(self, host, active):
+        host.active = active
+        params = {"daemon_config": {"debug": True}, "service": "docker", "probe_timeout": 0}
+        done = _apply.run_daemon_config(params, False, host.runner).as_result()
+        assert (done["changed"], done["path"], done["restarted"]) == (True, str(host.config), True)
+        assert json.loads(host.config.read_text()) == {"debug": True}
+        assert host.ran[1:] == RESTARTED
+
+    def test_a_host_without_systemd_is_refused(self, host, monkeypatch):
+        def refuse(host):
+            raise FarmError("no systemd")
+
+        monkeypatch.setattr(_apply, "require_systemd", refuse)
+        with pytest.raises(FarmError, match="no systemd"):
+            host.run(insecure=True)
+
+    def test_a_file_that_cannot_be_read_is_named(self, host):
+        host.config.mkdir()
+        with pytest.raises(FarmError, match=rf"cannot read {host.config} \(Is a directory\); run the task as root"):
+            host.run(insecure=True)
+
+    def test_an_engine_that_is_to_come_is_predicted_with_a_warning(self, host):
+        (host.units / "docker.service").unlink()
+        warnings = host.run(True, insecure=True)["warnings"]
+        assert "docker.service is not installed on " in warnings[0]
+        assert "predicted without it" in warnings[0]
+
+    @pytest.mark.parametrize(
+        ("active", "arguments", "sockets", "expected"),
+        [
+            (True, "/usr/sbin/dockerd -H fd://", ("docker.socket",), "stop restart:docker.socket start"),
+            (True, "/usr/sbin/dockerd -H unix://", ("docker.socket",), "restart"),
+            (False, "", (), "stop"),
+        ],
+    )
+    def test_the_way_back_is_to_what_the_engine_does_now(self, active, arguments, sockets, expected):
+        service = Service("loaded", active, False, tuple(arguments.split()), 500.0, sockets)
+        steps = _apply._way_back(PLAIN, fresh(service=service))
+        assert steps[0].action == RELOAD
+        verbs = [step for step in steps[1:] if step.verb != "reset-failed"]
+        assert (
+            " ".join(
+                step.verb if step.units == ("docker.service",) else f"{step.verb}:{step.units[0]}" for step in verbs
+            )
+            == expected
+        )
+
+    def test_without_an_engine_there_is_nothing_to_bring_back(self):
+        assert [step.action for step in _apply._way_back(PLAIN, fresh(command=None))] == [RELOAD]
+
+    def test_a_roll_back_that_fails_is_an_error(self, host, pems):
+        host.run(**pems, provisional=True)
+
+        def runner(argv, **options):
+            if argv[:2] == ["systemctl", "restart"]:
+                return Result(tuple(argv), 1, "", "Job failed")
+            return host.runner(argv, **options)
+
+        params = {"state": "reverted", "insecure": False, "address": None, "interface": None, "port": None}
+        params.update(
+            dict.fromkeys(("ca", "certificate", "key", "daemon_config")), tls_directory="/t", service="docker"
+        )
+        with pytest.raises(
+            FarmError, match=r"every file was put back, but the engine could not be brought back"
+        ) as info:
+            _apply.run({**params, "probe_timeout": 0, "provisional": False}, False, runner)
+        assert info.value.details["journal"] == ["a line"]
+        assert not host.drop_in.exists()
+
+    def test_files_that_cannot_be_put_back_are_named(self, host, pems, monkeypatch):
+        host.run(**pems, provisional=True)
+        monkeypatch.setattr(os, "unlink", refuse_to_unlink)
+        monkeypatch.setattr(os, "remove", refuse_to_unlink)
+        with pytest.raises(FarmError, match=r"these files could not be put back: .*\(No space left on device\)"):
+            _apply.revert(declared(state="reverted", **NO_TLS), self.state(host), False, host.runner)
+
+    def state(self, host):
+        return read_state(declared(state="reverted", **NO_TLS), host.runner, [str(host.units)])
+
+    @pytest.mark.parametrize(
+        ("failing", "message", "journal"),
+        [
+            ("restart", "docker.service did not start with the declared configuration: a line", ["a line"]),
+            ("daemon-reload", "^systemctl daemon-reload", None),
+            ("reset-failed", "^systemctl reset-failed docker.service", None),
+        ],
+    )
+    def test_the_journal_is_told_where_the_engine_did_not_start(self, host, failing, message, journal):
+        def runner(argv, **options):
+            failed = argv[:2] == ["systemctl", failing]
+            return Result(tuple(argv), 1, "", "no") if failed else host.runner(argv, **options)
+
+        with pytest.raises(FarmError) as caught:
+            _apply.reconcile(PLAIN, self.state(host), False, runner)
+        assert re.search(message, caught.value.message)
+        assert caught.value.details.get("journal") == journal
+
+    def test_an_engine_that_starts_and_is_not_as_declared_is_told_with_its_journal(self, host, monkeypatch):
+        monkeypatch.setattr(_apply, "find_problem", lambda *_arguments: "refused")
+        want = dataclasses.replace(PLAIN, probe_timeout=0)
+        with pytest.raises(FarmError, match=r"started, and after 0 seconds refused") as caught:
+            _apply.reconcile(want, self.state(host), False, host.runner)
+        assert caught.value.details["journal"] == ["a line"]
+
+    def test_other_engines_are_found_only_where_there_is_none(self, host, monkeypatch):
+        (host.folder / "snap").mkdir()
+        monkeypatch.setattr(_state, "_OTHERS", {"one": str(host.folder / "sn*"), "another": str(host.folder / "none")})
+        assert self.state(host).others == ()
+        (host.units / "docker.service").unlink()
+        assert self.state(host).others == ("one",)
+
+
+NO_TLS = {"ca": None, "certificate": None, "key": None}
+
+
+def refuse_to_unlink(path, *_arguments, **_options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+@pytest.mark.parametrize("newer", [DROP_IN, CONFIG, *TLS_PATHS])
+def test_each_file_that_is_newer_than_the_engine_restarts_it(newer):
+    found = converged(TLS)
+    held = found.file(newer).content or b"{}"
+    found = with_files(found, **{newer: Content(held, found.file(newer).mode, 600.0)})
+    assert plan(TLS, found).stale == f"was started before {newer} was changed"
+    settings = plan(SETTINGS, found).stale
+    assert settings == (f"was started before {newer} was changed" if newer == CONFIG else "")
+    plain = with_files(converged(PLAIN), **{newer: Content(found.file(newer).content, 0o644, 600.0)})
+    if newer not in TLS_PATHS:
+        assert bool(plan(PLAIN, plain).stale)
+    else:
+        assert plan(PLAIN, plain).stale == ""
+
+
+def test_the_diff_says_why_an_engine_is_restarted_though_no_file_changes():
+    running = converged(TLS, arguments=("/usr/sbin/dockerd", "-H", "fd://"))
+    assert plan(TLS, running).before["engine"] == "running, was started with another command line"
+    assert plan(declared(port=2377), running).before["engine"] == "running"
+    assert plan(TLS, converged(TLS)).before["engine"] == "running"
+    stopped = plan(TLS, converged(TLS, active=False, arguments=()))
+    assert (stopped.stale, stopped.before["engine"], stopped.after["engine"]) == ("", "not running", "running")
+
+
+def test_the_diff_shows_tls_files_that_are_not_there():
+    before, after = (getattr(plan(TLS, fresh()), side) for side in ("before", "after"))
+    assert [before[path] for path in TLS_PATHS] == ["absent"] * 3
+    assert after[TLS_PATHS[2]] == "the declared private key"
+    removed = plan(ABSENT, converged(TLS))
+    assert [removed.after[path] for path in TLS_PATHS] == ["absent"] * 3
+    assert removed.before[TLS_PATHS[2]] == "a private key"
+
+
+def test_ports_at_the_limits():
+    assert [declared(port=port).url for port in (1, 65535)] == ["tcp://0.0.0.0:1", "tcp://0.0.0.0:65535"]
+    for port in (-1, 65536):
+        with pytest.raises(FarmError, match=f"port {port}: wanted 1 to 65535"):
+            declared(port=port)
+
+
+def test_settings_alone_are_neither_provisional_nor_plain_tcp():
+    assert (SETTINGS.provisional, SETTINGS.insecure, SETTINGS.uses_tls, SETTINGS.own_files) == (False, False, False, ())
+
+
+def test_an_interface_with_a_global_ipv6_address_alone(monkeypatch):
+    lines = (
+        "fe80000000000000000000000000000a 02 40 20 80 farm6\n"
+        "20010db8000000000000000000000005 03 40 00 80 other\n"
+        "20010db8000000000000000000000007 02 40 00 80 farm6\n"
+    )
+    monkeypatch.setattr(_declaration, "read_bytes", lambda path: lines.encode())
+    assert declared(interface="farm6").url == "tcp://[2001:db8::7]:2376"
+
+
+def test_a_ca_is_judged_where_the_certificate_is_yet_to_come(issue):
+    ca = issue("ca")[0]
+    assert inspect(declared(ca=ca.decode(), certificate=None, key=None), None) == Findings(
+        held_key="there is no such file"
+    )
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    assert inspect(declared(ca=broken, certificate=None, key=None), None).ca is not None

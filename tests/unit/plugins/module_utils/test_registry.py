@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import json
 import socket
 import ssl
@@ -31,9 +30,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.clie
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import (
     DOCUMENT_LIMIT,
     OCI_INDEX,
-    digest_of,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings
+from ansible_collections.buildfarm.multiarch.tests.unit.documents import digest_of
 
 INDEX, CONFIG, OTHER = b'{"manifests": []}', b'{"os": "linux", "architecture": "arm64"}', b'{"manifests": [{}]}'
 USER, PASSWORD, TOKEN, IDENTITY = "me", "s3cr3t-password", "t0ken-of-the-service", "1dentity-token"
@@ -271,7 +270,8 @@ def test_many_are_read_side_by_side_with_one_token(server, docker):
     registries = Registries(docker, {})
     found = each(range(40), lambda number: registries.manifest(app(server, str(number))))
     assert [one.content for one in found] == [INDEX] * 40
-    assert (server.tokens, server.connections <= 16) == (1, True)
+    assert server.tokens == 1
+    assert server.connections <= 32  # one for each thread
 
 
 def test_a_connection_that_the_server_has_closed_is_made_anew(server, docker, pauses):
@@ -605,17 +605,11 @@ def test_a_proxy_that_is_none_of_http_is_named_without_its_password(docker, monk
 
 
 @pytest.fixture(scope="module")
-def authority():
+def authority(issue):
     """A CA, a server's certificate for 127.0.0.1 with its key, a client's with the same, all PEM."""
-    x509 = pytest.importorskip("ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.x509")
-    if not x509.installed():
-        pytest.skip("no library cryptography")
-    until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
-    ca_key, key = x509.new_key(), x509.new_key()
-    ca = x509.issue_authority(ca_key, "tests", until)
-    issuer = x509.read_certificate(ca)
-    certificate = x509.issue(issuer, ca_key, key, "r", ["127.0.0.1"], True, until)
-    return ca, certificate, key, x509.issue(issuer, ca_key, key, "c", [], False, until)
+    ca = issue("tests")
+    certificate, key = issue("r", ca, usage="server", names=["127.0.0.1"])
+    return ca[0], certificate, key, issue("c", ca, usage="client", named=False, key=key)[0]
 
 
 @pytest.fixture

@@ -135,3 +135,31 @@ def test_waiting_ends_with_the_problem_or_without():
     answers = iter(["refused", "refused", None])
     assert _probe.wait_for(lambda: next(answers), 5, pause=0) is None
     assert _probe.wait_for(lambda: "refused", 0) == "refused"
+
+
+def test_waiting_is_not_done_in_a_hurry():
+    asked = []
+    assert _probe.wait_for(lambda: asked.append(1) or "refused", 0.25, pause=0.1) == "refused"
+    assert 2 <= len(asked) <= 4
+
+
+def test_a_socket_at_which_something_else_answers_or_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(_probe, "_ATTEMPT", 0.2)
+    for name, answer, said in (
+        ("silent", None, "timed out"),
+        ("broken", b"HTTP/1.0 500 Oops\r\n\r\n", "answered 'HTTP/1.0 500 Oops' to GET /_ping, wanted 200"),
+    ):
+        path = str(tmp_path / name)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            if answer:
+                threading.Thread(target=answer_once, args=(listener, answer), daemon=True).start()
+            assert _probe.unix_socket_problem(path) == f"unix://{path}: {said}"
+
+
+def answer_once(listener, answer):
+    connection, _address = listener.accept()
+    with connection:
+        connection.recv(1024)
+        connection.sendall(answer)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import socket
@@ -269,6 +270,10 @@ def test_many_names_are_not_all_listed() -> None:
     state: Dict[str, Any] = changes.as_state(wanted)
     assert (len(state), state["… and 800 more"]) == (201, "not shown")
     assert changes.as_state({}) == {}
+    few: Tree = {b"%05d" % number: Entry(FILE, 0o644) for number in range(200)}
+    (shown_all,) = Changes.between({}, few).as_actions()
+    assert shown_all == ["add", *(f"{number:05d}" for number in range(200))]
+    assert len(Changes.between({}, few).as_state(few)) == 200
 
 
 @pytest.mark.parametrize("text", ["short", None])
@@ -299,3 +304,48 @@ def test_an_archive_without_what_is_needed_is_refused(source: Path, destination:
     with tarfile.open(fileobj=other) as archive:
         with pytest.raises(FarmError, match="does not begin with a tree"):
             read_wanted(archive)
+
+
+def test_new_content_is_later_than_the_last_even_where_that_lies_in_the_future(source: Path, destination: Path) -> None:
+    (source / "file").write_text("one")
+    (destination / "file").write_text("two")
+    os.utime(source / "file", (1_600_000_000, 1_600_000_000))
+    os.utime(destination / "file", (4_000_000_000, 4_000_000_000))
+    mirrored(source, destination)
+    assert (destination / "file").stat().st_mtime_ns == 4_000_000_002_000_000_000
+
+
+def test_a_directory_that_its_owner_may_not_write_is_opened_first(
+    source: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs this as root could write without."""
+    (destination / "closed").mkdir(mode=0o500)
+    (source / "closed").mkdir()
+    (source / "closed/new").touch()
+    (source / "closed").chmod(0o500)
+    changed, chmod = [], os.chmod
+
+    def noting(path: Any, mode: int, **options: Any) -> None:
+        changed.append((os.fsdecode(path), mode))
+        chmod(path, mode, **options)
+
+    monkeypatch.setattr(os, "chmod", noting)
+    mirrored(source, destination)
+    assert [mode for path, mode in changed if path == str(destination / "closed")] == [0o700, 0o500]
+    for folder in (source, destination):
+        (folder / "closed").chmod(0o700)
+
+
+def test_capabilities_of_a_file_arrive_with_its_content(
+    source: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "ping").write_text("ping")
+    wanted = read_tree(str(source))
+    wanted = {name: dataclasses.replace(entry, capability="0100000200200000") for name, entry in wanted.items()}
+    changes, stream, given = Changes.between({}, wanted), io.BytesIO(), []
+    write_archive(stream, str(source), changes)
+    stream.seek(0)
+    monkeypatch.setattr(os, "setxattr", lambda _handle, name, value: given.append((name, value.hex())))
+    with tarfile.open(fileobj=stream) as archive:
+        apply(archive, str(destination), changes)
+    assert given == [("security.capability", "0100000200200000")]

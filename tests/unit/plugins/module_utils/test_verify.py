@@ -16,7 +16,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import Findings, Program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import digest_of
+from ansible_collections.buildfarm.multiarch.tests.unit.documents import digest_of
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 BOTH = ["linux/amd64", "linux/arm64"]

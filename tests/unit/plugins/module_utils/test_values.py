@@ -1,0 +1,34 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Declarations, states, plans and steps are values: what a plan was made of cannot change while it is carried out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+from ansible_collections.buildfarm.multiarch.plugins import module_utils
+
+#: What the steps of one run hand on to each other.
+CHANGING = {"_build.steps.Execution", "_certificate.steps.Issuance", "_plugin.steps.Staging"}
+
+
+def dataclasses_by_name():
+    """All dataclasses of the packages."""
+    (folder,) = map(Path, module_utils.__path__)
+    found = {}
+    for path in folder.rglob("*.py"):
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
+        module = importlib.import_module(f"{module_utils.__name__}.{name}")
+        for kind in vars(module).values():
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__:
+                found[f"{name}.{kind.__name__}"] = kind
+    return found
+
+
+def test_dataclasses_are_frozen():
+    changing = {name for name, kind in dataclasses_by_name().items() if not kind.__dataclass_params__.frozen}
+    assert changing == CHANGING
