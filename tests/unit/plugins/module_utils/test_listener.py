@@ -61,6 +61,7 @@ def declared(**options):
         "service": "docker",
         "probe_timeout": 30,
         "provisional": False,
+        "missing_key": "fail",
         **options,
     }
     return dataclasses.replace(Declaration.from_params(params), host="node1")
@@ -493,6 +494,26 @@ class TestKeys:
             check(self.want(pair), judged(self.want(pair), found), predicting=False)
         assert check(self.want(pair), judged(self.want(pair), found), predicting=True) == ()
         assert TLS_WRITES[2] in actions(plan(self.want(pair), judged(self.want(pair), found)))
+
+    def test_a_missing_key_can_be_reported_instead(self, pair, issue, monkeypatch):
+        def refuse(*_arguments, **_options):
+            raise AssertionError("a report changes nothing")
+
+        monkeypatch.setattr(_apply, "apply", refuse)
+        want = dataclasses.replace(self.want(pair), reports_missing_key=True)
+        found = judged(want, self.held(pair, issue("other")[1]))
+        monkeypatch.setattr(_apply, "read_host", lambda _declaration, _runner: found)
+        monkeypatch.setattr(Declaration, "from_params", lambda _params: want)
+        for check_mode in (True, False):
+            result = _apply.run({}, check_mode, refuse).as_result()
+            assert (result["key_needed"], result["changed"], result["restarted"]) == (True, False, False)
+            assert result["diff"]["before"] == result["diff"]["after"]
+
+    def test_what_a_key_would_not_help_is_refused_before_it_is_sent(self, pair, issue):
+        want = dataclasses.replace(self.want(pair), reports_missing_key=True)
+        masked = judged(want, fresh(service=dataclasses.replace(fresh().service, loaded="masked")))
+        with pytest.raises(FarmError, match="is masked"):
+            _apply.report_missing_key(want, masked, False)
 
     def test_a_file_name_is_no_key(self, pair):
         with pytest.raises(FarmError, match="key: found no PEM private key in the text given; wanted the text itself"):
