@@ -24,7 +24,7 @@ description:
   - "After a change the configuration is validated (Docker 23.0 and later), the engine restarted and the listener
     probed: it must serve the declared certificate, be valid for the declared CA and answer nobody without a client
     certificate. If any of this fails, all files are put back byte for byte, the engine is restarted with them, and the
-    error holds what the engine said."
+    error holds what the engine logged."
   - A certificate that no client would take, because it is another authority's, not for a server or not valid now, is
     refused before anything is changed. So is what docker and buildx, as Go programs, refuse of what OpenSSL takes. That
     is a certificate without a subject alternative name that is a host name or of type IP, as the common name does not
@@ -146,7 +146,7 @@ options:
       - Whether a change has to be confirmed, as a confirmed commit of NETCONF has (RFC 6241). What it replaces stays on
         the node, so that O(state=reverted) can put it back, until O(state=confirmed) makes the change final. The probe
         from this host knows nothing of what lies between it and the clients, firewalls and names for example; a task
-        on one of them can look at that.
+        on one of them can find that out.
       - There is no time limit. Any other task without this option makes the change final too, and so does a reboot.
       - Without effect on loopback, where no other host could try the listener.
     type: bool

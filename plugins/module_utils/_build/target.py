@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Tuple
 
 from .._buildx.cli import Buildx
-from .._buildx.placement import Placement, find_builder, place
+from .._buildx.placement import Placement, find_builder, route_platforms
 from .._buildx.store import Instance, Store
 from .._core.environment import NO_ENGINE
 from .._docker.config import config_dir
@@ -51,7 +51,7 @@ def find_target(params: Mapping[str, Any], declaration: Declaration, buildx: Bui
     if builder.driver != "docker" and not any(destination.kind == ENGINE for destination in destinations):
         # The engine that the environment names has nothing to do with this build.
         buildx.env.update(NO_ENGINE)
-    placement = place(buildx, builder, declaration.platforms, start)
+    placement = route_platforms(buildx, builder, declaration.platforms, start)
     check_nodes(destinations, builder.name, placement.names)
     check_image_stores(declaration, destinations, builder, contexts)
     # What was just pushed is in the registry itself, whatever a mirror has.

@@ -24,7 +24,7 @@ from .errors import FarmError
 #: ours. The second and the third reach no program.
 KEPT, OPTION, REMOVED, OURS = "kept", "option", "removed", "ours"
 
-#: Names or patterns of variables, and what becomes of them. The first that fits counts; what fits none is kept.
+#: Names or patterns of variables, and what becomes of them. The first that fits counts; what fits none is passed on.
 RULES: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), KEPT),
     (("NO_PROXY", "no_proxy"), OURS),

@@ -82,7 +82,7 @@ def _check_command(declaration: Declaration, state: State) -> None:
     if not brought:
         return
     used = [(name, state.variables[name]) for name in referenced(state.local_command) if name in state.variables]
-    places = {
+    origins = {
         f"{name} in {variable.source}": None
         for name, variable in used
         if any(words[-1] in variable.value for words in brought)
@@ -90,7 +90,7 @@ def _check_command(declaration: Declaration, state: State) -> None:
     flags = " ".join(word for words in brought for word in words)
     raise FarmError(
         f"{declaration.host}: the command of {declaration.unit} already has {flags}, from the variable "
-        f"{' and '.join(places) or 'of ' + state.source}; remove it there, this task's options replace it"
+        f"{' and '.join(origins) or 'of ' + state.source}; remove it there, this task's options replace it"
     )
 
 

@@ -150,7 +150,7 @@ def refused(registry: str, what: str, reason: str, **details: Any) -> RegistryRe
     """Return the error for a registry that refused, with what to do.
 
     :param what: what it did, in words that follow its name.
-    :param reason: from its response, or from the output of the tool that asked it.
+    :param reason: from its response, or from the output of the tool that sent the request.
     :param details: as for ``FarmError``.
     """
     return RegistryRefused(

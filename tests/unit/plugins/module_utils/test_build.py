@@ -100,7 +100,7 @@ class World:
         self.connected.append(str(endpoint))
         yield self
 
-    def ask(self, _method, path):
+    def request(self, _method, path):
         """Answer as the engine's API does."""
         if path == "/info":
             driver = [["driver-type", "io.containerd.snapshotter.v1"]] if self.containerd else [["Backing", "extfs"]]
@@ -522,7 +522,7 @@ def test_an_engine_that_cannot_be_asked_is_named(monkeypatch, tmp_path, context,
 
     @contextlib.contextmanager
     def conversation(_endpoint, _contexts):
-        yield SimpleNamespace(ask=lambda _method, _path: answer)
+        yield SimpleNamespace(request=lambda _method, _path: answer)
 
     if answer:
         monkeypatch.setattr(_engine, "conversation", conversation)
