@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 from .._core.errors import FarmError
-from .credentials import Credentials
+from .._docker.credentials import Credentials
 from .http import Response
 
 _CLIENT = "buildfarm.multiarch"
