@@ -61,16 +61,16 @@ class ActionModule(ActionBase):
         if self._connection.transport == "local":
             _check_apart(source, options["dest"])
         wanted = read_source(source)
-        look = self._run_module(options, variables, digest=digest(wanted), top=dump_names(top(wanted)))
-        if look.get("failed"):
-            return look
-        path = look["path"]
+        report = self._run_module(options, variables, digest=digest(wanted), top=dump_names(top(wanted)))
+        if report.get("failed"):
+            return report
+        path = report["path"]
         # The host shows its tree only where it is another one.
-        changes = Changes.between(load(look["tree"]) if "tree" in look else wanted, wanted)
+        changes = Changes.between(load(report["tree"]) if "tree" in report else wanted, wanted)
         if changes and not options["force"]:
-            check_foreign(path, changes.removed, load_names(look["owned"]))
-        found = outcome(path, look["exists"], source, changes)
-        result = {**{key: look[key] for key in _PASSED_ON if key in look}, **found.as_result()}
+            check_foreign(path, changes.removed, load_names(report["owned"]))
+        found = outcome(path, report["exists"], source, changes)
+        result = {**{key: report[key] for key in _PASSED_ON if key in report}, **found.as_result()}
         if found.changed and not self._task.check_mode:
             with tempfile.NamedTemporaryFile(dir=constants.DEFAULT_LOCAL_TMP, prefix="build-context-") as archive:
                 write_archive(archive, source, changes)
@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
         return result
 
     def _folders(self, variables: Mapping[str, Any]) -> List[str]:
-        """Return where a relative source is looked for: where the user is, then where the user's files are."""
+        """Return where a relative source is searched: where the user is, then where the user's files are."""
         given = [text[1:] for text in context.CLIARGS.get("extra_vars") or () if text.startswith("@")]
         inventories = [text for text in variables.get("ansible_inventory_sources") or () if "," not in text]
         return [

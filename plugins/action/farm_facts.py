@@ -22,7 +22,7 @@ from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options i
 
 
 class ActionModule(ActionBase):
-    """Checks a host's variables and the names of all nodes, then looks at the host."""
+    """Checks a host's variables and the names of all nodes, then gathers the facts of the host."""
 
     TRANSFERS_FILES = False
 
@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
                 exact_version(version, facts)
 
     def _misnamed(self, variables: Dict[str, Any]) -> Iterator[str]:
-        """Say which hosts cannot be nodes; a name that cannot be one is wrong for every host, as no farm is made."""
+        """Yield why hosts cannot be nodes; a name that cannot be one is wrong for every host, as no farm is made."""
         host, nodes = str(variables.get("inventory_hostname")), variables.get("groups", {}).get("buildx_nodes", [])
         try:
             node_names("farm", nodes)
@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
         except FarmError as exc:
             yield exc.message
         except LookupError:
-            # As with other variables, whoever needs it will see.
+            # As with other variables, what needs it reports it.
             return
 
     def _rendered(self, value: Any) -> Any:

@@ -20,7 +20,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result, censored for callbacks unless it failed.
 
-        A module cannot ask for that itself, and C(no_log) of the task hides failures too, even unreachable hosts.
+        A module cannot request that itself, and C(no_log) of the task hides failures too, even unreachable hosts.
         """
         result: Dict[str, Any] = super().run(tmp, task_vars)
         try:

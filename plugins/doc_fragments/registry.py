@@ -12,19 +12,17 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options: {}
-requirements:
-  - docker (Python library), where the docker configuration has credentials for a registry that wants some
 notes:
-  - Credentials for registries are those of C(docker login) in O(docker_config), credential helpers included. They are
-    looked up when a registry asks for some.
-  - A registry is spoken to as the buildkitd configuration of the builder says with C(http), C(insecure), C(ca),
-    C(keypair) and C(mirrors) in C([registry."HOST"]); the first of its nodes that says something of a registry counts.
+  - Credentials for registries are those of E(DOCKER_AUTH_CONFIG), or else of C(docker login) in O(docker_config),
+    credential helpers included. They are read when a registry demands some.
+  - A registry is contacted as the buildkitd configuration of the builder says with C(http), C(insecure), C(ca),
+    C(keypair) and C(mirrors) in C([registry."HOST"]); the first of its nodes that configures a registry counts.
     Otherwise it has to speak TLS, unless its address is a loopback one.
   - Certificates are trusted that the controller trusts (or E(SSL_CERT_FILE) holds), that are in
     C(/etc/docker/certs.d/HOST[:PORT]/*.crt) there, or that are C(ca) in the buildkitd configuration. buildx itself
     knows the last two only when its nodes push or pull; where it joins what several nodes have pushed, the controller
     has to trust the registry's CA.
   - E(HTTPS_PROXY), E(HTTP_PROXY) and E(NO_PROXY) are heeded as docker and buildx do.
-  - Registries that are busy (429, 5xx) or cut a connection are asked up to five times, within two minutes, and
+  - Registries that are busy (429, 5xx) or cut a connection get a request up to five times, within two minutes, and
     C(Retry-After) is heeded up to 30 seconds.
 """

@@ -36,7 +36,7 @@ _value:
   elements: str
 """
 
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 _HEADINGS = ("IMAGE", "PLATFORM", "NODE", "RUNS", "TIME", "SIZE", "DIGEST")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -46,7 +46,7 @@ _DIGEST = 19
 
 def farm_images_table(images: Sequence[Mapping[str, Any]]) -> List[str]:
     """Return the lines of the table; see DOCUMENTATION."""
-    rows = [_HEADINGS]
+    rows: List[Tuple[str, ...]] = [_HEADINGS]
     for image in images:
         name = f"{image['name']}{'' if image['changed'] else ' (unchanged)'}"
         if image["error"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: farm_missing
-short_description: Tell which hosts a run of site could not provide, and why
+short_description: List the hosts that a run of site could not provide, and why
 version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The filter C(farm_probes): the listeners that a controller has to try before they are kept."""
+"""The filter C(farm_probes): the listeners that a controller has to probe before they are made final."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Returns what M(buildfarm.multiarch.docker_endpoint_info) has to be asked so that the listeners of all nodes whose
+  - Returns what M(buildfarm.multiarch.docker_endpoint_info) has to probe so that the listeners of all nodes whose
     change is provisional are tried in one task. Those with TLS and those without are apart, as the former need the
     controller's certificate.
   - Reads these variables of a node. C(_listener_state) is what M(buildfarm.multiarch.docker_listener) returned, other

@@ -41,7 +41,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at the host
+- name: Gather the facts of the host
   buildfarm.multiarch.farm_facts:
 
 - name: Show what would be installed from Docker's repository

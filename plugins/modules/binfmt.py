@@ -196,7 +196,7 @@ native:
   elements: str
   sample: [linux/amd64]
 qemu_versions:
-  description: Platforms among RV(emulated) to the version of QEMU that runs them; V(null) where it was not asked, as
+  description: Platforms among RV(emulated) to the version of QEMU that runs them; V(null) where it was not run, as
     with O(verify=false), or in check mode is yet to come.
   returned: success
   type: dict

@@ -98,7 +98,7 @@ handlers:
       type: str
       sample: Exec format error
     qemu_version:
-      description: The version that its QEMU says of itself; V(null) where no program was run, or it said nothing.
+      description: The version that its QEMU prints; V(null) where no program was run, or it printed none.
       type: str
       sample: 10.0.4
 native:

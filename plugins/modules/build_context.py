@@ -14,7 +14,7 @@ author:
 description:
   - Sends a directory of the Ansible machine to a controller, so that what is built there is what
     C(docker build) of the directory itself gives.
-  - Links stay links and are never followed, wherever they point. Permission bits are kept, with setuid, setgid and
+  - Links stay links and are never followed, wherever they point. Permission bits are preserved, with setuid, setgid and
     sticky. Names may hold anything. Empty directories are sent too. What the source no longer has is removed.
   - Only what differs is sent, in one piece. Where nothing does, only a digest is.
 attributes:
@@ -31,9 +31,9 @@ options:
   src:
     description:
       - The source, a directory on the Ansible machine.
-      - A relative one is looked for in the working directory of C(ansible-playbook), beside the variables files that
+      - A relative one is searched in the working directory of C(ansible-playbook), beside the variables files that
         C(-e @FILE) names, beside the playbook, beside the inventory, and where Ansible looks for the files of a role.
-        The first place that has it counts.
+        The first that has it counts.
     type: path
     required: true
   dest:
@@ -58,8 +58,8 @@ notes:
     C(~/.local/state), never in O(dest). A directory that was filled by other means,
     C(ansible.builtin.copy) for example, is taken over if the source has all names that are in it, otherwise O(force)
     is needed once.
-  - File capabilities are kept; other extended attributes are not sent, and neither are owners, which a build does not
-    see.
+  - File capabilities are preserved; other extended attributes are not sent, and neither are owners, which a build does
+    not see.
   - Times are sent with content and are no difference by themselves. New content of a file that is there already gets a
     later time than the old one had, as BuildKit takes a file of the same size and time for unchanged.
   - Each name of a hard-linked file is sent as a file. A socket is sent as an empty file, which is what BuildKit makes

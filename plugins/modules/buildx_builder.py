@@ -18,10 +18,10 @@ description:
   - The definition is compared with the declaration and, for the C(docker-container) driver, each node's container with
     the definition - its image, arguments, environment, limits and configuration files.
     A container that was made with other settings, or changed by hand, is made anew.
-  - All nodes are looked at in parallel, within O(timeout), before anything is changed.
+  - All nodes are examined in parallel, within O(timeout), before anything is changed.
     A failure leaves the builder's definition byte for byte as it was.
   - An option of a node that is left out is left as it is found; an empty value clears it.
-  - Nothing needs to be kept on the controller. With an empty configuration directory the same declaration finds the
+  - Nothing needs to stay on the controller. With an empty configuration directory the same declaration finds the
     running containers and their caches again.
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
@@ -35,7 +35,7 @@ attributes:
     details:
       - What only a started node can tell is not known then. That is whether BuildKit starts at all, and which
         emulated platforms it detects for O(platforms) and RV(builder.platforms).
-      - Where the context of a node is still to be made or changed, no node is looked at, as with O(probe=false).
+      - Where the context of a node is still to be made or changed, no node is examined, as with O(probe=false).
   diff_mode:
     support: full
     description: Returns the builder before and after. Files are shown by their checksums.
@@ -93,7 +93,7 @@ options:
         type: str
       context:
         description:
-          - The docker context that O(nodes[].endpoint) names. It is made, or changed, before the nodes are looked at,
+          - The docker context that O(nodes[].endpoint) names. It is made, or changed, before the nodes are examined,
             and stays so if the builder then fails. A context that is made is marked with the builder's name.
           - Without it the context has to be there. Ignored with O(state=absent).
           - The options are those of M(buildfarm.multiarch.docker_context), in the same sense.
@@ -173,7 +173,7 @@ options:
         people made them.
       - Unset, they stay as they are, and a warning names them. They are neither started nor stopped nor made anew, need
         not answer, and keep their pins, which no node of O(nodes) gets then. Nodes of O(nodes) are in the order in
-        which they are declared, in the places of those that were there already.
+        which they are declared, in the positions of those that were there already.
       - V(false) means the same without the warning.
       - With V(true) they leave the builder as those of O(absent_nodes) do.
     type: bool
@@ -270,14 +270,14 @@ notes:
   - The definition is written directly, in the form and under the lock of buildx itself, and not with
     C(docker buildx create), which resets settings that are not repeated and, when a node does not answer, loses those
     of all nodes.
-  - A run that finds nothing to do asks the engines only. BuildKit itself is asked where something is to do, or where
-    one of O(platforms) is not pinned; module M(buildfarm.multiarch.buildx_builder_info) asks it each time.
+  - A run that finds nothing to do queries the engines only. BuildKit itself is queried where something is to do, or
+    where one of O(platforms) is not pinned; module M(buildfarm.multiarch.buildx_builder_info) queries it each time.
   - Runs of this module for one builder wait for each other.
   - Starting nodes may take minutes where they pull the BuildKit image over a slow line. Each step of each node goes to
     the system log of the host where the module runs as it begins, as Ansible's own line on the module does. Follow it
     there with C(journalctl -f -t ansible-buildfarm.multiarch.buildx_builder).
   - With C(async) (longer than O(bootstrap_timeout)) and C(poll), no connection to that host has to stay open meanwhile.
-  - A broken (truncated) definition is replaced where O(nodes) are declared; a copy is kept beside the directory
+  - A broken (truncated) definition is replaced where O(nodes) are declared; a copy stays beside the directory
     C(instances), and a warning names it.
   - The integration tests of this collection have no Kubernetes cluster. Of the C(kubernetes) driver they compare the
     definition with what C(docker buildx create) writes, and see that a missing cluster is told.

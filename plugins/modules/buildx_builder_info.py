@@ -13,7 +13,7 @@ author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
   - Returns the builders of a controller with their nodes as they are defined and as they are found.
-  - All nodes are asked in parallel, within O(timeout). One that does not answer is part of the answer, not a failure.
+  - All nodes are queried in parallel, within O(timeout). One that does not answer is part of the answer, not a failure.
   - The builders that docker has for each of its contexts are not listed, as nothing defines them.
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
@@ -107,7 +107,7 @@ builders:
           elements: str
           sample: [linux/arm64, linux/arm/v7]
         native:
-          description: The platform of the engine's own processor, V(none) where the engine was not asked.
+          description: The platform of the engine's own processor, V(none) where the engine was not queried.
           type: str
           sample: linux/arm64
         driver_opts:

@@ -43,7 +43,7 @@ options:
     default: present
   release:
     description:
-      - The release of buildx that the plugin is kept at, V(0.29.1) for example, in the file for the host's own
+      - The release of buildx that the plugin has to be, V(0.29.1) for example, in the file for the host's own
         architecture. Another one is replaced, a newer one too.
       - Nothing is downloaded where the plugin that docker uses, or the one at O(path), is that release. With
         O(checksum), the file's checksum decides instead.
@@ -96,9 +96,9 @@ options:
     default: 60
   retries:
     description:
-      - How often in a row a server is asked again that did not answer, broke off or had an error of its own, without
-        sending more than before. A download goes on where it broke off if the server can do that. With V(0) it is asked
-        once.
+      - How many requests in a row are repeated at a server that did not answer, broke off or had an error of its own,
+        without sending more than before. A download goes on where it broke off if the server can do that. With V(0)
+        there is one request.
     type: int
     default: 3
 notes:

@@ -42,12 +42,12 @@ attributes:
 options:
   directory:
     description:
-      - Where the CA and its certificates are kept. C(~) is expanded. It is created with mode V(0700).
+      - Where the CA and its certificates are stored. C(~) is expanded. It is created with mode V(0700).
       - It holds C(ca.pem) and C(ca-key.pem), and under C(servers/NAME) and C(clients/NAME) the files C(ca.pem),
         C(cert.pem) and C(key.pem); a client's directory can be used as E(DOCKER_CERT_PATH).
       - The first certificate in C(ca.pem) is that of the CA that issues. While it replaces another CA, that one's
         follows, and both are trusted.
-      - Where the controller is thrown away after each job, this must be a place that stays.
+      - Where the controller is thrown away after each job, this must be a directory that stays.
     type: path
     default: ~/.config/buildfarm/certificates
   servers:
@@ -80,7 +80,7 @@ options:
   validity_days:
     description:
       - For how many days a server's or client's certificate is issued. None outlives the CA.
-      - Certificates that are valid for longer because they were issued under another setting are kept.
+      - Certificates that are valid for longer because they were issued under another setting stay.
     type: int
     default: 365
   renew_before_days:
@@ -154,7 +154,7 @@ notes:
   - Validity begins an hour in the past, for hosts whose clocks are late.
   - A CA on disk that cannot be used (damaged, not a CA, with a key that does not fit) fails the task. It is never
     replaced unless O(rotate=all).
-  - The CA's key can be kept elsewhere. The task needs it only when something is to be issued.
+  - The CA's key can be stored elsewhere. The task needs it only when something is to be issued.
   - A run that was interrupted is continued by the next one. Runs for the same directory wait for each other.
 seealso:
   - module: buildfarm.multiarch.docker_listener

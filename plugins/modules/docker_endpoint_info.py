@@ -11,7 +11,7 @@ short_description: Find out what Docker engines there are behind endpoints, and 
 version_added: 1.0.0
 description:
   - Asks many engines at once for their version, architecture and platform, over the way that docker and buildx take.
-    Proxies of the environment are for registries, engines are asked directly.
+    Proxies of the environment are for registries, engines are contacted directly.
   - Tells how a connection is secured, when the engine's certificate ends, and in one sentence why an engine cannot be
     reached.
   - Takes no longer than O(timeout), whatever hosts and firewalls do.
@@ -37,14 +37,14 @@ options:
       - Names of docker contexts, and URLs C(tcp://HOST:PORT), C(ssh://[USER@]HOST[:PORT][/SOCKET]) or C(unix:///PATH).
       - The context V(default) is what E(DOCKER_HOST), E(DOCKER_TLS_VERIFY) and E(DOCKER_CERT_PATH) say, otherwise
         C(unix:///var/run/docker.sock).
-      - Over ssh nothing is asked. The host's key must be known, and login must work without a password.
+      - ssh prompts for nothing. The host's key must be known, and login must work without a password.
     type: list
     elements: str
     required: true
   ca:
     description:
       - File on this host with the CA's certificate, for the C(tcp) URLs among O(endpoints). Contexts have their own.
-      - If O(ca), O(cert) and O(key) are unset, C(tcp) URLs are asked without TLS.
+      - If O(ca), O(cert) and O(key) are unset, C(tcp) URLs are contacted without TLS.
     type: path
   cert:
     description:
@@ -56,7 +56,7 @@ options:
     type: path
   timeout:
     description:
-      - Seconds for all endpoints together, as they are asked at the same time.
+      - Seconds for all endpoints together, as they are queried at the same time.
     type: float
     default: 5
   require_reachable:

@@ -24,7 +24,7 @@ description:
   - "After a change the configuration is validated (Docker 23.0 and later), the engine restarted and the listener
     probed: it must serve the declared certificate, be valid for the declared CA and answer nobody without a client
     certificate. If any of this fails, all files are put back byte for byte, the engine is restarted with them, and the
-    error holds what the engine said."
+    error holds what the engine logged."
   - A certificate that no client would take, because it is another authority's, not for a server or not valid now, is
     refused before anything is changed. So is what docker and buildx, as Go programs, refuse of what OpenSSL takes. That
     is a certificate without a subject alternative name that is a host name or of type IP, as the common name does not
@@ -93,9 +93,18 @@ options:
   key:
     description:
       - PEM text of the private key of O(certificate), without a passphrase.
-      - It may be left out while the node holds the key that belongs to O(certificate). Where it does not, the task
-        fails with RV(key_needed) and has changed nothing, so that a play can send keys only where they are needed.
+      - It may be left out while the node holds the key that belongs to O(certificate). O(missing_key) is what is done
+        where it does not.
     type: str
+  missing_key:
+    description:
+      - What is done where O(key) is left out and the node does not hold the key that belongs to O(certificate).
+      - V(fail) fails the task.
+      - V(report) changes nothing and returns RV(key_needed=true), so that a play can send keys only to the nodes that
+        need them. The engine does not listen as declared until a task with O(key) has run.
+    type: str
+    choices: [fail, report]
+    default: fail
   tls_directory:
     description:
       - Directory on the node for C(ca.pem), C(cert.pem) and C(key.pem). Only root can enter it.
@@ -137,7 +146,7 @@ options:
       - Whether a change has to be confirmed, as a confirmed commit of NETCONF has (RFC 6241). What it replaces stays on
         the node, so that O(state=reverted) can put it back, until O(state=confirmed) makes the change final. The probe
         from this host knows nothing of what lies between it and the clients, firewalls and names for example; a task
-        on one of them can look at that.
+        on one of them can find that out.
       - There is no time limit. Any other task without this option makes the change final too, and so does a reboot.
       - Without effect on loopback, where no other host could try the listener.
     type: bool
@@ -213,6 +222,21 @@ EXAMPLES = r"""
       buildfarm.multiarch.docker_listener:
         state: reverted
 
+- name: A key that travels only to a node that does not hold it
+  block:
+    - name: The engine listens
+      buildfarm.multiarch.docker_listener:
+        ca: "{{ lookup('ansible.builtin.file', 'pki/ca.pem') }}"
+        certificate: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '.pem') }}"
+        missing_key: report
+      register: listener
+    - name: The engine listens, with the key
+      buildfarm.multiarch.docker_listener:
+        ca: "{{ lookup('ansible.builtin.file', 'pki/ca.pem') }}"
+        certificate: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '.pem') }}"
+        key: "{{ lookup('ansible.builtin.file', 'pki/' ~ inventory_hostname ~ '-key.pem') }}"
+      when: listener.key_needed
+
 - name: No TCP listener any more
   buildfarm.multiarch.docker_listener:
     state: absent
@@ -254,10 +278,10 @@ listener:
         certificate: /etc/docker/tls/cert.pem
         key: /etc/docker/tls/key.pem
 key_needed:
-  description: Set where the only thing that is wrong is that O(key) is missing.
-  returned: failure
+  description: Whether nothing was done because the node lacks the key, with O(missing_key=report) only.
+  returned: success
   type: bool
-  sample: true
+  sample: false
 provisional:
   description:
     - Whether what was replaced, by this task or by one that was ended half-way, can be put back by O(state=reverted).
@@ -310,6 +334,7 @@ SPEC = {
     "ca": {"type": "str"},
     "certificate": {"type": "str"},
     "key": {"type": "str", "no_log": True},
+    "missing_key": {"type": "str", "choices": ["fail", "report"], "default": "fail", "no_log": False},
     "tls_directory": {"type": "str", "default": "/etc/docker/tls"},
     "insecure": {"type": "bool", "default": False},
     "daemon_config": {"type": "dict"},

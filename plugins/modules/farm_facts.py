@@ -12,8 +12,8 @@ version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Says of a node whether Docker's engine is installed and from which packages, of a controller what it lacks, and of
-    either its architecture, its distribution and its own name.
+  - Reports of a node whether Docker's engine is installed and from which packages, of a controller what it lacks, and
+    of either its architecture, its distribution and its own name.
   - Takes a fraction of the time of M(ansible.builtin.setup), so that a farm with nothing to do is checked quickly.
 requirements:
   - A Unix host with Python's standard library
@@ -35,7 +35,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at every host of the farm
+- name: Gather the facts of every host of the farm
   buildfarm.multiarch.farm_facts:
 
 - name: Refuse a node without an engine
@@ -82,7 +82,7 @@ ansible_facts:
           description:
             - The code name by which the distribution's packages go; its version where it has no code name. Of a
               derivative of Ubuntu or Debian it is the parent's.
-            - V(null) where the host does not tell it.
+            - V(null) where the host does not state it.
           type: str
           sample: noble
         packages:

@@ -98,19 +98,19 @@ options:
         type: str
       timeout:
         description:
-          - Seconds that the program may take, and that an engine may be silent while it is asked or pulls.
+          - Seconds that the program may take, and that an engine may be silent during a request or a pull.
         type: float
         default: 120
   programs:
     description:
       - Whether to look at the programs that each Linux platform's image starts, and to fail where they are not made for
-        the platform. By default they are looked at where O(run) is set.
+        the platform. By default they are examined where O(run) is set.
       - Those are the first word of C(ENTRYPOINT), or of C(CMD) where there is none, with O(run.command) in the place of
-        C(CMD); it has to be a file that can be executed. Names are looked for in the image's C(PATH), relative ones in
+        C(CMD); it has to be a file that can be executed. Names are searched in the image's C(PATH), relative ones in
         its C(WORKDIR), and links are followed. Of a script it is the interpreter in its C(#!) line, and the program
         that C(env) finds there. Loaders of programs that are not static count too.
       - The first word of C(CMD) after an C(ENTRYPOINT) may be no program. It counts only where it is one.
-      - Of C(["/bin/sh", "-c", "..."]), the shell form of C(CMD) and C(ENTRYPOINT), only C(/bin/sh) is looked at.
+      - Of C(["/bin/sh", "-c", "..."]), the shell form of C(CMD) and C(ENTRYPOINT), only C(/bin/sh) is examined.
       - A program is right by the header of its ELF file. An image of amd64 may have programs for 386, which all amd64
         systems run, but one of arm64 no programs for arm, which many arm64 processors do not. Variants, as
         V(linux/arm/v6) and V(linux/arm/v7), cannot be told apart.
@@ -124,8 +124,8 @@ options:
     type: bool
   endpoints:
     description:
-      - Engines to run platforms on, or to look into them, endpoints by platform. An endpoint is C(tcp://HOST:PORT), C(unix:///PATH),
-        C(ssh://[USER@]HOST) or the name of a docker context.
+      - Engines to run platforms on, or to examine them, endpoints by platform. An endpoint is C(tcp://HOST:PORT),
+        C(unix:///PATH), C(ssh://[USER@]HOST) or the name of a docker context.
     type: dict
 notes:
   - An engine pulls by itself. A registry with plain HTTP or a private CA has to be known to each engine.
@@ -205,12 +205,12 @@ image:
           sample: 1048997
         node:
           description:
-            - Name of the builder's node that ran it or looked into it, or that the platform is pinned to. V(null)
+            - Name of the builder's node that ran or examined it, or that the platform is pinned to. V(null)
               without O(builder), and where O(endpoints) named the engine.
           type: str
           sample: arm1
         endpoint:
-          description: The engine that ran it or looked into it. V(null) where none did.
+          description: The engine that ran or examined it. V(null) where none did.
           type: str
           sample: tcp://arm1.example.com:2376
         native:
@@ -221,7 +221,7 @@ image:
         programs:
           description:
             - The programs that it starts, in the order in which they are needed, see O(programs). V(null) where they
-              were not looked at.
+              were not examined.
           type: list
           elements: dict
           contains:

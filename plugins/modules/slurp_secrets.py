@@ -42,7 +42,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Read the keys of all nodes where they are kept
+- name: Read the keys of all nodes where they are stored
   buildfarm.multiarch.slurp_secrets:
     paths: "{{ groups['buildx_nodes'] | map('regex_replace', '(.+)', '/srv/keys/\\1.pem') }}"
   delegate_to: vault.example.com
@@ -66,9 +66,9 @@ contents:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.secrets import slurp_secrets
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.secrets import run
 
 ARGUMENT_SPEC = {"paths": {"type": "list", "elements": "path", "required": True}}
 
 if __name__ == "__main__":
-    main(ARGUMENT_SPEC, slurp_secrets)
+    main(ARGUMENT_SPEC, run)

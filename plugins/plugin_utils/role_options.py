@@ -51,7 +51,7 @@ def _platforms_or_all(value: List[str]) -> None:
 
 
 def _one_source_each(images: List[Mapping[str, Any]]) -> None:
-    """Refuse images whose sources would take each other's place in one context."""
+    """Refuse images whose sources would overwrite each other in one context."""
     sources: Dict[str, Mapping[str, Any]] = {}
     for image in images:
         if "source" in image and "context" in image:
@@ -181,7 +181,7 @@ def _refusal(name: str, value: Any, hint: str, wanted: str) -> FarmError:
 
 
 def _text(value: Any) -> str:
-    # YAML and INI inventories read 20.10 as 20.1, and no as false: which was written cannot be told any more.
+    # YAML and INI inventories read 20.10 as 20.1, and no as false: which was written is no longer known.
     if isinstance(value, (bool, float)):
         kind = "true or false" if isinstance(value, bool) else "a number, and 0.30 and 0.3 are the same number"
         raise _Hint(f"without quotes it is {kind}: put it into quotes")

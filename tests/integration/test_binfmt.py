@@ -282,7 +282,7 @@ def test_an_image_that_does_nothing_and_exits_with_0(farm: LiveFarm, registered:
         binfmt(fails=True, persistent=False, **{**options, "image": "liar:1"}),
         binfmt(fails=True, **nowhere),
     )
-    assert "after the task linux/s390x is missing; the emulator image liar:1 said: nothing" in liar["msg"]
+    assert "after the task linux/s390x is missing; the emulator image liar:1 printed: nothing" in liar["msg"]
     assert "able to pull it" in missing["msg"]
     farm.ssh(NODE, "docker container prune -f; docker rmi liar:1")
 

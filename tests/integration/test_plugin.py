@@ -230,7 +230,7 @@ def test_plugins_in_two_places(plugins: Plugins) -> None:
     assert "is older than the wanted 0.99.0" in refused["msg"]
     assert installed["warnings"] == [f"{SYSTEM} hides {PACKAGED} from now on"] and release_in(now["stdout"]) == OLD
     assert "warnings" not in again
-    assert release_in(no_longer["stdout"]) == "" and "docker looks no further" in none["msg"]
+    assert release_in(no_longer["stdout"]) == "" and "docker searches no further" in none["msg"]
     assert warned["warnings"] == [f"{USER}: docker finds this plugin first and does not use {SYSTEM}; remove it"]
     assert removed["changed"] and plugins.used(FORKY) == NEW
     plugins.farm.ssh(HOST, f"rm -f {USER}")

@@ -197,7 +197,7 @@ def _not_as_declared(host: Host, declaration: Declaration, wrong: List[str]) -> 
         return FarmError(f"{message}; the next run tries again")
     lines = [line for line in report.stderr.splitlines() if line.strip()]
     return FarmError(
-        f"{message}; the emulator image {declaration.image.name} said: {' | '.join(lines) or 'nothing'}; "
+        f"{message}; the emulator image {declaration.image.name} printed: {' | '.join(lines) or 'nothing'}; "
         "choose an image that has these emulators and works on this kernel",
         cmd=list(report.argv),
         rc=report.rc,

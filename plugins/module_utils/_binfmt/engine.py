@@ -92,7 +92,7 @@ class Engine:
         :raises FarmError: it can register nothing.
         """
         with self._connected(_TIMEOUT) as engine:
-            status, body = engine.ask("GET", "/info")
+            status, body = engine.request("GET", "/info")
         info = _json(body)
         if status != 200 or not info.get("ServerVersion"):
             raise EngineError(f"{self.name}: the engine on {self.name} has to run: {_message(body)}")
@@ -149,7 +149,7 @@ class Engine:
 
     def _has_image(self, image: EmulatorImage) -> bool:
         with self._connected() as engine:
-            return engine.ask("GET", f"/images/{quote(image.name)}/json")[0] == 200
+            return engine.request("GET", f"/images/{quote(image.name)}/json")[0] == 200
 
     def _provide(self, image: EmulatorImage) -> None:
         """Pull an image where it is missing.
@@ -191,7 +191,7 @@ class Engine:
     ) -> Optional[str]:
         """Pull or import an image; return what went wrong, None if nothing."""
         with self._connected() as engine:
-            status, answer = engine.ask("POST", f"/images/create?{urlencode(query)}", body=body, headers=headers)
+            status, answer = engine.request("POST", f"/images/create?{urlencode(query)}", body=body, headers=headers)
         if status != 200:
             return _message(answer)
         # A failure after the first line of progress does not change the status any more.
@@ -204,7 +204,7 @@ class Engine:
         :raises EngineError: the engine cannot be reached.
         """
         with self._connected() as engine:
-            engine.ask("DELETE", f"/images/{quote(name)}")
+            engine.request("DELETE", f"/images/{quote(name)}")
 
     def run(
         self,
@@ -226,7 +226,7 @@ class Engine:
             spec["Entrypoint"] = [entrypoint]
         with self._connected() as engine:
             headers = {"Content-Type": "application/json"}
-            status, body = engine.ask("POST", "/containers/create", body=json.dumps(spec).encode(), headers=headers)
+            status, body = engine.request("POST", "/containers/create", body=json.dumps(spec).encode(), headers=headers)
             if status != 201:
                 return Result(tuple(command), NOT_RUN, "", _message(body))
             container = str(_json(body)["Id"])
@@ -240,13 +240,13 @@ class Engine:
 
         :raises EngineError: how it ended is not known.
         """
-        status, body = engine.ask("POST", f"/containers/{container}/start")
+        status, body = engine.request("POST", f"/containers/{container}/start")
         if status != 204:
             message = _message(body)
             not_there = "no such file or directory" in message or "executable file not found" in message
             return Result(command, _NOT_THERE if not_there else NOT_RUN, "", message)
-        waited, ended = engine.ask("POST", f"/containers/{container}/wait")
-        logged, logs = engine.ask("GET", f"/containers/{container}/logs?stdout=1&stderr=1")
+        waited, ended = engine.request("POST", f"/containers/{container}/wait")
+        logged, logs = engine.request("GET", f"/containers/{container}/logs?stdout=1&stderr=1")
         if (waited, logged) != (200, 200):
             answer = _message(ended if waited != 200 else logs)
             raise EngineError(f"{self.name}: the engine did not report how a container ended: {answer}")
@@ -255,7 +255,7 @@ class Engine:
     def _remove(self, container: str) -> None:
         # The connection that ran it may be broken; what made that fail is worth more than that this fails too.
         with contextlib.suppress(EngineError), self._connected(_TIMEOUT) as engine:
-            engine.ask("DELETE", f"/containers/{container}?force=1&v=1")
+            engine.request("DELETE", f"/containers/{container}?force=1&v=1")
 
 
 def _streams(logs: bytes) -> Tuple[str, str]:

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Dict, List, Mapping
 
 from .._core.runner import Runner
-from .._platform.elf import ask_here, program
+from .._platform.elf import probe_here, program
 from .._platform.platform import native_platform
 from .binfmt_misc import ENTRIES, BinfmtMisc, platforms_of
 from .handler import Demand
@@ -26,7 +26,7 @@ def run(params: Mapping[str, object], check_mode: bool, runner: Runner) -> Dict[
     native = native_platform(os.uname().machine)
     kernel = BinfmtMisc.read(runner)
     verify = bool(params["verify"])
-    probe = lru_cache(maxsize=None)(partial(ask_here, runner=runner))
+    probe = lru_cache(maxsize=None)(partial(probe_here, runner=runner))
     statuses = {arch: platform_status(platforms_of(arch)[0], kernel, native, probe, Demand(verify)) for arch in ENTRIES}
     handlers = []
     for handler in kernel.handlers.values():

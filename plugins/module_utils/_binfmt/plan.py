@@ -97,7 +97,7 @@ def _install(
         rules = (declaration.rule(arch, state.files) for arch in install)
         steps += [*_remove(declaration, (*others, *replaced)), *(register(rule.line) for rule in rules if rule)]
     elif declaration.remote:
-        # What is broken there cannot be told from what is missing.
+        # What is broken there cannot be distinguished from what is missing.
         replaced = tuple(ENTRIES[arch] for arch in install)
         if install or others:
             steps.append(_run_image(declaration, declaration.image, (*others, *replaced), install))

@@ -20,7 +20,7 @@ from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Set
 from .._core.errors import FarmError
 from .._core.parallel import each
 from .._core.runner import CommandError, Result
-from .._platform.elf import Answer, ask, program
+from .._platform.elf import ProbeResult, probe, program
 from .._platform.platform import Platform, native_platform, runs_natively
 from .binfmt_misc import ENTRIES, BinfmtMisc, require_kernel
 from .declaration import Declaration
@@ -86,7 +86,7 @@ def statuses(
     return found
 
 
-def _status(platform: Platform, answer: Optional[Answer], report: Set[str], demand: Demand) -> Status:
+def _status(platform: Platform, answer: Optional[ProbeResult], report: Set[str], demand: Demand) -> Status:
     if answer is None:
         return Status(REGISTERED if ENTRIES[platform.arch] in report else MISSING)
     if answer.problem:
@@ -97,13 +97,13 @@ def _status(platform: Platform, answer: Optional[Answer], report: Set[str], dema
     return Status(demand.version_problem(answer.version) or good, answer.version)
 
 
-def probe_all(engine: Engine, architectures: Sequence[str]) -> Dict[str, Answer]:
+def probe_all(engine: Engine, architectures: Sequence[str]) -> Dict[str, ProbeResult]:
     """Run the programs of architectures, all at the same time.
 
     :raises FarmError: the engine runs no containers.
     """
     with programs(engine) as start:
-        return dict(zip(architectures, each(architectures, lambda arch: ask(arch, start))))
+        return dict(zip(architectures, each(architectures, lambda arch: probe(arch, start))))
 
 
 @contextlib.contextmanager

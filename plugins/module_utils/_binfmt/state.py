@@ -12,7 +12,7 @@ from typing import Mapping, Optional, Sequence, Tuple
 
 from .._core.files import read_bytes
 from .._core.runner import Runner
-from .._platform.elf import ask_here, program
+from .._platform.elf import probe_here, program
 from .._platform.platform import Platform, native_platform
 from .binfmt_misc import BinfmtMisc
 from .declaration import Declaration
@@ -84,7 +84,7 @@ def _status(
     if not declaration.present:
         return Status(REGISTERED if kernel.conflicting_handlers(platform.arch, demand.name) else MISSING)
     native = native_platform(os.uname().machine)
-    status = platform_status(platform, kernel, native, lambda arch: ask_here(arch, runner), demand)
+    status = platform_status(platform, kernel, native, lambda arch: probe_here(arch, runner), demand)
     if declaration.image is None and status.text != NATIVE and not rule_for(program(platform.arch), files):
         return Status(NO_RULE)
     return status

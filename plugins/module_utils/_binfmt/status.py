@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from .._platform.elf import Answer
+from .._platform.elf import ProbeResult
 from .._platform.platform import Platform, runs_natively
 from .binfmt_misc import BinfmtMisc
 from .handler import Demand, Handler
@@ -41,7 +41,7 @@ class Status:
 
 
 def platform_status(
-    platform: Platform, kernel: BinfmtMisc, native: Platform, probe: Callable[[str], Answer], demand: Demand
+    platform: Platform, kernel: BinfmtMisc, native: Platform, probe: Callable[[str], ProbeResult], demand: Demand
 ) -> Status:
     """Return the status of a platform on this host.
 
@@ -60,7 +60,7 @@ def platform_status(
     others = [one.name for one in found if one is not handler]
     if not problem and demand.name and others:
         problem = f"also registered as {', '.join(others)}"
-    answer = Answer()
+    answer = ProbeResult()
     if not problem and (demand.verify or demand.version):
         answer = probe(platform.arch)
     if answer.problem:
@@ -71,7 +71,7 @@ def platform_status(
 
 
 def _without_handler(
-    platform: Platform, kernel: BinfmtMisc, native: Platform, probe: Callable[[str], Answer], demand: Demand
+    platform: Platform, kernel: BinfmtMisc, native: Platform, probe: Callable[[str], ProbeResult], demand: Demand
 ) -> Status:
     """Return the status of a platform that has no handler: some processors run more than their own architecture."""
     if demand.verify or (native.arch, platform.arch) in _COMPATIBLE_32BIT:

@@ -16,17 +16,17 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from .._buildx.cli import Buildx
 from .._buildx.node_builders import node_builders
-from .._buildx.placement import place
+from .._buildx.placement import route_platforms
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
 from .._core.parallel import each
 from .._core.plan import Plan
 from .._core.progress import SILENT, Progress
-from .._core.runner import CommandError, Runner
+from .._core.runner import Runner
 from .built import BuiltImage, read_image, verify
 from .declaration import Declaration, Image
 from .destination import Destination, resolve
-from .failure import build_error, describe_leftovers
+from .failure import describe_leftovers
 from .farm import Farm, find_farm
 from .order import bases_of
 from .plan import is_built_by_node, plan
@@ -68,7 +68,7 @@ def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) ->
     placed = [
         None
         if is_built_by_node(declaration, image, farm, version)
-        else place(buildx, farm.builder, image.platforms, start)
+        else route_platforms(buildx, farm.builder, image.platforms, start)
         for image in images
     ]
     states = each(list(zip(images, destinations)), lambda pair: _read(farm, *pair, lenient=True))
@@ -121,12 +121,11 @@ def _build(number: int, planned: Plan[World], world: World, bases: Sequence[Imag
         image = read_image(step.image, world.farm, step.built_on(world), after, result.metadata)
         if image and image.digest and after.registry:
             world.published[number] = str(step.image.references[0].at(image.digest))
-    except CommandError as exc:
-        left_behind = _left_behind(world.farm, step, planned)
-        failed = build_error(exc, step.image, step.builder, step.actions[0], left_behind)
-        return ImageOutcome(planned, error=failed, result=world.results[step.image.name])
     except FarmError as exc:
-        return ImageOutcome(planned, error=exc, result=world.results[step.image.name])
+        # Behind the gate the message says it already.
+        left_behind = "" if step.is_gated else _left_behind(world.farm, step, planned)
+        error = type(exc)(f"{exc.message}{left_behind}", **exc.details)
+        return ImageOutcome(planned, error=error, result=world.results[step.image.name])
     return ImageOutcome(replace(planned, after=after.as_dict()), image, result)
 
 

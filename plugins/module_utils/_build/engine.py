@@ -77,7 +77,7 @@ def _get(contexts: ContextStore, context: str, paths: Sequence[str]) -> Tuple[Op
     try:
         with conversation(_endpoint(contexts, context), contexts) as engine:
             for path in paths:
-                status, body = engine.ask("GET", path)
+                status, body = engine.request("GET", path)
                 if status not in (200, 404):
                     raise FarmError(f"HTTP {status} for {path}: {body.decode(errors='replace').strip()}")
                 documents.append(json.loads(body) if status == 200 else None)

@@ -45,25 +45,21 @@ def is_of_the_node(stderr: str) -> bool:
     return bool(_NODE_WENT.search(_last_lines(stderr, 3)))
 
 
-def build_error(
-    error: CommandError, image: Image, builder: str, cmd: Sequence[str], left_behind: str
-) -> FarmError:
-    """Return the error for a build that failed, for ``run`` to raise.
+def build_error(error: CommandError, image: Image, where: str, cmd: Sequence[str]) -> FarmError:
+    """Return the error for a build that failed.
 
-    :param builder: the builder's name.
+    :param where: follows the context: for which platforms on which node, or with which builder.
     :param cmd: the command as it is reported.
-    :param left_behind: what the build has changed all the same; goes to the end of the message.
     """
     stderr = mask(error.result.stderr)
     details = {**error.details, "cmd": list(cmd)}
     if _REFUSED.search(_last_lines(stderr, 3)):
         what = "refused the credentials of the docker configuration, or wants some where there are none"
-        registry = _refusing_registry(stderr, image.tags)
-        return refused(registry, what, _last_lines(stderr, 1) + left_behind, **details)
-    subject = f"building {image.context} with builder {builder!r} failed"
+        return refused(_refusing_registry(stderr, image.tags), what, _last_lines(stderr, 1), **details)
+    subject = f"building {image.context} {where} failed"
     if error.result.rc == _ENDED and image.timeout:
         subject = f"building {image.context} took longer than {image.timeout:g} s and was ended"
-    return FarmError(f"{subject}: {failing_step(stderr)}{left_behind}", **details)
+    return FarmError(f"{subject}: {failing_step(stderr)}", **details)
 
 
 def describe_leftovers(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -127,5 +127,5 @@ def _own_limit(node: Node) -> int:
     except ValueError:
         workers = None
     settings = [worker for worker in workers.values() if isinstance(worker, dict)] if isinstance(workers, dict) else []
-    steps = [worker["max-parallelism"] for worker in settings if isinstance(worker.get("max-parallelism"), int)]
+    steps: List[int] = [one["max-parallelism"] for one in settings if isinstance(one.get("max-parallelism"), int)]
     return min([PER_NODE, *(number + 1 for number in steps if number > 0)])

@@ -53,7 +53,8 @@ class ImageOutcome:
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the values as the module returns them."""
-        image = self.image.as_dict() if self.image else {"tags": list(self.step.image.tags), "digest": None, "id": None}
+        unknown: Dict[str, Any] = {"tags": list(self.step.image.tags), "digest": None, "id": None}
+        image = self.image.as_dict() if self.image else unknown
         return {
             "name": self.step.image.name,
             **image,

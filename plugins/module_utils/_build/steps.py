@@ -21,7 +21,7 @@ from .._platform.platform import Platform
 from .command import Build, Built
 from .declaration import Image
 from .destination import Destination
-from .failure import is_of_the_node
+from .failure import build_error, is_of_the_node
 from .farm import Farm
 from .gate import pass_gate
 from .order import Bases
@@ -48,6 +48,18 @@ class Attempt:
     def as_dict(self) -> Dict[str, Any]:
         """Return the values as JSON types."""
         return {"node": self.node, "platforms": [str(one) for one in self.platforms], "reason": self.reason}
+
+
+class NodeLost(Exception):
+    """A node went away while it built.
+
+    :param error: what is raised where no other node may try.
+    """
+
+    def __init__(self, attempt: Attempt, error: FarmError) -> None:
+        super().__init__(error.message)
+        self.attempt = attempt
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -138,8 +150,8 @@ class BuildImage(Step[World]):
     def apply(self, world: World) -> None:
         """Build the image, and store in ``world`` what was built where.
 
-        :raises CommandError: a build failed by its own fault, or none of its nodes is left.
-        :raises FarmError: what was built is not as declared, or a tag could not be moved.
+        :raises FarmError: a build failed by its own fault, none of its nodes is left, what was built is not as
+            declared, or a tag could not be moved.
         """
         result = world.results.setdefault(self.image.name, Result())
         for shares in each(self.shares, lambda share: self._built(share, world, result)):
@@ -173,14 +185,10 @@ class BuildImage(Step[World]):
         """Build a share on the first of its nodes that does not go away meanwhile.
 
         :param lost: the nodes that went away while they built it.
-        :raises CommandError: the build failed.
-        :raises FarmError: no node is left.
+        :raises FarmError: the build failed, or no node is left.
         """
-        bases = {name: world.published[position] for name, position in self.bases.items() if position in world.published}
-        build = self.build(share)
         if not self.orders:
-            built = build.run(world.buildx, self.builder, bases, {}, self._reporter(world, share, ""))
-            return [BuiltShare("", share, built)]
+            return [self._run(share, world, "", f"with builder {self.builder!r}")]
         nodes = common_nodes(share, self.orders)
         # The only one may have come back, as an engine does that was upgraded.
         nodes = tuple(node for node in nodes if node not in lost) or nodes[: len(lost)]
@@ -188,19 +196,37 @@ class BuildImage(Step[World]):
             parts = each(share, lambda platform: self._built((platform,), world, result))
             return [one for part in parts for one in part]
         try:
-            with world.slots.taken(nodes) as node, world.watch.listed(node) as started:
-                report = self._reporter(world, share, node)
-                try:
-                    built = build.run(world.buildx, node, bases, world.on_nodes, report, started)
-                    return [BuiltShare(node, share, built)]
-                except CommandError as exc:
-                    if not self._is_of(node, exc, world) or len(lost) == _AGAIN:
-                        raise
-                    result.lost.append(Attempt(node, share, exc.message.splitlines()[-1]))
+            with world.slots.taken(nodes) as node:
+                return [self._run(share, world, node, f"for {_join(share)} on node {node!r}")]
+        except NodeLost as exc:
+            result.lost.append(exc.attempt)
+            if len(lost) == _AGAIN:
+                raise exc.error from exc
+            return self._built(share, world, result, (*lost, exc.attempt.node))
         except NoNodeLeft as exc:
             names = ", ".join(repr(name) for name in nodes)
             raise FarmError(f"no node is left that could build {_join(share)}: {names} went away") from exc
-        return self._built(share, world, result, (*lost, node))
+
+    def _run(self, share: Share, world: World, node: str, where: str) -> BuiltShare:
+        """Build a share.
+
+        :param node: its name, empty where buildx chooses it.
+        :param where: it is built, for messages.
+        :raises NodeLost: the node went away.
+        :raises FarmError: the build failed.
+        """
+        bases = {name: world.published[position] for name, position in self.bases.items() if position in world.published}
+        build, environment = self.build(share), world.on_nodes if node else {}
+        try:
+            with world.watch.listed(node) as started:
+                report = self._reporter(world, share, node)
+                built = build.run(world.buildx, node or self.builder, bases, environment, report, started)
+                return BuiltShare(node, share, built)
+        except CommandError as exc:
+            error = build_error(exc, self.image, where, build.action(node or self.builder))
+            if node and self._is_of(node, exc, world):
+                raise NodeLost(Attempt(node, share, exc.message.splitlines()[-1]), error) from exc
+            raise error from exc
 
     def _reporter(self, world: World, share: Share, node: str) -> Callable[[StepEvent], None]:
         """Return what reports the steps of a share with the image, the platform and the node that they are of."""

@@ -46,7 +46,10 @@ class Watch:
 
     @contextlib.contextmanager
     def listed(self, node: str) -> Iterator[Callable[[int], None]]:
-        """Have a program ended with its node while the context lasts; what is returned takes its process group."""
+        """Have a program ended with its node while the context lasts; what is returned takes its process group.
+
+        :param node: its name, empty for one that nobody watches.
+        """
         groups: List[int] = []
 
         def add(group: int) -> None:
@@ -68,7 +71,7 @@ class Watch:
     def probe(self) -> None:
         """Probe the nodes that have builds, and end those of the ones that are gone."""
         with self._lock:
-            busy = [node for node, groups in self._groups.items() if groups]
+            busy = [node for node, groups in self._groups.items() if node and groups]
         silent = self._unanswering(busy) if busy else set()
         self._silent = {node: self._silent.get(node, 0) + 1 for node in silent}
         for node in sorted(silent):

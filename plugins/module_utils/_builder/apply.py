@@ -26,7 +26,7 @@ from .platforms import needs_detected_platforms
 from .state import State, read_state, with_reports
 from .steps import BuilderPlan
 
-#: How often a run plans anew because buildx changed the builder meanwhile.
+#: How often a run plans again because buildx changed the builder meanwhile.
 _ATTEMPTS = 3
 
 

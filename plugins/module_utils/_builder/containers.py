@@ -85,7 +85,7 @@ class Engines:
     def _change(self, node: Node, method: str, path: str, what: str) -> None:
         endpoint = Endpoint.parse(node.endpoint)
         with conversation(endpoint, self._contexts, timeout=_REMOVAL_TIMEOUT) as engine:
-            status, body = engine.ask(method, path)
+            status, body = engine.request(method, path)
         # 304: stopped already. 404: gone already, which is what was wanted.
         if status not in (200, 204, 304, 404):
             raise FarmError(f"engine {endpoint}: could not {what}: {_message(body)} (HTTP {status})")
@@ -145,7 +145,7 @@ def _pair(item: str) -> Tuple[str, str]:
 
 
 def _read_files(engine: Conversation, container: str) -> Dict[str, bytes]:
-    status, body = engine.ask("GET", f"/containers/{quote(container)}/archive?path={quote(CONFIG_DIR)}")
+    status, body = engine.request("GET", f"/containers/{quote(container)}/archive?path={quote(CONFIG_DIR)}")
     if status != 200:
         return {}
     files: Dict[str, bytes] = {}
@@ -158,7 +158,7 @@ def _read_files(engine: Conversation, container: str) -> Dict[str, bytes]:
 
 
 def _get(engine: Conversation, endpoint: Endpoint, path: str) -> Optional[Dict[str, Any]]:
-    status, body = engine.ask("GET", path)
+    status, body = engine.request("GET", path)
     if status == 404:
         return None
     if status != 200:

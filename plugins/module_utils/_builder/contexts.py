@@ -30,8 +30,8 @@ def declared_contexts(params: Mapping[str, Any]) -> Declaration:
     for spec in specs:
         if spec.name.lower() == params["name"].lower():
             raise FarmError(
-                f"builder {params['name']!r}: the context of a node has this name, and buildx could not tell the two"
-                " apart; use another for one of them"
+                f"builder {params['name']!r}: the context of a node has this name, and buildx could not distinguish the"
+                " two; use another for one of them"
             )
     refuse_repeats([spec.name for spec in specs])
     return Declaration(specs, owner=params["name"])

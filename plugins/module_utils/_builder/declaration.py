@@ -51,13 +51,14 @@ class NodeSpec:
 class Declaration:
     """A builder as declared.
 
-    :ivar driver: None keeps the one found, and is docker-container for a new builder.
+    :ivar driver: None leaves the one found, and is docker-container for a new builder.
     :ivar nodes: None leaves the nodes as they are found.
     :ivar state: ``present``, ``stopped`` or ``absent``.
     :ivar use: ``default`` (for docker's current endpoint), ``global``, or None to leave the choice alone.
     :ivar purge_nodes: whether nodes that are not declared leave; None lets them stay, with a warning.
     :ivar absent: names of nodes that leave in any case, as they are stored.
-    :ivar keep_state: whether caches survive; None keeps them when a node is made anew and drops them with their node.
+    :ivar keep_state: whether caches survive; None preserves them when a node is recreated and removes them with
+        their node.
     :ivar on_unreachable: ``fail``, ``skip`` or ``detach``.
     :ivar platforms: those that the builder must serve.
     :ivar emulation: ``allow``, ``prefer_native`` or ``forbid``.

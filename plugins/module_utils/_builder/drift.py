@@ -4,7 +4,7 @@
 
 """Whether a node's container matches the node's definition. Everything here is pure.
 
-Source of what a container should look like: docker/buildx ``driver/docker-container/``.
+Source of what a container is created with: docker/buildx ``driver/docker-container/``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def parse_size(text: str) -> int:
 
 def _changed_limits(opts: Mapping[str, str], limits: Mapping[str, Any]) -> List[str]:
     memory = parse_size(opts.get("memory") or "0")
-    # Docker allows as much swap again as memory unless it is told otherwise.
+    # Docker allows as much swap again as memory unless that is set.
     swap = {parse_size(opts["memory-swap"])} if opts.get("memory-swap") else {0, -1, 2 * memory}
     found = [] if (limits.get("Memory") or 0) == memory else ["memory"]
     found += [] if (limits.get("MemorySwap") or 0) in swap else ["memory-swap"]

@@ -44,7 +44,7 @@ class Depth(Enum):
 
     #: No node is contacted.
     DEFINITION = 0
-    #: Engines are asked for containers; BuildKit in them is left alone.
+    #: Containers are read from the engines; BuildKit in them is not queried.
     ENGINES = 1
     #: BuildKit in containers reports as well, for which engines start a program in each: more work than all the rest.
     BUILDKIT = 2

@@ -89,7 +89,7 @@ def _other_warnings(declaration: Declaration, target: Instance, state: State) ->
         if state.at(node).trouble and declaration.state == "present"
     ]
     if _is_broken(state):
-        warnings.append(f"{state.path} was broken and is written anew; a copy is {state.broken_copy}")
+        warnings.append(f"{state.path} was broken and is rewritten; a copy is {state.broken_copy}")
     return warnings
 
 
@@ -195,23 +195,23 @@ def _leave_steps(
         return []
     remaining = target.nodes if target and target.driver == found.driver else ()
     left = [node for node in found.nodes if not any(_same_node(node, new) for new in remaining)]
-    keep = declaration.keep_state is True
+    keep_state = declaration.keep_state is True
     if found.driver == "kubernetes" and left:
-        return [_remove_pods(found, left, keep, state)]
+        return [_remove_pods(found, left, keep_state, state)]
     if found.driver != "docker-container":
         return []
-    # A node that only is reached in another way now has its container at both places.
+    # A node that only is reached in another way now has its container at both endpoints.
     stay = {at.container.identifier for at in map(state.at, target.nodes if target else ()) if at.container}
     names = {node.name for node in target.nodes} if target else set()
     steps: List[Step[Site]] = []
     for node in left:
         container = state.at(node).container
         # A run that was ended between removing the container and removing the cache leaves the cache alone.
-        remains = not keep and state.at(node).cache and node.name not in names
+        remains = not keep_state and state.at(node).cache and node.name not in names
         if container is not None:
             remains = container.identifier not in stay
         if remains and key_of(node) not in state.shared:
-            steps.append(RemoveContainer(node, not keep, _former(node, state)))
+            steps.append(RemoveContainer(node, not keep_state, _former(node, state)))
     return steps
 
 

@@ -20,7 +20,7 @@ from .state import State
 
 
 def needs_detected_platforms(declaration: Declaration, target: Optional[Instance]) -> bool:
-    """Return whether a requested platform has no pin of its own, so that only BuildKit can tell who serves them all.
+    """Return whether a requested platform has no pin of its own, so that only BuildKit can report who serves them all.
 
     A pin that runs it too, amd64 for 386, is not enough: buildx then counts what is detected as well.
 
@@ -35,7 +35,7 @@ def check_platforms(
 ) -> None:
     """Refuse a builder that does not serve a requested platform, or only by emulation where that is forbidden.
 
-    :param final: False before nodes are started: what only a started node can tell is left for then.
+    :param final: False before nodes are started: what only a started node can report is decided then.
     :raises FarmError: a platform is not served as declared.
     """
     workers = workers_of(target, nodes)
@@ -61,7 +61,7 @@ def check_platforms(
 
 
 def pinned(declaration: Declaration, nodes: Tuple[Node, ...], state: State) -> Tuple[Node, ...]:
-    """Return the nodes with the pins that keep native builds on native nodes, where that is declared."""
+    """Return the nodes with the pins by which native builds run on native nodes, where that is declared."""
     if declaration.emulation == "allow" or not declaration.platforms:
         return nodes
     free = {spec.name for spec in declaration.nodes or () if spec.platforms is None}

@@ -152,7 +152,7 @@ class RemovePods(Step[Site]):
 
 @dataclass(frozen=True)
 class CopyDefinition(Step[Site]):
-    """Copy a definition that cannot be read, before it is written anew."""
+    """Copy a definition that cannot be read, before it is rewritten."""
 
     path: str
     copy: str

@@ -72,7 +72,7 @@ class Buildx:
         start it twice, for its metadata and for the command, and with that takes more than half of most commands' time.
 
         :param failure: begins the message where the exit status is not 0; None returns any status.
-        :param env: variables to add; the place for secrets.
+        :param env: variables to add, secrets among them.
         :param timeout: seconds.
         :param follow: returns what is to be logged of a line of its progress.
         :param started: gets the command's process group.
@@ -107,7 +107,7 @@ class Buildx:
     def require(self, feature: str, floor: Version) -> None:
         """Refuse what this buildx cannot do yet.
 
-        :param feature: what is asked for, in the words of the user's declaration.
+        :param feature: what is requested, in the words of the user's declaration.
         :raises FarmError: buildx is older than the floor.
         """
         if self.version() < floor:
@@ -293,6 +293,6 @@ def _platforms(text: str) -> Tuple[Platform, ...]:
         try:
             found.append(Platform.parse(item.strip().rstrip("*")))
         except FarmError:
-            # BuildKit may know platforms that this collection does not; they can not have been asked for.
+            # BuildKit may know platforms that this collection does not; they cannot have been requested.
             continue
     return tuple(dict.fromkeys(found))

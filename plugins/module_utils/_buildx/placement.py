@@ -27,7 +27,7 @@ from .store import Instance, Node, Store
 class Placement:
     """Where the platforms of a build go.
 
-    :ivar nodes: by platform, in the order asked; None where only a started node could say whether it serves it.
+    :ivar nodes: by platform, in the order requested; None where only a started node can report whether it serves it.
     """
 
     nodes: Mapping[Platform, Optional[Node]]
@@ -42,7 +42,7 @@ def find_builder(buildx: Buildx, store: Store, name: Optional[str]) -> Instance:
     """Return a builder's definition.
 
     A builder that buildx makes up itself, of the docker driver and named after a context, is none of the store's;
-    buildx is asked for it.
+    buildx is queried for it.
 
     :param name: None for the builder that buildx uses where none is named.
     :raises FarmError: there is none of that name.
@@ -76,11 +76,11 @@ def nodes_in_use(store: Store, contexts: ContextStore) -> Tuple[Node, ...]:
     return builder.nodes if builder else ()
 
 
-def place(buildx: Buildx, builder: Instance, platforms: Sequence[Platform], start: bool) -> Placement:
+def route_platforms(buildx: Buildx, builder: Instance, platforms: Sequence[Platform], start: bool) -> Placement:
     """Find the node for each platform.
 
     :param start: whether nodes that do not run may be started to see what they can run.
-    :raises FarmError: no node serves a platform, or a node that buildx would need to ask is out of reach.
+    :raises FarmError: no node serves a platform, or a node that buildx would need to query is out of reach.
     """
     workers = [Worker(node.name, node.platforms or ()) for node in builder.nodes]
     if not all(any(platform in worker.pins for worker in workers) for platform in platforms):
@@ -139,7 +139,7 @@ def workers_of(
 def _offers(worker: Worker, platform: Platform) -> bool:
     """Say whether a node runs a platform's architecture by its own account.
 
-    buildx takes any arm64 node for one of 32-bit arm too; BuildKit tells whether it is.
+    buildx takes any arm64 node for one of 32-bit arm too; BuildKit reports whether it is.
     """
     return any(
         (offer.os, offer.arch) == (platform.os, platform.arch) for offer in worker.pins + (worker.detected or ())
@@ -149,7 +149,7 @@ def _offers(worker: Worker, platform: Platform) -> bool:
 def _inspect(buildx: Buildx, builder: Instance, start: bool) -> Inspection:
     result = buildx.run(
         ["inspect", *(["--bootstrap"] if start else []), builder.name],
-        failure=f"builder {builder.name!r}: its nodes could not be asked for their platforms",
+        failure=f"builder {builder.name!r}: the platforms of its nodes could not be read",
     )
     inspection = parse_inspect(result.stdout)
     broken = [f"node {node.name!r}: {node.error}" for node in inspection.nodes if node.error]

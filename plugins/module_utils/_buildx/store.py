@@ -51,11 +51,11 @@ class StoreConflict(StoreError):
 class Node:
     """One node of a builder, as stored. ``None`` is JSON's null: never set.
 
-    :ivar endpoint: as buildx keeps it: a URL, or a docker context's name.
+    :ivar endpoint: as buildx stores it: a URL, or a docker context's name.
     :ivar platforms: the pins.
     :ivar flags: buildkitd's arguments.
     :ivar files: contents by their path below ``/etc/buildkit`` in the node's container.
-    :ivar extra: keys of other buildx versions, kept as they are.
+    :ivar extra: keys of other buildx versions, written back unchanged.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Instance:
     """A builder as stored.
 
     :ivar dynamic: of the kubernetes driver: the nodes are pods that come and go.
-    :ivar extra: keys of other buildx versions, kept as they are.
+    :ivar extra: keys of other buildx versions, written back unchanged.
     """
 
     name: str

@@ -71,7 +71,7 @@ def _converge(declaration: Declaration) -> Outcome:
 
 @contextlib.contextmanager
 def _directory_locked(directory: Path) -> Iterator[None]:
-    """Keep other runs for the same directory waiting, so that no two CAs are made.
+    """Lock the directory against other runs, so that no two CAs are made.
 
     :raises FarmError: another one has not ended in time.
     """

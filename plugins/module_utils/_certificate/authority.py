@@ -11,7 +11,7 @@ A CA is replaced without downtime in three stages, as an engine takes its TLS fi
 2. ``ca_clients``: once every engine trusts both, the clients' certificates are issued by the new CA.
 3. ``ca_end``: once every client has those, the old CA is no longer trusted: a second restart of each engine.
 
-The stage is told from ``ca.pem``: while it holds more than one certificate, a replacement is under way.
+``ca.pem`` shows the stage: while it holds more than one certificate, a replacement is under way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .model import iso
 from .state import Pair, State
 
 ROTATIONS = ("none", "certificates", "all", "ca_begin", "ca_clients", "ca_end")
-MISSING, ROTATION = "missing", "rotation is asked for"
+MISSING, ROTATION = "missing", "rotation is requested"
 _ADVICE = "put back what belongs there, or begin a new CA with rotate=all"
 
 
@@ -66,7 +66,7 @@ class Authority:
 def decide(declaration: Declaration, state: State) -> Authority:
     """Decide what is to become of the CA.
 
-    :raises FarmError: what is there cannot be used; it is never replaced without being asked to.
+    :raises FarmError: what is there cannot be used; it is never replaced unless that is requested.
     """
     if state.given_ca is not None:
         return _decide_given(state.given_ca, state.ca, declaration, state.now)

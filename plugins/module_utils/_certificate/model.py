@@ -71,7 +71,7 @@ def sans(names: Sequence[str]) -> Tuple[str, ...]:
 
 def _address(text: str) -> Optional[str]:
     try:
-        # A zone (fe80::1%eth0) has no place in a certificate.
+        # A zone (fe80::1%eth0) cannot stand in a certificate.
         return None if "%" in text else str(ipaddress.ip_address(text))
     except ValueError:
         return None

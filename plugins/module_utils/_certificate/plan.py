@@ -57,9 +57,9 @@ def _steps(
     declaration: Declaration, state: State, ca: Authority, issue: Mapping[Leaf, str]
 ) -> Iterator[Step[Issuance]]:
     """Yield the steps: keys are taken from others first, and the CA is there before it issues."""
-    kept = {leaf: pair for leaf, pair in state.leaves.items() if leaf not in issue}
+    remaining = {leaf: pair for leaf, pair in state.leaves.items() if leaf not in issue}
     own_key = [state.ca] if declaration.given_ca is None and not ca.new_key else []
-    for pair in (*own_key, *kept.values()):
+    for pair in (*own_key, *remaining.values()):
         if pair.exposed:
             yield NarrowKeyMode(pair.key_path)
     yield from _authority_steps(declaration, state, ca)
@@ -70,7 +70,7 @@ def _steps(
         names = wanted_names(leaf, pair)
         validity, key_type = declaration.validity, declaration.key_type
         yield IssueLeaf(leaf, pair.directory, reason, names, validity, key_type, issuer, ca.chain)
-    for leaf, pair in kept.items():
+    for leaf, pair in remaining.items():
         if trusted is None or pair.ca != trusted:
             yield CopyAuthority(leaf, pair.directory, issuer)
 

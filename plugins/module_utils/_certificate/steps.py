@@ -117,7 +117,7 @@ class IssueAuthority(Step[Issuance]):
         return [f"issue CA {self.path}: {self.reason}"]
 
     def apply(self, world: Issuance) -> None:
-        """Make and write the CA, in an order that lets the next run tell which key belongs to which CA."""
+        """Make and write the CA, in an order by which the next run finds the key of each CA."""
         key = x509.new_key(self.key_type, self.passphrase) if self.key is None else self.key
         end = datetime.now(timezone.utc) + self.validity
         pem = x509.issue_authority(key, self.name, end, self.previous, self.passphrase) + x509.bundle(self.others)

@@ -140,7 +140,7 @@ def read_certificate(pem: bytes) -> Certificate:
     return _read(found.group() + b"\n")
 
 
-@functools.lru_cache(maxsize=None)  # A certificate is asked for by each step of a task.
+@functools.lru_cache(maxsize=None)  # Each step of a task uses the certificate.
 def _read(pem: bytes) -> Certificate:
     parsed = x509.load_pem_x509_certificate(pem)
     usage = _extension(parsed, x509.ExtendedKeyUsage) or ()
@@ -227,7 +227,7 @@ def issue_authority(
 
     :param passphrase: the key's.
     :param name: its common name.
-    :param previous: the certificate it replaces; its subject is kept, so that with the same key what it signed
+    :param previous: the certificate it replaces; the new one has its subject, so that with the same key what it signed
         stays valid.
     """
     key = _load_key(key_pem, passphrase)
@@ -355,7 +355,7 @@ def _load_key(pem: bytes, passphrase: str = "") -> Any:
     except ValueError as exc:
         if not locked:
             raise
-        # A wrong passphrase and a damaged encrypted key look the same.
+        # A wrong passphrase and a damaged encrypted key cause the same error.
         raise LockedError("the passphrase given does not open it") from exc
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise ValueError("neither an elliptic curve key nor an RSA key")

@@ -31,7 +31,7 @@ class ContextSpec:
 
     :ivar host: the engine's URL.
     :ivar tls: the files of the whole TLS material by name (``ca``, ``cert``, ``key``); none removes what is stored.
-    :ivar insecure: whether plain TCP is asked for.
+    :ivar insecure: whether plain TCP is requested.
     """
 
     name: str

@@ -4,7 +4,7 @@
 
 """Which docker contexts this collection made and for whom, and which of them are in use.
 
-The mark lies in a context's metadata, of which docker keeps what it does not know, since 20.10 (docker/cli
+The mark lies in a context's metadata, in which docker preserves unknown keys, since 20.10 (docker/cli
 ``cli/command/context.go``, ``AdditionalFields``).
 """
 

@@ -60,7 +60,7 @@ def plan(declaration: Declaration, state: State) -> ContextsPlan:
         before=before,
         after=after,
         steps=tuple(steps),
-        # Whether a builder keeps nodes that are not declared is reported by the task of that builder.
+        # Nodes of a builder that are not declared are reported by the task of that builder.
         warnings=tuple(
             f"context {name!r} is no longer declared, and stays: {state.uses[name]}"
             for name in used
@@ -111,7 +111,7 @@ def _same(host: Optional[str], wanted: Endpoint) -> bool:
 
 
 def _refuse_builders(state: State) -> None:
-    """Refuse contexts that buildx would no longer tell from its builders.
+    """Refuse contexts that buildx could not distinguish from its builders.
 
     Source: buildx ``commands/create.go``, "instance name X already exists as context builder".
     """

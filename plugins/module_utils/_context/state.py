@@ -28,7 +28,7 @@ PRIVATE = 0o600
 class StoredContext:
     """A context's files.
 
-    :ivar meta: the JSON object of ``meta.json``, with whatever others keep in it.
+    :ivar meta: the JSON object of ``meta.json``, with whatever others store in it.
     :ivar tls: the TLS material by name; None for a content that is not known yet.
     :ivar mode: the permission bits of the TLS material's files, all taken together.
     """
@@ -44,7 +44,7 @@ class StoredContext:
 
     @property
     def description(self) -> str:
-        """What people are told about the context."""
+        """The description of the context, for people."""
         return str((self.meta.get("Metadata") or {}).get("Description") or "")
 
 

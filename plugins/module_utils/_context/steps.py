@@ -101,6 +101,6 @@ def _write(store: ContextStore, name: str, stored: Optional[StoredContext]) -> N
         if kind not in stored.tls:
             (tls / f"{kind}.pem").unlink(missing_ok=True)
     files = [(tls / f"{kind}.pem", content or b"", stored.mode) for kind, content in stored.tls.items()]
-    # Docker separates nothing and ends without a newline; equal bytes keep exports comparable.
+    # Docker separates nothing and ends without a newline; with equal bytes exports can be compared.
     content = json.dumps(stored.meta, separators=(",", ":"), ensure_ascii=False).encode()
     write_together([*files, (meta / "meta.json", content, 0o644)])

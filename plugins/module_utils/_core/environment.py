@@ -24,14 +24,15 @@ from .errors import FarmError
 #: ours. The second and the third reach no program.
 KEPT, OPTION, REMOVED, OURS = "kept", "option", "removed", "ours"
 
-#: Names or patterns of variables, and what becomes of them. The first that fits counts; what fits none is kept.
+#: Names or patterns of variables, and what becomes of them. The first that fits counts; what fits none is passed on.
 RULES: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), KEPT),
     (("NO_PROXY", "no_proxy"), OURS),
     (("ALL_PROXY", "all_proxy"), REMOVED),
     (("SSL_CERT_FILE", "SSL_CERT_DIR"), KEPT),
     (("DOCKER_CONFIG",), KEPT),
-    (("DOCKER_AUTH_CONFIG", "DOCKER_CUSTOM_HEADERS", "DOCKER_CONTENT_TRUST*"), KEPT),
+    (("DOCKER_AUTH_CONFIG",), KEPT),
+    (("DOCKER_CUSTOM_HEADERS", "DOCKER_CONTENT_TRUST*"), KEPT),
     (("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"), KEPT),
     (("DOCKER_CLI_EXPERIMENTAL",), KEPT),
     (("DOCKER_DEFAULT_PLATFORM",), REMOVED),

@@ -13,7 +13,7 @@ from typing import Callable, Iterable, List, Optional, Sequence, TypeVar
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-#: Seconds by which ``each_within`` may exceed its time limit, for work that keeps the same limit itself.
+#: Seconds by which ``each_within`` may exceed its time limit, for work that observes the same limit itself.
 _GRACE = 0.2
 
 

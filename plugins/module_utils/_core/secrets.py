@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from .errors import FarmError
 from .files import read_bytes
 from .runner import Runner
 
 
-def slurp_secrets(params: Dict[str, Any], check_mode: bool, runner: Optional[Runner]) -> Dict[str, Any]:
-    """The logic of the module ``slurp_secrets``.
+def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:
+    """Return the contents of files, Base64-encoded and by path: the logic of the module ``slurp_secrets``.
 
     :raises FarmError: a file cannot be read; outside check mode also if it is missing.
     """

@@ -60,7 +60,7 @@ def secret_in(text: str) -> str:
 def secrets_of(value: Any) -> Tuple[str, ...]:
     """Return the secrets in the URLs of a value, with all that is in it, as they are and as they are meant.
 
-    Not those that are too short to be told from other words.
+    Not those that are too short to be distinguished from other words.
     """
     if isinstance(value, str):
         found = (found.secret for found in _look(value) if found.certain)
@@ -95,8 +95,8 @@ def _look_inside(scheme: str, rest: str, start: int) -> Iterator[_Found]:
         user, at, _host = rest.rpartition("@")
     if at and user not in ("", "git", MASK) and (":" in user or scheme not in _LOGINS):
         yield _of_user(user, start, scheme)
-    place = start + len(user) + len(at)
-    for part in re.finditer(r"[?&#;]([^?&#;]*)", rest[place - start :]):
+    offset = start + len(user) + len(at)
+    for part in re.finditer(r"[?&#;]([^?&#;]*)", rest[offset - start :]):
         name, equals, value = part.group(1).partition("=")
         is_query = part.group()[0] != "#"
         if not value and (equals or not name or not is_query or name in _OPEN):
@@ -106,7 +106,7 @@ def _look_inside(scheme: str, rest: str, start: int) -> Iterator[_Found]:
         certain = bool(equals) and bool(_SECRET.search(name))
         secret = value if equals else name
         yield _Found(
-            place + part.end() - len(secret), place + part.end(), secret if certain else "", f"its {name}", certain
+            offset + part.end() - len(secret), offset + part.end(), secret if certain else "", f"its {name}", certain
         )
 
 

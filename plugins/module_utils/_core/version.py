@@ -28,7 +28,7 @@ def declared_version(option: str, value: Any, example: str, fewest: int = 1, can
 
     :param option: its name, for the error.
     :param value: the text that was given.
-    :param example: what the wanted form looks like.
+    :param example: an example of the wanted form.
     :param fewest: how many numbers it has to have; never more than three.
     :param candidates: release candidates will do: 0.30.0-rc1.
     :raises FarmError: it has another form, or is a number, which has lost the zeros at its end.

@@ -5,7 +5,7 @@
 """Why an engine refuses a client's certificate, found out on the client's side.
 
 An engine only sends an alert, which from older ones is "bad certificate" whatever is wrong (Go's crypto/tls,
-``processCertsFromClient``). OpenSSL is asked here in the engine's place: a server and a client in memory shake hands,
+``processCertsFromClient``). OpenSSL decides here as the engine would: a server and a client in memory shake hands,
 the server with the CA that the client trusts, as both sides of a farm have the same one.
 """
 
@@ -70,7 +70,7 @@ def _verified(ca: Optional[Path], cert: Path, key: Path) -> Optional[ssl.SSLCert
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname = False
     asking.verify_mode = ssl.CERT_NONE
-    for context in (accepting, asking):  # the server needs some certificate, and nobody looks at it
+    for context in (accepting, asking):  # the server needs some certificate, and nobody verifies it
         # What is too weak for OpenSSL is left to Go's rules.
         context.set_ciphers(WEAKEST)
         context.load_cert_chain(str(cert), str(key), password="")

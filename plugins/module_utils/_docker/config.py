@@ -50,7 +50,7 @@ def read_config(directory: Path) -> Dict[str, Any]:
 
 
 def plugin_candidates(params: Mapping[str, Any]) -> Tuple[Path, ...]:
-    """Return the files that the docker CLI looks for as buildx, in its order.
+    """Return the paths at which the docker CLI searches for buildx, in its order.
 
     Source: docker/cli ``cli-plugins/manager``, the same from Docker 19.03 to 29.
 

@@ -95,7 +95,7 @@ class ContextStore:
         )
 
     def read(self, name: str) -> Optional[Mapping[str, Any]]:
-        """Return a stored context's description as docker keeps it, None if there is none of that name.
+        """Return a stored context's description as docker stores it, None if there is none of that name.
 
         :raises FarmError: it cannot be read or is not what docker writes.
         """
@@ -104,7 +104,7 @@ class ContextStore:
     def all(self) -> Dict[str, Mapping[str, Any]]:
         """Return all stored contexts' descriptions by name in order, ``default`` not among them.
 
-        What cannot be read, or lies where docker would not look for it, is left out.
+        What cannot be read, or lies where docker would not find it, is left out.
         """
         found = {}
         for path in (self.config_dir / "contexts" / "meta").glob("*/meta.json"):

@@ -143,7 +143,7 @@ class Conversation:
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -167,7 +167,7 @@ class Conversation:
 
         :raises Unreachable: the answer is not an engine's.
         """
-        status, body = self.ask("GET", "/version", _MAXIMUM_ANSWER)
+        status, body = self.request("GET", "/version", _MAXIMUM_ANSWER)
         if status == 400 and b"HTTPS server" in body:
             raise Unreachable(
                 "tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them"
@@ -208,7 +208,7 @@ def probe_all(
 
     :param timeout: seconds that the whole call takes at most, whatever the hosts do.
     :param tls: material for ``tcp`` endpoints; contexts bring their own.
-    :return: what was found, in the order asked.
+    :return: what was found, in the order given.
     """
     deadline = time.monotonic() + timeout
     found = each_within(timeout, endpoints, lambda endpoint: _probe(endpoint, store, deadline, timeout, tls))
@@ -248,7 +248,7 @@ def _probe(
             if route.tls is not None:
                 info = replace(info, tls_verified=route.verify, **_certificate(connection))
             info = replace(info, **_facts(Conversation(connection).version()))
-        if route.tls is not None and _takes_anyone(route, deadline):
+        if route.tls is not None and _accepts_anonymous_clients(route, deadline):
             info = replace(info, tls="server")
         return info
     except FarmError as exc:
@@ -294,14 +294,14 @@ def _certificate(connection: http.client.HTTPConnection) -> Dict[str, Any]:
     }
 
 
-def _takes_anyone(route: Route, deadline: float) -> bool:
-    """Say whether an engine answers a client without a certificate: then whoever reaches its port is root there."""
+def _accepts_anonymous_clients(route: Route, deadline: float) -> bool:
+    """Return whether an engine accepts clients without a certificate: then all who reach its port are root there."""
     if route.tls is None or route.tls.cert is None:
         return True
     try:
         with contextlib.ExitStack() as cleanup:
             anonymous = replace(route, tls=replace(route.tls, cert=None, key=None))
-            Conversation(open_connection(anonymous, deadline, cleanup)).ask("GET", "/_ping", _MAXIMUM_ANSWER)
+            Conversation(open_connection(anonymous, deadline, cleanup)).request("GET", "/_ping", _MAXIMUM_ANSWER)
     except (OSError, http.client.HTTPException):
         return False
     return True

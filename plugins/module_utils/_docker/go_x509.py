@@ -129,7 +129,7 @@ def nameless(der: bytes) -> Optional[str]:
     """Say why Go's clients find no host in a server's certificate, None where it names one."""
     names = _read(der).names
     if names is None:
-        return "it has no subject alternative name, and docker and buildx do not look at the common name"
+        return "it has no subject alternative name, and docker and buildx do not use the common name"
     if any(kind == _IP_ADDRESS or (kind == _DNS_NAME and not _is_address(name)) for kind, name in names):
         return None
     shown = ", ".join(name.decode(errors="replace") for _kind, name in names)
@@ -149,7 +149,7 @@ def problem(der: bytes, shown: bool = False) -> Optional[str]:
             return "it names an address that has neither 4 nor 16 bytes"
         if kind == _DNS_NAME and not name.isascii():
             return "it names a host with letters that are not ASCII"
-    # Nobody looks at the signature of what is trusted anyway.
+    # The signature of what is trusted anyway is not verified.
     if shown and found.issuer != found.subject and found.signature not in _SIGNATURES:
         return f"it is signed with {_WEAK.get(found.signature, 'an algorithm that Go does not know')}"
     return _key_problem(found.key, shown)
@@ -212,13 +212,13 @@ def _elements(der: bytes) -> Iterator[Tuple[int, bytes]]:
 
     :raises ValueError: one is cut off.
     """
-    place = 0
-    while place < len(der):
-        tag, size, place = der[place], int.from_bytes(der[place + 1 : place + 2], "big"), place + 2
+    offset = 0
+    while offset < len(der):
+        tag, size, offset = der[offset], int.from_bytes(der[offset + 1 : offset + 2], "big"), offset + 2
         if size & 0x80:
-            start, place = place, place + (size & 0x7F)
-            size = int.from_bytes(der[start:place], "big")
-        if place + size > len(der):
+            start, offset = offset, offset + (size & 0x7F)
+            size = int.from_bytes(der[start:offset], "big")
+        if offset + size > len(der):
             raise ValueError("not the DER form of a certificate")
-        yield tag, der[place : place + size]
-        place += size
+        yield tag, der[offset : offset + size]
+        offset += size

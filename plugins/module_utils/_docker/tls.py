@@ -38,7 +38,7 @@ def fingerprint(pem: Optional[bytes]) -> Optional[str]:
 
 @contextlib.contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """Give content a path without giving it a place on a disk: OpenSSL reads keys from paths only."""
+    """Give content a path without writing it to a disk: OpenSSL reads keys from paths only."""
     handle = os.memfd_create("pem")
     try:
         os.write(handle, content)
@@ -51,7 +51,7 @@ def key_problem(certificate: bytes, key: bytes) -> Optional[str]:
     """Return why a private key cannot serve a certificate, None where it can."""
     with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
         try:
-            # The password keeps OpenSSL from asking a terminal: the engine cannot read an encrypted key either.
+            # With a password OpenSSL does not prompt on a terminal: the engine cannot read an encrypted key either.
             _server().load_cert_chain(certificate_path, key_path, password=lambda: "none")
         except ssl.SSLError as exc:
             return (exc.reason or "not a PEM private key").lower().replace("_", " ")

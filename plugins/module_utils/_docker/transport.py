@@ -138,7 +138,7 @@ def _judged(certificate: Optional[bytes], host: str) -> Optional[Unreachable]:
 
 
 def _presented(route: Route, timeout: float) -> Optional[bytes]:
-    """Return the certificate that a server shows whoever asks, DER, None where that cannot be found out."""
+    """Return the certificate that a server presents to any client, DER, None where that cannot be found out."""
     with contextlib.suppress(OSError, Unreachable), contextlib.ExitStack() as cleanup:
         deadline = time.monotonic() + min(timeout, _LOOK)
         return _shown(open_connection(replace(route, verify=False), deadline, cleanup))
@@ -156,7 +156,7 @@ def _tls_context(files: TlsFiles, verify: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= PARTIAL_CHAIN
-    # Go's programs look at subject alternative names only. Python before 3.8.9 with OpenSSL before 1.1.1l ignores this.
+    # Go's programs check subject alternative names only. Python before 3.8.9 with OpenSSL before 1.1.1l ignores this.
     context.hostname_checks_common_name = False
     if not verify:
         context.check_hostname = False
@@ -203,20 +203,20 @@ def _over_ssh(url: Endpoint, timeout: float) -> Iterator[socket.socket]:
         try:
             yield ours
         except (ConnectionError, http.client.HTTPException) as exc:
-            said = _last_words(process) or str(exc)
-            raise Unreachable("ssh", f"docker could not be run there over ssh: {said}") from exc
+            stderr = _last_output(process) or str(exc)
+            raise Unreachable("ssh", f"docker could not be run there over ssh: {stderr}") from exc
         finally:
             process.kill()
             process.wait()
 
 
-def _last_words(process: subprocess.Popen[bytes]) -> str:
+def _last_output(process: subprocess.Popen[bytes]) -> str:
     """Return on one line what a process that is about to end wrote to its standard error."""
     try:
-        _out, said = process.communicate(timeout=1)
-    except subprocess.TimeoutExpired as exc:  # a shared ssh connection may keep the stream open
-        said = exc.stderr or b""
-    return " ".join(said.decode(errors="replace").split())
+        _out, stderr = process.communicate(timeout=1)
+    except subprocess.TimeoutExpired as exc:  # a shared ssh connection may hold the stream open
+        stderr = exc.stderr or b""
+    return " ".join(stderr.decode(errors="replace").split())
 
 
 def late(timeout: float) -> str:

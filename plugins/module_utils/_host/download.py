@@ -21,10 +21,10 @@ from .._core.errors import FarmError
 from .._core.urls import mask
 from .._platform.elf import arch_of
 
-#: Bytes at the beginning of a file that tell what it is.
+#: Bytes at the beginning of a file by which its format is recognised.
 HEAD = 4096
 _CHUNK = 1 << 20
-#: Seconds before a server is asked again, and as many more with each time that it gave nothing new.
+#: Seconds before a request is repeated, and as many more with each that brought nothing new.
 _PAUSE = 1.0
 #: Answers that another attempt may not get (RFC 9110, RFC 6585).
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -43,7 +43,7 @@ def download(url: str, target: BinaryIO, timeout: float, retries: int) -> None:
 
     :param target: open for writing; can be sought in.
     :param timeout: seconds that the server may let pass without sending anything.
-    :param retries: how often in a row it may be asked again without getting further than before; 0 is to ask once.
+    :param retries: how many requests in a row may bring nothing new; with 0 there is one request.
     :raises FarmError: the file could not be had as a whole.
     """
     transfer = _Transfer(url, target, timeout)
@@ -133,7 +133,7 @@ class _Transfer:
             self._restart()
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {self._target.tell()}-"):
             self._restart()
-            raise _BrokenError("the server sent another part of the file than it was asked for")
+            raise _BrokenError("the server sent another part of the file than was requested")
         length, tag = response.headers.get("Content-Length", ""), response.headers.get("ETag", "")
         self._total = self._target.tell() + int(length) if length.isdigit() else None
         self._validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
@@ -155,10 +155,10 @@ class _Transfer:
         head = b""
         with contextlib.suppress(OSError, http.client.HTTPException):
             head = answer.read(HEAD)
-        said = f"the server answered {answer.code} {answer.reason} with {describe(head, len(head))}"
+        refusal = f"the server answered {answer.code} {answer.reason} with {describe(head, len(head))}"
         if answer.code in _PASSING:
-            raise _BrokenError(self._so_far(said))
-        raise FarmError(f"{mask(self._url)}: {said}; nothing was changed")
+            raise _BrokenError(self._so_far(refusal))
+        raise FarmError(f"{mask(self._url)}: {refusal}; nothing was changed")
 
     def _so_far(self, reason: str) -> str:
         got = self._target.tell()

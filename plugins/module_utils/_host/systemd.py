@@ -19,7 +19,7 @@ from .._core.errors import FarmError
 from .._core.files import read_bytes
 from .._core.runner import Runner, checked
 
-#: Where systemd looks for a unit, the first wins (systemd.unit(5), "Unit File Load Path"; without generated units).
+#: Where systemd searches for a unit, the first wins (systemd.unit(5), "Unit File Load Path"; without generated units).
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -72,7 +72,7 @@ class UnitFiles:
 
     @classmethod
     def find(cls, unit: str, directories: Sequence[str] = UNIT_DIRECTORIES) -> UnitFiles:
-        """Look a unit up as systemd does: one fragment, and drop-ins sorted by name, the first directory winning."""
+        """Find a unit as systemd does: one fragment, and drop-ins sorted by name, the first directory winning."""
         fragments = [path for path in (os.path.join(base, unit) for base in directories) if os.path.exists(path)]
         by_name: Dict[str, str] = {}
         for directory in (os.path.join(base, unit + ".d") for base in directories):
@@ -238,14 +238,14 @@ class Service:
 
 
 def read_service(runner: Runner, unit: str) -> Service:
-    """Ask systemd, once, and /proc about a service.
+    """Read the state of a service from systemd, by one call, and from /proc.
 
     :raises CommandError: systemctl failed.
     """
     shown = checked(
         runner,
         ["systemctl", "show", unit, "--property=LoadState,ActiveState,MainPID,NeedDaemonReload,TriggeredBy"],
-        f"systemd did not tell the state of {unit}",
+        f"systemd did not report the state of {unit}",
     )
     values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
     pid = int(values.get("MainPID") or 0)

@@ -19,16 +19,14 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from .._core.errors import FarmError
 from .._docker.context_store import ContextStore
+from .._docker.credentials import auth_config, stored_credentials
 from .._docker.endpoint import Endpoint
 from .._docker.engine import connect
 from .._docker.reference import Reference
 from .._platform.platform import Platform, runs_natively
-from .._registry.credentials import stored_credentials
 from .programs import File, Findings, Start, examine
 
 _PLATFORM_API = (1, 41)
-#: What docker calls the server of Docker Hub in stored credentials.
-_HUB_SERVER = "https://index.docker.io/v1/"
 #: Bytes of a file that are read at once.
 _CHUNK = 1 << 15
 
@@ -119,30 +117,14 @@ def _image(client: Any, config_dir: Path, reference: Reference, platform: Platfo
 
 
 def _pull(client: Any, config_dir: Path, reference: Reference, platform: Platform) -> None:
-    options: Dict[str, Any] = {"auth_config": _auth_config(config_dir, reference.registry)}
+    # The SDK by itself would fall back to the files of other users and directories.
+    credentials = stored_credentials(config_dir, reference.registry)
+    options: Dict[str, Any] = {"auth_config": auth_config(credentials, reference.registry)}
     if _accepts_platform(client):
         options["platform"] = str(platform)
     for event in client.api.pull(reference.repository, tag=reference.digest, stream=True, decode=True, **options):
         if "error" in event:
             raise FarmError(f"registry {reference.registry} did not give the image: {event['error']}")
-
-
-def _auth_config(config_dir: Path, registry: str) -> Dict[str, str]:
-    """Return what ``docker login`` stored for a registry as the Engine API takes it, empty if nothing.
-
-    The SDK by itself would fall back to the files of other users and directories. An engine with the containerd image
-    store sends the credentials to no other server than the one named with them (moby ``daemon/containerd``).
-    """
-    found = stored_credentials(config_dir, registry)
-    if found is None:
-        return {}
-    values = {
-        "username": found.user,
-        "password": found.password,
-        "identitytoken": found.identity_token,
-        "serveraddress": _HUB_SERVER if registry == "docker.io" else registry,
-    }
-    return {name: value for name, value in values.items() if value}
 
 
 def _has_command(client: Any, reference: Reference) -> bool:

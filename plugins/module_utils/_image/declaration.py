@@ -49,7 +49,7 @@ class Expectation:
     def problem(self, platform: Platform, run: RunResult) -> Optional[str]:
         """Return how a run differs from what is expected, None if it does not."""
         if run.rc != 0:
-            output = run.stderr or run.stdout or "nothing said"
+            output = run.stderr or run.stdout or "no output"
             hint = ""
             if "exec format error" in output:
                 hint = "; no QEMU handler runs it there: see the module buildfarm.multiarch.binfmt"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Sequence
 
 from .._buildx.cli import Buildx
-from .._buildx.placement import place
+from .._buildx.placement import route_platforms
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
 from .._docker.endpoint import Endpoint
@@ -68,7 +68,7 @@ def _engines_to_run(
     nodes: Mapping[Platform, Optional[Node]] = {}
     if others and builder:
         _require_engines(builder, others, "run")
-        nodes = place(buildx, builder, others, start=False).nodes
+        nodes = route_platforms(buildx, builder, others, start=False).nodes
     unserved = [platform for platform in others if not nodes.get(platform)]
     if unserved:
         raise FarmError(
@@ -94,7 +94,7 @@ def _engines_to_examine(
         any_of, nodes = [Engine.of_node(node) for node in builder.nodes], pinned_nodes(builder)
     if platforms and not any_of:
         raise FarmError(
-            f"programs: no engine is known that could look into {_join(platforms)}; name one with the option "
+            f"programs: no engine is known that could examine {_join(platforms)}; name one with the option "
             f"endpoints, or a builder with the option builder"
         )
     engines = {}

@@ -6,8 +6,8 @@
 
 An engine's own processor, or QEMU, may well run a program that the users of the platform cannot.
 
-Sources: execve(2) and elf(5); runc's ``libcontainer``, which looks for a program in the PATH and the working directory
-of the container; moby's ``daemon/container``, which has a PATH for images without one.
+Sources: execve(2) and elf(5); runc's ``libcontainer``, which searches for a program in the PATH and the working
+directory of the container; moby's ``daemon/container``, which has a PATH for images without one.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class _Examination:
         """
         found = self._find(name)
         if found is None:
-            where = "" if "/" in name else f", looked for in its PATH {self._start.path}"
+            where = "" if "/" in name else f", searched in its PATH {self._start.path}"
             self.wrong.append(f"{name!r}{role} is missing in the image{where}")
             return
         path, file = found
@@ -181,7 +181,7 @@ class _Examination:
             self.wrong.append(f"{path!r} is the interpreter of too many scripts to be one itself")
             return
         role = f", the interpreter of {path!r}"
-        # Without a slash it is not looked for in PATH but in the working directory.
+        # Without a slash it is not searched in PATH but in the working directory.
         self.follow(posixpath.join(".", interpreter), role, depth + 1)
         called = _called_by_env(arguments) if posixpath.basename(interpreter) == "env" else None
         if called:

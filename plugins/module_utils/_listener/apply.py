@@ -16,7 +16,7 @@ from .._core.runner import CommandError, Runner
 from .._docker import tls
 from .._host.systemd import require_systemd
 from .checkpoint import Checkpoint
-from .checks import check, check_certificate
+from .checks import check, check_certificate, needs_key
 from .declaration import Declaration
 from .dockerd import hosts
 from .plan import Plan, describe, plan, plan_back
@@ -37,9 +37,11 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
         return confirm(declaration, state, check_mode)
     if declaration.state == "reverted":
         return revert(declaration, state, check_mode, runner)
+    if declaration.reports_missing_key and needs_key(declaration, state):
+        return report_missing_key(declaration, state, check_mode)
     done = reconcile(declaration, state, check_mode, runner)
     provisional = declaration.provisional and not check_mode and bool(done.steps or state.checkpoint)
-    return done.outcome(listener=_described(declaration, state), restarted=done.restarts, provisional=provisional)
+    return done.outcome(**_values(_described(declaration, state), done.restarts, provisional))
 
 
 def run_daemon_config(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
@@ -110,7 +112,7 @@ def confirm(declaration: Declaration, state: State, check_mode: bool) -> Outcome
     if checkpoint and not check_mode:
         _settle(declaration, checkpoint)
     unchanged = Plan(*describe(declaration, state, {}))
-    return unchanged.outcome(listener=None, restarted=False, provisional=False)
+    return unchanged.outcome(**_values())
 
 
 def revert(declaration: Declaration, state: State, check_mode: bool, runner: Runner) -> Outcome:
@@ -119,13 +121,33 @@ def revert(declaration: Declaration, state: State, check_mode: bool, runner: Run
     :raises FarmError: not all of it could be undone.
     """
     planned = plan_back(declaration, state)
-    values: Dict[str, Any] = {"listener": None, "restarted": planned.restarts, "provisional": False}
+    values = _values(restarted=planned.restarts)
     if state.checkpoint and not check_mode:
         values["journal"] = read_journal(declaration.unit, state.checkpoint.began, runner)[0]
         complete, values["msg"] = _roll_back(state.checkpoint, True, runner)
         if not complete:
             raise FarmError(f"{declaration.host}: {values['msg']}", journal=values["journal"])
     return planned.outcome(**values)
+
+
+def report_missing_key(declaration: Declaration, state: State, check_mode: bool) -> Outcome:
+    """Return that the host lacks its key; nothing is changed.
+
+    :raises FarmError: what is declared could not be done with the key either.
+    """
+    warnings = check(declaration, state, check_mode)
+    unchanged = Plan(*describe(declaration, state, {}), warnings=warnings)
+    return unchanged.outcome(**_values(key_needed=True))
+
+
+def _values(
+    listener: Optional[Mapping[str, Any]] = None,
+    restarted: bool = False,
+    provisional: bool = False,
+    key_needed: bool = False,
+) -> Dict[str, Any]:
+    """Return the module's own return values; by default those of a task that leaves the host as it is."""
+    return {"listener": listener, "restarted": restarted, "provisional": provisional, "key_needed": key_needed}
 
 
 def _described(declaration: Declaration, state: State) -> Optional[Dict[str, Any]]:

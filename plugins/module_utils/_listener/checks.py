@@ -82,7 +82,7 @@ def _check_command(declaration: Declaration, state: State) -> None:
     if not brought:
         return
     used = [(name, state.variables[name]) for name in referenced(state.local_command) if name in state.variables]
-    places = {
+    origins = {
         f"{name} in {variable.source}": None
         for name, variable in used
         if any(words[-1] in variable.value for words in brought)
@@ -90,7 +90,7 @@ def _check_command(declaration: Declaration, state: State) -> None:
     flags = " ".join(word for words in brought for word in words)
     raise FarmError(
         f"{declaration.host}: the command of {declaration.unit} already has {flags}, from the variable "
-        f"{' and '.join(places) or 'of ' + state.source}; remove it there, this task's options replace it"
+        f"{' and '.join(origins) or 'of ' + state.source}; remove it there, this task's options replace it"
     )
 
 
@@ -129,15 +129,17 @@ def _check_key(declaration: Declaration, state: State, predicting: bool) -> None
         problem = state.material.key
         if problem:
             raise FarmError(f"key: it does not belong to the certificate given, or is encrypted: {problem}")
-    elif declaration.certificate:
-        path = declaration.tls_path("key")
-        problem = state.material.held_key
-        if problem and not predicting:
-            raise FarmError(
-                f"{declaration.host}: {path} is not the private key of the certificate given ({problem}), and the "
-                "option key is not set; give the key once, it may be left out while it stays the same",
-                key_needed=True,
-            )
+    elif needs_key(declaration, state) and not (predicting or declaration.reports_missing_key):
+        raise FarmError(
+            f"{declaration.host}: {declaration.tls_path('key')} is not the private key of the certificate given "
+            f"({state.material.held_key}), and the option key is not set; give the key once, it may be left out while "
+            "it stays the same"
+        )
+
+
+def needs_key(declaration: Declaration, state: State) -> bool:
+    """Return whether the declared certificate's key is neither given nor on the host."""
+    return bool(declaration.certificate and not declaration.key and state.material.held_key)
 
 
 def check_certificate(declaration: Declaration, state: State, planned: Plan) -> None:

@@ -38,6 +38,8 @@ class Declaration:
     :ivar ca, certificate, key: PEM; None where they were not given.
     :ivar probe_timeout: seconds.
     :ivar provisional: whether a change has to be confirmed, and can be reverted until then.
+    :ivar reports_missing_key: whether nothing is changed where the host lacks the certificate's key, instead of a
+        failure.
     """
 
     host: str
@@ -53,6 +55,7 @@ class Declaration:
     certificate: Optional[bytes] = None
     key: Optional[bytes] = None
     provisional: bool = False
+    reports_missing_key: bool = False
 
     @property
     def present(self) -> bool:
@@ -138,6 +141,7 @@ class Declaration:
             tls_directory=_tls_directory(params["tls_directory"]),
             # Nobody but this host itself could try a listener on loopback.
             provisional=params["provisional"] and state == "present" and not address.is_loopback,
+            reports_missing_key=params["missing_key"] == "report",
             **tls,
         )
 

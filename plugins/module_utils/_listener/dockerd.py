@@ -14,7 +14,7 @@ from typing import Callable, Iterable, Iterator, List, Sequence, Tuple
 DEFAULT_CONFIG = "/etc/docker/daemon.json"
 #: A word of a command with its quotes.
 _RAW_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")
-#: Those of dockerd's flags that are looked for and take a value.
+#: Those of dockerd's flags that are evaluated here and take a value.
 _VALUED = ("--host", "--config-file", "--tlscacert", "--tlscert", "--tlskey")
 #: dockerd's short flags, except for ``-H``.
 _SHORT = {

@@ -42,7 +42,7 @@ class Plan(core.Plan[Runner]):
 
     @property
     def engine_steps(self) -> Tuple[Systemctl, ...]:
-        """The steps that tell systemd."""
+        """The calls of systemctl."""
         return tuple(step for step in self.steps if isinstance(step, Systemctl))
 
     @property
@@ -164,7 +164,7 @@ def _opened_its_own(state: State) -> bool:
 def drop_in_text(declaration: Declaration, state: State) -> bytes:
     """Return the drop-in: the unit's own command with the listener's flags after it."""
     command = state.local_command or _UNKNOWN_COMMAND.format(unit=declaration.unit)
-    # dockerd opens its usual socket only where it is told of no other (Red Hat and SUSE units name none).
+    # dockerd opens its usual socket only where no flag names another (Red Hat and SUSE units name none).
     usual = () if state.command is None or hosts(state.words) else ("-H", "unix://" + DEFAULT_SOCKET)
     line = " ".join((command, *usual, *declaration.flags))
     return f"{_HEADER}[Service]\nExecStart=\nExecStart={line}\n".encode()

@@ -63,7 +63,7 @@ def mutual_tls_problem(address: str, port: int, ca: bytes, certificate: bytes) -
     """Return why a listener is not the declared one: its certificate, and no answer to clients that show none.
 
     A server that speaks TLS 1.3 refuses a client without a certificate only after the handshake, so the refusal is
-    looked for in the first read (RFC 8446, section 4.4.2.4).
+    expected in the first read (RFC 8446, section 4.4.2.4).
 
     :param ca: PEM; the certificate served has to be valid for it.
     :param certificate: PEM; the one that has to be served.

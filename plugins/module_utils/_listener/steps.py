@@ -168,7 +168,7 @@ def restart(unit: str, sockets: Tuple[str, ...] = ()) -> Tuple[Systemctl, ...]:
 
     ``reset-failed`` also sets back the counter by which systemd refuses frequent starts (systemctl(1)).
 
-    :param sockets: socket units to open anew, which is possible only while the service does not run.
+    :param sockets: socket units to restart, which is possible only while the service does not run.
     """
     reset = Systemctl("reset-failed", (unit,))
     if not sockets:

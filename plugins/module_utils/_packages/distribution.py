@@ -13,7 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from .._core.files import read_bytes
 from .._core.runner import CommandError, Runner
 
-#: Both places of os-release(5), the first wins.
+#: Both paths of os-release(5), the first wins.
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 #: Where the role engine declares Docker's repository, by family.
 REPOSITORIES = (
@@ -46,7 +46,7 @@ _QUERIES = (
 )
 # Distributions whose repositories go by code names, with what their derivatives call the release that they stand on.
 _CODENAMES = {"ubuntu": "UBUNTU_CODENAME", "debian": "DEBIAN_CODENAME"}
-# Derivatives that keep Debian's code names often leave DEBIAN_CODENAME out.
+# Derivatives that retain Debian's code names often leave DEBIAN_CODENAME out.
 _OF_DEBIAN = ("bullseye", "bookworm", "trixie", "forky", "duke", "sid")
 
 
@@ -55,7 +55,7 @@ def parse_os_release(text: str) -> Dict[str, Any]:
 
     The release is the code name by which the distribution's packages go, its version where it has none. Of a
     derivative of Ubuntu or Debian it is the parent's, which knows nothing of the derivative's own; None where the file
-    does not tell it.
+    does not state it.
 
     :param text: a file as os-release(5) describes it.
     """
@@ -88,7 +88,7 @@ def distribution(paths: Sequence[str] = OS_RELEASE) -> Dict[str, Any]:
 def installed(runner: Runner) -> Dict[str, str]:
     """Return those of ``PACKAGES`` that are installed, with their versions.
 
-    Asks dpkg and rpm, where they are, until one of them knows any: Fedora has dpkg, too, and Debian has rpm.
+    Queries dpkg and rpm, where there are any, until one of them knows any: Fedora has dpkg, too, and Debian has rpm.
     """
     for query in _QUERIES:
         found = _listed(runner, query) if shutil.which(query[0]) else {}

@@ -79,7 +79,7 @@ class Options:
 
 
 def exact_version(value: Any, facts: Mapping[str, Any]) -> str:
-    """Return the version to keep an engine at, of ``engine_version``.
+    """Return the version that an engine has to have, of ``engine_version``.
 
     A whole version, as package managers print it, will do where the package with that version is installed.
 
@@ -282,7 +282,7 @@ class _Purpose:
         if not self.known or not self.url or self.known.family != "Debian" or self.suite:
             return ""
         return (
-            f"found {self.system}, whose os-release file does not tell which release of {self.known.repository} it"
+            f"found {self.system}, whose os-release file does not state which release of {self.known.repository} it"
             f" stands on, wanted the one whose packages are to be taken from {self.url}; name it in"
             " engine_repository_release"
         )

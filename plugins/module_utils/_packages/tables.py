@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each distribution calls the packages that a farm needs, and how its package manager is told what to install."""
+"""What each distribution calls the packages that a farm needs, and what arguments its package manager takes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Family:
     :ivar key: path of the key of Docker's repository.
     :ivar repository: path of the declaration of Docker's repository.
     :ivar epoch: of Docker's packages, which nobody says.
-    :ivar exactly: name, epoch, version and whether it is Docker's package, to how that version is asked for.
-    :ivar at_least: name, epoch and version, to how that version or a later one is asked for.
+    :ivar exactly: name, epoch, version and whether it is Docker's package, to how that version is requested.
+    :ivar at_least: name, epoch and version, to how that version or a later one is requested.
     :ivar emulators: packages with QEMU handlers.
     """
 
@@ -143,7 +143,7 @@ def at_version(family: Family, names: Sequence[str], is_dockers: bool, version: 
     :param minimum: the oldest that will do; empty for any.
     """
 
-    def told(name: str) -> str:
+    def argument(name: str) -> str:
         if name not in VERSIONED or not (version or minimum):
             return name
         epoch = family.epoch if is_dockers else ""
@@ -153,7 +153,7 @@ def at_version(family: Family, names: Sequence[str], is_dockers: bool, version: 
             return family.exactly(name, epoch, version, is_dockers)
         return family.at_least.format(name=name, epoch=epoch, version=minimum)
 
-    return tuple(told(name) for name in names)
+    return tuple(argument(name) for name in names)
 
 
 def conflicting(names: Sequence[str], source: str, installed: Mapping[str, str]) -> Tuple[str, ...]:
@@ -182,8 +182,8 @@ def repository_text(family: str, url: str, release: str, channel: str) -> str:
         f"baseurl={url}/{release or '$releasever'}/$basearch/{channel}\n"
         f"enabled=1\ngpgcheck=1\ngpgkey=file://{paths.key}\n"
     )
-    # Where the index is not signed, zypper uses it only if it is told to, and then checks each package. It reads an
-    # index anew only where it is told to, too.
+    # Where the index is not signed, zypper uses it only if an option allows that, and then checks each package. It
+    # reads an index again only with an option, too.
     return f"{text}repo_gpgcheck=0\nautorefresh=1\n" if family == "Suse" else text
 
 
@@ -195,7 +195,7 @@ def repository_name(channel: str) -> str:
 def zypper_arguments(packages: Sequence[str], removed: Sequence[str], downgrade: bool) -> Tuple[str, ...]:
     """Return what follows ``zypper install``.
 
-    By ``--capability``, what is there is not upgraded where that was not asked for. A package that is to be removed has
+    By ``--capability``, what is there is not upgraded where that was not requested. A package that is to be removed has
     a hyphen before its name; what depends on it goes with it.
     """
     return (

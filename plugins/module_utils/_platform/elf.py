@@ -132,7 +132,7 @@ def loader_of(head: bytes) -> Optional[Tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeResult:
     """What became of an architecture's program.
 
     :ivar problem: why it did not run, None where it did.
@@ -148,8 +148,8 @@ class Answer:
 Start = Callable[[str, Mapping[str, str]], Result]
 
 
-def ask(arch: str, start: Start) -> Answer:
-    """Run an architecture's program, and have its QEMU say its version.
+def probe(arch: str, start: Start) -> ProbeResult:
+    """Run an architecture's program, and have its QEMU print its version.
 
     With QEMU_VERSION in the environment, QEMU prints it instead of running the program (linux-user/main.c).
 
@@ -158,11 +158,11 @@ def ask(arch: str, start: Start) -> Answer:
     try:
         problem = _problem(arch, start(arch, {}))
         # The program prints nothing.
-        said = "" if problem else start(arch, {"QEMU_VERSION": "1"}).stdout
+        output = "" if problem else start(arch, {"QEMU_VERSION": "1"}).stdout
     except CommandError as exc:
-        return Answer(exc.result.stderr.strip() or exc.message)
-    found = re.search(r"version (\d[^\s(]*)", said)
-    return Answer(problem, found.group(1) if found else None)
+        return ProbeResult(exc.result.stderr.strip() or exc.message)
+    found = re.search(r"version (\d[^\s(]*)", output)
+    return ProbeResult(problem, found.group(1) if found else None)
 
 
 def _problem(arch: str, result: Result) -> Optional[str]:
@@ -172,7 +172,7 @@ def _problem(arch: str, result: Result) -> Optional[str]:
     return f"a {arch} program {ended}" + (f": {result.stderr.strip()}" if result.stderr.strip() else "")
 
 
-def ask_here(arch: str, runner: Runner) -> Answer:
+def probe_here(arch: str, runner: Runner) -> ProbeResult:
     """Run an architecture's program on this host.
 
     :raises FarmError: this host has no place to run programs from.
@@ -182,7 +182,7 @@ def ask_here(arch: str, runner: Runner) -> Answer:
         with open(path, "wb") as stream:
             stream.write(program(arch))
         os.chmod(path, 0o700)
-        return ask(arch, lambda _arch, env: runner([path], env=env, timeout=_TIMEOUT))
+        return probe(arch, lambda _arch, env: runner([path], env=env, timeout=_TIMEOUT))
 
 
 def _directory() -> str:

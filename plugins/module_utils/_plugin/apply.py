@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""buildx itself, a plugin of the docker CLI: found, installed, kept at a version, removed."""
+"""buildx itself, a plugin of the docker CLI: found, installed, upgraded, removed."""
 
 from __future__ import annotations
 

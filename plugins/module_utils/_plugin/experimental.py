@@ -22,7 +22,7 @@ from .model import Plugin
 from .steps import Staging
 
 _CLI_VERSION = re.compile(r"Docker version (\d+)\.(\d+)")
-#: The first docker CLI that takes plugins marked experimental without being told to: its release notes, "CLI
+#: The first docker CLI that takes plugins marked experimental without a setting: its release notes, "CLI
 #: experimental features are now enabled by default".
 _CLI_WITHOUT_SWITCH = (20, 10)
 

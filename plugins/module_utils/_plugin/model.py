@@ -22,7 +22,7 @@ class Plugin:
     :ivar path: of the file, links not followed.
     :ivar version: as it reports itself, ``v0.13.1`` or ``0.13.1+ds1`` for example.
     :ivar revision: of its sources, or its packager's own version; empty where it reports none.
-    :ivar experimental: whether it asks the CLI to be run only with experimental features.
+    :ivar experimental: whether the CLI may run it only with experimental features.
     """
 
     path: str

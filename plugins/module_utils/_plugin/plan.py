@@ -55,7 +55,7 @@ def _require_plugin(declaration: Declaration, state: State) -> None:
     """
     if state.first is not None and state.plugin is None:
         raise FarmError(
-            f"{state.first}: {state.first_is}, and no docker CLI plugin that runs on this host; docker looks no"
+            f"{state.first}: {state.first_is}, and no docker CLI plugin that runs on this host; docker searches no"
             " further; remove it, or install another in its place"
         )
     if state.plugin is None:

@@ -65,7 +65,7 @@ class Access:
     """How sources are reached.
 
     :ivar timeout: seconds that a server may let pass without sending anything.
-    :ivar retries: how often in a row it may be asked again without getting further than before.
+    :ivar retries: how many requests in a row may bring nothing new.
     :ivar docker_config: the docker CLI's configuration directory, None for its own choice.
     """
 

@@ -48,7 +48,7 @@ class State:
     :ivar first_is: what kind of file that is, for people; empty where nobody has to know.
     :ivar plugin: the plugin that docker takes; None where there is none that runs, or the source's checksum decides.
     :ivar source: what is to be installed, with its checksum where it has one; None where nothing is.
-    :ivar searched: where docker looks for the plugin, in its order.
+    :ivar searched: where docker searches for the plugin, in its order.
     :ivar ahead: other plugins that docker finds before ``path``.
     :ivar behind: other plugins that ``path`` hides.
     """
@@ -119,7 +119,7 @@ def read_file(path: Path) -> Optional[File]:
 def _others(path: Path, candidates: Tuple[Path, ...]) -> Tuple[Tuple[Path, ...], Tuple[Path, ...]]:
     """Return which other plugins docker finds before a file, and which after it."""
     if path not in candidates:
-        # For another user, whose docker looks there.
+        # For another user, whose docker searches there.
         return (), ()
     own = candidates.index(path)
     ahead, behind = (

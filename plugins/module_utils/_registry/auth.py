@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 from .._core.errors import FarmError
-from .credentials import Credentials
+from .._docker.credentials import Credentials
 from .http import Response
 
 _CLIENT = "buildfarm.multiarch"
@@ -150,7 +150,7 @@ def refused(registry: str, what: str, reason: str, **details: Any) -> RegistryRe
     """Return the error for a registry that refused, with what to do.
 
     :param what: what it did, in words that follow its name.
-    :param reason: from its response, or from the output of the tool that asked it.
+    :param reason: from its response, or from the output of the tool that sent the request.
     :param details: as for ``FarmError``.
     """
     return RegistryRefused(

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 from .._buildx.store import Node
 from .._core.errors import FarmError
 from .._docker.config import config_dir
+from .._docker.credentials import stored_credentials
 from .._docker.reference import Reference
-from .credentials import stored_credentials
 from .host import Host
 from .http import Connections, Origin, is_loopback
 from .model import Document, digest_of

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTP requests over connections that are kept open and shared by threads.
+"""HTTP requests over connections that stay open and are shared by threads.
 
-Errors are told apart by what may be done about them: another attempt, the other scheme, or nothing.
+Errors are classified by what may be done about them: another attempt, the other scheme, or nothing.
 """
 
 from __future__ import annotations

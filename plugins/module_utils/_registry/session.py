@@ -14,8 +14,8 @@ import time
 from typing import Callable, Mapping, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
+from .._docker.credentials import Credentials
 from .auth import Authorizer, error_text, parse_challenges
-from .credentials import Credentials
 from .http import Connections, InterruptedRequest, Origin, Response, Unreachable, WrongScheme
 from .model import DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, OCI_INDEX, OCI_MANIFEST
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A build context on a host, kept equal to a directory of the Ansible machine.
+"""A build context on a host, synchronised with a directory of the Ansible machine.
 
-The action plugin reads the source and asks the module for what the host has, once; only what differs is sent.
+The action plugin reads the source and has the module report what the host has, once; only what differs is sent.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _NAMED = 5
 def find_source(source: str, folders: Sequence[str]) -> str:
     """Return the absolute path of a source directory.
 
-    :param folders: where a relative one is looked for, in this order.
-    :raises FarmError: there is no such directory; it names all places.
+    :param folders: where a relative one is searched, in this order.
+    :raises FarmError: there is no such directory; it names all that were searched.
     """
     candidates = list(dict.fromkeys(os.path.normpath(os.path.join(folder, source)) for folder in folders))
     if os.path.isabs(source):
@@ -53,7 +53,7 @@ def find_source(source: str, folders: Sequence[str]) -> str:
         if os.path.isdir(candidate):
             return candidate
     raise FarmError(
-        f"source {source!r}: no such directory on the Ansible machine; looked at {', '.join(candidates)}; make one of "
+        f"source {source!r}: no such directory on the Ansible machine; searched {', '.join(candidates)}; make one of "
         f"these, or give an absolute path"
     )
 
@@ -114,7 +114,7 @@ def outcome(path: str, exists: bool, source: str, changes: Changes) -> Outcome:
 class _Record:
     """Which names in a context were sent there.
 
-    It is kept in the user's state directory: all that is in the context itself gets into builds.
+    It is stored in the user's state directory: all that is in the context itself gets into builds.
     """
 
     def __init__(self, context: str) -> None:
@@ -132,9 +132,9 @@ class _Record:
             return set()
 
     def write(self, names: Set[bytes]) -> None:
-        """Keep the names.
+        """Store the names.
 
-        :raises OSError: they cannot be kept.
+        :raises OSError: they cannot be stored.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, dump_names(sorted(names)).encode("ascii"), mode=0o600)
@@ -165,11 +165,11 @@ def _look(path: str, record: _Record, force: bool, wanted: str, names: List[byte
         # Before all is read: a directory that was named by mistake may be a large one.
         check_foreign(path, set(names_in(path)).difference(names), owned)
     found = read_tree(path) if exists else {}
-    looked: Dict[str, Any] = {"path": path, "exists": exists}
+    found_path: Dict[str, Any] = {"path": path, "exists": exists}
     if digest(found) == wanted:
-        return looked
+        return found_path
     # Results go through JSON that must be text, which names need not be.
-    return {**looked, "tree": dump(found), "owned": dump_names(owned)}
+    return {**found_path, "tree": dump(found), "owned": dump_names(owned)}
 
 
 def _receive(path: str, record: _Record, force: bool, sent: str) -> None:
@@ -191,7 +191,7 @@ def _receive(path: str, record: _Record, force: bool, sent: str) -> None:
         # A full disk, for one, names none.
         name = shown(os.fsencode(exc.filename or path))
         raise FarmError(
-            f"context {path}: {name} cannot be written: {exc.strerror}; what was sent so far is kept, and a re-run "
+            f"context {path}: {name} cannot be written: {exc.strerror}; what was sent so far stays, and a re-run "
             f"continues"
         ) from exc
     differing = Changes.between(read_tree(path), wanted)

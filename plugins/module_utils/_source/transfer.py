@@ -22,7 +22,7 @@ from .tree import CAPABILITY, DIRECTORY, FILE, LINK, Changes, Entry, Tree, dump,
 
 _TREE = "tree"
 _CHUNK = 1 << 20
-#: Nanoseconds by which the time of a changed file moves on at least; some file systems keep no less.
+#: Nanoseconds by which the time of a changed file moves on at least; some file systems store no smaller unit.
 _STEP = 2_000_000_000
 
 

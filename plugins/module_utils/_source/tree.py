@@ -68,7 +68,7 @@ Tree = Dict[bytes, Entry]
 def read_tree(root: str) -> Tree:
     """Return what is below a directory; links are never followed.
 
-    A socket counts as an empty file, as BuildKit clears the bit that tells them apart (``mkstat`` in fsutil's
+    A socket counts as an empty file, as BuildKit clears the bit that distinguishes them (``mkstat`` in fsutil's
     ``stat.go``).
 
     :raises FarmError: something in it cannot be read. It names what.

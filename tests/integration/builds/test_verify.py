@@ -105,7 +105,7 @@ def test_everything_that_is_wrong_is_said_at_once(images: BuildFarm, name: str) 
         ),
         (
             {**arm, "run": {"command": ["nosuchprogram"]}},
-            ["'nosuchprogram' is missing in the image, looked for in its"],
+            ["'nosuchprogram' is missing in the image, searched in its"],
         ),
         (
             {**arm, "run": {"command": ["nosuchprogram"]}, "programs": False},

@@ -68,7 +68,7 @@ def test_one_that_is_in_order_stays(old: Ca, rotate: str) -> None:
 
 def test_three_stages(old: Ca, new: Ca) -> None:
     first = decide(declaration("ca_begin"), state(old.pem, old.key))
-    assert (first.reason, first.new_key, first.others) == ("rotation is asked for", True, (old.certificate,))
+    assert (first.reason, first.new_key, first.others) == ("rotation is requested", True, (old.certificate,))
     both = state(new.pem + old.pem, new.key)
     for rotate, clients in (("ca_begin", True), ("ca_clients", False)):
         begun = decide(declaration(rotate), both)

@@ -56,7 +56,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.steps 
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import arch_of, ask_here, program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import arch_of, probe_here, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
 
@@ -117,7 +117,7 @@ def test_a_native_program_runs_and_names_no_qemu():
     native = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
     if native is None:
         pytest.skip(f"no program for {os.uname().machine}")
-    answer = ask_here(native, run)
+    answer = probe_here(native, run)
     assert (answer.problem, answer.version) == (None, None)
 
 
@@ -130,7 +130,7 @@ def test_a_native_program_runs_and_names_no_qemu():
     ],
 )
 def test_only_the_right_exit_status_counts(rc, stderr, problem):
-    found = ask_here("arm64", lambda argv, **options: Result(tuple(argv), rc, "", stderr)).problem
+    found = probe_here("arm64", lambda argv, **options: Result(tuple(argv), rc, "", stderr)).problem
     assert found == problem or (problem is not None and problem in str(found))
 
 
@@ -139,13 +139,13 @@ def exec_format_error(argv, **options):
 
 
 def test_a_program_that_cannot_be_started():
-    assert ask_here("arm64", exec_format_error).problem == "Exec format error"
+    assert probe_here("arm64", exec_format_error).problem == "Exec format error"
 
 
 def test_no_directory_allows_programs(monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(FarmError, match="set verify: false"):
-        ask_here("arm64", run)
+        probe_here("arm64", run)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ OF_IMAGE = {"name": "qemu-aarch64", "interpreter": "/usr/bin/qemu-aarch64"}
     ],
 )
 def test_statuses(registry, runner, demand, verdict):
-    found = platform_status(ARM64, registry, AMD64, lambda arch: ask_here(arch, runner), Demand(**demand))
+    found = platform_status(ARM64, registry, AMD64, lambda arch: probe_here(arch, runner), Demand(**demand))
     if verdict in (WORKS, REGISTERED, MISSING, NATIVE):
         assert found.text == verdict and found.good == (verdict != MISSING)
     else:
@@ -254,15 +254,15 @@ def test_statuses(registry, runner, demand, verdict):
 
 def test_the_version_that_answered_is_told():
     assert (
-        platform_status(ARM64, host(arm64=IMAGES), AMD64, lambda arch: ask_here(arch, QEMU_7), Demand()).version
+        platform_status(ARM64, host(arm64=IMAGES), AMD64, lambda arch: probe_here(arch, QEMU_7), Demand()).version
         == "7.2.22"
     )
 
 
 def test_kin_of_the_processor_are_asked_even_without_verify():
     arm, demand = Platform("linux", "arm", "v7"), Demand(verify=False)
-    assert platform_status(arm, host(), ARM64, lambda arch: ask_here(arch, programs()), demand).text == NATIVE
-    assert platform_status(arm, host(), ARM64, lambda arch: ask_here(arch, exec_format_error), demand).text == MISSING
+    assert platform_status(arm, host(), ARM64, lambda arch: probe_here(arch, programs()), demand).text == NATIVE
+    assert platform_status(arm, host(), ARM64, lambda arch: probe_here(arch, exec_format_error), demand).text == MISSING
 
 
 @pytest.mark.parametrize(("release", "good"), [("4.8.0-rc1", True), ("6.18.44-fc", True), ("4.7.10", False)])
@@ -905,7 +905,9 @@ class TestApplying:
 
     def test_an_image_that_exits_with_0_and_did_nothing(self, kernel, engine):
         engine.registers = False
-        with pytest.raises(FarmError, match=r"linux/arm64 is missing; .* said: installing: arm64 no such file") as info:
+        with pytest.raises(
+            FarmError, match=r"linux/arm64 is missing; .* printed: installing: arm64 no such file"
+        ) as info:
             self.run(kernel)
         assert info.value.details["cmd"] == [*RUN, "--install", "arm64"]
 
@@ -1103,7 +1105,7 @@ class TestThroughAnEngine:
     def test_an_image_that_does_nothing(self):
         engine = EngineOfHost()
         engine.run = lambda spec: (0, "", "no")
-        with pytest.raises(FarmError, match=r"amd1: after the task linux/arm64 is not run there: .*said: no;"):
+        with pytest.raises(FarmError, match=r"amd1: after the task linux/arm64 is not run there: .*printed: no;"):
             self.run(engine, platforms=["arm64"])
 
 

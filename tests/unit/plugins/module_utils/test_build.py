@@ -101,7 +101,7 @@ class World:
         self.connected.append(str(endpoint))
         yield self
 
-    def ask(self, _method, path):
+    def request(self, _method, path):
         """Answer as the engine's API does."""
         if path == "/info":
             driver = [["driver-type", "io.containerd.snapshotter.v1"]] if self.containerd else [["Backing", "extfs"]]
@@ -131,7 +131,9 @@ def world(tmp_path, monkeypatch, registries):
     ):
         (tmp_path / "buildx/instances" / builder.name).write_bytes(builder.to_json())
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
-    monkeypatch.setattr(_farm, "probe_all", lambda endpoints, *_: [EngineInfo(e, True, platform=AMD64) for e in endpoints])
+    monkeypatch.setattr(
+        _farm, "probe_all", lambda endpoints, *_: [EngineInfo(e, True, platform=AMD64) for e in endpoints]
+    )
     there = World(registries.documents)
     monkeypatch.setattr(_engine, "conversation", there.conversation)
     return there
@@ -139,7 +141,14 @@ def world(tmp_path, monkeypatch, registries):
 
 @pytest.fixture
 def params(tmp_path):
-    return {"context": str(tmp_path / "context"), "builder": "farm", "platforms": BOTH, "tags": [TAG], "push": True, "gate": False}
+    return {
+        "context": str(tmp_path / "context"),
+        "builder": "farm",
+        "platforms": BOTH,
+        "tags": [TAG],
+        "push": True,
+        "gate": False,
+    }
 
 
 def test_the_second_run_changes_nothing(world, params):
@@ -523,7 +532,7 @@ def test_an_engine_that_cannot_be_asked_is_named(monkeypatch, tmp_path, context,
 
     @contextlib.contextmanager
     def conversation(_endpoint, _contexts):
-        yield SimpleNamespace(ask=lambda _method, _path: answer)
+        yield SimpleNamespace(request=lambda _method, _path: answer)
 
     if answer:
         monkeypatch.setattr(_engine, "conversation", conversation)

@@ -78,8 +78,8 @@ def test_a_source_is_found_in_the_first_place_that_has_it(tmp_path: Path) -> Non
     assert find_source(f"{third}/hello", folders) == f"{third}/hello"
     with pytest.raises(FarmError) as caught:
         find_source("helo", [*folders, str(first)])
-    assert f"looked at {first}/helo, {second}/helo, {third}/helo;" in caught.value.message
-    with pytest.raises(FarmError, match="looked at /no/where;"):
+    assert f"searched {first}/helo, {second}/helo, {third}/helo;" in caught.value.message
+    with pytest.raises(FarmError, match="searched /no/where;"):
         find_source("/no/where", folders)
     with pytest.raises(FarmError):
         find_source("", folders)
@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_continued(source: Path, tmp_path: Path, monkeypat
             raise OSError(28, "No space left on device")
 
         patched.setattr(_tree_transfer.shutil, "copyfileobj", full)
-        with pytest.raises(FarmError, match="No space left on device; what was sent so far is kept"):
+        with pytest.raises(FarmError, match="No space left on device; what was sent so far stays"):
             send(source, str(context))
     (source / "Dockerfile").unlink()
     assert send(source, str(context)) == [["remove", "Dockerfile"], ["add", "first"]]

@@ -186,7 +186,7 @@ def test_renewed_ca_keeps_its_key_so_that_old_certificates_stay_trusted(director
 def test_rotation(directory: Path) -> None:
     first = run(directory)
     leaves = run(directory, rotate="certificates")
-    assert actions(leaves)[0] == ISSUE + "rotation is asked for"
+    assert actions(leaves)[0] == ISSUE + "rotation is requested"
     assert leaves["ca"] == first["ca"]
     everything = run(directory, rotate="all")
     assert everything["ca"] != first["ca"]

@@ -34,10 +34,10 @@ class Engine:
     """An engine that answers with what was recorded."""
 
     def __init__(self, answers):
-        self.answers, self.asked = answers, []
+        self.answers, self.requested = answers, []
 
-    def ask(self, method, path):
-        self.asked.append(f"{method} {path}")
+    def request(self, method, path):
+        self.requested.append(f"{method} {path}")
         status, body = self.answers.get(path.partition("?")[0], (404, b'{"message":"no such thing"}'))
         return status, body if isinstance(body, bytes) else json.dumps(body).encode()
 
@@ -67,10 +67,10 @@ def test_a_container_that_buildx_made_is_as_defined(version):
     assert drift(definition, container) == ()
     assert container.identifier == raw["Id"]
     # What the image sets is asked for only where the environment has more than what is declared.
-    assert len(at.asked) == 1
+    assert len(at.requested) == 1
     without = node(**policy)
     assert drift(without, read_container(at, HERE, [without])) == ("env.A",)
-    assert len(at.asked) == 3
+    assert len(at.requested) == 3
     # An image that was removed under its container is no reason to make that anew.
     del at.answers[image]
     assert drift(without, read_container(at, HERE, [without])) == ()
@@ -97,7 +97,7 @@ def test_files_are_read_where_there_are_any():
     with_files = replace(node(), files={"buildkitd.toml": b""})
     found = read_container(at, HERE, [node(), with_files])
     assert found.files == {"buildkitd.toml": b"debug = true", "certs/r/ca.pem": b"CA"}
-    assert at.asked[-1] == "GET /containers/buildx_buildkit_n/archive?path=/etc/buildkit"
+    assert at.requested[-1] == "GET /containers/buildx_buildkit_n/archive?path=/etc/buildkit"
 
 
 GOOD = Container(
@@ -215,7 +215,7 @@ def test_removal(engine, status, fine):
     else:
         with pytest.raises(FarmError, match=r"tcp://mid1:2375: could not remove buildx_buildkit_n: because \(HTTP"):
             Engines(None, 5).remove_container(node())
-    assert at.asked == ["DELETE /containers/buildx_buildkit_n?force=1&v=1"]
+    assert at.requested == ["DELETE /containers/buildx_buildkit_n?force=1&v=1"]
 
 
 class EngineOfNodes(FakeEngine):

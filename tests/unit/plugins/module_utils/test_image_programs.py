@@ -120,7 +120,7 @@ WANTED = "; wanted arm64: build or copy it for each platform"
             ),
         ),
         ({}, "/app", "'/app' is missing in the image"),
-        ({}, "app", "'app' is missing in the image, looked for in its PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:"),
+        ({}, "app", "'app' is missing in the image, searched in its PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:"),
         ({"/app": ("/gone",)}, "/app", "'/app' is missing in the image"),
         ({"/app": "#!/gone\r\n"}, "/app", "'/gone\\r', the interpreter of '/app' is missing in the image"),
         (

@@ -69,6 +69,7 @@ def declared(**options):
         "service": "docker",
         "probe_timeout": 30,
         "provisional": False,
+        "missing_key": "fail",
         **options,
     }
     return dataclasses.replace(Declaration.from_params(params), host="node1")
@@ -497,11 +498,30 @@ class TestKeys:
 
     def test_another_key_is_an_error_and_predicted_to_change(self, pair, issue):
         found = self.held(pair, issue("other")[1])
-        with pytest.raises(FarmError, match=r"key.pem is not the private key .*mismatch.* give the key once") as caught:
+        with pytest.raises(FarmError, match=r"key.pem is not the private key .*mismatch.* give the key once"):
             check(self.want(pair), judged(self.want(pair), found), predicting=False)
-        assert caught.value.details == {"key_needed": True}
         assert check(self.want(pair), judged(self.want(pair), found), predicting=True) == ()
         assert TLS_WRITES[2] in actions(plan(self.want(pair), judged(self.want(pair), found)))
+
+    def test_a_missing_key_can_be_reported_instead(self, pair, issue, monkeypatch):
+        def refuse(*_arguments, **_options):
+            raise AssertionError("a report changes nothing")
+
+        monkeypatch.setattr(_apply, "apply", refuse)
+        want = dataclasses.replace(self.want(pair), reports_missing_key=True)
+        found = judged(want, self.held(pair, issue("other")[1]))
+        monkeypatch.setattr(_apply, "read_host", lambda _declaration, _runner: found)
+        monkeypatch.setattr(Declaration, "from_params", lambda _params: want)
+        for check_mode in (True, False):
+            result = _apply.run({}, check_mode, refuse).as_result()
+            assert (result["key_needed"], result["changed"], result["restarted"]) == (True, False, False)
+            assert result["diff"]["before"] == result["diff"]["after"]
+
+    def test_what_a_key_would_not_help_is_refused_before_it_is_sent(self, pair, issue):
+        want = dataclasses.replace(self.want(pair), reports_missing_key=True)
+        masked = judged(want, fresh(service=dataclasses.replace(fresh().service, loaded="masked")))
+        with pytest.raises(FarmError, match="is masked"):
+            _apply.report_missing_key(want, masked, False)
 
     def test_a_file_name_is_no_key(self, pair):
         with pytest.raises(FarmError, match="key: found no PEM private key in the text given; wanted the text itself"):
@@ -815,6 +835,7 @@ class Host:
             "state": "present",
             "tls_directory": str(self.folder / "tls"),
             "insecure": False,
+            "missing_key": "fail",
             "service": "docker",
             "probe_timeout": 0,
             "provisional": False,
@@ -993,7 +1014,14 @@ class TestTheModule:
                 return Result(tuple(argv), 1, "", "Job failed")
             return host.runner(argv, **options)
 
-        params = {"state": "reverted", "insecure": False, "address": None, "interface": None, "port": None}
+        params = {
+            "state": "reverted",
+            "insecure": False,
+            "missing_key": "fail",
+            "address": None,
+            "interface": None,
+            "port": None,
+        }
         params.update(
             dict.fromkeys(("ca", "certificate", "key", "daemon_config")), tls_directory="/t", service="docker"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.placement import find_builder, place
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.placement import find_builder, route_platforms
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
@@ -52,7 +52,7 @@ def inspecting(text, rc=0, stderr=""):
 )
 def test_platforms_go_where_buildx_sends_them(version, wanted, nodes, asks):
     buildx, calls = inspecting((FIXTURES / version / "inspect-two-nodes.txt").read_text())
-    placement = place(buildx, FARM, parse_all(wanted.split()), start=True)
+    placement = route_platforms(buildx, FARM, parse_all(wanted.split()), start=True)
     assert [node.name for node in placement.nodes.values()] == nodes
     assert calls == ([["inspect", "--bootstrap", "farm"]] if asks else [])
 
@@ -62,14 +62,14 @@ def test_platforms_go_where_buildx_sends_them(version, wanted, nodes, asks):
 def test_a_platform_that_no_node_serves_is_refused(version, missing):
     buildx, _calls = inspecting((FIXTURES / version / "inspect-two-nodes.txt").read_text())
     with pytest.raises(FarmError, match=f"no node serves {missing}; node 'a' serves linux/amd64, .*node 'b' serves"):
-        place(buildx, FARM, parse_all(["linux/amd64", missing]), start=True)
+        route_platforms(buildx, FARM, parse_all(["linux/amd64", missing]), start=True)
 
 
 def test_without_starting_nodes_a_platform_may_stay_open():
     text = "Name: farm\nDriver: docker-container\n\nNodes:\nName: a\nEndpoint: tcp://mid1:2375\nStatus: inactive\n"
     buildx, calls = inspecting(text)
     riscv = Platform("linux", "riscv64")
-    assert place(buildx, FARM, [riscv], start=False).nodes == {riscv: None}
+    assert route_platforms(buildx, FARM, [riscv], start=False).nodes == {riscv: None}
     assert calls == [["inspect", "farm"]]
 
 
@@ -80,7 +80,7 @@ def test_a_node_out_of_reach_is_named():
     )
     buildx, _calls = inspecting(text)
     with pytest.raises(FarmError, match="needs every node, and not all can be used: node 'b': Cannot connect"):
-        place(buildx, FARM, [Platform("linux", "386")], start=True)
+        route_platforms(buildx, FARM, [Platform("linux", "386")], start=True)
 
 
 def test_builders_come_from_the_store_first(tmp_path):

@@ -255,7 +255,7 @@ def test_the_repositorys_options():
 def test_a_derivative_that_does_not_tell_its_parents_release():
     for purpose in ("engine", "controller"):
         plan = package_plan({"source": "docker"}, facts(**KALI), purpose)
-        assert "found kali, whose os-release file does not tell which release of debian" in plan.problem
+        assert "found kali, whose os-release file does not state which release of debian" in plan.problem
         assert "name it in engine_repository_release" in plan.problem
         named = package_plan({"source": "docker", "repository_release": "trixie"}, facts(**KALI), purpose)
         assert (named.problem, named.repository.text.splitlines()[2]) == ("", "Suites: trixie")

@@ -228,7 +228,7 @@ def test_the_first_one_there_is_decides(call):
     # As docker has it: the packaged one behind a broken one is of no use.
     write(call.at, "broken")
     with pytest.raises(
-        FarmError, match=r"6 bytes that are no executable, and no docker CLI plugin .* looks no further"
+        FarmError, match=r"6 bytes that are no executable, and no docker CLI plugin .* searches no further"
     ):
         call()
     write(call.at, plugin("v0.29.1"))

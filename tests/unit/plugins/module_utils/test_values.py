@@ -12,8 +12,16 @@ from pathlib import Path
 
 from ansible_collections.buildfarm.multiarch.plugins import module_utils
 
-#: What the steps of one run hand on to each other.
-CHANGING = {"_build.steps.Execution", "_certificate.steps.Issuance", "_plugin.steps.Staging"}
+#: What the steps of one run hand on to each other, and what takes a program's output line by line.
+CHANGING = {
+    "_build.steps.Result",
+    "_build.steps.World",
+    "_buildx.progress.BuildProgress",
+    "_buildx.progress._Step",
+    "_certificate.steps.Issuance",
+    "_core.live.Session",
+    "_plugin.steps.Staging",
+}
 
 
 def dataclasses_by_name():

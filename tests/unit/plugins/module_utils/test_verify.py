@@ -10,8 +10,8 @@ import threading
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import state as _state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import platform_checks as _platform_checks
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import state as _state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import CheckResult, RunResult
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import Findings, Program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
@@ -127,7 +127,7 @@ def test_without_run_the_node_is_the_pinned_one(ran):
         ({"run": program(expected_regex="(")}, "is not a regular expression"),
         ({"run": program(), "builder": None}, "no engine is known for linux/amd64, linux/arm64"),
         ({"run": program(), "builder": "pods"}, r"builder 'pods' \(driver kubernetes\) are no engines"),
-        ({"programs": True, "builder": None}, "engine is known that could look into linux/amd64, linux/arm64"),
+        ({"programs": True, "builder": None}, "engine is known that could examine linux/amd64, linux/arm64"),
         ({"programs": True, "builder": "pods"}, r"programs: .* builder 'pods' \(driver kubernetes\) are no engines"),
         ({"endpoints": {"linux/foo": "tcp://a"}}, "unknown architecture"),
         ({"endpoints": {"linux/amd64": "http://a"}}, "endpoint 'http://a'"),
