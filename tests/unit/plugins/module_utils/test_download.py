@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
+import socket
 import threading
+import types
+import urllib.error
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -42,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if self.server.ranges else 0
         if "If-Range" in self.headers and self.headers["If-Range"] != self.server.tag:
             start = 0
-        if answer in (302, 404, 416, 503):
+        if answer in (302, *range(400, 512)):
             self.send_response(answer)
             if answer == 302:
                 self.send_header("Location", f"http://localhost:{self.server.server_port}/other")
@@ -63,8 +67,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(_download.time, "sleep", lambda seconds: None)
+def pauses():
+    """The seconds between attempts."""
+    return []
+
+
+@pytest.fixture
+def server(monkeypatch, pauses):
+    monkeypatch.setattr(_download, "time", types.SimpleNamespace(sleep=pauses.append))
     with Server() as made:
         thread = threading.Thread(target=made.serve_forever, args=(0.01,))
         thread.start()
@@ -131,6 +141,69 @@ def test_in_the_end_it_is_given_up(server, ranges, answers, requests, message):
         get(server.url)
     assert message in caught.value.message
     assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize(
+    ("status", "again"),
+    [
+        *((status, True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((status, False) for status in (400, 401, 403, 404, 407, 409, 410, 426, 428, 430, 501, 505, 511)),
+    ],
+)
+def test_statuses_that_another_attempt_may_not_get(server, status, again):
+    server.answers = [status, len(CONTENT)]
+    if again:
+        assert get(server.url) == CONTENT
+    else:
+        with pytest.raises(FarmError, match=f"answered {status} "):
+            get(server.url)
+    assert len(server.requests) == (2 if again else 1)
+
+
+def test_pauses_become_longer_while_nothing_new_comes(server, pauses):
+    server.answers = [300_000, 503, 503, 400_000, len(CONTENT)]
+    assert get(server.url) == CONTENT
+    assert pauses == [1.0, 2.0, 3.0, 1.0]
+
+
+def test_a_range_that_was_not_asked_for_is_begun_again(server, monkeypatch):
+    server.answers = [300_000, len(CONTENT)]
+    send_header = Handler.send_header
+    wrong = []
+
+    def shifted(handler, name, value):
+        if name == "Content-Range" and not wrong:
+            wrong.append(value)
+            value = value.replace("300000", "200000")
+        send_header(handler, name, value)
+
+    monkeypatch.setattr(Handler, "send_header", shifted)
+    assert get(server.url) == CONTENT
+    assert wrong and "Range" not in server.requests[-1]
+
+
+def test_a_full_disk_is_told(server):
+    class Full(io.BytesIO):
+        def write(self, chunk):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(FarmError, match=r"/file: cannot be stored: No space left on device; nothing was changed"):
+        download(server.url, Full(), 5, 2)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("exc", "expected"),
+    [
+        (socket.timeout("timed out"), "nothing for 5 s"),
+        (urllib.error.URLError(socket.timeout("timed out")), "nothing for 5 s"),
+        (http.client.IncompleteRead(b"abc", 5), "the connection was cut"),
+        (urllib.error.URLError(ConnectionRefusedError(111, "Connection refused")), "Connection refused"),
+        (http.client.BadStatusLine("SSH"), "SSH"),
+    ],
+)
+def test_reasons(exc, expected):
+    assert _download._Transfer("http://h/x", io.BytesIO(), 5)._reason(exc) == expected
 
 
 def test_without_retries_it_is_asked_once(server):

@@ -348,3 +348,60 @@ def test_secrets_of_a_url_are_not_shown(call):
 )
 def test_versions(text, expected):
     assert parse_version(text) == expected
+
+
+def test_a_file_that_nobody_may_execute_is_made_executable_again(call):
+    write(call.source, plugin("v0.29.1"))
+    call(src=str(call.source))
+    call.at.chmod(0o644)
+    predicted, real = call(check=True, src=str(call.source)), call(src=str(call.source))
+    assert predicted["actions"] == real["actions"] == [["chmod", "0755", str(call.at)]]
+    assert call.at.stat().st_mode & 0o7777 == 0o755
+    assert not call(src=str(call.source))["changed"]
+
+
+def test_a_plugin_without_a_revision(call):
+    write(call.at, plugin("v0.29.1").replace(" 1a2b3c", ""))
+    assert call()["plugin"]["revision"] is None
+
+
+def test_a_build_that_puts_out_something_else_is_refused(call, tmp_path, monkeypatch):
+    for files, message in (
+        ((), "the build put out nothing, wanted a file"),
+        (("a", "b"), "the build put out a, b, wa"),
+    ):
+
+        def runner(argv, files=files, **options):
+            if argv[1] == "--version":
+                return Result(tuple(argv), 0, "Docker version 28.5.2, build 1\n", "")
+            for name in files:
+                (Path(argv[argv.index("--output") + 1].partition("dest=")[2]) / name).touch()
+            return Result(tuple(argv), 0, "", "")
+
+        params = {**DEFAULTS, "state": "present", "mirror": MIRROR, "timeout": 5, "retries": 0, "build": str(tmp_path)}
+        with pytest.raises(FarmError, match=message):
+            run({"docker_config": str(call.config.parent), **params}, False, runner)
+    assert not call.at.exists()
+
+
+def test_files_that_cannot_be_read_are_described(tmp_path):
+    assert _plugin_source.described(tmp_path / "none") == "cannot be read (No such file or directory)"
+    (tmp_path / "page").write_text("<html>")
+    assert _plugin_source.described(tmp_path / "page") == "an HTML page"
+    assert _plugin_source.checksum_of(tmp_path / "page/below") is None
+    with pytest.raises(FarmError, match="cannot be read: Is a directory"):
+        _plugin_source.checksum_of(tmp_path)
+
+
+def test_a_program_of_an_architecture_that_no_image_has_is_refused(call):
+    call.source.write_bytes(program("amd64")[:18] + b"\xff\x00")
+    with pytest.raises(FarmError, match=r"an unknown architecture \(255\) of 20 bytes, wanted one for linux/"):
+        call(src=str(call.source))
+
+
+def test_plugins_of_another_users_are_no_clash(call, tmp_path):
+    write(call.source, plugin("v0.29.1"))
+    write(call.packaged, plugin("v0.13.1"))
+    given = {**DEFAULTS, "state": "present", "timeout": 5, "retries": 0, "src": str(call.source)}
+    given.update(docker_config=str(call.config.parent), path=str(tmp_path / "elsewhere/docker-buildx"))
+    assert run(given, True, run_program).warnings == ()
