@@ -339,3 +339,69 @@ def test_failed_write_is_rolled_back(
     with pytest.raises(FarmError, match=r"'arm1'.*No space left on device.*as it was"):
         run(store, item)
     assert read_context(store, "arm1") == before
+
+
+def test_files_that_docker_could_not_use_are_refused(
+    store: ContextStore, material: Dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: List[TlsFiles] = []
+
+    def refuse(files: TlsFiles) -> None:
+        checked.append(files)
+        raise FarmError("not a key")
+
+    item = {"name": "arm1", "host": HOST, **material}
+    run(store, item)
+    monkeypatch.setattr(_transport, "check_files", refuse)
+    assert not run(store, item)["changed"]
+    assert checked == []
+    for check in (True, False):
+        with pytest.raises(FarmError, match="context 'arm1': not a key"):
+            run(store, {**item, "description": "other"}, check=check)
+        with pytest.raises(FarmError, match="context 'arm2': not a key"):
+            run(store, {**item, "name": "arm2"}, check=check)
+    assert checked[0] == TlsFiles(**{kind: Path(path) for kind, path in material.items()})
+    assert list(store.all()) == ["arm1"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "tls", "unverified"),
+    [
+        ({}, False, False),
+        ({"DOCKER_TLS": "1"}, True, True),
+        ({"DOCKER_TLS_VERIFY": "1"}, True, False),
+        ({"DOCKER_TLS": "1", "DOCKER_TLS_VERIFY": "1"}, True, False),
+    ],
+)
+def test_tls_of_the_environment(
+    store: ContextStore,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variables: Dict[str, str],
+    tls: bool,
+    unverified: bool,
+) -> None:
+    (tmp_path / "ca.pem").touch()
+    for name, value in {"DOCKER_CERT_PATH": str(tmp_path), **variables}.items():
+        monkeypatch.setenv(name, value)
+    found = store.get("default")
+    assert found is not None
+    assert (found.tls, found.skip_tls_verify) == (TlsFiles(ca=tmp_path / "ca.pem") if tls else None, unverified)
+
+
+def test_the_current_endpoint(store: ContextStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    assert store.current_endpoint() == "unix:///var/run/docker.sock"
+    store.config_dir.mkdir()
+    (store.config_dir / "config.json").write_text('{"currentContext": "arm1"}')
+    assert store.current_endpoint() == "arm1"
+    monkeypatch.setenv("DOCKER_CONTEXT", "arm2")
+    assert store.current_endpoint() == "arm2"
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    assert store.current_endpoint() == "unix:///var/run/docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", "tcp://h:1")
+    assert store.current_endpoint() == "tcp://h:1"
+    (store.config_dir / "config.json").write_text("{")
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.delenv("DOCKER_CONTEXT")
+    assert store.current_endpoint() == "unix:///var/run/docker.sock"

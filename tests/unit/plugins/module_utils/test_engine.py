@@ -23,6 +23,9 @@ from typing import Any, Dict, Iterator, List, Optional
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._context import apply as _docker_context
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import (
+    client_certificate as _client_certificate,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import engine as _engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import transport as _transport
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client_certificate import why_refused
@@ -531,3 +534,42 @@ def test_last_words_of_an_ssh_that_shares_its_connection(store: ContextStore, fa
     started = time.monotonic()
     assert str(probe("ssh://arm1", store, timeout=9).error).endswith("over ssh: docker: not found")
     assert time.monotonic() - started < 3
+
+
+def test_files_that_can_be_used(authority: Authority, stranger: Authority, tmp_path: Path) -> None:
+    good, other = authority.issue("client", server=False), stranger.issue("client", server=False)
+    _transport.check_files(good)
+    with pytest.raises(FarmError, match="certificate and matching key in PEM"):
+        _transport.check_files(TlsFiles(good.ca, good.cert, other.key))
+    with pytest.raises(FarmError, match=r"none\.pem: no such file, or it may not be read"):
+        _transport.check_files(TlsFiles(tmp_path / "none.pem"))
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(issue("x", authority.pair, key=Path(str(good.key)).read_bytes(), passphrase="secret")[1])
+    with pytest.raises(FarmError, match="certificate and matching key in PEM"):
+        _transport.check_files(TlsFiles(good.ca, good.cert, locked))
+
+
+def test_what_openssl_alone_refuses_of_a_client_is_told_in_its_words(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ssl.SSLCertVerificationError(1, "x")
+    found.verify_code, found.verify_message = 68, "CA signature digest algorithm too weak"
+    monkeypatch.setattr(_client_certificate, "_verified", lambda *_arguments: found)
+    said = why_refused(authority.ca, Path("/c.pem"), Path("/k.pem"))
+    assert said == "/c.pem is not accepted by OpenSSL either (CA signature digest algorithm too weak)"
+
+
+def test_connections_are_closed(store: ContextStore) -> None:
+    closed = []
+
+    class Connection(http.client.HTTPConnection):
+        def close(self) -> None:
+            closed.append(self.port)
+            super().close()
+
+    with engine() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_transport.http.client, "HTTPConnection", Connection)
+        with _engine.conversation(Endpoint.parse(url), store) as talk:
+            assert talk.version()["Os"] == "linux"
+            del closed[:]
+    assert len(closed) == 1

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import Index, image_size, read_index
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import (
+    Index,
+    Manifest,
+    image_size,
+    read_index,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import Document
 from ansible_collections.buildfarm.multiarch.tests.unit.documents import digest_of
@@ -71,6 +76,84 @@ def test_entries_of_an_index(entry, platforms, others):
     index = parsed(json.dumps({"manifests": [{"digest": "sha256:1", "size": 5, "mediaType": MANIFEST, **entry}]}))
     assert [item.platform for item in index.manifests] == platforms
     assert len(index.attestations) == others
+
+
+def test_repeats_are_of_one_platform_and_version_of_windows():
+    def entry(number, os, arch, version=None):
+        platform = {"os": os, "architecture": arch, **({"os.version": version} if version else {})}
+        return {"digest": f"sha256:{number}", "size": 5, "mediaType": MANIFEST, "platform": platform}
+
+    index = parsed(
+        json.dumps(
+            {
+                "manifests": [
+                    entry(1, "linux", "amd64"),
+                    entry(2, "windows", "amd64", "10.0.1"),
+                    entry(3, "linux", "amd64"),
+                    entry(4, "windows", "amd64", "10.0.2"),
+                    entry(5, "linux", "arm64"),
+                ]
+            }
+        )
+    )
+    assert index.repeated == {AMD64: ("sha256:1", "sha256:3")}
+    assert index.platforms == (AMD64, Platform("windows", "amd64"), ARM64)
+
+
+def test_an_index_as_it_is_returned():
+    attestation = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": "sha256:1"}
+    entries = [
+        {
+            "digest": "sha256:1",
+            "size": 5,
+            "platform": {"os": "linux", "architecture": "arm64"},
+            "annotations": {"a": "b"},
+        },
+        {"digest": "sha256:2", "size": 6, "mediaType": MANIFEST, "annotations": attestation},
+    ]
+    index = parsed(json.dumps({"manifests": entries, "annotations": {"c": "d"}}))
+    assert index.as_dict() == {
+        "digest": index.digest,
+        "media_type": "application/vnd.oci.image.index.v1+json",
+        "annotations": {"c": "d"},
+        "manifests": [
+            {
+                "platform": "linux/arm64",
+                "digest": "sha256:1",
+                "size": 5,
+                "media_type": MANIFEST,
+                "annotations": {"a": "b"},
+            }
+        ],
+        "attestations": [
+            {
+                "type": "attestation-manifest",
+                "subject": "sha256:1",
+                "digest": "sha256:2",
+                "size": 6,
+                "media_type": MANIFEST,
+                "annotations": attestation,
+            }
+        ],
+        "others": [],
+    }
+
+
+def test_a_single_manifests_size_is_its_own():
+    text = json.dumps({"config": {}, "layers": []})
+    assert parsed(text).manifests == (Manifest(digest_of(text.encode()), len(text), MANIFEST),)
+
+
+def test_sizes_of_images_with_parts_of_unknown_size(registries):
+    registries.documents[str(APP.at("sha256:1"))] = '{"config": {"size": 5}, "layers": [{"size": 7}, {}]}'
+    registries.documents[str(APP.at("sha256:2"))] = '{"layers": null}'
+    assert [image_size(registries, APP, digest) for digest in ("sha256:1", "sha256:2")] == [12, 0]
+
+
+@pytest.mark.parametrize("raw", ['{"config": {}}', '{"layers": []}', '{"config": [], "layers": []}'])
+def test_half_a_manifest_is_none(raw):
+    with pytest.raises(FarmError, match="is neither an image index nor a manifest"):
+        parsed(raw)
 
 
 @pytest.mark.parametrize("raw", ["<html>", "[]", "{}", '{"manifests": null, "fsLayers": []}'])

@@ -4,14 +4,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.placement import find_builder, route_platforms
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.placement import (
+    Placement,
+    find_builder,
+    nodes_in_use,
+    route_platforms,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform, parse_all
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -103,3 +110,47 @@ def test_an_unknown_builder_is_named(tmp_path):
     buildx, _calls = inspecting("", 1, 'ERROR: no builder "nobody" found\n')
     with pytest.raises(FarmError, match=r'no builder "nobody" found in .*; builders there: none; declare it'):
         find_builder(buildx, Store(tmp_path), "nobody")
+
+
+@pytest.mark.parametrize(
+    ("text", "rc"),
+    [("Name:   farm\nDriver: remote\n", 1), ("Driver: remote\n", 0), ("Name:   farm\n", 0), ("", 0)],
+)
+@pytest.mark.parametrize("name", ["ctx", None])
+def test_what_buildx_does_not_describe_is_an_error(tmp_path, text, rc, name):
+    buildx, _calls = inspecting(text, rc, "ERROR: odd\n")
+    with pytest.raises(FarmError, match=r"builder (ctx|\(current\)): docker buildx inspect did not describe it"):
+        find_builder(buildx, Store(tmp_path), name)
+
+
+def test_nodes_of_the_builder_that_is_used_where_none_is_named(tmp_path, monkeypatch):
+    for variable in ("BUILDX_BUILDER", "DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(variable, raising=False)
+    store, contexts = Store(tmp_path / "buildx"), ContextStore(tmp_path)
+    assert nodes_in_use(store, contexts) == ()
+    store.write(FARM, None)
+    assert nodes_in_use(store, contexts) == ()
+    monkeypatch.setenv("BUILDX_BUILDER", "farm")
+    assert nodes_in_use(store, contexts) == FARM.nodes
+    monkeypatch.delenv("BUILDX_BUILDER")
+    (store.directory / "current").write_text('{"Key": "x", "Name": "farm", "Global": true}')
+    assert nodes_in_use(store, contexts) == FARM.nodes
+
+
+def test_a_choice_for_another_endpoint_is_none_for_this_one(tmp_path):
+    store = Store(tmp_path)
+    store.write(FARM, None)
+    (tmp_path / "current").write_text('{"Key": "here", "Name": "Farm", "Global": false}')
+    assert (store.in_use("here"), store.in_use("elsewhere")) == ("farm", "")
+    entry = tmp_path / "defaults" / hashlib.sha256(b"elsewhere").hexdigest()[:20]
+    entry.write_text("Farm")
+    assert store.in_use("elsewhere") == "farm"
+    # The engine's own builder was chosen, or one that is gone.
+    (tmp_path / "current").write_text('{"Key": "elsewhere", "Name": "default", "Global": false}')
+    assert store.in_use("elsewhere") == ""
+
+
+def test_names_of_the_nodes_that_take_part():
+    amd64, arm64, s390x = (Platform("linux", arch) for arch in ("amd64", "arm64", "s390x"))
+    placed = Placement({amd64: FARM.nodes[1], arm64: None, s390x: FARM.nodes[1]})
+    assert placed.names == ("b",)
