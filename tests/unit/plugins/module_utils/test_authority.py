@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import x509
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.authority import decide
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.authority import decide, expiry_reason
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.declaration import Declaration
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.state import Pair, State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
@@ -130,3 +130,19 @@ def test_one_from_outside_is_never_made_anew_and_warns_in_time(old: Ca, new: Ca)
         decide(given, state(new.pem, new.key, new.pem, NOW + timedelta(days=3651)))
     with pytest.raises(FarmError, match="is not its key; wanted the key of the first certificate"):
         decide(given, state(None, old.key, new.pem))
+
+
+def test_the_moment_at_which_a_certificate_is_renewed(old: Ca) -> None:
+    """It is valid until its end, and its end is no time to be valid any more."""
+    end = old.certificate.not_after
+    wanted = declaration(renew_before=timedelta(days=30))
+    for before, reason in (
+        (timedelta(days=30, seconds=1), None),
+        (timedelta(days=30), None),
+        (timedelta(days=30, seconds=-1), "it expires"),
+        (timedelta(seconds=1), "it expires"),
+        (timedelta(0), "it expired"),
+        (-timedelta(seconds=1), "it expired"),
+    ):
+        found = expiry_reason(old.certificate, wanted, end - before)
+        assert (found and found.rpartition(" ")[0]) == reason

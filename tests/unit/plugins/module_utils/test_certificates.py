@@ -20,6 +20,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.d
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.plan import plan
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.state import read_state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.lock import locked
 from ansible_collections.buildfarm.multiarch.tests.unit.certificates import CA, EC, issue, made_by_openssl
 
 pytest.importorskip("cryptography")
@@ -745,3 +746,13 @@ def test_purposes(tmp_path: Path, usage: str, servers: bool, clients: bool, purp
     options = f"-addext extendedKeyUsage={usage}" if usage else ""
     found = _x509.read_certificate(made_by_openssl(tmp_path, options)[0])
     assert (found.servers, found.clients, found.purposes) == (servers, clients, purposes)
+
+
+def test_another_run_with_the_same_directory_is_waited_for(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(directory)
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 0.1)
+    with locked(directory, 0):
+        assert not run(directory, check=True)["changed"]
+        with pytest.raises(FarmError, match=r"another process held the directory for 0\.1 seconds; wait"):
+            run(directory)
+    assert not run(directory)["changed"]

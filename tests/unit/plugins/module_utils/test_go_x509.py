@@ -100,3 +100,47 @@ def test_what_is_no_certificate(make, ca):
     with pytest.raises(ValueError, match="not the DER form of a certificate"):
         _go_x509.authority_problem(_go_x509.certificates("\n".join([*text[:3], text[-1]]).encode())[0])
     assert _go_x509.certificates(b"nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("30:06:87:04:01:02:03:04", None),
+        ("30:07:87:05:01:02:03:04:05", "it names an address that has neither 4 nor 16 bytes"),
+        ("30:05:82:03:c3:a4:61", "it names a host with letters that are not ASCII"),
+    ],
+)
+def test_names_that_go_does_not_read(make, names, said):
+    (der,) = _go_x509.certificates(pem(make(f"-addext subjectAltName=DER:{names}")))
+    assert _go_x509.problem(der) == said
+
+
+def der_of(tag, *contents):
+    """An element of DER; its size in the long form, which holds any."""
+    content = b"".join(contents)
+    return bytes([tag, 0x84]) + len(content).to_bytes(4, "big") + content
+
+
+@pytest.mark.parametrize(
+    ("bits", "shown", "said"),
+    [
+        (1023, False, "its RSA key has 1023 bits, wanted 1024 or more"),
+        (1024, True, None),
+        (8192, True, None),
+        (8193, True, "its RSA key has 8193 bits, wanted 8192 or less"),
+        # What is trusted already is not counted so closely.
+        (8193, False, None),
+    ],
+)
+def test_sizes_of_rsa_keys(bits, shown, said):
+    """Put together by hand, as it takes long to find the primes for some of them."""
+    modulus = b"\0" + (1 << (bits - 1) | 1).to_bytes((bits + 7) // 8, "big")
+    algorithm = der_of(0x30, der_of(0x06, bytes.fromhex("2a864886f70d010101")), der_of(0x05))
+    key = der_of(0x30, der_of(0x02, modulus), der_of(0x02, b"\1\0\1"))
+    assert _go_x509._key_problem(algorithm + der_of(0x03, b"\0", key), shown) == said
+
+
+@pytest.mark.parametrize("der", [b"\x30\x05\x01", b"\x30\x82\x01\x00\x01", b"\x30", b"\x30\x02\x05\x00\x05\x00"])
+def test_what_is_cut_off_or_too_much_is_no_certificate(der):
+    with pytest.raises(ValueError):
+        _go_x509.problem(der)
