@@ -332,3 +332,76 @@ def test_who_starts_the_engine():
     assert package_plan({"version": "28.5.1"}, with_engine()).downgrade
     assert not package_plan({"minimum_version": "29.0"}, with_engine()).downgrade
     assert package_plan({"minimum_version": "29.0", "packages": ["docker-ce"]}, with_engine()).has_engine
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            {"systemd": False},
+            "found Linux debian without systemd, wanted Linux booted with systemd: a node's engine is",
+        ),
+        ({"system": "FreeBSD", "lineage": [], "systemd": True}, "found FreeBSD, wanted Linux booted with systemd"),
+        ({"system": "FreeBSD", "lineage": [], "systemd": False}, "found FreeBSD without systemd, wanted Linux"),
+    ],
+)
+def test_hosts_that_cannot_be_nodes(found, words):
+    assert package_plan({}, facts(**found)).problem.startswith(words)
+    # A controller needs neither.
+    assert package_plan({}, facts(**{**found, "lineage": ["debian"]}), "controller").problem == ""
+
+
+def test_emulators_of_packages():
+    wanted = package_plan({}, facts(), "emulators")
+    assert (wanted.lacks, wanted.install, wanted.due) == (
+        ("packages with QEMU handlers",),
+        ("qemu-user-binfmt",),
+        True,
+    )
+    there = package_plan({}, facts(emulators=True), "emulators")
+    assert (there.lacks, there.problem, there.due) == ((), "", False)
+    assert not package_plan({}, facts("alpine-3.20", emulators=True), "emulators").due
+
+
+@pytest.mark.parametrize(
+    ("name", "python", "libraries"),
+    [
+        ("debian-13", [3, 13], ["python3-cryptography", "python3-docker", "python3-jmespath", "python3-paramiko"]),
+        ("sles-15.6", [3, 6], ["python36-cryptography", "python36-docker", "python36-jmespath", "python36-paramiko"]),
+    ],
+)
+def test_libraries_of_a_controllers_python(name, python, libraries):
+    has_tools = {"docker": "/usr/bin/docker", "buildx": "/x"}
+    python_there = {"executable": "/usr/bin/python3", "version": python}
+    wanted = package_plan({}, facts(name, python=python_there, **has_tools), "controller")
+    assert list(wanted.install) == libraries
+
+
+@pytest.mark.parametrize(
+    ("engine", "removed", "expected"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"docker.io": "26.1"}, False),
+        (True, {"podman-docker": "5"}, True),
+    ],
+)
+def test_an_engine_that_is_removed_is_none_that_stays(engine, removed, expected):
+    params = {"source": "docker", "remove_conflicting": True}
+    plan = package_plan(params, facts(engine=engine, packages=removed))
+    assert (plan.has_engine, list(plan.remove)) == (expected, list(removed))
+
+
+@pytest.mark.parametrize(
+    ("found", "params", "lacks"),
+    [
+        ("28.0.0", {"minimum_version": "28.0"}, ()),
+        ("28.0", {"minimum_version": "28.0.1"}, ("version 28.0.1 or later",)),
+        ("27.9", {"minimum_version": "28"}, ("version 28 or later",)),
+        ("28.5.2", {"version": "28.5.2"}, ()),
+        ("28.5.3", {"version": "28.5.2"}, ("version 28.5.2",)),
+    ],
+)
+def test_versions_that_will_do(found, params, lacks):
+    plan = package_plan(params, with_engine(found, "docker.io", found))
+    assert (plan.lacks, plan.downgrade) == (lacks, "version" in params)

@@ -163,3 +163,15 @@ def answer_once(listener, answer):
     with connection:
         connection.recv(1024)
         connection.sendall(answer)
+
+
+def test_cas_that_are_no_text(tmp_path):
+    assert _tls.ca_problem("-----BEGIN CERTIFICATE-----ä".encode()) == "not a PEM text"
+
+
+def test_keys_that_cannot_be_read_at_all(server, monkeypatch):
+    def unreadable(*_arguments, **_options):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", unreadable)
+    assert _tls.key_problem(*server) == "Input/output error"

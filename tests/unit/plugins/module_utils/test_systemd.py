@@ -16,6 +16,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd 
     environment,
     exec_start,
     read_service,
+    require_systemd,
     service_name,
     split_command,
 )
@@ -162,3 +163,26 @@ def test_service_names():
     assert service_name("docker") == service_name("docker.service") == "docker.service"
     with pytest.raises(FarmError, match="wanted the name of a systemd service"):
         service_name("docker --now")
+
+
+def test_a_process_that_has_just_ended_runs_nothing():
+    stdout = "MainPID=4194999\nLoadState=loaded\nActiveState=active\nTriggeredBy=docker.socket a.path b.socket\n"
+    service = read_service(_answering(stdout), "docker.service")
+    assert service == Service("loaded", True, False, (), 0.0, ("docker.socket", "b.socket"))
+
+
+@pytest.mark.parametrize(
+    ("state", "active"), [("active", True), ("reloading", True), ("activating", False), ("failed", False)]
+)
+def test_states_of_services(state, active):
+    service = read_service(_answering(f"MainPID={os.getpid()}\nActiveState={state}\n"), "docker.service")
+    assert (service.active, bool(service.arguments), service.started > 0) == (active,) * 3
+
+
+def test_hosts_without_systemd(tmp_path):
+    require_systemd("n1", str(tmp_path))
+    with pytest.raises(FarmError, match=r"n1 was not booted with systemd \(.*none is missing\)"):
+        require_systemd("n1", str(tmp_path / "none"))
+    (tmp_path / "file").touch()
+    with pytest.raises(FarmError, match="not booted with systemd"):
+        require_systemd("n1", str(tmp_path / "file"))

@@ -349,3 +349,16 @@ def test_capabilities_of_a_file_arrive_with_its_content(
     with tarfile.open(fileobj=stream) as archive:
         apply(archive, str(destination), changes)
     assert given == [("security.capability", "0100000200200000")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (Entry("link", 0, "a/b"), "link to a/b"),
+        (Entry("directory", 0o1777), "directory, mode 1777"),
+        (Entry(FILE, 0o644, "0123456789abcdef", 7), "file, mode 0644, 7 bytes, sha256:0123456789ab"),
+        (Entry(FILE, 0o755, "00", 7, "01"), "file, mode 0755, 7 bytes, sha256:00, with capabilities"),
+    ],
+)
+def test_entries_in_a_diff(entry: Entry, text: str) -> None:
+    assert str(entry) == text
