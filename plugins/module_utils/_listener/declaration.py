@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple, Union
 
 from .._core.errors import FarmError
@@ -53,7 +53,7 @@ class Declaration:
     tls_directory: str = ""
     ca: Optional[bytes] = None
     certificate: Optional[bytes] = None
-    key: Optional[bytes] = None
+    key: Optional[bytes] = field(default=None, repr=False)
     provisional: bool = False
     reports_missing_key: bool = False
 

@@ -11,7 +11,7 @@ disk leads back, by steps of its own (``Checkpoint.file_steps`` and ``engine_ste
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Iterable, List, Optional, Tuple
 
 from .._core.files import restore, write_together
@@ -51,7 +51,8 @@ class File:
     """
 
     path: str
-    content: bytes
+    # A private key for one.
+    content: bytes = field(repr=False)
     mode: int
     known: bool = True
 

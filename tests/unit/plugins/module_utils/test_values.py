@@ -40,3 +40,27 @@ def dataclasses_by_name():
 def test_dataclasses_are_frozen():
     changing = {name for name, kind in dataclasses_by_name().items() if not kind.__dataclass_params__.frozen}
     assert changing == CHANGING
+
+
+#: Fields that hold secrets wherever they occur, and private keys, which share their name with public ones.
+SECRET = {"identity_token", "key_pairs", "new_passphrase", "passphrase", "password", "previous_passphrase"}
+PRIVATE_KEYS = {
+    "_certificate.state.Pair.key",
+    "_certificate.steps.IssueAuthority.key",
+    "_certificate.steps.Issuer.key",
+    "_certificate.steps.ReencryptKey.key",
+    "_listener.declaration.Declaration.key",
+    "_listener.steps.File.content",
+}
+
+
+def test_secrets_are_not_shown_with_their_values():
+    """In tracebacks for one, which end in logs."""
+    fields = {
+        f"{name}.{field.name}": field
+        for name, kind in dataclasses_by_name().items()
+        for field in dataclasses.fields(kind)
+    }
+    assert set(fields) >= PRIVATE_KEYS
+    secret = {name for name, field in fields.items() if field.name in SECRET} | PRIVATE_KEYS
+    assert {name for name in secret if fields[name].repr} == set()
