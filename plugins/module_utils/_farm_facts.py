@@ -16,7 +16,8 @@ from ._binfmt.rules import read_rule_files
 from ._core.runner import Runner
 from ._core.version import upstream
 from ._docker.config import plugin_candidates
-from ._host.systemd import BOOTED, UnitFiles
+from ._host.init import BOOTED
+from ._host.systemd import UnitFiles
 from ._packages.distribution import ENGINES, LIBRARIES, distribution, docker_repository, installed
 from ._platform.elf import arch_of
 

@@ -17,7 +17,7 @@ from .._core.outcome import Outcome
 from .._core.plan import Plan
 from .._core.runner import Runner
 from .._docker.config import config_dir
-from .._host.systemd import require_systemd
+from .._host.init import require_systemd
 from .._platform.platform import Platform
 from . import binfmt_misc
 from .declaration import Declaration

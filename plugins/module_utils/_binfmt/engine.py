@@ -28,7 +28,7 @@ from .binfmt_misc import ENTRIES
 from .image import EmulatorImage
 
 if TYPE_CHECKING:
-    from .._docker.engine import Conversation
+    from .._docker.client import Conversation
 
 #: Seconds: until the engine describes itself; until a container has ended, or the registry sends more of an image.
 _TIMEOUT, _RUN_TIMEOUT = 30, 600
@@ -75,7 +75,7 @@ class Engine:
         :raises EngineError: it cannot be reached.
         """
         # This import would delay all other tasks by tens of milliseconds.
-        from .._docker.engine import conversation
+        from .._docker.client import conversation
 
         try:
             with conversation(self._endpoint, self._store, timeout) as engine:

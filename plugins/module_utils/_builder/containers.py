@@ -15,9 +15,9 @@ from urllib.parse import quote
 from .._buildx.buildkitd import CONFIG_DIR
 from .._buildx.store import Node
 from .._core.errors import FarmError
+from .._docker.client import Conversation, conversation, platform_of
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
-from .._docker.engine import Conversation, conversation, platform_of
 from .model import Container, NodeKey, NodeState
 
 #: Removing the cache of a node can take minutes.

@@ -19,7 +19,7 @@ from .._buildx.store import Instance, validate_name
 from .._core.errors import FarmError
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
-from .._docker.engine import resolve
+from .._docker.transport import resolve
 from .._platform.platform import Platform, parse_all
 from .drift import parse_size
 

@@ -24,12 +24,12 @@ from .._buildx.store import Instance, Node, Store
 from .._core.environment import NO_ENGINE
 from .._core.errors import FarmError
 from .._core.files import write_atomically
-from .._core.parallel import each
+from .._core.parallel import each, each_within
 from .._core.runner import CommandError, Runner
+from .._docker.client import unanswered
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
-from .._docker.engine import each_within, unanswered
 from .containers import Engines
 from .model import NodeKey, NodeState, key_of
 

@@ -14,7 +14,7 @@ from .._core.outcome import Outcome
 from .._core.runner import Runner
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore, TlsFiles
-from .._docker.endpoint import TLS_NAMES
+from .._docker.names import TLS_NAMES
 from .declaration import Declaration
 from .owner import owner_of
 from .plan import ContextsPlan, plan

@@ -12,7 +12,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
-from .._docker.endpoint import PLAIN_PORT, TLS_NAMES, TLS_PORT, Endpoint, context_name
+from .._docker.endpoint import PLAIN_PORT, TLS_PORT, Endpoint, context_name
+from .._docker.names import TLS_NAMES
 
 #: What can be declared of a context beside its name and its engine, as options of a module.
 OPTIONS: Dict[str, Dict[str, Any]] = {

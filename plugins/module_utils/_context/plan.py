@@ -12,7 +12,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from .._core.errors import FarmError
 from .._core.plan import Plan, Step
 from .._docker.context_store import ContextStore
-from .._docker.endpoint import TLS_NAMES, Endpoint
+from .._docker.endpoint import Endpoint
+from .._docker.names import TLS_NAMES
 from .declaration import ContextSpec, Declaration
 from .owner import mark, owner_of
 from .state import PRIVATE, State, StoredContext

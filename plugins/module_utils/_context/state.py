@@ -16,7 +16,7 @@ from .._core.errors import FarmError
 from .._core.files import read_bytes
 from .._docker.config import read_config
 from .._docker.context_store import ContextStore
-from .._docker.endpoint import TLS_NAMES
+from .._docker.names import TLS_NAMES
 from .declaration import Declaration
 from .owner import owned, uses
 

@@ -20,7 +20,7 @@ from .._core.errors import FarmError
 from .._core.files import write_together
 from .._core.plan import Step
 from .._docker.context_store import ContextStore
-from .._docker.endpoint import TLS_NAMES
+from .._docker.names import TLS_NAMES
 from .state import StoredContext, read_context
 
 

@@ -21,7 +21,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 from .._core.errors import FarmError
 from .._core.files import read_bytes
 from .config import read_config
-from .endpoint import DEFAULT_SOCKET, TLS_NAMES
+from .names import DEFAULT_SOCKET, TLS_NAMES
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from .._core.errors import FarmError
 from .._core.urls import mask
+from .names import DEFAULT_SOCKET
 
 #: The docker CLI's rule for the names of contexts.
 _CONTEXT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+\Z")
@@ -24,9 +25,6 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
 
 #: The port that docker and buildx add to a ``tcp://`` URL without one, and docker's usual one with TLS.
 PLAIN_PORT, TLS_PORT = 2375, 2376
-DEFAULT_SOCKET = "/var/run/docker.sock"
-#: What docker calls the files of TLS material, without ``.pem``.
-TLS_NAMES = ("ca", "cert", "key")
 _WANTED = "wanted tcp://HOST:PORT, unix:///PATH, ssh://[USER@]HOST[:PORT] or the name of a docker context"
 
 

@@ -14,8 +14,9 @@ from .._core.errors import FarmError
 from .._core.runner import Runner
 from .config import config_dir
 from .context_store import ContextStore, TlsFiles
-from .endpoint import TLS_NAMES, Endpoint
+from .endpoint import Endpoint
 from .engine import probe_all
+from .names import TLS_NAMES
 
 
 def endpoint_info(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Dict[str, Any]:

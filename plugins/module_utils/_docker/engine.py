@@ -7,32 +7,29 @@
 Probes need the standard library only. Importing the docker SDK takes three times as long as asking a whole farm does,
 it reports neither the server's certificate nor whether client certificates are wanted, and its ssh transport
 is another than the one that docker and buildx use. ``connect`` gives the SDK's client for all other work.
-
-Source of the protocol: moby ``api/docs`` (``GET /version``, unversioned).
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import ssl
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Type
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Type
 
 from .._core.errors import FarmError, missing_library
 from .._core.parallel import each_within
 from .._platform.platform import Platform
+from .client import MAXIMUM_ANSWER, Conversation, failure, platform_of, unanswered
 from .context_store import ContextStore, TlsFiles
 from .endpoint import Endpoint
-from .transport import Route, Unreachable, late, open_connection, reason_of, resolve
+from .transport import Route, Unreachable, open_connection, reason_of, resolve
 
 if TYPE_CHECKING:
     import docker
 
-_MAXIMUM_ANSWER = 1 << 20
 #: RFC 4514's abbreviations of what subjects consist of.
 _SHORT = {
     "commonName": "CN",
@@ -43,7 +40,7 @@ _SHORT = {
     "stateOrProvinceName": "ST",
 }
 #: Seconds that finding the reason of a failure may take.
-_PATIENCE = 10.0
+_DIAGNOSIS_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def connect(
     options: Dict[str, Any] = {}
     if route.url.scheme == "ssh":
         # The SDK's ssh transport waits for a silent host without limit.
-        unreachable = probe(endpoint, store, min(timeout, _PATIENCE), tls).error
+        unreachable = probe(endpoint, store, min(timeout, _DIAGNOSIS_TIMEOUT), tls).error
         if unreachable:
             raise FarmError(unreachable)
     try:
@@ -118,7 +115,7 @@ def connect(
         return _direct_client()(base_url=route.url.text, version="auto", timeout=timeout, **options)
     except Exception as exc:  # the SDK lets requests', paramiko's and its own errors through
         # Its messages are nested reprs; a probe finds the plain reason.
-        unreachable = probe(endpoint, store, min(timeout, _PATIENCE), tls).error
+        unreachable = probe(endpoint, store, min(timeout, _DIAGNOSIS_TIMEOUT), tls).error
         raise FarmError(unreachable or f"engine {endpoint}: the docker SDK could not connect: {exc}") from exc
 
 
@@ -137,70 +134,6 @@ def _direct_client() -> Type[docker.DockerClient]:
     return Client
 
 
-class Conversation:
-    """Requests to one engine over one connection, without the SDK: reading state must not cost its import."""
-
-    def __init__(self, connection: http.client.HTTPConnection) -> None:
-        self._connection = connection
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        limit: Optional[int] = None,
-        body: Optional[bytes] = None,
-        headers: Optional[Mapping[str, str]] = None,
-    ) -> Tuple[int, bytes]:
-        """Send a request of the Engine API and return the status and the body of the answer.
-
-        :param path: with its query, escaped.
-        :param limit: bytes of the body that are read at most, for an answer that may be anybody's.
-        :param body: of the request.
-        :param headers: in addition to ``Host``.
-        """
-        self._connection.request(method, path, body, headers={"Host": "docker", **(headers or {})})
-        answer = self._connection.getresponse()
-        return answer.status, answer.read(limit)
-
-    def version(self) -> Mapping[str, Any]:
-        """Return what the engine says of itself, ``Os`` and ``Arch`` among it.
-
-        :raises Unreachable: the answer is not an engine's.
-        """
-        status, body = self.request("GET", "/version", _MAXIMUM_ANSWER)
-        if status == 400 and b"HTTPS server" in body:
-            raise Unreachable(
-                "tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them"
-            )
-        try:
-            document: Dict[str, Any] = json.loads(body)
-            if status == 200 and document["Os"] and document["Arch"]:
-                return document
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise Unreachable("answer", f"the answer (HTTP {status}) is not a Docker engine's; what listens there?")
-
-
-@contextlib.contextmanager
-def conversation(
-    endpoint: Endpoint, store: ContextStore, timeout: float = 60, tls: Optional[TlsFiles] = None
-) -> Iterator[Conversation]:
-    """Connect to an engine; close the connection at the end.
-
-    :param timeout: seconds that each step may take.
-    :raises FarmError: the engine cannot be reached, or breaks the connection off; the message says why.
-    """
-    route, opened = resolve(endpoint, store, tls), False
-    try:
-        with contextlib.ExitStack() as cleanup:
-            connection = open_connection(route, time.monotonic() + timeout, cleanup)
-            opened = True
-            yield Conversation(connection)
-    except (OSError, http.client.HTTPException, Unreachable) as exc:
-        reason = reason_of(exc, route, timeout, trusted=opened)
-        raise FarmError(_failure(endpoint, reason, route.url).error or str(exc)) from exc
-
-
 def probe_all(
     endpoints: Sequence[Endpoint], store: ContextStore, timeout: float = 5, tls: Optional[TlsFiles] = None
 ) -> Tuple[EngineInfo, ...]:
@@ -216,19 +149,6 @@ def probe_all(
         info or EngineInfo(endpoint, error=unanswered(endpoint, timeout), error_kind="timeout")
         for endpoint, info in zip(endpoints, found)
     )
-
-
-def unanswered(endpoint: Endpoint, timeout: float) -> str:
-    """Say that an engine has not answered in time."""
-    return f"engine {endpoint}: {late(timeout)}"
-
-
-def platform_of(version: Mapping[str, Any]) -> Optional[Platform]:
-    """Return the platform that an engine runs natively, None where that is none that images are made for."""
-    try:
-        return Platform.make(str(version["Os"]).lower(), str(version["Arch"]).lower())
-    except FarmError:
-        return None
 
 
 def probe(endpoint: Endpoint, store: ContextStore, timeout: float = 5, tls: Optional[TlsFiles] = None) -> EngineInfo:
@@ -260,10 +180,7 @@ def _probe(
 
 
 def _failure(endpoint: Endpoint, reason: Unreachable, url: Optional[Endpoint] = None) -> EngineInfo:
-    if reason.kind == "context":
-        return EngineInfo(endpoint, error=str(reason), error_kind=reason.kind)
-    name = endpoint.text if url in (None, endpoint) else f"{endpoint} ({url})"
-    return EngineInfo(endpoint, error=f"engine {name}: {reason}", error_kind=reason.kind)
+    return EngineInfo(endpoint, error=failure(endpoint, reason, url), error_kind=reason.kind)
 
 
 def _facts(version: Mapping[str, Any]) -> Dict[str, Any]:
@@ -301,7 +218,7 @@ def _accepts_anonymous_clients(route: Route, deadline: float) -> bool:
     try:
         with contextlib.ExitStack() as cleanup:
             anonymous = replace(route, tls=replace(route.tls, cert=None, key=None))
-            Conversation(open_connection(anonymous, deadline, cleanup)).request("GET", "/_ping", _MAXIMUM_ANSWER)
+            Conversation(open_connection(anonymous, deadline, cleanup)).request("GET", "/_ping", MAXIMUM_ANSWER)
     except (OSError, http.client.HTTPException):
         return False
     return True

@@ -27,8 +27,6 @@ UNIT_DIRECTORIES = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-#: There where systemd is the init, sd_booted(3).
-BOOTED = "/run/systemd/system"
 _UNIT_NAME = re.compile(r"[A-Za-z0-9@._:-]+\Z")
 _COMMAND_PREFIXES = "@-:+!"
 #: A reference to a variable: a word of its own, or part of one with braces, which all others are.
@@ -37,17 +35,6 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}|^\$([A-Za-z_][A-Za-z0-9
 _PART = r"""[^\S\n]*(?:'([^']*)'?|"((?:\\.|[^"\\])*)"?|((?:\\.|[^\\\n])+))"""
 _ASSIGNMENT = re.compile(rf"^[^\S\n]*([A-Za-z_][A-Za-z0-9_]*)[^\S\n]*=((?:{_PART})*)", re.DOTALL | re.MULTILINE)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-
-
-def require_systemd(host: str, marker: str = BOOTED) -> None:
-    """Make sure that systemd is this host's init, by the test of sd_booted(3).
-
-    :raises FarmError: it is not.
-    """
-    if not os.path.isdir(marker):
-        raise FarmError(
-            f"{host} was not booted with systemd ({marker} is missing), and the task manages a systemd unit"
-        )
 
 
 def service_name(name: str) -> str:

@@ -14,7 +14,7 @@ from .._core.errors import FarmError
 from .._core.outcome import Outcome
 from .._core.runner import CommandError, Runner
 from .._docker import tls
-from .._host.systemd import require_systemd
+from .._host.init import require_systemd
 from .checkpoint import Checkpoint
 from .checks import check, check_certificate, needs_key
 from .declaration import Declaration

@@ -10,7 +10,7 @@ import json
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
-from .._docker.endpoint import DEFAULT_SOCKET
+from .._docker.names import DEFAULT_SOCKET
 from . import daemon_config
 from .daemon_config import NETWORK_KEYS
 from .declaration import Declaration

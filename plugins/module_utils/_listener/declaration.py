@@ -18,7 +18,7 @@ from typing import Any, Mapping, Optional, Tuple, Union
 
 from .._core.errors import FarmError
 from .._core.files import read_bytes
-from .._docker.endpoint import TLS_NAMES
+from .._docker.names import TLS_NAMES
 from .._host.systemd import UNIT_DIRECTORIES, service_name
 from .daemon_config import NETWORK_KEYS
 

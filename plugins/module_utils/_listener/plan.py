@@ -14,7 +14,7 @@ from .._core import plan as core
 from .._core.plan import Step
 from .._core.runner import Runner
 from .._docker import tls
-from .._docker.endpoint import DEFAULT_SOCKET, TLS_NAMES
+from .._docker.names import DEFAULT_SOCKET, TLS_NAMES
 from . import daemon_config
 from .config_plan import plan_config
 from .declaration import Declaration

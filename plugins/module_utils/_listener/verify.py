@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import List, Optional, Tuple
 
 from .._core.runner import CommandError, Result, Runner
-from .._docker.endpoint import DEFAULT_SOCKET
+from .._docker.names import DEFAULT_SOCKET
 from .._host.systemd import read_service, split_command
 from . import probe
 from .declaration import Declaration
