@@ -275,6 +275,29 @@ def test_a_renewed_certificate_is_served(
     assert ["write", "/etc/docker/tls/key.pem"] in predicted["actions"]
 
 
+def test_a_missing_key_is_a_failure_or_a_result(farm: LiveFarm, authority: tuple[str, str], listening: str) -> None:
+    certificate, key = issue("engine", authority, usage=x509.ExtendedKeyUsageOID.SERVER_AUTH)
+    public = {"ca": authority[0], "certificate": certificate}
+    before = farm.ssh(NODE, STATE)
+    failure, predicted, reported = farm.tasks(
+        NODE,
+        task("docker_listener", fails=True, **public),
+        task("docker_listener", check=True, missing_key="report", **public),
+        task("docker_listener", missing_key="report", **public),
+    )
+    assert "give the key once" in failure["msg"]
+    assert (reported["key_needed"], reported["changed"], reported["listener"]) == (True, False, None)
+    assert the_same(predicted, reported)
+    assert (farm.ssh(NODE, STATE), engine(farm)) == (before, listening)
+    given, held = farm.tasks(
+        NODE,
+        task("docker_listener", key=key, **public),
+        task("docker_listener", missing_key="report", **public),
+    )
+    assert (given["changed"], given["key_needed"]) == (True, False)
+    assert (held["changed"], held["key_needed"], held["listener"]) == (False, False, given["listener"])
+
+
 def test_runs_that_were_killed_are_finished_or_taken_back(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
     def killed_at(steps: str, **options: Any) -> None:
         listen = task("docker_listener", environment=kills.killed_at(steps), **{**tls, **options})

@@ -10,7 +10,6 @@ import ast
 import fcntl
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,26 +17,14 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from checkout import CHECKOUT, copy_collection
+
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
 import bootstrap
 
 #: Runs a tool (venv's name, argv, working directory) and returns what it printed; fails the test where the tool fails.
 Tool = Callable[..., str]
-
-
-def copy_collection(parent: Path) -> Path:
-    """Copy all that git tracks or would track to ``parent/ansible_collections/NAMESPACE/NAME``, and return that."""
-    copy = parent / "ansible_collections" / "buildfarm" / "multiarch"
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        source, target = CHECKOUT / name, copy / name
-        if source.is_symlink() or source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
-    return copy
 
 
 @pytest.fixture(scope="session")

@@ -233,6 +233,13 @@ def test_names_do_not_collide(tree: Path) -> None:
     assert not roles(tree) & targets
 
 
+def test_each_module_has_a_target_of_ansible_test(tree: Path) -> None:
+    """The targets run the examples of the documentation."""
+    for name in modules(tree):
+        tasks = tree / "tests" / "integration" / "targets" / name / "tasks" / "main.yml"
+        assert f"setup_examples_module: {name}\n" in tasks.read_text(), name
+
+
 def test_action_group_is_complete(tree: Path) -> None:
     """Every module that takes the controller's options can be given them once, with module_defaults."""
     group = load_yaml(tree / "meta" / "runtime.yml")["action_groups"]["controller"]
