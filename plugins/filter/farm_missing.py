@@ -19,16 +19,7 @@ description:
     part of the play failed. C(_emulators_handlers), which the role C(emulators) registers last, is there if nothing
     failed.
 positional: _input
-options:
-  _input:
-    description: Names of hosts, as in the inventory.
-    type: list
-    elements: str
-    required: true
-  hostvars:
-    description: The variable C(hostvars).
-    type: dict
-    required: true
+extends_documentation_fragment: [buildfarm.multiarch.inventory]
 """
 
 EXAMPLES = r"""

@@ -20,16 +20,7 @@ description:
     nodes are left out. C(farm_address) is its name or address as the controllers see it, by default C(ansible_host),
     else its name in the inventory.
 positional: _input
-options:
-  _input:
-    description: Names of the nodes, as in the inventory.
-    type: list
-    elements: str
-    required: true
-  hostvars:
-    description: The variable C(hostvars).
-    type: dict
-    required: true
+extends_documentation_fragment: [buildfarm.multiarch.inventory]
 """
 
 EXAMPLES = r"""

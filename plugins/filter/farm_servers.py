@@ -22,16 +22,7 @@ description:
   - Leaves out nodes whose certificate was issued elsewhere, those with a C(listener_certificate), and those that are
     reached through ssh, with C(listener_ssh).
 positional: _input
-options:
-  _input:
-    description: Names of the nodes, as in the inventory.
-    type: list
-    elements: str
-    required: true
-  hostvars:
-    description: The variable C(hostvars).
-    type: dict
-    required: true
+extends_documentation_fragment: [buildfarm.multiarch.inventory]
 """
 
 EXAMPLES = r"""
