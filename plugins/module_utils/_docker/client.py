@@ -19,7 +19,7 @@ from .._core.errors import FarmError
 from .._platform.platform import Platform
 from .context_store import ContextStore, TlsFiles
 from .endpoint import Endpoint
-from .transport import Unreachable, late, open_connection, reason_of, resolve
+from .transport import Unreachable, classify_error, open_connection, resolve, timeout_message
 
 #: Bytes that are read of an answer that may be anybody's.
 MAXIMUM_ANSWER = 1 << 20
@@ -85,7 +85,7 @@ def conversation(
             opened = True
             yield Conversation(connection)
     except (OSError, http.client.HTTPException, Unreachable) as exc:
-        reason = reason_of(exc, route, timeout, trusted=opened)
+        reason = classify_error(exc, route, timeout, trusted=opened)
         raise FarmError(failure(endpoint, reason, route.url)) from exc
 
 
@@ -102,7 +102,7 @@ def failure(endpoint: Endpoint, reason: Unreachable, url: Optional[Endpoint] = N
 
 def unanswered(endpoint: Endpoint, timeout: float) -> str:
     """Say that an engine has not answered in time."""
-    return f"engine {endpoint}: {late(timeout)}"
+    return f"engine {endpoint}: {timeout_message(timeout)}"
 
 
 def platform_of(version: Mapping[str, Any]) -> Optional[Platform]:

@@ -25,7 +25,7 @@ from .._platform.platform import Platform
 from .client import MAXIMUM_ANSWER, Conversation, failure, platform_of, unanswered
 from .context_store import ContextStore, TlsFiles
 from .endpoint import Endpoint
-from .transport import Route, Unreachable, open_connection, reason_of, resolve
+from .transport import Route, Unreachable, classify_error, open_connection, resolve
 
 if TYPE_CHECKING:
     import docker
@@ -174,7 +174,7 @@ def _probe(
     except FarmError as exc:
         return _failure(endpoint, Unreachable("context", exc.message))
     except (OSError, http.client.HTTPException, Unreachable) as exc:
-        reason = reason_of(exc, route, timeout, trusted=info.tls is not None)
+        reason = classify_error(exc, route, timeout, trusted=info.tls is not None)
         failure = _failure(endpoint, reason, route.url)
         return replace(info, tls=None, error=failure.error, error_kind=failure.error_kind)
 

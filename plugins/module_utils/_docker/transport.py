@@ -39,7 +39,7 @@ from .tls import (
 #: OpenSSL's reasons not to load a certificate that is one.
 _TOO_WEAK = ("CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL")
 #: Seconds that finding out what an engine's certificate names may take.
-_LOOK = 2.0
+_RETRIEVAL_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _judged(certificate: Optional[bytes], host: str) -> Optional[Unreachable]:
 def _presented(route: Route, timeout: float) -> Optional[bytes]:
     """Return the certificate that a server presents to any client, DER, None where that cannot be found out."""
     with contextlib.suppress(OSError, Unreachable), contextlib.ExitStack() as cleanup:
-        deadline = time.monotonic() + min(timeout, _LOOK)
+        deadline = time.monotonic() + min(timeout, _RETRIEVAL_TIMEOUT)
         return _shown(open_connection(replace(route, verify=False), deadline, cleanup))
     return None
 
@@ -219,11 +219,11 @@ def _last_output(process: subprocess.Popen[bytes]) -> str:
     return " ".join(stderr.decode(errors="replace").split())
 
 
-def late(timeout: float) -> str:
+def timeout_message(timeout: float) -> str:
     return f"no answer within {timeout:g} s; is the host up, and does no firewall drop the packets?"
 
 
-def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Unreachable:
+def classify_error(exc: Exception, route: Route, timeout: float, trusted: bool) -> Unreachable:
     """Say why a connection failed, and what to do.
 
     :param trusted: whether the TLS handshake, if there is one, was over on this side.
@@ -232,10 +232,10 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
     if isinstance(exc, Unreachable):
         return exc
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return _mistrust(exc, route, timeout)
+        return _verification_error(exc, route, timeout)
     # Before Python 3.10 socket.timeout was no TimeoutError, and ssl.SSLError covers some time-outs too.
     if isinstance(exc, (TimeoutError, socket.timeout)) or "timed out" in str(exc):
-        return Unreachable("timeout", late(timeout))
+        return Unreachable("timeout", timeout_message(timeout))
     closed = isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError, http.client.HTTPException))
     if closed and trusted and route.tls is not None:
         # The engine's alert is lost when it closes the connection while the request is being sent.
@@ -258,7 +258,7 @@ def reason_of(exc: Exception, route: Route, timeout: float, trusted: bool) -> Un
     return Unreachable("unreachable", str(exc))
 
 
-def _mistrust(exc: ssl.SSLCertVerificationError, route: Route, timeout: float) -> Unreachable:
+def _verification_error(exc: ssl.SSLCertVerificationError, route: Route, timeout: float) -> Unreachable:
     if exc.verify_code in WRONG_NAMES:
         other = Unreachable("name", f"its certificate is not valid for {route.url.host!r}; issue one that names it")
         return _judged(_presented(route, timeout), route.url.host) or other

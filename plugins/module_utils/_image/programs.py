@@ -188,7 +188,7 @@ class _Examination:
             self.follow(called, role, depth + 1)
 
     def _find(self, name: str) -> Optional[Tuple[str, File]]:
-        """Return a program by its name as runc and env look for it, None where there is none."""
+        """Return a program by its name as runc and env search for it, None where there is none."""
         if "/" in name:
             return self._at(self._absolute(name))
         for directory in self._start.path.split(":"):
