@@ -66,9 +66,12 @@ def publish(registries: Registries, tags: Sequence[Reference], composed: Compose
                     f"something else push to the same name? A new run repairs it"
                 )
         except FarmError as exc:
-            left = [str(one) for one in tags if one not in moved and one not in unchanged]
-            where = f"moved already: {_join(moved)}; " if moved else "no tag was moved; " if not unchanged else ""
-            message = f"{exc.message}; {where}not yet: {', '.join(left) or 'none'}; a new run finishes that"
+            there = [*moved, *unchanged]
+            left = [one for one in tags if one not in there]
+            message = (
+                f"{exc.message}; tags that stand for {composed.document.digest} now: {_join(there) or 'none'}; not yet: "
+                f"{_join(left) or 'none'}; a new run finishes that"
+            )
             raise type(exc)(message, **exc.details) from exc
     return Published(tuple(moved), tuple(unchanged))
 
