@@ -13,17 +13,21 @@ version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Takes the names of the nodes and returns, in the same order, how a controller reaches each and which platforms
-    are pinned to it, so that every wanted platform is served by exactly one pin.
-  - A platform goes to a node whose processor runs it; among several to the one with the fewest pins. A platform that
-    no processor runs goes to a node that has the least else to do, the last of several, which then emulates it.
+  - Takes the names of the nodes and returns how a controller reaches each and which platforms are pinned to it.
+  - Each node gets all wanted platforms that its processor runs. A platform that no processor runs goes to every node
+    that may emulate it, see C(farm_node_emulates). M(buildfarm.multiarch.buildx_build) chooses among the nodes of a
+    platform; plain C(docker buildx build) takes the first.
+  - The order is that of the names, but nodes on which platforms are fixed that they have to emulate come last, so that
+    C(docker buildx build) finds before them those that run the platforms natively.
   - What a processor runs is told by the engine, if that is built for another architecture than the kernel.
     A node whose architecture no images are made for gets no pins.
   - A node whose facts are not known, as it is down or left out by C(--limit), is left out, unless it has both
     C(farm_endpoint) and C(farm_node_platforms). Where C(--limit) leaves nodes out that might run a platform that none
     of the others runs by itself, pins are left as they are, and nothing more is emulated.
   - Hosts that cannot be nodes are refused, see P(buildfarm.multiarch.farm_node_names#filter).
-  - Reads these variables of a node. C(farm_node_platforms) fixes its pins. C(farm_endpoint) replaces its endpoint.
+  - Reads these variables of a node. C(farm_node_platforms) fixes its pins; a platform may be fixed on several nodes,
+    and no other node emulates it then. With C(farm_node_emulates=false) it gets no platforms that it would have to
+    emulate. C(farm_endpoint) replaces its endpoint.
     C(farm_address) is its name or address as the controllers see it, by default C(ansible_host), else its name in
     the inventory. C(listener_port), C(listener_insecure), C(listener_ssh) and C(listener_ssh_user) are the role
     C(listener)'s. C(farm_node_driver_opts) and C(farm_node_buildkitd_config) are laid over O(driver_opts) and
@@ -110,7 +114,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.pinning import Assigned, Candidate, assign
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.pinning import (
+    Assigned,
+    Candidate,
+    assign,
+    emulators,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import (
     Platform,
     parse_all,
@@ -129,22 +138,31 @@ def _candidate(name: str, variables: Mapping[str, Any]) -> Optional[Candidate]:
         return None
     engine = (facts.get("buildfarm") or {}).get("engine_architecture")
     native = platform_of_host(architecture, engine) if architecture else None
-    return Candidate(name, native, None if fixed is None else parse_all(fixed))
+    pins = None if fixed is None else parse_all(fixed)
+    return Candidate(name, native, pins, option("farm_node_emulates", variables))
+
+
+def _emulates(candidate: Candidate) -> bool:
+    """Say whether a platform is fixed on a node that its processor does not run."""
+    return candidate.native is not None and not all(candidate.runs(pin) for pin in candidate.pins or ())
 
 
 def _assigned(
-    candidates: Sequence[Candidate], platforms: Sequence[Platform], hides: bool
+    candidates: Sequence[Candidate], platforms: Sequence[Platform], missing: bool, limited: bool
 ) -> List[Tuple[Assigned, bool]]:
     """Return each node with its pins, and whether they are those that it gets with all other nodes.
 
-    :param hides: whether nodes are missing that may have pins all the same.
+    :param missing: whether there are more nodes, which may have pins all the same.
+    :param limited: whether those may only be left out of this run.
     """
+    free = [node for node in candidates if node.pins is None]
     served = {pin for node in candidates for pin in node.pins or ()}
-    free = {node.name for node in candidates if node.pins is None}
-    native = [one for one in platforms if any(node.name in free and node.runs(one) for node in candidates)]
-    if not hides or served.union(native).issuperset(platforms):
-        return [(node, True) for node in assign(candidates, platforms)]
-    return [(node, node.name not in free) for node in assign(candidates, native)]
+    native = [one for one in platforms if any(node.runs(one) for node in free)]
+    if not missing or served.union(native).issuperset(platforms):
+        return [(node, True) for node in assign(candidates, platforms or None)]
+    if limited:
+        return [(node, node.name not in {one.name for one in free}) for node in assign(candidates, native)]
+    return [(node, True) for node in assign(candidates, platforms if emulators(candidates) else native)]
 
 
 def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
@@ -209,7 +227,7 @@ def farm_nodes(
     try:
         names = list(names)
         found = [_candidate(name, hostvars[name]) for name in names]
-        known = [candidate for candidate in found if candidate is not None]
+        known = sorted((candidate for candidate in found if candidate is not None), key=_emulates)
         if names and not known:
             raise FarmError(
                 f"the facts of no node are known ({', '.join(names)}); gather them with the module"
@@ -217,7 +235,7 @@ def farm_nodes(
             )
         node_of = dict(zip(names, node_names(builder, names)))
         limited = any(hostvars[candidate.name].get("ansible_limit") for candidate in known)
-        hides = limited and len(known) < len(found)
+        pins = _assigned(known, parse_all(as_list(platforms or [])), len(known) < len(found), limited)
         return [
             _node(
                 node,
@@ -229,7 +247,7 @@ def farm_nodes(
                 driver_opts or {},
                 buildkitd_config,
             )
-            for node, decided in _assigned(known, parse_all(as_list(platforms or [])), hides)
+            for node, decided in pins
         ]
     except FarmError as exc:
         raise AnsibleFilterError(exc.message) from exc

@@ -132,6 +132,8 @@ options:
       platforms:
         description:
           - Platforms to pin to the node, as C(linux/arm64). buildx sends builds for them to it without asking.
+          - A platform may be pinned to several nodes. M(buildfarm.multiarch.buildx_build) uses them all,
+            C(docker buildx build) the first.
           - An empty list removes all pins.
         type: list
         elements: str
@@ -172,8 +174,9 @@ options:
       - What becomes of the builder's nodes that are not in O(nodes), as other tasks, runs for a part of an inventory or
         people made them.
       - Unset, they stay as they are, and a warning names them. They are neither started nor stopped nor made anew, need
-        not answer, and keep their pins, which no node of O(nodes) gets then. Nodes of O(nodes) are in the order in
-        which they are declared, in the positions of those that were there already.
+        not answer, and keep their pins. A node of O(nodes) gets none of these that it would have to emulate where the
+        other runs it natively, or does not answer. Nodes of O(nodes) are in the order in which they are declared, in
+        the positions of those that were there already.
       - V(false) means the same without the warning.
       - With V(true) they leave the builder as those of O(absent_nodes) do.
     type: bool
@@ -236,8 +239,8 @@ options:
   emulation:
     description:
       - Whether QEMU may serve O(platforms).
-      - V(prefer_native) pins each of them to a node that runs it natively where there is one, and to some node where
-        there is none, so that buildx never emulates what a node could run. Only nodes without
+      - V(prefer_native) pins each of them to all nodes that run it natively where there are any, and to all nodes
+        where there are none, so that buildx never emulates what a node could run. Only nodes without
         O(nodes[].platforms) get such pins.
       - V(forbid) does so too, and refuses platforms and pins that no node's own processor runs.
     type: str
@@ -450,8 +453,9 @@ builder:
           sample: null
     platforms:
       description:
-        - Which node builds each of O(platforms) in one build for all of them; without O(platforms), each pinned or
-          detected platform in a build for itself.
+        - The node to which C(docker buildx build) sends each of O(platforms) in one build for all of them; without
+          O(platforms), each pinned or detected platform in a build for itself. Of several with the same pin that is
+          the first; M(buildfarm.multiarch.buildx_build) chooses among them.
       type: list
       elements: dict
       contains:

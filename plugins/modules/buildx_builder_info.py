@@ -136,7 +136,9 @@ builders:
           type: str
           sample: null
     platforms:
-      description: Which node builds each pinned or detected platform, in a build for that platform alone.
+      description:
+        - The node to which C(docker buildx build) sends each pinned or detected platform, in a build for that platform
+          alone. Of several with the same pin that is the first.
       type: list
       elements: dict
       contains:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, List, Mapping, Optional, Tuple
 
-from .._buildx.store import Instance, Node, pins_by_platform
+from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
 from .._platform.pinning import Candidate, assign
 from .._platform.platform import runs_natively
@@ -84,11 +84,7 @@ def pinned(declaration: Declaration, nodes: Tuple[Node, ...], state: State) -> T
 
 def check_pins(declaration: Declaration, target: Instance, state: State) -> List[str]:
     """Return warnings on pins that do not do what they seem to; refuse emulated ones where emulation is forbidden."""
-    warnings = [
-        f"builder {target.name!r}: {platform} is pinned on {' and '.join(names)}; buildx builds it on {names[0]!r} only"
-        for platform, names in pins_by_platform(target.nodes).items()
-        if len(names) > 1
-    ]
+    warnings = []
     natives = {node.name: state.at(node).native for node in target.nodes}
     for node in target.nodes:
         native = natives[node.name]

@@ -11,6 +11,7 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
+from .._platform.platform import Platform, runs_natively
 from .declaration import Declaration, NodeSpec
 from .merge import merge
 from .platforms import names_of
@@ -43,7 +44,7 @@ def target_of(declaration: Declaration, state: State) -> Target:
     others = [node for node in stored if node.name not in named]
     leaving = [node for node in others if declaration.purge_nodes or node.name in declaration.absent]
     staying = [node for node in others if node not in leaving]
-    declared, warnings = _beside(staying, named, declaration)
+    declared, warnings = _beside(staying, named, declaration, state)
     expected = [node for node in (*declared, *leaving) if node.name not in declaration.absent]
     dead = unreachable_nodes(expected, declaration, state)
     untouched = {node.name for node in staying}
@@ -112,17 +113,18 @@ def _in_order(stored: Sequence[Node], declared: Sequence[Node], leaving: Sequenc
 
 
 def _beside(
-    staying: Sequence[Node], named: Mapping[str, Node], declaration: Declaration
+    staying: Sequence[Node], named: Mapping[str, Node], declaration: Declaration, state: State
 ) -> Tuple[Tuple[Node, ...], List[str]]:
-    """Return the declared nodes without the pins of nodes that stay undeclared, and warnings on those.
+    """Return the declared nodes without pins that they would emulate for undeclared nodes, and warnings on those.
 
-    A builder's platform belongs to one node, and what is not declared is left alone.
+    A run that knows only some of the nodes cannot tell what the processors of the others run.
     """
-    owner = {pin: node.name for node in staying for pin in node.platforms or ()}
     fixed = {spec.name for spec in declaration.nodes or () if spec.platforms is not None}
     nodes, withheld = [], []
     for node in named.values():
-        taken = [pin for pin in node.platforms or () if pin in owner and node.name in fixed]
+        taken = [
+            pin for pin in node.platforms or () if node.name in fixed and _runs_elsewhere(pin, node, staying, state)
+        ]
         own = tuple(pin for pin in node.platforms or () if pin not in taken)
         nodes.append(replace(node, platforms=own or None) if taken else node)
         withheld += [f"{pin} to {node.name!r}" for pin in taken]
@@ -140,6 +142,20 @@ def _beside(
         + f"; if {'they are' if several else 'it is'} gone for good, name {'them' if several else 'it'} in absent_nodes"
         " (with the roles: farm_absent_nodes, or the playbook teardown with --limit)"
     ]
+
+
+def _runs_elsewhere(pin: Platform, node: Node, staying: Sequence[Node], state: State) -> bool:
+    """Say whether a node would emulate what an undeclared node with the same pin runs natively, as far as is known.
+
+    Where that one does not answer, nothing changes: a pin that the node has stays, and no new one comes to it.
+    """
+    native = state.at(node).native
+    if native is None or runs_natively(pin, native):
+        return False
+    stored = next((item for item in state.instance.nodes if item.name == node.name), None) if state.instance else None
+    has_it = stored is not None and pin in (stored.platforms or ())
+    others = [state.at(other).native for other in staying if pin in (other.platforms or ())]
+    return any(not has_it if other is None else runs_natively(pin, other) for other in others)
 
 
 def _left_behind(node: Node, error: str) -> str:

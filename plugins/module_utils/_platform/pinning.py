@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which node serves which platform: every requested platform gets exactly one pin.
+"""Which nodes serve which platforms: each node all that its processor runs, and QEMU what no processor runs.
 
-A pin that only emulation can serve is better than none: BuildKit's second pass, which
-runs when any requested platform has no pin, ignores what was pinned where and gives
-ties to the first node (BuildKit ``build/resolver/driver.go``).
+A pin that only emulation can serve is better than none: buildx's second pass, which runs when any requested platform
+has no pin, ignores what was pinned where and gives ties to the first node (``build/resolver/driver.go``). Of several
+nodes with the same pin buildx by itself takes the first; the modules of this collection use them all.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
 from .platform import Platform, runs_natively
@@ -24,11 +24,13 @@ class Candidate:
 
     :ivar native: None where its processor runs nothing that images are made for, as far as is known.
     :ivar pins: None where nobody fixed them.
+    :ivar may_emulate: whether it may run with QEMU what no processor runs.
     """
 
     name: str
     native: Optional[Platform]
     pins: Optional[Tuple[Platform, ...]] = None
+    may_emulate: bool = True
 
     def runs(self, platform: Platform) -> bool:
         """Say whether the node's processor runs a platform by itself."""
@@ -49,57 +51,53 @@ class Assigned:
         return tuple(pin for pin in self.pins if self.native and not runs_natively(pin, self.native))
 
 
-def assign(candidates: Sequence[Candidate], requested: Sequence[Platform] = ()) -> Tuple[Assigned, ...]:
-    """Pin each requested platform to one node: native where there is one, on the least burdened otherwise.
+def assign(candidates: Sequence[Candidate], requested: Optional[Sequence[Platform]] = None) -> Tuple[Assigned, ...]:
+    """Pin each requested platform to all nodes whose processor runs it, else to all that may emulate it.
 
-    Which node emulates a platform does not depend on which others run what, so that it is the same while some node is
-    missing: what a node runs natively burdens it whether it is pinned there or on another one.
+    Nodes whose pins are fixed have those. What is fixed on one of them nobody else emulates. If the pins of all nodes
+    are fixed, what is requested beside them is shared out among those that have any.
 
-    :param requested: empty means what the nodes run natively.
-    :raises FarmError: two nodes are fixed to one platform, which buildx would silently take from the first, or there is
-        no node for one.
+    :param requested: None means what the nodes run natively.
+    :raises FarmError: there is no node for one.
     """
-    wanted = tuple(requested) or tuple(
-        dict.fromkeys(node.native for node in candidates if node.native and node.pins is None)
-    )
-    pins: Dict[str, List[Platform]] = {node.name: list(node.pins or ()) for node in candidates}
-    owner: Dict[Platform, str] = {}
-    for node in candidates:
-        for pin in node.pins or ():
-            if pin in owner:
-                raise FarmError(
-                    f"platform {pin} is fixed on node {owner[pin]!r} and on node {node.name!r}; "
-                    "a builder's platform belongs to one node: remove it from one of the two"
-                )
-            owner[pin] = node.name
     free = [node for node in candidates if node.pins is None]
-    unserved = [platform for platform in wanted if platform not in owner]
-    emulated = [platform for platform in unserved if not any(node.runs(platform) for node in free)]
-    for platform in unserved:
-        if platform not in emulated:
-            chosen = min((node for node in free if node.runs(platform)), key=lambda node: len(pins[node.name]))
-            pins[chosen.name].append(platform)
-    pool = [node for node in free or candidates if node.native]
-    natives = [node.native for node in pool]
-    burden = {
-        node.name: len([one for one in unserved if node.runs(one)] if node.pins is None else node.pins) for node in pool
-    }
-    # Of several that are the same the last, as the first has the pin of what all of them run.
-    pool.reverse()
-    pool.sort(key=lambda node: (natives.count(node.native) == 1, natives.index(node.native)))
-    for platform in emulated:
-        if not pool:
-            raise FarmError(f"platform {platform} is wanted, but {_nobody(candidates)}")
-        runs = [node for node in pool if node.runs(platform)] or pool
-        chosen = min(runs, key=lambda node: burden[node.name])
-        burden[chosen.name] += 1
-        pins[chosen.name].append(platform)
-    return tuple(Assigned(node.name, node.native, tuple(pins[node.name])) for node in candidates)
+    fixed = {pin for node in candidates for pin in node.pins or ()}
+    own = dict.fromkeys(node.native for node in free if node.native)
+    wanted = tuple(own if requested is None else requested)
+    unserved = [platform for platform in wanted if platform not in fixed]
+    pool = _pool(candidates)
+    shared = wanted if free else unserved
+    emulated = [platform for platform in unserved if not any(node.runs(platform) for node in pool)]
+    emulating = emulators(candidates)
+    if emulated and not emulating:
+        raise FarmError(f"platform {emulated[0]} is wanted, but {_nobody(candidates)}")
+
+    def pins_of(node: Candidate) -> Tuple[Platform, ...]:
+        native = [platform for platform in shared if node.runs(platform)] if node in pool else []
+        return (*(node.pins or ()), *native, *(emulated if node in emulating else ()))
+
+    return tuple(Assigned(node.name, node.native, pins_of(node)) for node in candidates)
+
+
+def emulators(candidates: Sequence[Candidate]) -> List[Candidate]:
+    """Return the nodes that get what no processor runs."""
+    return [node for node in _pool(candidates) if node.native and node.may_emulate]
+
+
+def _pool(candidates: Sequence[Candidate]) -> List[Candidate]:
+    """Return the nodes that pins are chosen for."""
+    return [node for node in candidates if node.pins is None] or [node for node in candidates if node.pins]
 
 
 def _nobody(candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return "there is no node"
+    able = ", ".join(repr(node.name) for node in candidates if node.native)
+    if able:
+        return (
+            f"no processor of {able} runs it, and none of these nodes may emulate it; let one, with farm_node_emulates,"
+            " or pin the platform to one with farm_node_platforms"
+        )
     names = ", ".join(repr(node.name) for node in candidates)
     return (
         f"the architecture of {names} is none that images are made for; pin the platform to one that runs it all the"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.filter.farm_nodes import FilterModule
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import parse_all
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.routing import Worker, routes
 
 FACTS = {"ansible_facts": {"architecture": "x86_64"}}
 
@@ -51,11 +53,52 @@ def shown(platforms, **hosts):
     return {one["name"]: (one["node"].get("platforms"), one["emulated"]) for one in found}
 
 
+def test_every_node_serves_all_that_it_can():
+    emulates = (BOTH, ["linux/arm64"])
+    assert shown(BOTH, a=AMD, b=AMD, c=AMD) == {"a": emulates, "b": emulates, "c": emulates}
+    assert shown(BOTH, a=AMD, b=AMD, c=ARM) == {"a": (BOTH[:1], []), "b": (BOTH[:1], []), "c": (BOTH[1:], [])}
+
+
+@pytest.mark.parametrize("no", [False, "no"])
+def test_only_some_may_emulate(no):
+    assert shown(BOTH, a=host("x86_64", farm_node_emulates=no), b=AMD) == {
+        "a": (BOTH[:1], []),
+        "b": (BOTH, ["linux/arm64"]),
+    }
+    with pytest.raises(AnsibleFilterError, match="may emulate it; let one, with farm_node_emulates"):
+        shown(BOTH, a=host("x86_64", farm_node_emulates=no))
+
+
+def test_a_platform_is_fixed_on_several_nodes():
+    fixed = host("x86_64", farm_node_platforms=["linux/arm64"])
+    assert shown(BOTH, a=fixed, b=AMD, c=fixed) == {
+        "b": (BOTH[:1], []),
+        "a": (BOTH[1:], BOTH[1:]),
+        "c": (BOTH[1:], BOTH[1:]),
+    }
+
+
+def test_by_itself_buildx_finds_the_nodes_that_run_a_platform_natively():
+    emulates, native = host("x86_64", farm_node_platforms=BOTH), host("aarch64", farm_node_platforms=BOTH[1:])
+    hosts = {"a": emulates, "b": native, "c": ARM, "d": AMD, "e": emulates}
+    found = FilterModule().filters()["farm_nodes"](list(hosts), hosts, BOTH)
+    assert [one["name"] for one in found] == ["b", "c", "d", "a", "e"]
+    workers = [Worker(one["name"], parse_all(one["node"]["platforms"])) for one in found]
+    assert [way.node for way in routes(parse_all(BOTH), workers)[0]] == ["d", "b"]
+
+
 @pytest.mark.parametrize("missing", ["a", "b"])
-def test_who_emulates_does_not_depend_on_nodes_that_are_missing(missing):
+def test_pins_do_not_depend_on_nodes_that_are_missing(missing):
     hosts = {"a": AMD, "b": AMD, "c": AMD}
-    assert shown(BOTH, **hosts) == {"a": (["linux/amd64"], []), "b": ([], []), "c": (["linux/arm64"], ["linux/arm64"])}
-    assert shown(BOTH, **{**hosts, missing: GONE})["c"] == (["linux/arm64"], ["linux/arm64"])
+    rest = {name: found for name, found in shown(BOTH, **hosts).items() if name != missing}
+    assert shown(BOTH, **{**hosts, missing: GONE}) == rest
+    assert shown(BOTH[:1], **{**hosts, missing: GONE, "c": LIMITED}) == shown(BOTH[:1], **dict.fromkeys(rest, AMD))
+
+
+def test_a_node_that_is_down_does_not_stop_a_farm_that_may_not_emulate():
+    own = host("x86_64", farm_node_emulates=False)
+    assert shown(BOTH, a=own, b=GONE) == {"a": (BOTH[:1], [])}
+    assert shown(BOTH[1:], a=own, b=GONE) == {"a": ([], [])}
 
 
 def test_nodes_that_are_down_are_left_out():

@@ -10,33 +10,46 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.pinn
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import native_platform, parse_all
 
 
-def node(name, machine, pins=None):
-    return Candidate(name, native_platform(machine), None if pins is None else parse_all(pins))
+def node(name, machine, pins=None, may_emulate=True):
+    return Candidate(name, native_platform(machine), None if pins is None else parse_all(pins), may_emulate)
+
+
+BOTH = ["linux/amd64", "linux/arm64"]
 
 
 @pytest.mark.parametrize(
     "nodes, requested, pins, emulated",
     [
         pytest.param(
-            [node("a", "x86_64"), node("b", "aarch64")],
-            [],
-            [["linux/amd64"], ["linux/arm64"]],
-            [[], []],
-            id="facts alone",
+            [node("a", "x86_64"), node("b", "aarch64")], None, [BOTH[:1], BOTH[1:]], [[], []], id="facts alone"
         ),
         pytest.param(
             [node("a", "aarch64"), node("b", "x86_64")],
-            ["linux/amd64", "linux/arm64"],
+            BOTH,
             [["linux/arm64"], ["linux/amd64"]],
             [[], []],
             id="native whatever the order",
         ),
         pytest.param(
+            [node("a", "x86_64"), node("b", "aarch64"), node("c", "x86_64"), node("d", "x86_64")],
+            ["linux/386", *BOTH],
+            [["linux/386", "linux/amd64"], ["linux/arm64"], *[["linux/386", "linux/amd64"]] * 2],
+            [[]] * 4,
+            id="all whose processor runs it",
+        ),
+        pytest.param(
             [node("a", "x86_64"), node("b", "x86_64")],
             ["linux/arm64", "linux/amd64"],
-            [["linux/amd64"], ["linux/arm64"]],
-            [[], ["linux/arm64"]],
-            id="the spare node emulates",
+            [["linux/amd64", "linux/arm64"]] * 2,
+            [["linux/arm64"]] * 2,
+            id="all emulate",
+        ),
+        pytest.param(
+            [node("a", "x86_64"), node("b", "x86_64", may_emulate=False), node("c", "x86_64")],
+            BOTH,
+            [BOTH, ["linux/amd64"], BOTH],
+            [["linux/arm64"], [], ["linux/arm64"]],
+            id="all that may emulate",
         ),
         pytest.param(
             [node("a", "x86_64")],
@@ -47,42 +60,55 @@ def node(name, machine, pins=None):
         ),
         pytest.param(
             [node("a", "x86_64", ["linux/arm64"]), node("b", "x86_64")],
-            ["linux/amd64", "linux/arm64"],
+            BOTH,
             [["linux/arm64"], ["linux/amd64"]],
             [["linux/arm64"], []],
-            id="fixed pins stay",
+            id="what is fixed for emulation is emulated there",
         ),
         pytest.param(
-            [node("a", "x86_64", []), node("b", "x86_64", ["linux/amd64"])],
-            ["linux/386"],
-            [["linux/386"], ["linux/amd64"]],
-            [[], []],
-            id="all fixed: the least burdened takes the rest",
+            [node("a", "x86_64", ["linux/arm64"]), node("b", "x86_64", ["linux/arm64"]), node("c", "aarch64")],
+            BOTH[1:],
+            [["linux/arm64"]] * 3,
+            [["linux/arm64"], ["linux/arm64"], []],
+            id="fixed on several, and natively on others",
         ),
         pytest.param(
-            [node("a", "x86_64"), node("b", "aarch64"), node("c", "aarch64")],
-            ["linux/amd64", "linux/arm64", "linux/riscv64", "linux/s390x", "linux/ppc64le"],
-            [["linux/amd64", "linux/ppc64le"], ["linux/arm64", "linux/s390x"], ["linux/riscv64"]],
-            [["linux/ppc64le"], ["linux/s390x"], ["linux/riscv64"]],
-            id="emulation goes to spare nodes first",
+            [node("a", "x86_64", []), node("b", "x86_64", ["linux/amd64"]), node("c", "aarch64", ["linux/arm64"])],
+            ["linux/amd64", "linux/386", "linux/riscv64"],
+            [[], ["linux/amd64", "linux/386", "linux/riscv64"], ["linux/arm64", "linux/riscv64"]],
+            [[], ["linux/riscv64"], ["linux/riscv64"]],
+            id="all fixed: the rest goes to those that have any",
         ),
-        pytest.param([node("a", "x86_64"), node("b", "x86_64")], [], [["linux/amd64"], []], [[], []], id="a spare"),
+        pytest.param(
+            [node("a", "x86_64"), node("b", "aarch64")],
+            [*BOTH, "linux/riscv64"],
+            [["linux/amd64", "linux/riscv64"], ["linux/arm64", "linux/riscv64"]],
+            [["linux/riscv64"]] * 2,
+            id="emulated beside what is native",
+        ),
+        pytest.param([node("a", "x86_64"), node("b", "x86_64")], None, [BOTH[:1]] * 2, [[], []], id="no spares"),
+        pytest.param([node("a", "x86_64", [])], None, [[]], [[]], id="no pins fixed"),
+        pytest.param([node("a", "x86_64")], [], [[]], [[]], id="nothing wanted"),
         pytest.param(
             [node("a", "aarch64")], ["linux/arm/v7"], [["linux/arm/v7"]], [["linux/arm/v7"]], id="arm on arm64"
         ),
     ],
 )
-def test_every_platform_gets_one_pin(nodes, requested, pins, emulated):
-    assigned = assign(nodes, parse_all(requested))
+def test_every_platform_is_pinned_to_all_that_serve_it(nodes, requested, pins, emulated):
+    assigned = assign(nodes, None if requested is None else parse_all(requested))
     assert [[str(pin) for pin in node.pins] for node in assigned] == pins
     assert [[str(pin) for pin in node.emulated] for node in assigned] == emulated
 
 
-def test_one_platform_fixed_twice_is_refused():
-    with pytest.raises(FarmError, match="linux/amd64 is fixed on node 'a' and on node 'b'"):
-        assign([node("a", "x86_64", ["linux/amd64"]), node("b", "x86_64", ["linux/amd64"])])
-
-
-def test_no_node_is_refused():
-    with pytest.raises(FarmError, match="there is no node"):
-        assign([], parse_all(["linux/amd64"]))
+@pytest.mark.parametrize(
+    "nodes, message",
+    [
+        ([], "there is no node"),
+        ([Candidate("a", None)], "the architecture of 'a' is none that images are made for"),
+        ([node("a", "x86_64", may_emulate=False), Candidate("b", None)], "no processor of 'a' runs it.*emulate"),
+        ([node("a", "x86_64", [])], "no processor of 'a' runs it.*farm_node_platforms"),
+    ],
+)
+def test_a_platform_that_nobody_serves_is_refused(nodes, message):
+    with pytest.raises(FarmError, match=f"platform linux/arm64 is wanted, but {message}"):
+        assign(nodes, parse_all(["linux/arm64"]))

@@ -258,16 +258,15 @@ ROWS = [
     ("a b.dead", "a", {**STAY, "on_unreachable": "detach"}, []),
     ("a b.dead=arm64", "a=amd64+arm64 c", STAY, ["boot c", "write"]),
     ("a b", "a", {**STAY, "state": "stopped"}, ["stop a"]),
-    # They keep their pins, so that two runs that declare different nodes do not take them from each other.
-    ("a=amd64 b", "b=amd64", STAY, []),
-    ("a=amd64 b=arm64", "b=amd64+arm64", STAY, []),
+    # They keep their pins, and the declared ones have theirs.
+    ("a=amd64 b", "b=amd64", STAY, ["write"]),
     ("a=amd64 b=386", "b=amd64", STAY, ["write"]),
     ("a=amd64+arm64", "b=amd64 c=arm64+386", STAY, ["boot b+c", "write"]),
-    ("a=amd64 b=amd64", "b=amd64", STAY, ["write"]),
+    ("a=amd64 b=amd64", "b=amd64", STAY, []),
     ("a=amd64 b=amd64", "b", STAY, []),
-    # A node that is renamed: under its new name it gets the pins when the old one is taken out, in the same run.
+    # A node that is renamed has the pins under both names until the old one is taken out.
     ("old=amd64", "new=amd64", STAY, ["boot new", "write"]),
-    ("old=amd64 new", "new=amd64", STAY, []),
+    ("old=amd64 new", "new=amd64", STAY, ["write"]),
     ("old=amd64 new", "new=amd64", {"purge_nodes": None, "absent": frozenset(["old"])}, ["wipe old", "write"]),
     # Nodes that are named as absent leave, though they may not answer; others are left alone.
     ("a b c", "a", gone("b"), ["wipe b", "write"]),
@@ -467,13 +466,15 @@ def test_refused_before_anything_is_done(before, declared, options, message):
             {},
             "nodes 'b' (linux/arm64), 'c' are not declared and stay as they are; if they are gone",
         ),
+        ("old=amd64", "new=amd64", {}, "node 'old' (linux/amd64) is not declared and stays as it is; if it is gone"),
         (
-            "old=amd64",
-            "new=amd64",
+            "old.dead=arm64",
+            "new=arm64",
             {},
-            "node 'old' (linux/amd64) is not declared and stays as it is, so this does not pin linux/amd64 to 'new'",
+            "node 'old' (linux/arm64) is not declared and stays as it is, so this does not pin linux/arm64 to 'new'",
         ),
-        ("old=amd64", "new=amd64", STAY, "so this does not pin linux/amd64 to 'new'"),
+        ("old.dead=arm64", "new=arm64", STAY, "so this does not pin linux/arm64 to 'new'"),
+        ("old=arm64", "new=arm64", STAY, None),
         ("a b", "a", STAY, None),
         ("a b", None, {"absent": frozenset("a")}, None),
         ("a b.dead", None, {"absent": frozenset("b")}, "'b' leaves the builder; container buildx_buildkit_b may stay"),
@@ -571,10 +572,32 @@ def test_emulation_is_forbidden_once_it_is_known_that_nothing_else_would_do():
     check_platforms(replace(forbidding, emulation="allow"), *built(emulating, emulating))
 
 
+# Node b is not declared: native platforms, nodes that are there, the one declared, the pins that it has then.
+EMULATED_ELSEWHERE = [
+    ({"b": ARM64}, "a=amd64 b=arm64", "a=amd64+arm64", "amd64"),
+    ({"b": ARM64}, "b=arm64", "a=amd64+arm64", "amd64"),
+    ({"b": ARM64}, "a=amd64+arm64 b=arm64", "a=amd64+arm64", "amd64"),
+    ({"b": ARM64}, "a=amd64+arm64 b=arm64", "a", "amd64+arm64"),
+    ({"b": ARM64}, "a=amd64 b=amd64+arm64", "a=amd64+arm64", "amd64"),
+    ({"b": ARM64}, "a=amd64 b=amd64", "a=amd64+arm64", "amd64+arm64"),
+    ({}, "a=amd64 b=amd64+arm64", "a=amd64+arm64", "amd64+arm64"),
+    ({}, "a=amd64 b.dead=amd64+arm64", "a=amd64+arm64", "amd64"),
+    ({}, "a=amd64+arm64 b.dead=amd64+arm64", "a=amd64+arm64", "amd64+arm64"),
+    ({"a": ARM64}, "a=arm64 b.dead=amd64", "a=amd64+arm64", "arm64"),
+    ({"a": ARM64}, "b.dead=arm64", "a=arm64", "arm64"),
+]
+
+
+@pytest.mark.parametrize(("natives", "before", "declared", "expected"), EMULATED_ELSEWHERE)
+def test_a_part_of_a_farm_does_not_begin_to_emulate_what_the_rest_runs(natives, before, declared, expected):
+    planned = run(before, declared, natives, **STAY)
+    assert next(node for node in planned.target.nodes if node.name == "a").platforms == pins(expected)
+
+
 def test_undeclared_nodes_count_where_pins_are_chosen():
     options = {"purge_nodes": False, "emulation": "prefer_native", "platforms": (AMD64, ARM64)}
     planned = run("a.dead=amd64 b", "b", **options)
-    assert [node.platforms for node in planned.target.nodes] == [(AMD64,), (ARM64,)]
+    assert [node.platforms for node in planned.target.nodes] == [(AMD64,), (AMD64, ARM64)]
 
 
 def test_all_dead_nodes_are_named_at_once():
@@ -588,10 +611,10 @@ PREFERENCES = [
     ({"a": AMD64, "b": ARM64}, "a b", "amd64+arm64", {"a": "amd64", "b": "arm64"}),
     ({"a": ARM64, "b": AMD64}, "a b", "amd64+arm64", {"a": "arm64", "b": "amd64"}),
     # A platform that nobody runs natively is pinned too: else buildx would ignore all pins.
-    ({"a": AMD64, "b": ARM64}, "a b", "amd64+arm64+riscv64", {"a": "amd64+riscv64", "b": "arm64"}),
+    ({"a": AMD64, "b": ARM64}, "a b", "amd64+arm64+riscv64", {"a": "amd64+riscv64", "b": "arm64+riscv64"}),
     ({"a": AMD64, "b": ARM64}, "a= b", "amd64+arm64", {"a": "", "b": "arm64+amd64"}),
     ({"a": AMD64}, "a", "amd64+386", {"a": "amd64+386"}),
-    ({"a": AMD64, "b": AMD64}, "a b", "amd64", {"a": "amd64", "b": ""}),
+    ({"a": AMD64, "b": AMD64}, "a b", "amd64", {"a": "amd64", "b": "amd64"}),
 ]
 
 
@@ -606,10 +629,10 @@ def test_native_nodes_are_preferred(natives, declared, requested, expected):
 def test_pins_that_do_not_do_what_they_seem_to_are_warned_of():
     planned = run("a b", "a=amd64 b=amd64+arm64", {"a": AMD64, "b": ARM64})
     assert [warning.partition(": ")[2] for warning in planned.warnings] == [
-        "linux/amd64 is pinned on a and b; buildx builds it on 'a' only",
         "node 'b' is pinned to linux/amd64, and its engine is linux/arm64: it would emulate what 'a' runs natively",
     ]
     assert run("a=arm64", "a").warnings == ()
+    assert run("a=amd64 b=amd64", "a=amd64 b=amd64").warnings == ()
 
 
 def test_a_container_that_another_builder_uses_is_neither_taken_nor_removed():
