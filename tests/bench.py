@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How quickly a farm is checked and made: `make bench`, or parts of it, `tests/bench.py converged thirty builders`.
+"""How quickly a farm is checked and made: `make bench`, or parts of it, `tests/bench.py converged building`.
 
 All figures are ratios, each of two things measured in one run and in turns, so that what else the machine does falls on
 both; the seconds depend on the machine. Each ratio has a limit, and the exit status says whether all are kept.
@@ -61,6 +61,21 @@ print(json.dumps({
     "calls": [[argv, result.stderr] for argv, result in calls],
 }))
 """
+#: Images with a step that takes so many seconds, and the nodes that build one step at a time.
+SLOW, STEP, BUILDING = 12, 5, 4
+#: Images that are in the caches, for two platforms each.
+CACHED = 40
+_SLOW_STEP = "FROM %(registry)s/%(busybox)s\nARG SALT\nRUN echo $SALT; sleep %(seconds)d\n"
+_COPIED = "FROM %(registry)s/%(busybox)s\nARG SALT\nCOPY Dockerfile /copied\nLABEL salt=$SALT\n"
+#: Builds and looks at images as a person's script does.
+_LOOP = """
+for number in $(seq %(images)d); do
+    name=%(registry)s/cached$number:1
+    docker buildx build --builder farm --quiet --push --platform linux/amd64,linux/arm64 --provenance=false \\
+        --build-arg SALT=$number --tag $name /srv/cached || exit
+    docker buildx imagetools inspect --builder farm $name >/dev/null || exit
+done
+"""
 #: Servers whose certificates are looked at, against one.
 SERVERS = 100
 #: Endpoints that are asked, how many of them never answer, and the seconds that it may take.
@@ -82,7 +97,12 @@ _exceeded: list[str] = []
 
 def main() -> int:
     """Measure and print; returns the exit status."""
-    parts: dict[str, Callable[[], None]] = {"converged": converged_farm, "thirty": many_nodes, "builders": builders}
+    parts: dict[str, Callable[[], None]] = {
+        "converged": converged_farm,
+        "thirty": many_nodes,
+        "builders": builders,
+        "building": building,
+    }
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(parts)} (default: all)")
     chosen = parser.parse_args().parts or list(parts)
@@ -241,6 +261,99 @@ def endpoints(live: LiveFarm) -> None:
     ratio(f"docker_endpoint_info, {ENDPOINTS} endpoints, {SILENT} of them silent / its limit", median / LIMIT, 1.1)
 
 
+def building() -> None:
+    """The playbook `build`: images that take their time on several nodes, also without one of them; cached images."""
+    names = [f"node{number}" for number in range(BUILDING)]
+    step(f"Booting a controller and {BUILDING} nodes")
+    farm = [Host("controller", "forky+controller", "buildx_controllers")]
+    farm += [Host(name, "trixie+engine", "buildx_nodes") for name in names]
+    live = LiveFarm.start("bench", farm, install_collection())
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: live.ssh(name, _LISTEN % {"registry": live.registry}), names))
+            list(pool.map(lambda name: live.ssh(name, f"docker pull -q {live.registry}/{seed.BUILDKIT}"), names))
+        words = {"registry": live.registry, "busybox": seed.BUSYBOX, "seconds": STEP, "images": CACHED}
+        for name, dockerfile in (("slow", _SLOW_STEP), ("cached", _COPIED)):
+            live.ssh("controller", f"mkdir -p /srv/{name}; cat > /srv/{name}/Dockerfile", stdin=dockerfile % words)
+        slow_images(live, names)
+        cached_images(live, names, _LOOP % words)
+    finally:
+        live.farm.down()
+
+
+def declare_builder(live: LiveFarm, platforms: dict[str, list[str]], configuration: str) -> None:
+    """Let the controller have a builder of nodes by their platforms."""
+    registry = f'{configuration}[registry."{live.registry}"]\n  http = true\n'
+    opts = {"image": f"{live.registry}/{seed.BUILDKIT}", "network": "host"}
+    nodes = [
+        {
+            "name": f"farm-{name}",
+            "endpoint": f"tcp://{name}:2375",
+            "platforms": of_node,
+            "driver_opts": opts,
+            "buildkitd_config": registry,
+        }
+        for name, of_node in platforms.items()
+    ]
+    live.module("controller", "buildx_builder", name="farm", nodes=nodes, purge_nodes=True)
+
+
+def build_playbook(live: LiveFarm, images: list[dict[str, Any]], platforms: list[str]) -> float:
+    """The seconds of the playbook `build`."""
+    variables = {"images_list": images, "images_platforms": platforms}
+    started = time.monotonic()
+    live.playbook("buildfarm.multiarch.build", variables=variables).expect_success()
+    return time.monotonic() - started
+
+
+def slow_images(live: LiveFarm, names: Sequence[str]) -> None:
+    """Images that take their time, on nodes that run one step at a time."""
+    declare_builder(live, {name: ["linux/amd64"] for name in names}, "[worker.oci]\n  max-parallelism = 1\n")
+    ideal = SLOW * STEP / BUILDING
+
+    def images(salt: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": f"{live.registry}/slow{number}:1",
+                "context": "/srv/slow",
+                "build_args": {"SALT": f"{salt}{number}"},
+            }
+            for number in range(SLOW)
+        ]
+
+    step(f"{SLOW} images with a step of {STEP} s on {BUILDING} nodes that run one step at a time")
+    # Also what a node needs once: its BuildKit, the base image.
+    build_playbook(live, images("warm"), ["linux/amd64"])
+    whole = build_playbook(live, images("whole"), ["linux/amd64"])
+    ratio(f"building {SLOW} images / the ideal of {ideal:.0f} s", whole / ideal, 1.3)
+    with ThreadPoolExecutor() as pool:
+        ending = pool.submit(lambda: (time.sleep(whole / 2), live.farm.power_off(names[0])))
+        without = build_playbook(live, images("less"), ["linux/amd64"])
+        ending.result()
+    live.farm.power_on(names[0])
+    ratio(f"building {SLOW} images while one node is switched off / the ideal of {ideal:.0f} s", without / ideal, 2.0)
+
+
+def cached_images(live: LiveFarm, names: Sequence[str], loop: str) -> None:
+    """Images that the nodes have in their caches, against a loop of the commands that build and look at them."""
+    step(f"{CACHED} cached images against a loop of docker buildx build and imagetools inspect")
+    declare_builder(live, {names[1]: ["linux/amd64"], names[2]: ["linux/arm64"]}, "")
+    images = [
+        {"name": f"{live.registry}/cached{number}:1", "context": "/srv/cached", "build_args": {"SALT": str(number)}}
+        for number in range(1, CACHED + 1)
+    ]
+    works = {
+        "playbook": lambda: build_playbook(live, images, ["linux/amd64", "linux/arm64"]),
+        "loop": lambda: timed(lambda _argv: print(live.ssh("controller", loop)[-200:], end=""), []),
+    }
+    for work in works.values():
+        work()
+    medians = in_turns(works, rounds=3)
+    ratio(
+        f"build with {CACHED} cached images / the same commands in a loop", medians["playbook"] / medians["loop"], 1.0
+    )
+
+
 def builders() -> None:
     """`buildx_builder`: nothing to do, on two nodes and on many, and creating a large builder."""
     step(f"Booting {NODES} nodes")
@@ -331,12 +444,12 @@ def timed(work: Callable[[list[str]], None], argv: list[str]) -> float:
     return time.monotonic() - started
 
 
-def in_turns(works: dict[str, Callable[[], float]]) -> dict[str, float]:
+def in_turns(works: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
     """Measure several things in turns, print what was measured, and return the median seconds of each."""
-    rounds = [{name: work() for name, work in works.items()} for _round in range(ROUNDS)]
+    measured = [{name: work() for name, work in works.items()} for _round in range(rounds)]
     medians = {}
     for name in works:
-        column = [times[name] for times in rounds]
+        column = [times[name] for times in measured]
         medians[name] = statistics.median(column)
         print(f"{name:<18} median {medians[name]:.2f} s, from {min(column):.2f} to {max(column):.2f}")
     return medians

@@ -30,10 +30,19 @@ def orders_of(images: Sequence[Image], farm: Farm, emulation: str) -> List[Dict[
     missing = [platform for platform, nodes in candidates.items() if not nodes]
     if missing:
         raise FarmError(_unserved(missing, farm, emulation))
-    keys = [image.repositories[0] if image.tags else image.context for image in images]
+    keys = _keys(images)
     jobs = [(key, platform) for key, image in zip(keys, images) for platform in image.platforms]
     found = spread(jobs, candidates)
     return [{platform: found[(key, platform)] for platform in image.platforms} for key, image in zip(keys, images)]
+
+
+def _keys(images: Sequence[Image]) -> List[str]:
+    """Return by what each image chooses its nodes: its repository, of which it may be another release next time.
+
+    Several images of one repository have their tags or contexts as well, so that they need not have one node.
+    """
+    repositories = [image.repositories[0] if image.tags else image.context for image in images]
+    return [key if repositories.count(key) == 1 else image.name for key, image in zip(repositories, images)]
 
 
 def shared_out(platforms: Sequence[Platform], orders: Orders, together: bool) -> Tuple[Share, ...]:
