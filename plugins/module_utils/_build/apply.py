@@ -24,12 +24,11 @@ from .._core.plan import Plan
 from .._core.progress import SILENT, Progress
 from .._core.runner import Runner
 from .built import BuiltImage, read_image, verify
-from .declaration import Declaration, Image
-from .destination import Destination, resolve
+from .declaration import Declaration
+from .destination import resolve
 from .failure import describe_leftovers
 from .farm import Farm, find_farm
-from .order import bases_of
-from .plan import is_built_by_node, plan
+from .plan import is_built_by_node, plan, route
 from .preconditions import check_image_stores, check_versions
 from .report import ImageOutcome
 from .schedule import Slots
@@ -71,15 +70,15 @@ def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) ->
         else route_platforms(buildx, farm.builder, image.platforms, start)
         for image in images
     ]
-    states = each(list(zip(images, destinations)), lambda pair: _read(farm, *pair, lenient=True))
-    plans = plan(declaration, farm, version, destinations, states, bases_of(images), placed)
-    for image, reached in zip(images, destinations):
-        check_image_stores(image, reached, farm.builder, farm.contexts)
-    return plans
+    steps = route(declaration, farm, version, destinations, placed)
+    for step in steps:
+        check_image_stores(step.image, step.destinations, farm.builder, farm.contexts)
+    states = each(steps, lambda step: _read(farm, step, lenient=True))
+    return [plan(step, state) for step, state in zip(steps, states)]
 
 
-def _read(farm: Farm, image: Image, destinations: Sequence[Destination], lenient: bool = False) -> State:
-    return read_state(image, destinations, farm.registries, farm.contexts, lenient)
+def _read(farm: Farm, step: BuildImage, lenient: bool = False) -> State:
+    return read_state(step.image, step.destinations, farm.registries, farm.contexts, lenient)
 
 
 def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]:
@@ -115,7 +114,7 @@ def _build(number: int, planned: Plan[World], world: World, bases: Sequence[Imag
         return ImageOutcome(planned, error=error)
     try:
         planned.apply(world)
-        after = _read(world.farm, step.image, step.destinations)
+        after = _read(world.farm, step)
         verify(step.image, after)
         result = world.results[step.image.name]
         image = read_image(step.image, world.farm, step.built_on(world), after, result.metadata)
@@ -132,7 +131,7 @@ def _build(number: int, planned: Plan[World], world: World, bases: Sequence[Imag
 def _left_behind(farm: Farm, step: BuildImage, planned: Plan[World]) -> str:
     """Return what a failed build has changed all the same, as the end of its message."""
     try:
-        return describe_leftovers(planned.before, _read(farm, step.image, step.destinations, lenient=True).as_dict())
+        return describe_leftovers(planned.before, _read(farm, step, lenient=True).as_dict())
     except FarmError as exc:
         return f"; whether it changed a tag could not be read: {exc.message}"
 

@@ -15,7 +15,7 @@ from .command import METADATA
 from .declaration import Declaration, Image
 from .destination import Destination
 from .farm import Farm
-from .order import Bases
+from .order import bases_of
 from .preconditions import check_nodes
 from .shares import Orders, orders_of, shared_out
 from .state import Report, State, names
@@ -25,32 +25,25 @@ from .steps import BuildImage, World
 _WHOLE = ("oci", "docker", "tar")
 
 
-def plan(
+def route(
     declaration: Declaration,
     farm: Farm,
     version: Version,
     destinations: Sequence[Sequence[Destination]],
-    states: Sequence[State],
-    bases: Sequence[Bases],
     placed: Sequence[Optional[Placement]],
-) -> List[Plan[World]]:
-    """Return the plan of each image, whose only step is to build it.
-
-    BuildKit decides what has to be built again, so there always is that step. It is a change where a destination
-    holds something else afterwards, which is predicted as far as it can be.
+) -> List[BuildImage]:
+    """Return the step of each image: which nodes build which of its platforms, and for which other images it waits.
 
     :param version: buildx's.
     :param destinations: of each image.
-    :param states: of each image.
-    :param bases: of each image, those of the list that it is built from.
     :param placed: of each image that is not built node by node, where buildx builds it.
-    :raises FarmError: no node serves a platform.
+    :raises FarmError: no node serves a platform, or an output cannot be joined from the nodes that do.
     """
-    images = declaration.images
-    orders = iter(orders_of([one for one, where in zip(images, placed) if where is None], farm, declaration.emulation))
-    plans = []
-    for number, (image, state) in enumerate(zip(images, states)):
-        placement = placed[number]
+    images, bases = declaration.images, bases_of(declaration.images)
+    by_node = [image for image, placement in zip(images, placed) if placement is None]
+    orders = iter(orders_of(by_node, farm, declaration.emulation))
+    steps = []
+    for number, (image, placement) in enumerate(zip(images, placed)):
         step = BuildImage(
             image=image,
             builder=farm.builder.name,
@@ -60,8 +53,17 @@ def plan(
             **(_by_buildx(image, placement) if placement else _by_node(image, next(orders))),
         )
         check_nodes(step.destinations, step.builder, step.nodes)
-        plans.append(Plan(state.as_dict(), predict(image, state), (step,), state.warnings))
-    return plans
+        steps.append(step)
+    return steps
+
+
+def plan(step: BuildImage, state: State) -> Plan[World]:
+    """Return the plan of an image.
+
+    BuildKit decides what has to be built again, so there always is that step. It is a change where a destination
+    holds something else afterwards, which is predicted as far as it can be.
+    """
+    return Plan(state.as_dict(), predict(step.image, state), (step,), state.warnings)
 
 
 def is_built_by_node(declaration: Declaration, image: Image, farm: Farm, version: Version) -> bool:

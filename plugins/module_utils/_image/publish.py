@@ -69,8 +69,8 @@ def publish(registries: Registries, tags: Sequence[Reference], composed: Compose
             there = [*moved, *unchanged]
             left = [one for one in tags if one not in there]
             message = (
-                f"{exc.message}; tags that stand for {composed.document.digest} now: {_join(there) or 'none'}; not yet: "
-                f"{_join(left) or 'none'}; a new run finishes that"
+                f"{exc.message}; tags that stand for {composed.document.digest} now: {_join(there) or 'none'}; "
+                f"not yet: {_join(left) or 'none'}; a new run finishes that"
             )
             raise type(exc)(message, **exc.details) from exc
     return Published(tuple(moved), tuple(unchanged))
