@@ -756,3 +756,13 @@ def test_another_run_with_the_same_directory_is_waited_for(directory: Path, monk
         with pytest.raises(FarmError, match=r"another process held the directory for 0\.1 seconds; wait"):
             run(directory)
     assert not run(directory)["changed"]
+
+
+def test_a_ca_of_the_directory_that_may_not_issue_what_is_wanted_is_named(directory: Path) -> None:
+    cert, key = made_by_openssl(directory / "new", f"{CA} -addext extendedKeyUsage=clientAuth", days=3000)
+    (directory / "ca.pem").write_bytes(cert)
+    (directory / "ca-key.pem").write_bytes(key)
+    (directory / "ca-key.pem").chmod(0o600)
+    with pytest.raises(FarmError, match=f"^CA {directory}/ca.pem: its extended key usage lacks serverAuth"):
+        run(directory)
+    assert run(directory, servers=[])["changed"]
