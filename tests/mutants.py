@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,40 +128,44 @@ def _is_none(node: ast.AST) -> bool:
 
 
 class Tests:
-    """Which test files execute a line."""
+    """Which test files execute a line, and how long they may take.
+
+    :ivar limit: seconds after which tests are ended: they wait for ever.
+    """
 
     def __init__(self, copy: Path) -> None:
         """Run the unit tests of a copy of the checkout, which have to pass.
 
         :raises subprocess.CalledProcessError: they did not.
         """
+        began = time.monotonic()
         with tempfile.NamedTemporaryFile("r") as found:
             environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "tests"), "REACHED": found.name}
             subprocess.run([*PYTEST, "-p", "reached", "tests/unit"], cwd=copy, env=environment, check=True)
             self._reached: dict[str, dict[str, list[str]]] = json.load(found)
+        self.limit = 60 + 2 * (time.monotonic() - began)
+        self._all = [str(path.relative_to(copy)) for path in copy.glob("tests/unit/**/test_*.py")]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Return what has to notice a mutant: files of tests, those that import its file first.
+        """Return the test files that have to notice a mutant, those that import its file first.
 
-        What is executed while modules are imported may be noticed by any test.
+        What is executed while modules are imported may be noticed by any of them.
         """
         lines = self._reached.get(str(mutant.path), {})
         files = {file for line in mutant.lines for file in lines.get(str(line), [])}
-        rest = ["tests/unit"] if "" in files else []
-        if rest:
-            files = {file for executing in lines.values() for file in executing} - {""}
         module = ".".join(mutant.path.with_suffix("").parts)
         texts = (module, f"{module.rpartition('.')[0]} import {mutant.path.stem}")
 
-        def imports(file: str) -> bool:
-            source = (CHECKOUT / file).read_text()
-            return any(text in source for text in texts)
+        def order(file: str) -> tuple[bool, bool, str]:
+            imports = any(text in (CHECKOUT / file).read_text() for text in texts)
+            return (not imports, not any(file in executing for executing in lines.values()), file)
 
-        return sorted(files, key=lambda file: (not imports(file), file)) + rest
+        return sorted(self._all if "" in files else files, key=order)
 
 
-def survives(mutant: Mutant, copy: Path, files: list[str]) -> bool:
-    """Whether tests pass with the mutant in a copy of the checkout."""
+def survives(mutant: Mutant, copy: Path, tests: Tests) -> bool:
+    """Whether the unit tests pass with the mutant in a copy of the checkout."""
+    files = tests.of(mutant)
     if not files:
         return True
     target = copy / mutant.path
@@ -169,9 +174,14 @@ def survives(mutant: Mutant, copy: Path, files: list[str]) -> bool:
     # By time and size Python knows whether bytecode is out of date: no two mutants of a file have the same time.
     os.utime(target, (mutant.start, mutant.start))
     try:
-        # What waits for ever because of the change is ended.
-        output = subprocess.DEVNULL
-        done = subprocess.run([*PYTEST, *files], cwd=copy, stdout=output, stderr=output, timeout=60, check=False)
+        done = subprocess.run(
+            [*PYTEST, *files],
+            cwd=copy,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=tests.limit,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return False
     finally:
@@ -199,7 +209,7 @@ def main() -> int:
         def judge(mutant: Mutant) -> bool:
             copy = copies.get()
             try:
-                alive = survives(mutant, copy, tests.of(mutant))
+                alive = survives(mutant, copy, tests)
             finally:
                 copies.put(copy)
             if alive:
