@@ -165,6 +165,28 @@ def test_update(
     assert (store.tls_dir("arm1") / "ca.pem").read_text() == "the ca"
 
 
+def test_what_others_wrote_of_a_context_stays(store: ContextStore, material: Dict[str, str]) -> None:
+    """Another spelling of the address, another endpoint, other metadata; and docker's own order of the keys."""
+    item = {"name": "arm1", "host": HOST, **material}
+    run(store, item)
+    path = store.meta_dir("arm1") / "meta.json"
+    meta = json.loads(path.read_text())
+    spelled = HOST.replace("arm1.example.com", "ARM1.Example.com")
+    meta["Endpoints"]["docker"]["Host"] = spelled
+    meta["Endpoints"]["kubernetes"] = {"Host": "https://k"}
+    meta["Metadata"]["Team"] = "a"
+    path.write_text(json.dumps(meta))
+    assert run(store, item)["changed"] is False
+    assert run(store, {**item, "description": "new"})["contexts"][0]["host"] == spelled
+    changed = json.loads(path.read_text())
+    assert changed["Endpoints"] == meta["Endpoints"]
+    assert list(changed["Metadata"].items()) == [("Description", "new"), ("Team", "a")]
+    # An address without a port is never right, as docker adds none.
+    meta["Endpoints"]["docker"]["Host"] = "tcp://arm1.example.com"
+    path.write_text(json.dumps(meta))
+    assert run(store, item)["changed"] is True
+
+
 def test_tls_material_is_kept_replaced_and_removed(store: ContextStore, material: Dict[str, str]) -> None:
     run(store, {"name": "arm1", "host": HOST, **material})
     assert run(store, {"name": "arm1", "host": HOST})["changed"] is False
