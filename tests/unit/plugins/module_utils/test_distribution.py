@@ -75,6 +75,15 @@ def test_a_system_without_the_file():
     assert docker_repository(["/nowhere"]) is None
 
 
+def test_the_declaration_of_dockers_repository(tmp_path):
+    paths = [tmp_path / name for name in ("none", "first", "second")]
+    paths[1].write_bytes(b"Types: deb\xff\n")
+    paths[2].write_text("[docker-ce-stable]\n")
+    assert docker_repository([str(path) for path in paths]) == "Types: deb\ufffd\n"
+    paths[1].write_text("")
+    assert docker_repository([str(path) for path in paths]) == ""
+
+
 @pytest.mark.parametrize(
     ("program", "said"),
     [

@@ -112,6 +112,17 @@ def test_create_predicts_and_converges(store: ContextStore, material: Dict[str, 
     done = run(store, item)
     assert predicted == done
     assert done["actions"] == [["create context 'arm1'"]]
+    stored = {kind: str(store.tls_dir("arm1") / f"{kind}.pem") for kind in ("ca", "cert", "key")}
+    assert done["contexts"] == [
+        {
+            "name": "arm1",
+            "host": "tcp://arm1.example.com:2376",
+            "description": "<under> the stäirs",
+            "skip_tls_verify": False,
+            "owner": None,
+            "tls": stored,
+        }
+    ]
     assert run(store, item) == {
         **done,
         "changed": False,

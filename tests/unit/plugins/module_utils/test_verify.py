@@ -10,6 +10,7 @@ import threading
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import platform_checks as _platform_checks
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import state as _state
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import CheckResult, RunResult
@@ -102,6 +103,22 @@ def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
     }
     name = "r.example.com/app@sha256:" + "amd64" * 8
     assert ran["where"]["linux/amd64"] == ("tcp://a:2375", name, ("uname",), 5.0)
+
+
+def test_nodes_that_do_not_run_are_not_started_to_run_an_image(ran, tmp_path):
+    """Who builds a platform is known to BuildKit where no pin tells; a check must not start it."""
+    free = Instance("free", "docker-container", (Node("a", "tcp://a:2375"), Node("b", "tcp://b:2375", (ARM64,))))
+    (tmp_path / "instances/free").write_bytes(free.to_json())
+    seen = []
+
+    def runner(argv, **_options):
+        seen.append(argv)
+        text = "Name: free\nDriver: docker-container\n\nNodes:\nName: a\nEndpoint: tcp://a:2375\nStatus: running\n"
+        return Result(tuple(argv), 0, f"{text}Platforms: linux/amd64\n", "")
+
+    image = run({"name": NAME, "builder": "free", "run": program()}, False, runner)["image"]
+    assert [one["node"] for one in image["platforms"]] == ["a", "b"]
+    assert seen == [["docker", "buildx", "inspect", "free"]]
 
 
 def test_without_run_the_node_is_the_pinned_one(ran):
