@@ -61,6 +61,20 @@ options:
       - The Dockerfile, absolute or relative to O(context).
       - If unset, C(Dockerfile) in O(context) is used, or C(dockerfile) if there is only that.
     type: str
+  dockerfile_inline:
+    description:
+      - The text of a Dockerfile, instead of O(file). It is given to buildx on its standard input.
+      - With a URL as O(context) it needs buildx 0.9, and to build for several nodes at once 0.17.
+    type: str
+  contexts:
+    description:
+      - Further build contexts, by the names that C(FROM), C(COPY --from) and C(RUN --mount) of the Dockerfile have for
+        them. A name that is an image's replaces that image, as in V({"alpine:3.20": "docker-image://alpine:edge"}).
+      - A value is a directory on the controller, the URL of a git repository or of an archive,
+        C(docker-image://IMAGE), or C(oci-layout://DIRECTORY[:TAG][@DIGEST]), a directory on the controller as well.
+      - C(target:NAME), the result of another target, exists in bake files only and is refused.
+      - Needs buildx 0.8, and for C(oci-layout://) buildx 0.10 and BuildKit 0.11.
+    type: dict
   builder:
     description:
       - The builder.
@@ -131,6 +145,17 @@ options:
     description:
       - Labels of the image.
     type: dict
+  annotations:
+    description:
+      - Annotations of the image, as a dictionary or as a list of texts C(KEY=VALUE).
+      - What is annotated is written before the key, as C(TYPE:KEY). C(manifest), the default, is the manifest of each
+        platform; C(manifest-descriptor) is what the index says of it; C(index) is the index; C(index-descriptor) is
+        what the layout of an output V(oci) says of the index. Several types have commas between them.
+      - C(manifest[PLATFORM]) and C(manifest-descriptor[PLATFORM]) are for one of O(platforms).
+      - An image without an index, of one platform and without attestations, cannot have C(index) and
+        C(manifest-descriptor). Docker's media types have no annotations.
+      - Needs buildx 0.12. For C(index) in a push of several nodes together it needs 0.16, before which buildx drops it.
+    type: raw
   target:
     description:
       - The stage of the Dockerfile to build. If unset, the last one.
@@ -140,6 +165,110 @@ options:
       - Run all steps again.
     type: bool
     default: false
+  no_cache_filter:
+    description:
+      - Run all steps of these stages of the Dockerfile again. Not together with O(no_cache).
+      - Needs buildx 0.8.
+    type: list
+    elements: str
+  cache_from:
+    description:
+      - Caches from which steps are taken that have been run before, each a dictionary or text as in the command line.
+      - A dictionary has C(type) (V(registry), V(local), V(gha), V(s3), V(azblob)) and the attributes of BuildKit's
+        cache backends, such as C(ref) for V(registry) and C(src) for V(local). Text without an equals sign is a
+        reference in a registry.
+      - With more than one of O(platforms) the caches that O(cache_to) makes of the same name for each of them are read
+        too. One that is missing is no error.
+      - Credentials for V(s3), V(azblob) and V(gha) are refused here, as they would stand in the process list.
+        buildx takes those of V(s3) and V(gha) from the task's environment.
+      - V(gha) needs buildx 0.6.
+    type: list
+    elements: raw
+  cache_to:
+    description:
+      - Caches into which the steps of this build are put, as in O(cache_from). V(local) has C(dest) instead of C(src),
+        and V(inline) puts the cache into the image. C(mode=max) has the steps of all stages and not only those of the
+        result.
+      - With more than one of O(platforms) each platform gets a cache of its own, as a node would overwrite that of
+        another. Its name ends in the platform, as C(REF-linux-arm64) for a reference, C(DEST/linux-arm64) for a
+        directory, and likewise C(scope) of V(gha) and C(name) of V(s3) and V(azblob).
+      - What is put into a cache is not read again unless O(cache_from) says so.
+      - For more than one platform or cache it needs buildx 0.10 and BuildKit 0.11. Builders of the C(docker) driver
+        have V(inline) only, unless the engine has the containerd image store.
+    type: list
+    elements: raw
+  secrets:
+    description:
+      - Secrets that C(RUN --mount=type=secret) of the Dockerfile can read. They are in no image, no cache and no
+        argument list.
+      - Another value of a secret runs no step again.
+      - Each has one of O(secrets[].src), O(secrets[].env) and O(secrets[].value).
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description:
+          - The name that the Dockerfile has for it.
+        type: str
+        required: true
+      src:
+        description:
+          - Path of a file on the controller, of 500 KiB at most.
+        type: path
+      env:
+        description:
+          - Name of a variable in the environment of the task. Needs buildx 0.6.
+        type: str
+      value:
+        description:
+          - The secret itself. It goes to buildx in a variable, so it has 128 KiB at most. Needs buildx 0.6.
+        type: str
+  ssh:
+    description:
+      - What C(RUN --mount=type=ssh) of the Dockerfile can use. V(default) is the ssh agent that E(SSH_AUTH_SOCK) names;
+        V(ID=PATH) is one of another name, or a private key without a passphrase on the controller. Several paths have
+        commas between them.
+    type: list
+    elements: str
+  network:
+    description:
+      - The network of C(RUN) instructions. V(host) is that of the node, or of its BuildKit's container, and needs a
+        BuildKit that allows C(network.host). V(none) is none at all.
+      - If unset, that of BuildKit.
+    type: str
+    choices: [default, host, none]
+  allow:
+    description:
+      - What the Dockerfile may use beyond the usual, V(network.host), V(security.insecure), or V(device) and
+        V(device=NAME).
+      - BuildKit must allow it too, with C(--allow-insecure-entitlement) in
+        O(buildfarm.multiarch.buildx_builder#module:nodes[].buildkitd_flags).
+      - V(device) needs buildx 0.21.
+    type: list
+    elements: str
+  add_hosts:
+    description:
+      - Further names of hosts for C(RUN) instructions, as a dictionary of names and IP addresses or as a list of texts
+        C(NAME:ADDRESS) or C(NAME=ADDRESS), in which a name may have several.
+      - The address V(host-gateway) is that of the node; it needs buildx 0.10 with the C(docker) driver and 0.12 with
+        others.
+    type: raw
+  ulimits:
+    description:
+      - Limits of C(RUN) instructions, as a dictionary such as V({"nofile": "1024:2048"}) or as a list of texts
+        C(NAME=SOFT[:HARD]).
+      - Needs buildx 0.7.
+    type: raw
+  shm_size:
+    description:
+      - Size of C(/dev/shm) for C(RUN) instructions, in bytes or with a unit, as in V(128m).
+      - Needs buildx 0.7.
+    type: str
+  cgroup_parent:
+    description:
+      - The control group of the node below which C(RUN) instructions run.
+      - Needs buildx 0.7. 0.11.0 takes no notice of it.
+    type: str
   pull:
     description:
       - Look for newer base images in their registries even if the builder has them.
@@ -157,6 +286,24 @@ options:
         buildx 0.10.
     type: str
     default: "false"
+  attest:
+    description:
+      - Attestations as the command line has them, each a dictionary or text, such as V(type=provenance,mode=max). The
+        same as O(provenance) and O(sbom), so each type is declared in one of the two.
+      - C(disabled=true) declares that there is none.
+    type: list
+    elements: raw
+  call:
+    description:
+      - What is done. V(build) builds. The others build nothing and change nothing, and return RV(call).
+      - V(check) looks for what is wrong or unwise in the Dockerfile, V(outline) lists what can be given to the build,
+        V(targets) lists the stages.
+      - O(tags), O(outputs), O(push), O(load) and O(cache_to) have no effect on them. Of several O(platforms) the first
+        counts.
+      - All but V(build) need buildx 0.15 and BuildKit 0.14.
+    type: str
+    choices: [build, check, outline, targets]
+    default: build
   timeout:
     description:
       - Seconds after which the build is ended. If unset, it may take as long as it takes.
@@ -242,6 +389,78 @@ EXAMPLES = r"""
         dest: /srv/archive/app-1.4.tar
         options:
           compression: zstd
+
+- name: Build with secrets, a key for git, and further sources
+  buildfarm.multiarch.buildx_build:
+    builder: farm
+    context: /srv/app
+    platforms: [linux/amd64, linux/arm64]
+    tags: [registry.example.com/team/app:1.4]
+    push: true
+    contexts:
+      assets: /srv/assets
+      base: docker-image://registry.example.com/team/base:12
+    secrets:
+      - id: npmrc
+        src: ~/.npmrc
+      - id: token
+        value: "{{ vault_token }}"
+    ssh:
+      - default=~/.ssh/deploy_key
+
+- name: Share the cached steps of all nodes through the registry
+  buildfarm.multiarch.buildx_build:
+    builder: farm
+    context: /srv/app
+    platforms: [linux/amd64, linux/arm64]
+    tags: [registry.example.com/team/app:1.4]
+    push: true
+    cache_from:
+      - registry.example.com/team/app:cache
+    cache_to:
+      - type: registry
+        ref: registry.example.com/team/app:cache
+        mode: max
+
+- name: Say in the registry what the image is
+  buildfarm.multiarch.buildx_build:
+    builder: farm
+    context: /srv/app
+    platforms: [linux/amd64, linux/arm64]
+    tags: [registry.example.com/team/app:1.4]
+    push: true
+    annotations:
+      "index,manifest:org.opencontainers.image.source": https://github.com/example/app
+      "manifest[linux/arm64]:com.example.board": rpi4
+
+- name: Build in a mirrored network with more open files
+  buildfarm.multiarch.buildx_build:
+    context: /srv/app
+    network: host
+    allow: [network.host]
+    add_hosts:
+      mirror.example.com: 192.0.2.10
+    ulimits:
+      nofile: "4096:8192"
+    shm_size: 128m
+
+- name: Build a Dockerfile that is part of the playbook
+  buildfarm.multiarch.buildx_build:
+    builder: farm
+    context: /srv/site
+    dockerfile_inline: |
+      FROM nginx:1.27
+      COPY . /usr/share/nginx/html
+    platforms: [linux/amd64]
+    tags: [registry.example.com/team/site:1]
+    push: true
+
+- name: Check a Dockerfile and build nothing
+  buildfarm.multiarch.buildx_build:
+    context: /srv/app
+    call: check
+  register: checked
+  failed_when: not checked.call.passed
 """
 
 RETURN = r"""
@@ -314,6 +533,25 @@ outputs:
           where nothing is there yet in check mode.
       type: str
       sample: sha256:9e2fef0a8d1d95402407ab3fe9ad380880ad950f4f7ce7d6154d45c405642053
+call:
+  description: What O(call) found. V(null) with O(call=build).
+  returned: success
+  type: dict
+  contains:
+    method:
+      description: What was done.
+      type: str
+      sample: check
+    passed:
+      description: Whether it found nothing wrong. V(true) for O(call=outline) and O(call=targets) that succeed.
+      type: bool
+      sample: true
+    result:
+      description:
+        - What the frontend of the Dockerfile returned. Of V(check) C(warnings) with C(ruleName), C(description),
+          C(detail), C(url) and C(location), and C(buildError) where it cannot be built.
+      type: dict
+      sample: {"warnings": []}
 metadata:
   description: What C(docker buildx build --metadata-file) wrote. Empty in check mode and with buildx before 0.6.
   returned: success
@@ -338,12 +576,16 @@ stderr:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.options import CALLS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.runtime import NETWORKS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import PROGRESS, main
 
 IMAGE = {
     "context": {"type": "str"},
     "file": {"type": "str"},
+    "dockerfile_inline": {"type": "str"},
+    "contexts": {"type": "dict"},
     "platforms": {"type": "list", "elements": "str"},
     "tags": {"type": "list", "elements": "str"},
     "push": {"type": "bool", "default": False},
@@ -359,11 +601,34 @@ IMAGE = {
     },
     "build_args": {"type": "dict"},
     "labels": {"type": "dict"},
+    "annotations": {"type": "raw"},
     "target": {"type": "str"},
     "no_cache": {"type": "bool", "default": False},
+    "no_cache_filter": {"type": "list", "elements": "str"},
+    "cache_from": {"type": "list", "elements": "raw"},
+    "cache_to": {"type": "list", "elements": "raw"},
+    "secrets": {
+        "type": "list",
+        "elements": "dict",
+        "no_log": False,
+        "options": {
+            "id": {"type": "str", "required": True},
+            "src": {"type": "path"},
+            "env": {"type": "str"},
+            "value": {"type": "str", "no_log": True},
+        },
+    },
+    "ssh": {"type": "list", "elements": "str"},
+    "network": {"type": "str", "choices": list(NETWORKS)},
+    "allow": {"type": "list", "elements": "str"},
+    "add_hosts": {"type": "raw"},
+    "ulimits": {"type": "raw"},
+    "shm_size": {"type": "str"},
+    "cgroup_parent": {"type": "str"},
     "pull": {"type": "bool", "default": False},
     "provenance": {"type": "str", "default": "false"},
     "sbom": {"type": "str", "default": "false"},
+    "attest": {"type": "list", "elements": "raw"},
     "run": {
         "type": "dict",
         "options": {
@@ -379,6 +644,7 @@ IMAGE = {
 SPEC = {
     **IMAGE,
     "images": {"type": "list", "elements": "dict", "options": IMAGE},
+    "call": {"type": "str", "default": "build", "choices": ["build", *CALLS]},
     "builder": {"type": "str"},
     "gate": {"type": "bool", "default": True},
     "emulation": {"type": "str", "default": "prefer_native", "choices": ["prefer_native", "allow", "forbid"]},

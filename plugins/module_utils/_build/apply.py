@@ -24,7 +24,9 @@ from .._core.plan import Plan
 from .._core.progress import SILENT, Progress
 from .._core.runner import Runner
 from .built import BuiltImage, read_image, verify
-from .declaration import Declaration
+from .call import evaluate
+from .command import Build
+from .declaration import Declaration, Image
 from .destination import resolve
 from .failure import describe_leftovers
 from .farm import Farm, find_farm
@@ -47,6 +49,8 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     warnings = declaration.check_files(lenient=check_mode)
     buildx = Buildx.of(params, runner)
     farm = find_farm(params, declaration, buildx, start=not check_mode)
+    if declaration.images[0].options.call:
+        return _evaluated(declaration.images[0], farm, buildx, warnings)
     plans = _plans(declaration, farm, buildx, start=not check_mode)
     warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
     if check_mode:
@@ -56,6 +60,14 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     with node_builders(farm.store, farm.builder) as environment, watch.running():
         done = _build_all(plans, World(buildx, farm, environment, slots, watch, progress))
     return _outcome(params, done, warnings)
+
+
+def _evaluated(image: Image, farm: Farm, buildx: Buildx, warnings: Tuple[str, ...]) -> Outcome:
+    """Return what the option ``call`` finds out about a Dockerfile; nothing is built."""
+    check_versions(buildx, image)
+    build = Build(image, image.platforms[:1], buildx.version(), (), ())
+    found = evaluate(buildx, image.options, build.arguments(farm.builder.name, []))
+    return Outcome({}, {}, values={"call": found, "image": None, "outputs": [], "metadata": {}}, warnings=warnings)
 
 
 def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) -> List[Plan[World]]:
@@ -155,7 +167,7 @@ def _outcome(params: Mapping[str, Any], done: Sequence[ImageOutcome], warnings: 
     if params.get("images") is None:
         (one,) = done
         values.update(
-            image=one.image.as_dict() if one.image else None, outputs=one.outputs, metadata=one.result.metadata
+            call=None, image=one.image.as_dict() if one.image else None, outputs=one.outputs, metadata=one.result.metadata
         )
     return Outcome(
         before={name: value for planned in plans for name, value in planned.before.items()},

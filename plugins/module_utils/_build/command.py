@@ -112,7 +112,8 @@ class Build:
             unreported = ["--metadata-file", metadata_file] if self.version >= METADATA else []
             for name, base in bases.items():
                 unreported += ["--build-context", f"{name}=docker-image://{base}"]
-            self._run(buildx, self.arguments(builder, outputs, unreported), env=env, follow=follow, started=started)
+            options = {"env": {**env, **self.image.options.environment()}, "follow": follow, "started": started}
+            self._run(buildx, self.arguments(builder, outputs, unreported), **options)
             for output, path in staged.items():
                 _install(output, path)
             seconds = time.monotonic() - began
@@ -131,7 +132,7 @@ class Build:
         for option, values in (("--tag", self.tags), ("--output", outputs)):
             for value in values:
                 args += [option, value]
-        args += image.options.arguments(self.version)
+        args += image.options.arguments(self.version, self.platforms, with_index=bool(self.tags))
         args += ["--file", image.file] if image.file else []
         return [*args, image.context]
 
@@ -140,12 +141,12 @@ class Build:
 
         :raises CommandError: the build failed, or took longer than declared with all attempts together.
         """
-        limit = self.image.timeout
+        limit, stdin = self.image.timeout, self.image.options.dockerfile or None
         deadline = None if limit is None else time.monotonic() + limit
         for attempts_left in reversed(range(_ATTEMPTS)):
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                buildx.run(args, failure="build", timeout=timeout, **options)
+                buildx.run(args, failure="build", timeout=timeout, stdin=stdin, **options)
                 return
             except CommandError as exc:
                 if not attempts_left or not _CONCURRENT_PUSH.search(exc.result.stderr):

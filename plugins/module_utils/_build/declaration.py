@@ -7,21 +7,21 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.store import chosen_builder
 from .._core.environment import expanded
 from .._core.errors import FarmError
-from .._core.urls import mask, secret_in
 from .._docker.reference import Reference
 from .._image.declaration import ImageChecks
 from .._platform.platform import Platform, parse_all
+from .contexts import located
 from .options import BuildOptions
 from .output import Output, check_combination
 
-_REMOTE = re.compile(r"[a-z]+://|github\.com/|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
+#: Where buildx reads a Dockerfile from its standard input.
+STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Image:
         """
         if not params.get("context"):
             raise FarmError("context is missing; wanted a directory, or the URL of a git repository or an archive")
-        context, is_remote = _context(params["context"])
+        context, is_remote = located(params["context"])
         platforms = parse_all(params.get("platforms") or ())
         tags = _tags(params.get("tags") or ())
         outputs = tuple(Output.from_params(raw) for raw in params.get("outputs") or ())
@@ -76,7 +76,7 @@ class Image:
         image = cls(
             context=context,
             is_remote=is_remote,
-            file=_file(params.get("file"), context, is_remote),
+            file=STDIN if params.get("dockerfile_inline") else _file(params.get("file"), context, is_remote),
             platforms=platforms,
             tags=tags,
             outputs=outputs,
@@ -90,7 +90,7 @@ class Image:
     def check_files(self, lenient: bool = False) -> Tuple[str, ...]:
         """Make sure that context, Dockerfile and the directories of the results are there.
 
-        :param lenient: a missing context is one that an earlier task would have made.
+        :param lenient: what is missing is what an earlier task would have made.
         :returns: warnings.
         :raises FarmError: naming what is missing.
         """
@@ -108,7 +108,10 @@ class Image:
             )
         for output in self.outputs:
             output.check_dest()
-        return ()
+        problems = self.options.problems()
+        if problems and not lenient:
+            raise FarmError("; ".join(problems))
+        return problems
 
 
 @dataclass(frozen=True)
@@ -172,22 +175,6 @@ def _image(raw: Mapping[str, Any]) -> Image:
     except FarmError as exc:
         named = (raw.get("tags") or [raw.get("context")])[0]
         raise FarmError(f"image {named}: {exc.message}", **exc.details) from exc
-
-
-def _context(text: str) -> Tuple[str, bool]:
-    """Return a context's absolute path or URL, and whether it is a URL.
-
-    As for buildx, a directory wins over a URL that looks the same.
-    """
-    path = expanded(text)
-    if not text or os.path.isdir(path):
-        return path, False
-    if secret := secret_in(text):
-        raise FarmError(
-            f"context {mask(text)}: {secret} in a URL ends up in the process list and in the image's provenance; "
-            f"check the sources out first and build from that directory"
-        )
-    return (text, True) if _REMOTE.match(text) else (path, False)
 
 
 def _file(file: Optional[str], context: str, is_remote: bool) -> str:

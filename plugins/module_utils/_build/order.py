@@ -43,7 +43,7 @@ def bases_of(images: Sequence[Image]) -> List[Dict[str, int]]:
 
 
 def _references(image: Image) -> List[Tuple[str, Reference]]:
-    text = _dockerfile(image)
+    text = "\n".join([_dockerfile(image), *(one.image for one in image.options.contexts)])
     values = {**{name: value for name, value in _ARG.findall(text)}, **dict(image.options.build_args)}
 
     def value(match: re.Match[str]) -> str:
@@ -61,6 +61,8 @@ def _references(image: Image) -> List[Tuple[str, Reference]]:
 
 def _dockerfile(image: Image) -> str:
     """Return the text of an image's Dockerfile, nothing where it is not on this controller."""
+    if image.options.dockerfile:
+        return image.options.dockerfile
     if image.is_remote or not os.path.isfile(image.file):
         return ""
     try:

@@ -10,8 +10,6 @@ Source of the exporters' options and behaviour: BuildKit README "Output", buildx
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence, Tuple
@@ -19,6 +17,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 from .._core.environment import expanded
 from .._core.errors import FarmError
 from .._platform.platform import Platform
+from .fields import joined, text_of
 
 TYPES = ("local", "tar", "oci", "docker", "image", "registry")
 
@@ -52,7 +51,7 @@ class Output:
         :raises FarmError: it lacks what its type needs, or has what it cannot have.
         """
         kind, dest, given = raw["type"], raw.get("dest") or "", raw.get("options") or {}
-        options = {str(key).lower(): _text(f"output {kind}, option {key}", value) for key, value in given.items()}
+        options = {str(key).lower(): text_of(f"output {kind}, option {key}", value) for key, value in given.items()}
         for key, advice in _OWN_OPTIONS.items():
             if key in options:
                 raise FarmError(f"output {kind}: option {key!r} does not belong into options; {advice}")
@@ -125,9 +124,7 @@ class Output:
         """
         path = dest or self.dest
         fields = [f"type={self.type}", *([f"dest={path}"] if path else [])]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(fields + [f"{key}={value}" for key, value in self.options])
-        return text.getvalue()
+        return joined(fields + [f"{key}={value}" for key, value in self.options])
 
     def check_dest(self) -> None:
         """Make sure that the result can be written, before anything is built.
@@ -174,12 +171,3 @@ def _existing(path: str) -> str:
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
-
-
-def _text(subject: str, value: Any) -> str:
-    """Return an option's value as the command line takes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    raise FarmError(f"{subject}: wanted text, found {type(value).__name__}")

@@ -18,6 +18,7 @@ from .engine import engine_name, stores_indexes
 from .output import ENGINE, Output
 
 _SEVERAL_OUTPUTS = (0, 13, 0)
+_STDIN_WITH_URL = (0, 9, 0)
 
 
 def check_versions(buildx: Buildx, image: Image) -> None:
@@ -27,6 +28,8 @@ def check_versions(buildx: Buildx, image: Image) -> None:
     """
     if len(image.outputs) > 1:
         buildx.require("more than one output", _SEVERAL_OUTPUTS)
+    if image.options.dockerfile and image.is_remote:
+        buildx.require("dockerfile_inline with a URL as context", _STDIN_WITH_URL)
     for feature, floor in image.options.requirements():
         buildx.require(feature, floor)
 
