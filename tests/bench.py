@@ -241,7 +241,7 @@ def endpoints(live: LiveFarm) -> None:
     step(f"docker_endpoint_info of {ENDPOINTS} endpoints, {SILENT} of them silent")
     live.ssh("amd1", "iptables -I INPUT -p tcp --dport 4444 -j DROP")
     client = "/root/.config/buildfarm/certificates/clients/controller"
-    answering = itertools.islice(itertools.cycle(["tcp://amd1:2376", "tcp://arm1:2376"]), ENDPOINTS - SILENT)
+    answering = itertools.islice(itertools.cycle(["tcp://amd1:2376", "tcp://amd2:2376"]), ENDPOINTS - SILENT)
     params = {
         **{kind: f"{client}/{kind}.pem" for kind in ("ca", "cert", "key")},
         "endpoints": [*answering, *["tcp://amd1:4444"] * SILENT],

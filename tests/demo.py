@@ -29,11 +29,11 @@ WORK = CHECKOUT / ".build/demo"
 
 
 def hosts(arm64: bool) -> list[Host]:
-    """A bare controller and two bare nodes; the second is an amd64 host or the real arm64 machine."""
+    """A bare controller and two bare nodes, both amd64, or the second the real arm64 machine."""
     return [
         Host("controller", "trixie", "buildx_controllers"),
         Host("amd1", "trixie", "buildx_nodes"),
-        Host("arm1", "arm64" if arm64 else "trixie", "buildx_nodes"),
+        Host("arm1", "arm64", "buildx_nodes") if arm64 else Host("amd2", "trixie", "buildx_nodes"),
     ]
 
 
@@ -87,9 +87,7 @@ def main() -> int:
     started = time.monotonic()
     step("Building the collection's tarball and installing it")
     collections = install_collection()
-    step(
-        f"Booting a farm: a controller, an amd64 node, {'a real arm64 machine' if arm64 else 'a node for linux/arm64'}"
-    )
+    step(f"Booting a farm: a controller and {'an amd64 node, a real arm64 machine' if arm64 else 'two amd64 nodes'}")
     live = LiveFarm.start("demo", hosts(arm64), collections)
     step("First run: from bare hosts to a verified image")
     first = run_all(live)
