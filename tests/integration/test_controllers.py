@@ -104,6 +104,17 @@ def test_a_lost_certificate_is_fetched_again(farm: LiveFarm, variables: dict[str
     assert f"farm-{NODE}" in farm.ssh(SECOND, "docker buildx ls")
 
 
+def test_a_lost_key_of_a_node_is_brought_again(farm: LiveFarm, variables: dict[str, Any]) -> None:
+    path = "/etc/docker/tls/key.pem"
+    key = farm.ssh(NODE, f"cat {path}; rm {path}")
+    predicted = site(farm, variables, check=True)
+    assert farm.ssh(NODE, f"ls {path}", check=False) == "", "check mode changed a host"
+    done = site(farm, variables)
+    assert done.changed == predicted.changed != []
+    assert {change.partition(":")[0] for change in done.changed} == {NODE}
+    assert farm.ssh(NODE, f"cat {path}") == key
+
+
 def test_both_take_the_builder_apart(farm: LiveFarm, variables: dict[str, Any]) -> None:
     done = farm.playbook("buildfarm.multiarch.teardown", inventory=GROUPS).expect_success()
     removed = [change.partition(":")[0] for change in done.changed if "Remove the builder" in change]
