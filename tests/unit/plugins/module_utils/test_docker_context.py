@@ -172,6 +172,8 @@ def test_update(
     before, after = done["diff"]["before"]["arm1"], done["diff"]["after"]["arm1"]
     differing = {key for key in before if before[key] != after[key]}
     assert differing == set(change or ())
+    assert [after[kind] for kind in ("ca", "cert", "key")] == list(material.values())
+    assert before["ca"] == (material["ca"] if tls == "the ca" else f"other than {material['ca']}")
     assert json.loads(path.read_text())["Theirs"] == 1
     assert (store.tls_dir("arm1") / "ca.pem").read_text() == "the ca"
 
