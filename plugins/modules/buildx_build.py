@@ -8,18 +8,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: buildx_build
-short_description: Build an image for several platforms
+short_description: Build images for several platforms
 version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Builds a Dockerfile for one or several platforms with a builder's nodes, through C(docker buildx build), and puts
-    the result into registries, the local engine, a directory or an archive.
+  - Builds one or many Dockerfiles for one or several platforms with all nodes of a builder, through
+    C(docker buildx build), and puts the results into registries, the local engine, directories or archives.
+  - Each platform of each image is built on one of the nodes that serve it, the same one each time, so that its cache is
+    warm. The nodes build side by side and push by digest. Once every platform is in the registry and has passed its
+    checks, each tag is written once, as one complete index, see O(gate).
+  - A node that goes away costs its share. Its platforms are built again on the next node, two times at most.
   - BuildKit decides which steps have to run again. The task is changed when a result differs from what was in its
     place before.
   - What buildx would fail on late, or get wrong without an error, is refused before anything is built. This includes a
     platform that no node of the builder serves, which buildx would send to the first node.
-  - After a push every tag is read back. All must stand for the same digest and have exactly the declared platforms.
 requirements:
   - docker CLI with buildx 0.3 or later
 extends_documentation_fragment:
@@ -43,69 +46,64 @@ attributes:
     support: partial
     description: Changes nothing where the build's result is what it was before.
     details:
-      - The build runs each time, and takes less than a second where BuildKit has every step in its cache. It changes
-        nothing then.
+      - The builds run each time, and take less than a second where BuildKit has every step in its cache. They
+        change nothing then.
       - With O(provenance) or O(sbom) every push changes the index, as an attestation holds the time of the build.
       - Steps that run again, with O(no_cache) or after the cache was pruned, make other layers unless the Dockerfile
         is reproducible.
 options:
-  context:
+  context: &context
     description:
       - A directory on the controller, or the URL of a git repository or of an archive.
       - A URL with a secret in it is refused, as it would stand in the process list and in the image's provenance. A
         secret is a password, a token in the place of the user's name, or one in the query.
+      - Needed, here or in each of O(images).
     type: str
-    required: true
-  file:
+  file: &file
     description:
       - The Dockerfile, absolute or relative to O(context).
       - If unset, C(Dockerfile) in O(context) is used, or C(dockerfile) if there is only that.
     type: str
-  dockerfile_inline:
+  dockerfile_inline: &dockerfile_inline
     description:
       - The text of a Dockerfile, instead of O(file). It is given to buildx on its standard input.
       - With a URL as O(context) it needs buildx 0.9, and to build for several nodes at once 0.17.
     type: str
-  contexts:
+  contexts: &contexts
     description:
       - Further build contexts, by the names that C(FROM), C(COPY --from) and C(RUN --mount) of the Dockerfile have for
-        them. A name that is an image's replaces that image, as in V({"alpine:3.20": "docker-image://alpine:edge"}).
+        them. A name that is an image's replaces that image, as C(docker-image://alpine:edge) under C(alpine:3.20) does.
       - A value is a directory on the controller, the URL of a git repository or of an archive,
         C(docker-image://IMAGE), or C(oci-layout://DIRECTORY[:TAG][@DIGEST]), a directory on the controller as well.
       - C(target:NAME), the result of another target, exists in bake files only and is refused.
       - Needs buildx 0.8, and for C(oci-layout://) buildx 0.10 and BuildKit 0.11.
     type: dict
-  builder:
-    description:
-      - The builder.
-      - If unset, E(BUILDX_BUILDER) is used, and buildx's current builder if that is unset too.
-    type: str
-  platforms:
+  platforms: &platforms
     description:
       - The platforms to build for, such as V(linux/amd64) or V(linux/arm/v7). They are normalised.
       - If unset or empty, the builder's first node builds for its own platform. E(DOCKER_DEFAULT_PLATFORM) has no
         effect.
     type: list
     elements: str
-  tags:
+  tags: &tags
     description:
       - Names of the image, as C([REGISTRY[:PORT]/]NAME[:TAG]).
       - Needed for O(push) and O(load).
     type: list
     elements: str
-  push:
+  push: &push
     description:
       - Push the image to the registries of O(tags). The same as an entry of O(outputs) with C(type=registry).
     type: bool
     default: false
-  load:
+  load: &load
     description:
       - Load the image into the engine of the docker context in use. The same as an entry of O(outputs) with
         C(type=docker) and no C(dest).
       - Several platforms, O(provenance) and O(sbom) need an engine with the containerd image store.
     type: bool
     default: false
-  outputs:
+  outputs: &outputs
     description:
       - Further places for the result.
       - More than one, O(push) and O(load) counted, needs buildx 0.13 and BuildKit 0.13.
@@ -121,7 +119,7 @@ options:
           - V(tar) writes them into one tar file.
           - V(oci) and V(docker) write an image archive. V(docker) without O(outputs[].dest) is O(load).
           - V(image) keeps the image in the builder. V(registry) is O(push).
-          - V(tar), V(oci) and V(docker) need all platforms to be on one node.
+          - V(tar), V(oci) and V(docker) need a node that serves all platforms, and are built there.
         type: str
         required: true
         choices: [local, tar, oci, docker, image, registry]
@@ -135,17 +133,17 @@ options:
           - Further options of BuildKit's exporter, such as C(compression), C(oci-mediatypes) or C(rewrite-timestamp).
           - C(name) and C(push-by-digest) are not supported.
         type: dict
-  build_args:
+  build_args: &build_args
     description:
       - Values for C(ARG) instructions. Numbers are taken as they are; quote what YAML would make a boolean of.
       - They are visible in the process list and in the image's history, so they are no place for secrets.
       - E(SOURCE_DATE_EPOCH) counts as one of them where it is set and not given here.
     type: dict
-  labels:
+  labels: &labels
     description:
       - Labels of the image.
     type: dict
-  annotations:
+  annotations: &annotations
     description:
       - Annotations of the image, as a dictionary or as a list of texts C(KEY=VALUE).
       - What is annotated is written before the key, as C(TYPE:KEY). C(manifest), the default, is the manifest of each
@@ -154,24 +152,25 @@ options:
       - C(manifest[PLATFORM]) and C(manifest-descriptor[PLATFORM]) are for one of O(platforms).
       - An image without an index, of one platform and without attestations, cannot have C(index) and
         C(manifest-descriptor). Docker's media types have no annotations.
-      - Needs buildx 0.12. For C(index) in a push of several nodes together it needs 0.16, before which buildx drops it.
+      - Needs buildx 0.12. For C(index) without O(gate) in a push of several nodes it needs 0.16, before which buildx
+        drops it.
     type: raw
-  target:
+  target: &target
     description:
       - The stage of the Dockerfile to build. If unset, the last one.
     type: str
-  no_cache:
+  no_cache: &no_cache
     description:
       - Run all steps again.
     type: bool
     default: false
-  no_cache_filter:
+  no_cache_filter: &no_cache_filter
     description:
       - Run all steps of these stages of the Dockerfile again. Not together with O(no_cache).
       - Needs buildx 0.8.
     type: list
     elements: str
-  cache_from:
+  cache_from: &cache_from
     description:
       - Caches from which steps are taken that have been run before, each a dictionary or text as in the command line.
       - A dictionary has C(type) (V(registry), V(local), V(gha), V(s3), V(azblob)) and the attributes of BuildKit's
@@ -184,7 +183,7 @@ options:
       - V(gha) needs buildx 0.6.
     type: list
     elements: raw
-  cache_to:
+  cache_to: &cache_to
     description:
       - Caches into which the steps of this build are put, as in O(cache_from). V(local) has C(dest) instead of C(src),
         and V(inline) puts the cache into the image. C(mode=max) has the steps of all stages and not only those of the
@@ -197,7 +196,7 @@ options:
         have V(inline) only, unless the engine has the containerd image store.
     type: list
     elements: raw
-  secrets:
+  secrets: &secrets
     description:
       - Secrets that C(RUN --mount=type=secret) of the Dockerfile can read. They are in no image, no cache and no
         argument list.
@@ -223,21 +222,21 @@ options:
         description:
           - The secret itself. It goes to buildx in a variable, so it has 128 KiB at most. Needs buildx 0.6.
         type: str
-  ssh:
+  ssh: &ssh
     description:
       - What C(RUN --mount=type=ssh) of the Dockerfile can use. V(default) is the ssh agent that E(SSH_AUTH_SOCK) names;
         V(ID=PATH) is one of another name, or a private key without a passphrase on the controller. Several paths have
         commas between them.
     type: list
     elements: str
-  network:
+  network: &network
     description:
       - The network of C(RUN) instructions. V(host) is that of the node, or of its BuildKit's container, and needs a
         BuildKit that allows C(network.host). V(none) is none at all.
       - If unset, that of BuildKit.
     type: str
     choices: [default, host, none]
-  allow:
+  allow: &allow
     description:
       - What the Dockerfile may use beyond the usual, V(network.host), V(security.insecure), or V(device) and
         V(device=NAME).
@@ -246,53 +245,166 @@ options:
       - V(device) needs buildx 0.21.
     type: list
     elements: str
-  add_hosts:
+  add_hosts: &add_hosts
     description:
       - Further names of hosts for C(RUN) instructions, as a dictionary of names and IP addresses or as a list of texts
         C(NAME:ADDRESS) or C(NAME=ADDRESS), in which a name may have several.
       - The address V(host-gateway) is that of the node; it needs buildx 0.10 with the C(docker) driver and 0.12 with
         others.
     type: raw
-  ulimits:
+  ulimits: &ulimits
     description:
-      - Limits of C(RUN) instructions, as a dictionary such as V({"nofile": "1024:2048"}) or as a list of texts
+      - Limits of C(RUN) instructions, as a dictionary of names and values such as V(1024:2048), or as a list of texts
         C(NAME=SOFT[:HARD]).
       - Needs buildx 0.7.
     type: raw
-  shm_size:
+  shm_size: &shm_size
     description:
       - Size of C(/dev/shm) for C(RUN) instructions, in bytes or with a unit, as in V(128m).
       - Needs buildx 0.7.
     type: str
-  cgroup_parent:
+  cgroup_parent: &cgroup_parent
     description:
       - The control group of the node below which C(RUN) instructions run.
       - Needs buildx 0.7. 0.11.0 takes no notice of it.
     type: str
-  pull:
+  pull: &pull
     description:
       - Look for newer base images in their registries even if the builder has them.
     type: bool
     default: false
-  provenance:
+  provenance: &provenance
     description:
       - Provenance attestation, V(true), V(false), or its options such as V(mode=max). Anything but V(false) needs
         buildx 0.10.
     type: str
     default: "false"
-  sbom:
+  sbom: &sbom
     description:
       - SBOM attestation, V(true), V(false), or its options such as V(generator=IMAGE). Anything but V(false) needs
         buildx 0.10.
     type: str
     default: "false"
-  attest:
+  attest: &attest
     description:
       - Attestations as the command line has them, each a dictionary or text, such as V(type=provenance,mode=max). The
         same as O(provenance) and O(sbom), so each type is declared in one of the two.
       - C(disabled=true) declares that there is none.
     type: list
     elements: raw
+  run: &run
+    description:
+      - Run each platform's image once, without a network, on the engine of the node that built it, before any tag
+        moves. A failure leaves the tags where they are.
+      - It works as O(buildfarm.multiarch.image_verify#module:run). Needs O(gate), O(push), a builder of the
+        C(docker-container) driver and the Python library docker.
+    type: dict
+    suboptions:
+      command:
+        description:
+          - The command, in the place of the image's own C(CMD). An C(ENTRYPOINT) of the image stays.
+          - If unset or empty, the image's own.
+        type: list
+        elements: str
+      expected:
+        description:
+          - What the standard output has to be. White space at both ends is ignored.
+          - C({platform}) stands for the platform, such as C(linux/arm64), and C({arch}) for its architecture, such as
+            C(arm64).
+        type: str
+      expected_regex:
+        description:
+          - A Python regular expression that has to match somewhere in the standard output, with C({platform}) and
+            C({arch}) as in O(run.expected).
+        type: str
+      timeout:
+        description:
+          - Seconds that the program may take, and that an engine may be silent while it is asked or pulls.
+        type: float
+        default: 120
+  programs: &programs
+    description:
+      - Whether to look at the programs that each platform's image starts, and to leave the tags where they are if these
+        are not made for the platform, as O(buildfarm.multiarch.image_verify#module:programs) does. By default they are
+        looked at where O(run) is set.
+    type: bool
+  timeout: &timeout
+    description:
+      - Seconds after which the build is ended. If unset, it may take as long as it takes.
+    type: float
+  images:
+    description:
+      - Many images, built side by side. Each has the options that it would have in a task of its own; those that say
+        how images are built, such as O(builder) and O(gate), are the task's.
+      - An image whose Dockerfile names a tag of another one, in C(FROM) for example, is built after that one and from
+        what was just built. Needs buildx 0.8.
+      - One image's failure does not stop the others, but those that are built from it. The task fails in the end and
+        names all that failed.
+      - Not together with the options of a single image.
+    type: list
+    elements: dict
+    suboptions:
+      context: *context
+      file: *file
+      dockerfile_inline: *dockerfile_inline
+      contexts: *contexts
+      platforms: *platforms
+      tags: *tags
+      push: *push
+      load: *load
+      outputs: *outputs
+      build_args: *build_args
+      labels: *labels
+      annotations: *annotations
+      target: *target
+      no_cache: *no_cache
+      no_cache_filter: *no_cache_filter
+      cache_from: *cache_from
+      cache_to: *cache_to
+      secrets: *secrets
+      ssh: *ssh
+      network: *network
+      allow: *allow
+      add_hosts: *add_hosts
+      ulimits: *ulimits
+      shm_size: *shm_size
+      cgroup_parent: *cgroup_parent
+      pull: *pull
+      provenance: *provenance
+      sbom: *sbom
+      attest: *attest
+      run: *run
+      programs: *programs
+      timeout: *timeout
+  builder:
+    description:
+      - The builder.
+      - If unset, E(BUILDX_BUILDER) is used, and buildx's current builder if that is unset too.
+    type: str
+  gate:
+    description:
+      - Whether O(tags) move only once all platforms are in the registry and have passed their checks. Whatever fails
+        before, a build, a check or the connection, the tags stand for what they stood for.
+      - V(false) builds as buildx does, in one run of it for all platforms. buildx chooses the nodes and moves the tags.
+      - Builders of the C(docker) driver, and buildx before 0.6, build like that in any case.
+      - A tag that the registry does not let move is an error, unless it stands for the same image already.
+    type: bool
+    default: true
+  emulation:
+    description:
+      - Which nodes build a platform. V(prefer_native) means those whose processors run it, and those that emulate it
+        where there are none. V(allow) means all that serve it, V(forbid) only those whose processors run it.
+      - Of nodes that do not tell their processor, as those of the C(remote) driver, their pins are believed.
+      - Has no effect where buildx chooses the nodes, see O(gate).
+    type: str
+    choices: [prefer_native, allow, forbid]
+    default: prefer_native
+  builds_per_node:
+    description:
+      - How many builds a node is given at the same time. Another node that would be idle takes a build that would have
+        to wait.
+      - By default 4, or one more than C(max-parallelism) in the node's buildkitd configuration if that is less.
+    type: int
   call:
     description:
       - What is done. V(build) builds. The others build nothing and change nothing, and return RV(call).
@@ -304,10 +416,6 @@ options:
     type: str
     choices: [build, check, outline, targets]
     default: build
-  timeout:
-    description:
-      - Seconds after which the build is ended. If unset, it may take as long as it takes.
-    type: float
   progress:
     description:
       - What is shown while the build runs.
@@ -326,7 +434,13 @@ notes:
     refuse it to one of them. Such a push is tried again, two times at most.
   - The build ends with the task. Where ansible-playbook is interrupted, killed or cut off from the controller, what
     runs there and on the nodes is ended within 20 seconds.
-  - If a build fails after it has pushed to some of O(tags), the error says what these stand for now.
+  - After a push every tag is read back. All must stand for the same digest and have exactly the declared platforms.
+  - Where a failure comes between two of O(tags), the error says which of them stand for the new image. A new run
+    finishes the others.
+  - Without annotations an image of several platforms has the same manifests and configurations as one that
+    C(docker buildx build --push) makes. Its media types are OCI's, unless O(outputs[].options) has
+    C(oci-mediatypes=false), which leaves no place for annotations.
+  - On a failure the results of the images that were built are in RV(images), too.
 seealso:
   - module: buildfarm.multiarch.buildx_builder
   - module: buildfarm.multiarch.image_verify
@@ -368,6 +482,28 @@ EXAMPLES = r"""
     outputs:
       - type: local
         dest: /srv/release/tool
+
+- name: Build many images side by side, each verified before its tags move
+  buildfarm.multiarch.buildx_build:
+    builder: farm
+    images:
+      - context: /srv/base
+        platforms: [linux/amd64, linux/arm64]
+        tags: [registry.example.com/team/base:3]
+        push: true
+      # It is FROM registry.example.com/team/base:3, so it is built after that.
+      - context: /srv/app
+        platforms: [linux/amd64, linux/arm64]
+        tags: [registry.example.com/team/app:1.4, registry.example.com/team/app:latest]
+        push: true
+        run:
+          command: [app, --version]
+          expected_regex: '^app 1\.4'
+  register: built
+
+- name: Show what was built where
+  ansible.builtin.debug:
+    msg: "{{ built.images | buildfarm.multiarch.farm_images_table }}"
 
 - name: Build for this machine only and load the image into its engine
   buildfarm.multiarch.buildx_build:
@@ -464,10 +600,102 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+images:
+  description: What became of each image, in the order of O(images), or of the task's own.
+  returned: always, unless nothing was built as an option is wrong
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its first tag, or its context if it has none.
+      type: str
+      sample: registry.example.com/team/app:1.4
+    tags:
+      description: Its names, as declared.
+      type: list
+      elements: str
+      sample: ["registry.example.com/team/app:1.4"]
+    digest:
+      description: As RV(image.digest). V(null) in check mode, and where it failed.
+      type: str
+      sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+    id:
+      description: As RV(image.id).
+      type: str
+      sample: sha256:337a25f749991193ba1924b1db939c2dd68254aedebd743c21500b37ade69ed7
+    changed:
+      description: Whether one of its results differs from what was in its place before.
+      type: bool
+      sample: true
+    platforms:
+      description:
+        - As RV(image.platforms), with how each was built. In check mode, RV(images[].platforms[].node) is the node that
+          would build it.
+      type: list
+      elements: dict
+      contains:
+        platform:
+          description: The platform, normalised.
+          type: str
+          sample: linux/arm64
+        digest:
+          description: Digest of the platform's manifest.
+          type: str
+          sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
+        size:
+          description: Bytes of the configuration and of the compressed layers.
+          type: int
+          sample: 1048997
+        node:
+          description: Name of the builder's node that built it.
+          type: str
+          sample: farm-arm1
+        native:
+          description: Whether the node's own processor runs the platform. V(null) where that is not known.
+          type: bool
+          sample: true
+        seconds:
+          description: What the build took, with the transfer of the context and the push.
+          type: float
+          sample: 12.3
+        steps:
+          description: How many steps the build had, of all platforms that the node built together.
+          type: int
+          sample: 5
+        cached:
+          description: How many of them were in the cache.
+          type: int
+          sample: 4
+    outputs:
+      description: As RV(outputs).
+      type: list
+      elements: dict
+    retries:
+      description: The builds that nodes did not finish because they went away.
+      type: list
+      elements: dict
+      contains:
+        node:
+          description: The node's name.
+          type: str
+          sample: farm-amd2
+        platforms:
+          description: What it was building.
+          type: list
+          elements: str
+          sample: [linux/amd64]
+        reason:
+          description: What buildx printed last.
+          type: str
+          sample: "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF"
+    error:
+      description: Why it failed. V(null) where it did not.
+      type: str
+      sample: null
 image:
   description:
     - The image as it was read back. V(null) in check mode, and where the result is no image in a registry or engine.
-  returned: success
+  returned: success, without O(images)
   type: dict
   contains:
     tags:
@@ -515,7 +743,7 @@ image:
           sample: true
 outputs:
   description: Where the result went.
-  returned: success
+  returned: success, without O(images)
   type: list
   elements: dict
   contains:
@@ -553,14 +781,18 @@ call:
       type: dict
       sample: {"warnings": []}
 metadata:
-  description: What C(docker buildx build --metadata-file) wrote. Empty in check mode and with buildx before 0.6.
-  returned: success
+  description:
+    - What C(docker buildx build --metadata-file) wrote, by the names of the nodes where several built it. Empty in check
+      mode and with buildx before 0.6.
+  returned: success, without O(images)
   type: dict
   sample:
     containerimage.digest: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
     image.name: registry.example.com/team/app:1.4
 actions:
-  description: The command, if the build changed something or is predicted to. Otherwise empty.
+  description:
+    - The commands, each on the node that is the first choice for it, and the tags that are written afterwards, of images
+      that the build changed or is predicted to. The nodes are builders of their own for the time of the task.
   returned: success
   type: list
   elements: list
