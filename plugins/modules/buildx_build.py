@@ -782,8 +782,8 @@ call:
       sample: {"warnings": []}
 metadata:
   description:
-    - What C(docker buildx build --metadata-file) wrote, by the names of the nodes where several built it. Empty in check
-      mode and with buildx before 0.6.
+    - What C(docker buildx build --metadata-file) wrote, by the names of the nodes where several built it. Empty in
+      check mode and with buildx before 0.6.
   returned: success, without O(images)
   type: dict
   sample:
@@ -791,8 +791,8 @@ metadata:
     image.name: registry.example.com/team/app:1.4
 actions:
   description:
-    - The commands, each on the node that is the first choice for it, and the tags that are written afterwards, of images
-      that the build changed or is predicted to. The nodes are builders of their own for the time of the task.
+    - The commands, each on the node that is the first choice for it, and the tags that are written afterwards, of
+      images that the build changed or is predicted to. The nodes are builders of their own for the time of the task.
   returned: success
   type: list
   elements: list

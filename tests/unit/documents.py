@@ -36,6 +36,10 @@ class StoredDocuments:
             return None
         return Document(reference.digest or digest_of(found.encode()), "", found.encode())
 
+    def digest(self, reference: Any) -> Optional[str]:
+        document = self.manifest(reference)
+        return document and document.digest
+
     def blob(self, reference: Any, digest: str) -> Optional[bytes]:
         document = self.manifest(reference.at(digest))
         return document and document.content

@@ -49,8 +49,9 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     warnings = declaration.check_files(lenient=check_mode)
     buildx = Buildx.of(params, runner)
     farm = find_farm(params, declaration, buildx, start=not check_mode)
-    if declaration.images[0].options.call:
-        return _evaluated(declaration.images[0], farm, buildx, warnings)
+    for image in declaration.images:
+        if image.options.call:
+            return _evaluated(image, farm, buildx, warnings)
     plans = _plans(declaration, farm, buildx, start=not check_mode)
     warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
     if check_mode:
@@ -106,7 +107,10 @@ def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]
             bases = sorted(set(cast(BuildImage, plans[number].steps[0]).bases.values()))
             for base in bases:
                 ended[base].wait()
-            done[number] = _build(number, plans[number], world, [cast(ImageOutcome, done[base]) for base in bases])
+            # None of those whose error is none of the image's own, and is raised in the end.
+            found = [done[base] for base in bases]
+            if all(found):
+                done[number] = _build(number, plans[number], world, cast(List[ImageOutcome], found))
         finally:
             ended[number].set()
 
@@ -122,7 +126,7 @@ def _build(number: int, planned: Plan[World], world: World, bases: Sequence[Imag
     step = cast(BuildImage, planned.steps[0])
     broken = [base.step.image.name for base in bases if base.error]
     if broken:
-        error = FarmError(f"image {step.image.name}: not built, as it is built from {', '.join(broken)}, which failed")
+        error = FarmError(f"not built, as it is built from {', '.join(broken)}, which failed")
         return ImageOutcome(planned, error=error)
     try:
         planned.apply(world)
@@ -153,7 +157,8 @@ def _failure(failed: Sequence[ImageOutcome], done: Sequence[ImageOutcome]) -> Fa
     errors = [cast(FarmError, one.error) for one in failed]
     if len(done) == 1:
         return errors[0]
-    messages = [f"image {one.step.image.name}: {error.message}" for one, error in zip(failed, errors)]
+    subjects = [f"image {one.step.image.name}: " for one in failed]
+    messages = [f"{subject}{error.message.replace(subject, '', 1)}" for subject, error in zip(subjects, errors)]
     return FarmError(
         f"{len(failed)} of {len(done)} images failed: " + "\n".join(messages),
         **{**errors[0].details, "images": [one.as_dict() for one in done]},

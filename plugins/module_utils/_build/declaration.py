@@ -143,12 +143,10 @@ class Declaration:
         """
         listed = params.get("images")
         images = tuple(_image(raw) for raw in listed) if listed is not None else (Image.from_params(params),)
-        found: Dict[Tuple[str, str], str] = {}
-        for image in images:
-            for reference in image.references:
-                key = (reference.repository, reference.tag)
-                if found.setdefault(key, image.context) != image.context:
-                    raise FarmError(f"images: {reference} is the tag of two of them; give each its own")
+        references = [reference for image in images for reference in image.references]
+        for reference in references:
+            if references.count(reference) > 1:
+                raise FarmError(f"images: {reference} is the tag of two of them; give each its own")
         per_node = params.get("builds_per_node") or 0
         if per_node < 0:
             raise FarmError(f"builds_per_node: {per_node} is less than one")

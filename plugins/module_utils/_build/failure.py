@@ -37,6 +37,11 @@ _NODE_WENT = re.compile(
 )
 
 
+def last_line(error: CommandError) -> str:
+    """Return what buildx printed last, secrets in URLs masked."""
+    return mask(_last_lines(error.result.stderr, 1)) or error.message.splitlines()[-1]
+
+
 def is_of_the_node(stderr: str) -> bool:
     """Return whether a build ended because its node went away, and not by its own fault.
 

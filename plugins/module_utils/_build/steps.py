@@ -21,7 +21,7 @@ from .._platform.platform import Platform
 from .command import Build, Built
 from .declaration import Image
 from .destination import Destination
-from .failure import build_error, is_of_the_node
+from .failure import build_error, is_of_the_node, last_line
 from .farm import Farm
 from .gate import pass_gate
 from .order import Bases
@@ -225,7 +225,7 @@ class BuildImage(Step[World]):
         except CommandError as exc:
             error = build_error(exc, self.image, where, build.action(node or self.builder))
             if node and self._is_of(node, exc, world):
-                raise NodeLost(Attempt(node, share, exc.message.splitlines()[-1]), error) from exc
+                raise NodeLost(Attempt(node, share, last_line(exc)), error) from exc
             raise error from exc
 
     def _reporter(self, world: World, share: Share, node: str) -> Callable[[StepEvent], None]:

@@ -11,7 +11,7 @@ the digest the same as that of ``docker buildx imagetools create``: docker/build
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
@@ -63,9 +63,9 @@ def compose(
     digests = {platform: str(found[platform]["digest"]) for platform in platforms}
     attestations = [entry for part in parts for entry in _attestations(part)]
     if len(parts) == 1 and not index_annotations and not descriptor_annotations:
-        single = parts[0].document
-        children = tuple(str(entry["digest"]) for entry in _entries(single))
-        return Composed(single, digests, children)
+        single = parts[0]
+        children = tuple(str(entry["digest"]) for entry in _entries(single.document))
+        return Composed(replace(single.document, media_type=single.index.media_type), digests, children)
     entries = [_annotated(found[platform], platform, descriptor_annotations) for platform in platforms]
     media_type = _index_type(entries, index_annotations)
     index: Dict[str, Any] = {"schemaVersion": 2, "mediaType": media_type, "manifests": [*entries, *attestations]}
@@ -88,7 +88,7 @@ def _manifests(parts: Sequence[Part], wanted: Sequence[Platform]) -> Dict[Platfo
                 continue
             if platform in found or platform not in wanted:
                 problems.append(f"{platform} is {'there twice' if platform in found else 'not wanted'}")
-            found[platform] = descriptors.get(manifest.digest) or _descriptor(part.document, platform)
+            found[platform] = descriptors.get(manifest.digest) or _descriptor(part, platform)
     problems += [f"{platform} is missing" for platform in wanted if platform not in found]
     if problems:
         raise FarmError(f"what the nodes pushed is not what was asked for: {', '.join(problems)}")
@@ -104,13 +104,13 @@ def _entries(document: Document) -> List[Mapping[str, Any]]:
     return [dict(entry) for entry in json.loads(document.content).get("manifests") or ()]
 
 
-def _descriptor(document: Document, platform: Platform) -> Mapping[str, Any]:
+def _descriptor(part: Part, platform: Platform) -> Mapping[str, Any]:
     """Return the descriptor of a manifest that no index names."""
     variant = {"variant": platform.variant} if platform.variant else {}
     return {
-        "mediaType": document.media_type,
-        "digest": document.digest,
-        "size": len(document.content),
+        "mediaType": part.index.media_type,
+        "digest": part.document.digest,
+        "size": len(part.document.content),
         "platform": {"architecture": platform.arch, "os": platform.os, **variant},
     }
 

@@ -1,0 +1,284 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images that are built node by node: where, after which others, and when their tags move."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import farm as _farm
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import gate as _gate
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import EngineInfo
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import CheckResult, RunResult
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.engines import Engine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.platform_checks import CheckedPlatform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import digest_of
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+BOTH = ["linux/amd64", "linux/arm64"]
+APP, LATEST, BASE = "r.example.com/app:1", "r.example.com/app:latest", "r.example.com/base:1"
+GONE = "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+def values(argv, option):
+    return [value for name, value in zip(argv, argv[1:]) if name == option]
+
+
+class World:
+    """A registry, and nodes that push by digest what they build.
+
+    :ivar failing: by node, what its builds print before they fail.
+    :ivar silent: the nodes whose engines do not answer.
+    """
+
+    def __init__(self, registries):
+        self.registry = registries.documents
+        self.version = "0.29.1"
+        self.failing, self.silent = {}, set()
+        self.sources = "one"
+        self.builds, self.writes = [], []
+        self.lock = threading.Lock()
+        registries.write = self.write
+
+    def __call__(self, argv, env=None, **_options):
+        if argv[:3] == ["docker", "buildx", "version"]:
+            return Result(tuple(argv), 0, f"github.com/docker/buildx {self.version} abc", "")
+        if argv[2] == "inspect":
+            return Result(tuple(argv), 0, "Name: farm\nDriver: docker-container\n\nNodes:\n", "")
+        assert argv[:3] == ["docker", "buildx", "build"], argv
+        (node,), (platforms,), (output,) = (values(argv, name) for name in ("--builder", "--platform", "--output"))
+        with self.lock:
+            self.builds.append((node, platforms, argv))
+        if node in self.failing:
+            return Result(tuple(argv), 1, "", self.failing[node])
+        assert "BUILDX_CONFIG" in env and "push-by-digest=true" in output and not values(argv, "--tag")
+        (repository,) = [field[len("name=") :] for field in output.split(",") if field.startswith("name=")]
+        (platform,) = platforms.split(",")
+        digest = self.push(repository, platform)
+        with open(values(argv, "--metadata-file")[0], "w", encoding="utf-8") as stream:
+            json.dump({"containerimage.digest": digest}, stream)
+        return Result(tuple(argv), 0, "", "")
+
+    def push(self, repository, platform):
+        system, arch = platform.split("/")[:2]
+        config = json.dumps({"os": system, "architecture": arch, "of": self.sources})
+        manifest = json.dumps(
+            {"mediaType": MANIFEST, "config": {"digest": digest_of(config.encode()), "size": 9}, "layers": []}
+        )
+        for text in (config, manifest):
+            self.registry[f"{repository}@{digest_of(text.encode())}"] = text
+        return digest_of(manifest.encode())
+
+    def write(self, reference, _media_type, content):
+        self.writes.append(str(reference))
+        self.registry[str(reference)] = content.decode()
+        self.registry[f"{reference.repository}@{digest_of(content)}"] = content.decode()
+        return digest_of(content)
+
+    def probe_all(self, endpoints, *_arguments):
+        hosts = [endpoint.host for endpoint in endpoints]
+        natives = {"a": AMD64, "b": AMD64, "c": ARM64}
+        return [
+            EngineInfo(endpoint, host not in self.silent, platform=natives[host], error=f"{host} is silent")
+            for endpoint, host in zip(endpoints, hosts)
+        ]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, registries):
+    """A builder of two nodes for amd64 and one for arm64, and what they push to."""
+    (tmp_path / "buildx/instances").mkdir(parents=True)
+    nodes = [Node(name, f"tcp://{name}:2375", (ARM64,) if name == "c" else (AMD64,)) for name in "abc"]
+    builder = Instance("farm", "docker-container", tuple(nodes))
+    (tmp_path / "buildx/instances/farm").write_bytes(builder.to_json())
+    monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
+    there = World(registries)
+    monkeypatch.setattr(_farm, "probe_all", there.probe_all)
+    return there
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Makes the options of an image."""
+
+    def make(*tags, dockerfile="FROM scratch\n", **options):
+        context = tmp_path / tags[0].replace("/", "-").replace(":", "-")
+        context.mkdir(exist_ok=True)
+        (context / "Dockerfile").write_text(dockerfile)
+        return {"context": str(context), "platforms": BOTH, "tags": list(tags), "push": True, **options}
+
+    return make
+
+
+def test_platforms_are_built_on_their_nodes_and_the_tags_written_once(world, image):
+    params = {**image(APP, LATEST), "builder": "farm"}
+    predicted = run(params, True, world).as_result()
+    assert not world.builds and not world.writes
+    done = run(params, False, world).as_result()
+    assert predicted["changed"] and done["changed"]
+    assert predicted["actions"] == done["actions"]
+    assert done["actions"][-2:] == [["push", APP], ["push", LATEST]]
+    assert sorted(platforms for _node, platforms, _argv in world.builds) == BOTH
+    assert world.writes == [APP, LATEST]
+    found = {one["platform"]: one for one in done["images"][0]["platforms"]}
+    assert found["linux/amd64"]["node"] in "ab" and found["linux/arm64"]["node"] == "c"
+    assert [one["native"] for one in found.values()] == [True, True]
+    assert done["image"]["digest"] == digest_of(world.registry[APP].encode())
+    # The same node each time, and no tag is written that stands for it already.
+    first = sorted((node, platforms) for node, platforms, _argv in world.builds)
+    world.builds.clear()
+    again = run(params, False, world).as_result()
+    assert (again["changed"], again["actions"], len(world.writes)) == (False, [], 2)
+    assert sorted((node, platforms) for node, platforms, _argv in world.builds) == first
+    world.sources = "two"
+    assert run(params, False, world).changed
+
+
+def test_a_build_that_fails_leaves_the_tags_and_is_not_tried_elsewhere(world, image):
+    world.failing = dict.fromkeys("ab", "#5 ERROR: exit code: 2\n------\nERROR: failed to solve: exit code: 2")
+    with pytest.raises(FarmError, match=r"building .* for linux/amd64 on node '[ab]' failed: ------") as caught:
+        run({**image(APP), "builder": "farm"}, False, world)
+    assert world.writes == [] and APP not in world.registry
+    assert len([node for node, _platforms, _argv in world.builds if node in "ab"]) == 1
+    assert caught.value.details["cmd"][:3] == ["docker", "buildx", "build"]
+
+
+def test_a_node_that_goes_away_costs_its_share(world, image):
+    params = {**image(APP, platforms=["linux/amd64"]), "builder": "farm"}
+    run(params, False, world)
+    ((first, _platforms, _argv),) = world.builds
+    (other,) = {"a", "b"} - {first}
+    world.failing = {first: GONE}
+    done = run(params, False, world).as_result()
+    (retry,) = done["images"][0]["retries"]
+    assert (retry["node"], retry["platforms"], retry["reason"]) == (first, ["linux/amd64"], GONE)
+    assert [node for node, _platforms, _argv in world.builds[1:]] == [first, other]
+    assert done["images"][0]["platforms"][0]["node"] == other
+
+
+def test_platforms_are_built_again_twice_at_most(world, image):
+    world.failing = dict.fromkeys("abc", GONE)
+    with pytest.raises(FarmError, match="on node 'c' failed: ERROR: failed to receive status"):
+        run({**image(APP, platforms=["linux/arm64"]), "builder": "farm"}, False, world)
+    assert [node for node, _platforms, _argv in world.builds] == ["c"] * 3, "it may have come back"
+
+
+def test_a_node_that_does_not_answer_gets_nothing(world, image):
+    world.silent = {"a"}
+    done = run({**image(APP), "builder": "farm"}, False, world)
+    assert {node for node, _platforms, _argv in world.builds} == {"b", "c"}
+    assert done.warnings == ("node 'a' gets no builds: a is silent",)
+    world.silent = {"c"}
+    with pytest.raises(FarmError, match=r"no node serves linux/arm64; .*; node 'c' does not answer: c is silent"):
+        run({**image(APP), "builder": "farm"}, False, world)
+
+
+def test_nodes_that_all_go_away_while_they_build(world, image):
+    world.failing = dict.fromkeys("ab", GONE)
+    params = {**image(APP, platforms=["linux/amd64"]), "builder": "farm"}
+
+    def dying(argv, **options):
+        if argv[2] == "build":
+            world.silent.add(values(argv, "--builder")[0])
+        return world(argv, **options)
+
+    with pytest.raises(FarmError, match="no node is left that could build linux/amd64"):
+        run(params, False, dying)
+    assert world.writes == []
+
+
+@pytest.mark.parametrize("emulation", ["prefer_native", "forbid"])
+def test_what_only_emulation_could_build(world, image, emulation):
+    world.silent = {"c"}
+    params = {**image(APP, platforms=["linux/amd64"]), "builder": "farm", "emulation": emulation}
+    assert run(params, True, world).changed
+
+
+def test_a_check_that_fails_leaves_the_tags(world, image, monkeypatch):
+    checked = []
+
+    def check_platforms(checks, images, engines, _contexts):
+        checked.append({str(platform): (str(images[platform]), engine.node) for platform, engine in engines.items()})
+        return [
+            CheckedPlatform(platform, engine, CheckResult(run=RunResult("no", "", 0, True)), "printed 'no'")
+            for platform, engine in engines.items()
+        ]
+
+    monkeypatch.setattr(_gate, "check_platforms", check_platforms)
+    expectation = {"command": [], "expected": "yes", "expected_regex": None, "timeout": 5}
+    with pytest.raises(
+        FarmError, match=r"linux/arm64 on node 'c' .*: printed 'no'; its tags stand for what they stood"
+    ):
+        run({**image(APP, run=expectation), "builder": "farm"}, False, world)
+    assert world.writes == []
+    assert checked[0]["linux/arm64"][0].startswith("r.example.com/app@sha256:")
+    assert isinstance(Engine.of_node(Node("c", "tcp://c:2375")), Engine)
+
+
+def test_an_image_is_built_from_what_the_list_has_just_built(world, image):
+    base, app = image(BASE), image(APP, dockerfile=f"FROM {BASE}\n")
+    done = run({"images": [app, base], "builder": "farm"}, False, world).as_result()
+    assert [one["name"] for one in done["images"]] == [APP, BASE]
+    order = [("base" if "base" in argv[-1] else "app") for _node, _platforms, argv in world.builds]
+    assert order == ["base", "base", "app", "app"]
+    contexts = {value for _node, _platforms, argv in world.builds[2:] for value in values(argv, "--build-context")}
+    assert contexts == {f"{BASE}=docker-image://r.example.com/base@{done['images'][1]['digest']}"}
+    assert "image" not in done
+
+
+def test_one_failure_does_not_stop_the_others(world, image):
+    broken, derived, fine = image(BASE), image(APP, dockerfile=f"FROM {BASE}\n"), image("r.example.com/fine:1")
+
+    def runner(argv, **options):
+        if argv[2] == "build" and "base" in argv[-1]:
+            return Result(tuple(argv), 1, "", "ERROR: failed to solve: exit code: 2")
+        return world(argv, **options)
+
+    with pytest.raises(FarmError) as caught:
+        run({"images": [broken, derived, fine], "builder": "farm"}, False, runner)
+    assert caught.value.message.startswith("2 of 3 images failed: image r.example.com/base:1: building ")
+    assert f"image {APP}: not built, as it is built from {BASE}, which failed" in caught.value.message
+    assert world.writes == ["r.example.com/fine:1"]
+    assert [bool(one["error"]) for one in caught.value.details["images"]] == [True, True, False]
+
+
+def test_a_list_is_spread_over_the_nodes(world, image):
+    images = [image(f"r.example.com/app{number}:1", platforms=["linux/amd64"]) for number in range(6)]
+    run({"images": images, "builder": "farm"}, False, world)
+    nodes = [node for node, _platforms, _argv in world.builds]
+    assert (nodes.count("a"), nodes.count("b")) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"builds_per_node": -1}, "builds_per_node: -1 is less than one"),
+        ({"images": []}, None),
+        ({"emulation": "forbid", "images": [{"platforms": ["linux/s390x"]}]}, "without emulation"),
+        ({"images": [{"context": ""}]}, "image .*: context is missing"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_is_built(world, image, change, words):
+    given = change.pop("images", [{}])
+    params = {"images": [{**image(APP), **one} for one in given], "builder": "farm", **change}
+    if words is None:
+        assert run(params, False, world).as_result()["images"] == []
+    else:
+        with pytest.raises(FarmError, match=words):
+            run(params, False, world)
+    assert not world.builds
+
+
+def test_two_images_cannot_have_one_tag(world, image):
+    with pytest.raises(FarmError, match=f"images: {APP} is the tag of two of them"):
+        run({"images": [image(APP), image(APP, target="other")], "builder": "farm"}, True, world)
