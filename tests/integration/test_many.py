@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -37,9 +37,10 @@ def groups(*nodes: str, **variables: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def site(farm: LiveFarm, inventory: dict[str, Any], **options: Any) -> Run:
+def site(farm: LiveFarm, inventory: dict[str, Any], platforms: Sequence[str] = (), **options: Any) -> Run:
     """Provision the farm."""
-    own = {"farm_builder": BUILDER, "farm_platforms": [], "listener_directory": DIRECTORY, "farm_use": False}
+    wanted = {"farm_platforms": list(platforms), "farm_use": False}
+    own = {"farm_builder": BUILDER, "listener_directory": DIRECTORY, **wanted}
     variables = {**farm.variables("unused"), **own}
     return farm.playbook("buildfarm.multiarch.site", variables=variables, inventory=inventory, **options)
 
@@ -90,6 +91,22 @@ def broken_daemon_config(farm: LiveFarm, host: str) -> Iterator[None]:
         yield
     finally:
         farm.ssh(host, f"rm {path}; mv /root/daemon.json {path}", check=False)
+
+
+def test_all_nodes_of_one_platform_serve_it(farm: LiveFarm) -> None:
+    # Both without emulation, so that no handler of this machine is changed.
+    platforms = ["linux/amd64", "linux/386"]
+    site(farm, groups(*NODES), platforms).expect_success()
+    assert site(farm, groups(*NODES), platforms).expect_success().changed == []
+    listed = farm.ssh(AUTHORITY, f"docker buildx inspect {BUILDER}")
+    assert listed.count("running") == listed.count("linux/amd64*, linux/386*") == len(NODES)
+    # A plain build finds its nodes too.
+    farm.ssh(AUTHORITY, "mkdir -p /tmp/plain; printf 'FROM scratch\\nCOPY Dockerfile /' > /tmp/plain/Dockerfile")
+    build = f"docker buildx build --builder {BUILDER} --platform {','.join(platforms)} --output type=oci /tmp/plain"
+    made = farm.ssh(
+        AUTHORITY, f"{build} 2>/dev/null | tar -xO --wildcards 'blobs/*' | grep -ao '\"architecture\":\"[a-z0-9]*'"
+    )
+    assert {"amd64", "386"} <= {line.rpartition('"')[2] for line in made.split()}
 
 
 def test_one_host_is_not_asked_by_all_nodes_at_once(farm: LiveFarm) -> None:
