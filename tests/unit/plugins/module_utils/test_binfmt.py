@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import builtins
 import dataclasses
 import hashlib
 import io
@@ -31,7 +32,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.binfmt
     require_kernel,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.declaration import Declaration
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.engine import Engine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.engine import Engine, _streams
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.handler import Demand, Handler
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.image import EmulatorImage
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._binfmt.plan import plan
@@ -1227,6 +1228,19 @@ class TestSteps:
         with pytest.raises(FarmError, match=rf"node1: .*/{file} could not be changed: Is a directory; .*{hint}"):
             step.apply(self.host())
 
+    def test_the_kernel_gets_a_value_at_once(self, tmp_path, monkeypatch):
+        """It takes what one call writes for a whole rule."""
+        monkeypatch.setattr(_binfmt, "ROOT", str(tmp_path))
+        opened, real = [], builtins.open
+
+        def noting(path, mode, buffering):
+            opened.append((path, mode, buffering))
+            return real(path, mode, buffering)
+
+        monkeypatch.setattr(builtins, "open", noting)
+        enable_all().apply(self.host())
+        assert opened == [(str(tmp_path / "status"), "wb", 0)]
+
     @pytest.mark.parametrize(("before", "after"), [(None, "new"), ("old", "new"), ("old", None)])
     def test_files_and_back(self, tmp_path, before, after):
         path = tmp_path / "binfmt.d" / "x.conf"
@@ -1303,3 +1317,16 @@ def test_what_the_engine_runs_without_qemu_is_native(tmp_path):
         "linux/arm64": NATIVE,
         "linux/s390x": "not run there: a s390x program exited with 255 instead of 42: exec /exit: exec format error",
     }
+
+
+def test_output_of_containers_in_frames():
+    def frame(number, text):
+        return bytes([number, 0, 0, 0]) + len(text).to_bytes(4, "big") + text
+
+    logs = frame(1, b"a") + frame(2, b"err") + frame(1, b"b" * 300) + frame(1, b"")
+    assert _streams(logs) == ("a" + "b" * 300, "err")
+    # An empty frame at the end, and one that was cut off.
+    assert _streams(frame(2, b"")) == ("", "")
+    assert _streams(b"") == ("", "")
+    assert _streams(frame(1, b"abc")[:-1]) == ("ab", "")
+    assert _streams(b"1234567") == ("", "")
