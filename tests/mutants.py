@@ -143,7 +143,7 @@ class Tests:
             environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "tests"), "REACHED": found.name}
             subprocess.run([*PYTEST, "-p", "reached", "tests/unit"], cwd=copy, env=environment, check=True)
             self._reached: dict[str, dict[str, list[str]]] = json.load(found)
-        self.limit = 60 + 2 * (time.monotonic() - began)
+        self.limit = 30 + time.monotonic() - began
         self._all = [str(path.relative_to(copy)) for path in copy.glob("tests/unit/**/test_*.py")]
 
     def of(self, mutant: Mutant) -> list[str]:
