@@ -419,8 +419,9 @@ options:
   progress:
     description:
       - What is shown while the build runs.
-      - With V(auto), each step as it begins and ends. Nothing is shown in check mode, under C(no_log), or with C(async)
-        of the task. Callbacks that write JSON to standard output get it on standard error.
+      - With V(auto), each step as it begins and ends. Nothing is shown of a build that takes less than a second, in
+        check mode, under C(no_log), or with C(async) of the task.
+      - Where a callback writes JSON to standard output, it is shown on standard error.
       - With V(none), nothing. The result is the same.
     type: str
     choices: [auto, none]
@@ -433,7 +434,7 @@ notes:
   - Where two nodes push the same layer at the same moment, a registry of the distribution project (C(registry:2)) may
     refuse it to one of them. Such a push is tried again, two times at most.
   - The build ends with the task. Where ansible-playbook is interrupted, killed or cut off from the controller, what
-    runs there and on the nodes is ended within 20 seconds.
+    runs there and on the nodes is ended within 20 seconds; with C(async) of the task, with C(async)'s own time limit.
   - After a push every tag is read back. All must stand for the same digest and have exactly the declared platforms.
   - Where a failure comes between two of O(tags), the error says which of them stand for the new image. A new run
     finishes the others.

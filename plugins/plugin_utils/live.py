@@ -4,8 +4,8 @@
 
 """Actions whose module is seen while it runs.
 
-The module is asked to go on in the background (``module_utils/_core/live.py``), which it does unless it has nothing to
-show. Its progress is shown here until it has ended. What it has printed then is what this action would have got from a
+The module is asked to go on in the background (``module_utils/_core/live.py``), which it does except in check mode. Its
+progress is shown here until it has ended. What it has printed then is what this action would have got from a
 module in the foreground, so that the task's result is the same.
 """
 
@@ -23,7 +23,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.lease import LEASE
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.live import ASKED, STARTED
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.live import ASKED, QUIET, SHOWN, STARTED
 
 #: Seconds that the host waits for the module's end before it tells what there is.
 _WAIT = 1
@@ -112,15 +112,15 @@ class News:
 class LiveAction(NormalAction):
     """Runs the module of the same name and shows its progress.
 
-    Under ``no_log`` nothing is shown, and with the task's own ``async`` nobody waits for it.
+    Under ``no_log`` nothing is shown; with the task's own ``async`` it runs as any other module.
     """
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result."""
         self._label = self._labelled(task_vars or {})
-        quiet = self._task.no_log or self._task.async_val
         environment = self._task.environment
-        self._task.environment = [*environment, *([] if quiet else [{ASKED: "1"}])]
+        if not self._task.async_val:
+            self._task.environment = [*environment, {ASKED: QUIET if self._task.no_log else SHOWN}]
         try:
             result: Dict[str, Any] = super().run(tmp, task_vars)
         finally:
@@ -175,6 +175,7 @@ class LiveAction(NormalAction):
         if state == "ended":
             result: Dict[str, Any] = super()._low_level_execute_command(_COLLECT.format(folder=started.folder))
             return result
+        super()._low_level_execute_command(f"rm -rf {started.folder}")
         failure = {
             "failed": True,
             "msg": f"{self._task.action}: its process on the host is gone without a result; it was killed, or had not"

@@ -28,19 +28,20 @@ from typing import Callable, Iterator
 
 from .ending import PROGRAMS
 from .lease import Lease
-from .progress import Progress
+from .progress import SILENT, Progress
 
-#: By which the action asks for it.
+#: By which the action asks for it: SHOWN, or QUIET where what the module says must not be seen.
 ASKED = "BUILDFARM_LIVE"
+SHOWN, QUIET = "shown", "quiet"
 #: The key of the answer in place of the module's own: its directory and process.
 STARTED = "buildfarm_live"
 #: Seconds that a module has to clean up once its lease has run out.
 _CLEANING = 3.0
 
 
-def asked() -> bool:
-    """Return whether the action asks for it, once: no program of the module's is asked."""
-    return bool(os.environ.pop(ASKED, ""))
+def asked() -> str:
+    """Return what the action asks for, empty for nothing; once, as it does not ask the module's programs."""
+    return os.environ.pop(ASKED, "")
 
 
 @dataclass
@@ -51,11 +52,12 @@ class Session:
     """
 
     folder: str
+    asked: str
     _status: int = 1
     _abandoned: bool = False
 
     @classmethod
-    def start(cls) -> Session:
+    def start(cls, asked: str) -> Session:
         """Go on in another process, which keeps its directory; this one answers and ends."""
         folder = tempfile.mkdtemp(prefix="buildfarm-live-")
         ready, tell = os.pipe()
@@ -68,7 +70,7 @@ class Session:
             # Without the exit handlers: what they remove is the other process's now, such as the module's own code.
             os._exit(0)
         os.close(ready)
-        session = cls(folder)
+        session = cls(folder, asked)
         session._settle()
         os.close(tell)
         return session
@@ -78,7 +80,7 @@ class Session:
 
         :param hide: takes secrets out of a text that are known to the module only.
         """
-        return Progress(os.path.join(self.folder, "log"), hide)
+        return SILENT if self.asked == QUIET else Progress(os.path.join(self.folder, "log"), hide)
 
     def _settle(self) -> None:
         """Let go of the process that started this one, of its output and of its terminal."""
@@ -92,7 +94,7 @@ class Session:
             os.close(self._create(name))
         # Held until the process has ended, in whatever way.
         fcntl.flock(self._create("running"), fcntl.LOCK_EX)
-        # Exit handlers run last to first: the answer is whole once all others have run.
+        # After whatever the module prints, and what Python prints of an exception.
         atexit.register(self._finish)
 
     @contextlib.contextmanager

@@ -53,8 +53,8 @@ def main(argument_spec: Dict[str, Any], logic: Logic, seen: bool = False, **modu
     module = _Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     work = partial(logic, module.params, module.check_mode, partial(run, log=module.log))
     if seen:
-        quiet = not asked or module.check_mode or module.params["progress"] == "none"
-        _run_seen(module, work, None if quiet else live.Session.start())
+        # In check mode nothing takes long.
+        _run_seen(module, work, live.Session.start(asked) if asked and not module.check_mode else None)
     with interruptible():
         _finish(module, work)
 
@@ -64,8 +64,10 @@ def _run_seen(module: AnsibleModule, work: Callable[[Progress], Returned], sessi
         if session is None:
             _finish(module, partial(work, SILENT))
         else:
+            quiet = module.params["progress"] == "none"
+            progress = SILENT if quiet else session.progress(partial(_hidden, module))
             with session.watched():
-                _finish(module, partial(work, session.progress(partial(_hidden, module))))
+                _finish(module, partial(work, progress))
 
 
 def _hidden(module: AnsibleModule, text: str) -> str:

@@ -6,14 +6,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import time
 
 import pytest
 from ansible.module_utils import basic
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import ending
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import module as adapter
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.outcome import Outcome
 
+SEEN = {"progress": adapter.PROGRESS}
 SPEC = {"name": {"type": "str", "required": True}, "url": {"type": "str"}, "token": {"type": "str", "no_log": True}}
 
 
@@ -21,7 +27,7 @@ SPEC = {"name": {"type": "str", "required": True}, "url": {"type": "str"}, "toke
 def call(monkeypatch, capsys):
     """Run a module as Ansible does: parameters as JSON, the result as JSON on standard output."""
 
-    def make(logic, check=False, **params):
+    def make(logic, check=False, seen=False, **params):
         arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, **params}}
         # What ansible-core keeps of a process's input, and since 2.19 how it writes results; warnings go another way
         # once a process has imported what belongs to a controller.
@@ -32,7 +38,7 @@ def call(monkeypatch, capsys):
         monkeypatch.setattr(adapter._Module, "_log_to_syslog", lambda self, text: make.logged.append(text))
         monkeypatch.setattr(basic, "has_journal", False)
         with pytest.raises(SystemExit) as ended:
-            adapter.main(SPEC, logic)
+            adapter.main({**SPEC, **(SEEN if seen else {})}, logic, seen)
         make.output = capsys.readouterr().out
         return ended.value.code, json.loads(make.output)
 
@@ -99,3 +105,49 @@ def test_secrets_of_urls_and_of_hidden_options_are_neither_returned_nor_logged(c
     assert call.logged
     for text in (call.output, *call.logged):
         assert "hunter2" not in text and "t0k3n-value" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "check", "progress", "background", "shown"),
+    [
+        ("shown", False, "auto", True, ["working on https://***@host/x with ********"]),
+        ("shown", False, "none", True, []),
+        ("shown", True, "auto", False, []),
+        ("", False, "auto", False, []),
+    ],
+)
+def test_a_module_that_is_seen(call, monkeypatch, tmp_path, asked, check, progress, background, shown):
+    started = []
+
+    def start(asked):
+        started.append(asked)
+        return adapter.live.Session(str(tmp_path), asked)
+
+    monkeypatch.setenv(adapter.live.ASKED, asked)
+    monkeypatch.setattr(adapter.live.Session, "start", start)
+    # What ends the process.
+    monkeypatch.setattr(adapter.live.Session, "watched", lambda self: contextlib.nullcontext())
+
+    def logic(params, check_mode, runner, progress):
+        progress.report("working on https://user:hunter2@host/x with t0k3n-value")
+        return {"marked": runner(["sh", "-c", "echo $BUILDFARM_TASK"]).stdout}
+
+    options = {"token": "t0k3n-value", "progress": progress}
+    rc, result = call(logic, check, seen=True, name="a", **options)
+    assert (rc, started) == (0, [asked] if background else [])
+    log = tmp_path / "log"
+    lines = [json.loads(line)["text"] for line in log.read_text().splitlines()] if log.exists() else []
+    assert lines == shown
+    # By which a killed module's programs are found.
+    assert len(result["marked"]) == 33
+
+
+def test_a_module_that_is_interrupted_fails(call, monkeypatch):
+    def logic(params, check_mode, runner):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    # The programs of this process are not at their end.
+    monkeypatch.setattr(adapter, "interruptible", lambda: ending.interruptible(ending.Programs()))
+    rc, result = call(logic, name="a")
+    assert (rc, result["msg"]) == (1, "interrupted by SIGTERM; what was running has been ended")
