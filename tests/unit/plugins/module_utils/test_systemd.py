@@ -9,6 +9,7 @@ import os
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result, run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.init import require_systemd
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import (
     Service,
     UnitFiles,
@@ -16,7 +17,6 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd 
     environment,
     exec_start,
     read_service,
-    require_systemd,
     service_name,
     split_command,
 )
