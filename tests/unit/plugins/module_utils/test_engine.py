@@ -28,6 +28,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import engine as _engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import transport as _transport
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client import conversation
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client_certificate import why_refused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore, TlsFiles
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
@@ -467,7 +468,7 @@ def test_info_module(store: ContextStore) -> None:
 )
 @pytest.mark.parametrize("trusted", [True, False])
 def test_reasons_in_words(exc: Exception, kind: str, words: str, trusted: bool) -> None:
-    found = _transport.reason_of(exc, Route(Endpoint.parse("tcp://arm1:2375")), 5, trusted)
+    found = _transport.classify_error(exc, Route(Endpoint.parse("tcp://arm1:2375")), 5, trusted)
     assert (found.kind, words in str(found)) == (kind, True)
 
 
@@ -489,17 +490,17 @@ def test_reasons_of_openssl(code: int, kind: str, words: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     route = Route(Endpoint.parse(f"tcp://localhost:{port}"), TlsFiles())
-    found = _transport.reason_of(exc, route, 1, trusted=False)
+    found = _transport.classify_error(exc, route, 1, trusted=False)
     assert (found.kind, words in str(found)) == (kind, True)
 
 
 def test_an_engine_that_hangs_up_has_refused_the_client(store: ContextStore, authority: Authority) -> None:
     client = authority.issue("client", server=False)
     route = Route(Endpoint.parse("tcp://arm1:2376"), client)
-    hung_up = _transport.reason_of(ConnectionResetError(), route, 1, trusted=True)
+    hung_up = _transport.classify_error(ConnectionResetError(), route, 1, trusted=True)
     assert (hung_up.kind, "it refused this client's certificate" in str(hung_up)) == ("client_certificate", True)
     # Before the end of the handshake it says nothing of the client.
-    assert _transport.reason_of(ConnectionResetError(), route, 1, trusted=False).kind == "answer"
+    assert _transport.classify_error(ConnectionResetError(), route, 1, trusted=False).kind == "answer"
 
 
 def test_certificates_that_begin_later_or_sign_themselves(
@@ -569,7 +570,7 @@ def test_connections_are_closed(store: ContextStore) -> None:
 
     with engine() as url, pytest.MonkeyPatch.context() as patch:
         patch.setattr(_transport.http.client, "HTTPConnection", Connection)
-        with _engine.conversation(Endpoint.parse(url), store) as talk:
+        with conversation(Endpoint.parse(url), store) as talk:
             assert talk.version()["Os"] == "linux"
             del closed[:]
     assert len(closed) == 1

@@ -122,10 +122,13 @@ def test_progress_is_shown_while_the_module_runs(
     assert not left(tmp_path)
 
 
-def test_what_is_decided_in_a_moment_is_not_shown(tmp_path: Path, host: Connection, shown: List[Any]) -> None:
-    began = time.monotonic()
+def test_what_is_decided_in_a_moment_is_not_shown(
+    tmp_path: Path, host: Connection, shown: List[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A moment is what it takes here, however busy this machine is.
+    monkeypatch.setattr(live, "_WAIT", 60)
     result = action()._low_level_execute_command(module(tmp_path, "progress.report('a …')"))
-    assert (result["rc"], shown) == (0, []) and time.monotonic() - began < 1
+    assert (result["rc"], shown) == (0, [])
     assert len(host.commands) == 3
 
 
