@@ -147,7 +147,7 @@ class Tests:
         self._all = [str(path.relative_to(copy)) for path in copy.glob("tests/unit/**/test_*.py")]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Return the test files that have to notice a mutant, those that import its file first.
+        """Return the test files that have to notice a mutant, first those that import its file, short ones before long.
 
         What is executed while modules are imported may be noticed by any of them.
         """
@@ -156,9 +156,9 @@ class Tests:
         module = ".".join(mutant.path.with_suffix("").parts)
         texts = (module, f"{module.rpartition('.')[0]} import {mutant.path.stem}")
 
-        def order(file: str) -> tuple[bool, bool, str]:
-            imports = any(text in (CHECKOUT / file).read_text() for text in texts)
-            return (not imports, not any(file in executing for executing in lines.values()), file)
+        def order(file: str) -> tuple[bool, int]:
+            source = (CHECKOUT / file).read_text()
+            return not any(text in source for text in texts), len(source)
 
         return sorted(self._all if "" in files else files, key=order)
 
