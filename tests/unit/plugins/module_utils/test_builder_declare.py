@@ -161,3 +161,10 @@ def test_a_context_may_be_created_later_in_check_mode(contexts):
 )
 def test_one_engine_under_several_names(contexts, endpoint, expected):
     assert canonical(endpoint, contexts) == expected
+
+
+def test_contexts_that_there_are_are_named(contexts, tmp_path):
+    with pytest.raises(FarmError, match=r"no such docker context in .* \(there: arm1, local\)"):
+        declare(contexts, {"endpoint": "nowhere"})
+    with pytest.raises(FarmError, match=r"\(there: none\)"):
+        declare(ContextStore(tmp_path / "empty"), {"endpoint": "nowhere"})

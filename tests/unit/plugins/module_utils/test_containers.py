@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -258,6 +259,19 @@ def test_the_nodes_of_an_engine_are_read_over_one_connection():
     ]
     assert at.asked[0] == "GET /version"
     assert "GET /volumes/buildx_buildkit_a_state" not in at.asked, "a cache that a container uses is none that is left"
+
+
+def test_an_engine_that_takes_its_time_is_waited_for():
+    class Slow(EngineOfNodes):
+        def answer(self, *request):
+            time.sleep(0.3)
+            return super().answer(*request)
+
+    at = Slow(**{"GET /version": (200, {"Os": "linux", "Arch": "arm64"})})
+    with serving(at) as url:
+        assert Engines(None, 9).read(Endpoint.parse(url), {}) == {}
+        with pytest.raises(FarmError, match=r"no answer within 0\.1 s"):
+            Engines(None, 0.1).read(Endpoint.parse(url), {})
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 403, 409, 500])

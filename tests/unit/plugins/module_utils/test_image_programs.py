@@ -270,3 +270,13 @@ def test_only_the_beginning_of_a_file_is_transferred():
 )
 def test_files_links_and_directories(engine, file):
     assert _read_file(engine, "c", "/app", 4) == file
+
+
+def test_loaders_of_loaders_are_followed_five_times():
+    """Each names the next one; a loop must end too."""
+    files = {f"/ld{number}": elf("arm64", f"/ld{number + 1}") for number in range(9)}
+    assert found(files, "/ld0")[0] == [f"/ld{number}" for number in range(6)]
+    assert found({"/a": elf("arm64", "/b"), "/b": elf("arm64", "/a")}, "/a") == (["/a", "/b"], None)
+    # One that names none is the end.
+    assert found({"/a": elf("arm64", "/b"), "/b": "arm64"}, "/a") == (["/a", "/b"], None)
+    assert found({"/a": elf("arm64", "")}, "/a") == (["/a"], None)

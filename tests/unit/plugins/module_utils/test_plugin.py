@@ -256,6 +256,8 @@ def test_clashes_are_told(call, monkeypatch):
     first = (f"{call.at}: docker finds this plugin first and does not use {call.local}; remove it",)
     assert [warnings(check, **arguments) for check in (True, False)] == [first, first]
     assert warnings(False, path=str(call.local), minimum_version="0.29") == first
+    write(call.source, plugin("v0.30.0"))
+    assert [warnings(check, **arguments) for check in (True, False)] == [first + hides, first + hides]
     # One and the same file under two names is no clash.
     call.at.unlink()
     call.at.symlink_to(call.local)
