@@ -38,7 +38,9 @@ _NODE_WENT = re.compile(
 
 
 def last_line(error: CommandError) -> str:
-    """Return what buildx printed last, secrets in URLs masked."""
+    """Return what buildx printed last, secrets in URLs masked; of one that was ended, why."""
+    if error.result.rc < 0:
+        return "the node does not answer any more"
     return mask(_last_lines(error.result.stderr, 1)) or error.message.splitlines()[-1]
 
 

@@ -200,6 +200,8 @@ class BuildImage(Step[World]):
                 return [self._run(share, world, node, f"for {_join(share)} on node {node!r}")]
         except NodeLost as exc:
             result.lost.append(exc.attempt)
+            where = f"{self.image.name.rpartition('/')[2]} {_join(share)}@{exc.attempt.node}"
+            world.progress.report(f"{where} LOST: {exc.attempt.reason}")
             if len(lost) == _AGAIN:
                 raise exc.error from exc
             return self._built(share, world, result, (*lost, exc.attempt.node))
