@@ -73,8 +73,9 @@ options:
     description:
       - Further build contexts, by the names that C(FROM), C(COPY --from) and C(RUN --mount) of the Dockerfile have for
         them. A name that is an image's replaces that image, as C(docker-image://alpine:edge) under C(alpine:3.20) does.
-      - A value is a directory on the controller, the URL of a git repository or of an archive,
-        C(docker-image://IMAGE), or C(oci-layout://DIRECTORY[:TAG][@DIGEST]), a directory on the controller as well.
+      - A value is a directory on the controller, the URL of a git repository, C(docker-image://IMAGE), or
+        C(oci-layout://DIRECTORY[:TAG][@DIGEST]), a directory on the controller as well. An HTTP URL that is no git
+        repository is a single file named C(context); archives are not unpacked, and BuildKit 0.25 refuses it.
       - C(target:NAME), the result of another target, exists in bake files only and is refused.
       - Needs buildx 0.8, and for C(oci-layout://) buildx 0.10 and BuildKit 0.11.
     type: dict
