@@ -312,8 +312,14 @@ def test_failing_step_without_a_summary():
         ({"tags": [f"{TAG}@sha256:{'0' * 64}"]}, "has a digest"),
         ({"tags": []}, "push: tags are missing"),
         ({"push": False, "load": True}, r"output docker: the platforms go to several nodes of builder 'farm' \(a, b\)"),
-        ({"push": False, "outputs": [{"type": "oci", "dest": "/tmp/x"}]}, "output oci: the platforms go to several"),
-        ({"push": False, "outputs": [{"type": "tar", "dest": "/tmp/x"}]}, "output tar: the platforms go to several"),
+        (
+            {"push": False, "outputs": [{"type": "oci", "dest": "/tmp/no-result-of-an-earlier-build"}]},
+            "output oci: the platforms go to several",
+        ),
+        (
+            {"push": False, "outputs": [{"type": "tar", "dest": "/tmp/no-result-of-an-earlier-build"}]},
+            "output tar: the platforms go to several",
+        ),
         ({"builder": "solo", "push": False, "load": True}, "an image of 2 platforms is more than the image store"),
         (
             {"builder": "solo", "push": False, "load": True, "platforms": [], "provenance": "true"},
@@ -350,7 +356,11 @@ def test_a_missing_context_is_refused_and_only_warned_of_in_check_mode(world, pa
 @pytest.mark.parametrize(
     ("version", "change", "words"),
     [
-        ("0.12.0", {"outputs": [{"type": "local", "dest": "/tmp/x"}]}, "more than one output needs buildx 0.13.0"),
+        (
+            "0.12.0",
+            {"outputs": [{"type": "local", "dest": "/tmp/no-result-of-an-earlier-build"}]},
+            "more than one output needs buildx 0.13.0",
+        ),
         ("0.9.1", {"provenance": "mode=max"}, "provenance or sbom needs buildx 0.10.0 or later, found 0.9.1"),
     ],
 )
@@ -576,7 +586,7 @@ def test_destinations_depend_on_the_driver(driver, outputs, expected):
         ),
         (
             False,
-            {"outputs": [{"type": "oci", "dest": "/tmp/x"}]},
+            {"outputs": [{"type": "oci", "dest": "/tmp/no-result-of-an-earlier-build"}]},
             "an archive of type oci is more than the image",
         ),
         (False, {"push": True}, None),
