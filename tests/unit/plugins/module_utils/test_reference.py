@@ -60,3 +60,13 @@ def test_what_docker_refuses_is_refused(text):
 def test_the_name_of_a_manifest_has_no_tag():
     reference = Reference.parse("r.example.com/app:1").at(DIGEST)
     assert str(reference) == f"r.example.com/app@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    "name", ["r.example.com/" + "a" * 241, "a" * 237, "team/" + "a" * 240, "docker.io/" + "a" * 237]
+)
+def test_the_longest_name(name):
+    """255 characters with the registry, and with library/ for the Hub's own images."""
+    assert len(Reference.parse(f"{name}:{'t' * 128}").repository) == 255
+    with pytest.raises(FarmError, match="longer than 255 characters"):
+        Reference.parse(f"{name}a")
