@@ -449,6 +449,18 @@ def test_platforms_must_be_served(builders: Builders) -> None:
         assert ways == [("linux/arm64", builders.arm64, True), ("linux/amd64", "mid1", True)]
 
 
+def test_several_nodes_have_the_same_pins(builders: Builders) -> None:
+    nodes = [builders.node("mid1"), builders.node("mid2"), builders.node("new1", platforms=["linux/amd64"])]
+    platforms = ["linux/amd64", "linux/386"]
+    made = builders.run(*nodes, platforms=platforms, emulation="prefer_native")
+    assert [node["platforms"] for node in made["builder"]["nodes"]] == [platforms, platforms, platforms[:1]]
+    assert made.get("warnings", []) == []
+    # Nor does a task for some of them take anything from the others, or they from it.
+    pinned = [builders.node(host, platforms=platforms[:1]) for host in ("mid2", "new1")]
+    part = builders.run(*pinned, purge_nodes=False)
+    assert [node["platforms"] for node in part["builder"]["nodes"]] == [platforms, platforms[:1], platforms[:1]]
+
+
 def test_builds_go_where_the_module_says(builders: Builders) -> None:
     nodes = [builders.node("mid1", platforms=["linux/arm64"]), builders.node("mid2", platforms=["linux/amd64"])]
     requests = [["linux/amd64", "linux/arm64"], ["linux/amd64", "linux/386"], ["linux/386"], ["linux/arm64"]]
@@ -704,6 +716,7 @@ def _play_and_end(builders: Builders, nodes: list[dict[str, Any]], end: str | tu
     assert run.result().rc != 0, end
 
 
+PLATFORMS = ["linux/amd64", "linux/arm64", "linux/386", "linux/riscv64"]
 CASES = int(os.environ.get("BUILDFARM_CASES", "20"))
 SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
 
@@ -720,7 +733,6 @@ class Walk:
         """Return declared nodes and options; what they lead to is in `nodes` then."""
         dice, declared, model = self.dice, [], {}
         purge = dice.random() < 0.7
-        platforms = dice.sample(["linux/amd64", "linux/arm64", "linux/386", "linux/riscv64"], 4)
         hosts = dice.sample(self.builders.engines, dice.choice([1, 2, 2, 3, 3]))
         for host in hosts:
             # Another way to the same engine.
@@ -733,7 +745,7 @@ class Walk:
                 node["driver_opts"] = opts
                 kept = {**kept, "opts": opts}
             if dice.random() < 0.6:
-                node["platforms"] = [platforms.pop() for _number in range(dice.choice([0, 1])) if platforms]
+                node["platforms"] = dice.sample(PLATFORMS, dice.choice([0, 1, 2]))
                 kept = {**kept, "platforms": node["platforms"]}
             if dice.random() < 0.2:
                 node["buildkitd_config"] = dice.choice(["", "debug = true\n", '[registry."r"]\n  http = true\n'])
@@ -747,17 +759,22 @@ class Walk:
         if purge:
             self.nodes = model
         else:
-            # Others stay in their places with their pins, which no declared node gets then.
+            # Others stay in their places with their pins; no declared node emulates what they run.
             others = {host: node for host, node in self.nodes.items() if host not in model}
-            taken = {platform for node in others.values() for platform in node["platforms"]}
+            taken = {pin for host, node in others.items() for pin in node["platforms"] if self.runs(host, pin)}
             for node in declared:
                 if "platforms" in node:
-                    own = [platform for platform in node["platforms"] if platform not in taken]
-                    model[node["name"]] = {**model[node["name"]], "platforms": own}
+                    host = node["name"]
+                    own = [pin for pin in node["platforms"] if pin not in taken or self.runs(host, pin)]
+                    model[host] = {**model[host], "platforms": own}
             rest = list(hosts)
             order = [host if host in others else rest.pop(0) for host in self.nodes]
             self.nodes = {host: (others | model)[host] for host in [*order, *rest]}
         return declared, {"purge_nodes": purge, "state": dice.choice(["present", "present", "present", "stopped"])}
+
+    def runs(self, host: str, platform: str) -> bool:
+        """Say whether a host's processor runs a platform."""
+        return platform in (["linux/arm64"] if host == self.builders.arm64 else ["linux/amd64", "linux/386"])
 
     def stored(self) -> dict[str, dict[str, Any]]:
         """The definition on disk in the form of `nodes`."""
