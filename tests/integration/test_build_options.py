@@ -288,7 +288,8 @@ def test_annotations_labels_and_attestations_are_in_the_registry(images: BuildFa
 def test_only_the_named_stages_run_again(images: BuildFarm, on: str) -> None:
     stamp = "RUN head -c 8 /dev/urandom | base64 > /stamp"
     inline = (
-        f"FROM {images.registry}/{seed.BUSYBOX} AS one\n{stamp}\nFROM {images.registry}/{seed.BUSYBOX} AS two\n{stamp}\n"
+        f"FROM {images.registry}/{seed.BUSYBOX} AS one\n{stamp}\n"
+        f"FROM {images.registry}/{seed.BUSYBOX} AS two\n{stamp}\n"
         "FROM scratch\nCOPY --from=one /stamp /one\nCOPY --from=two /stamp /two\nCOPY note /\n"
     )
     context = images.context(on, "options-inline", "not this one", note="text")
