@@ -143,8 +143,15 @@ def read_index(registries: Registries, reference: Reference) -> Optional[Index]:
     :raises FarmError: the registry cannot be read; or the name stands for something else.
     """
     document = registries.manifest(reference)
-    if document is None:
-        return None
+    return resolve_index(registries, reference, document) if document else None
+
+
+def resolve_index(registries: Registries, reference: Reference, document: Document) -> Index:
+    """Return the index that a document is, with all platforms.
+
+    :param reference: any name of the repository.
+    :raises FarmError: as ``read_index``.
+    """
     try:
         index = Index.parse(document)
     except FarmError as exc:
@@ -163,6 +170,11 @@ def read_index(registries: Registries, reference: Reference) -> Optional[Index]:
         manifests=images,
         attestations=index.attestations + tuple(entry for entry in entries if not entry.platform),
     )
+
+
+def attestation_subject(entry: Manifest) -> str:
+    """Return the digest of the image that an attestation manifest is about, empty where it names none."""
+    return dict(entry.annotations).get(_ATTESTATION_SUBJECT, "")
 
 
 def image_size(registries: Registries, reference: Reference, digest: str) -> int:

@@ -32,7 +32,12 @@ SendRequest = Callable[[str, str, Mapping[str, str], Optional[bytes]], Response]
 
 
 class RegistryRefused(FarmError):
-    """The registry demands other credentials, as some also do for what does not exist."""
+    """The registry demands other credentials, as some also do for what does not exist.
+
+    :ivar reason: from its response.
+    """
+
+    reason = ""
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,11 @@ class Authorizer:
         return self._credentials_read[0]
 
     def header(self, scope: str) -> Optional[str]:
-        """Return the header's value for a scope (``repository:PATH:pull``), None before one was demanded."""
-        return self._headers.get(scope)
+        """Return the header's value for a scope (``repository:PATH:pull``), None before one was demanded.
+
+        Who may push may pull: that takes no second token.
+        """
+        return self._headers.get(scope) or self._headers.get(f"{scope},push")
 
     def satisfy(self, challenges: Sequence[Challenge], scope: str, refused: Optional[str]) -> Optional[str]:
         """Return the header's value that meets the registry's challenges, None where there is none that it might take.
@@ -124,7 +132,11 @@ class Authorizer:
 
     def _token(self, parameters: Mapping[str, str], scope: str) -> str:
         credentials = self._credentials
-        values = {"service": parameters.get("service", ""), "scope": parameters.get("scope") or scope}
+        demanded = parameters.get("scope", "")
+        if not demanded or ("push" in scope and "push" not in demanded):
+            # Of a read the registry demands less than the write after it takes.
+            demanded = scope
+        values = {"service": parameters.get("service", ""), "scope": demanded}
         values = {key: value for key, value in values.items() if value}
         realm = parameters.get("realm", "")
         if credentials and credentials.identity_token:
@@ -153,10 +165,12 @@ def refused(registry: str, what: str, reason: str, **details: Any) -> RegistryRe
     :param reason: from its response, or from the output of the tool that sent the request.
     :param details: as for ``FarmError``.
     """
-    return RegistryRefused(
+    error = RegistryRefused(
         f"registry {registry} {what}: {reason}; log in with docker login {registry}, or name the right docker_config",
         **details,
     )
+    error.reason = reason
+    return error
 
 
 def json_object(raw: bytes) -> Mapping[str, Any]:

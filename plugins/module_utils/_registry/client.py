@@ -2,9 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading from registries, and writing what is to have a name there: manifests, indexes and blobs.
-
-Nothing is taken unless its digest fits.
+"""Reading from registries: manifests, indexes and blobs, none of which is taken unless its digest fits; and writing.
 
 Source of the protocol: the OCI distribution specification; of the order in which mirrors, schemes and credentials are
 tried: containerd ``core/remotes/docker`` and moby/buildkit ``util/resolver/resolver.go``.
@@ -25,7 +23,7 @@ from .._docker.credentials import stored_credentials
 from .._docker.reference import Reference
 from .host import Host
 from .http import Connections, Origin, is_loopback
-from .model import Document, digest_of
+from .model import Document
 from .session import Session
 from .settings import Settings, of_nodes, tls_context
 
@@ -73,26 +71,26 @@ class Registries:
         """
         return self._read(reference, "manifests", reference.digest or reference.tag)
 
-    def digest(self, reference: Reference) -> Optional[str]:
+    def digest(self, reference: Reference, to_push: bool = False) -> Optional[str]:
         """Return the digest of what a name stands for, None if there is nothing, without the document where possible.
 
+        :param to_push: before or after a push: the registry itself is asked, with the credentials for that.
         :raises FarmError: as ``manifest``.
         """
         name = reference.digest or reference.tag
+        if to_push:
+            return self._registry(reference).digest(reference.path, name, to_push)
         return self._first(reference, lambda host: host.digest(reference.path, name))
 
-    def write(self, reference: Reference, media_type: str, content: bytes) -> str:
-        """Store a manifest or index under a name, a tag or its digest, and return its digest.
+    def put(self, reference: Reference, media_type: str, content: bytes) -> str:
+        """Write a manifest or index under a name's digest or tag, and return its digest; all that it names is there.
 
-        What it names has to be in its repository.
-
-        :raises TagImmutable: the tag stands for something else, and the registry does not let it move.
         :raises RegistryRefused: the credentials do not suffice.
-        :raises FarmError: the registry does not take it.
+        :raises TagImmutable: the registry does not let the tag be moved.
+        :raises FarmError: the registry cannot be reached, or does not take it.
         """
-        registry = self._hosts_of(reference.registry)[-1]
-        registry.write(reference.path, reference.digest or reference.tag, media_type, content)
-        return digest_of(content)
+        name = reference.digest or reference.tag
+        return self._registry(reference).put(reference.path, name, media_type, content)
 
     def blob(self, reference: Reference, digest: str) -> Optional[bytes]:
         """Return a small blob of a name's repository, such as an image's config, None if there is none.
@@ -125,6 +123,10 @@ class Registries:
             if found is not None:
                 return found
         return read(registry)
+
+    def _registry(self, reference: Reference) -> Host:
+        """Return the host that is written to: no mirror."""
+        return self._hosts_of(reference.registry)[-1]
 
     def _hosts_of(self, registry: str) -> List[Host]:
         with self._lock:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One server that a registry's content may be read from: the registry itself or a mirror.
+"""One server that has a registry's content: the registry itself, which is also written to, or a mirror.
 
 Source of the protocol: the OCI distribution specification.
 """
@@ -25,18 +25,17 @@ _TIMEOUT = 120.0
 _ATTEMPTS = 5
 #: Seconds before the second attempt; twice as long before each further one.
 _PAUSE = 0.5
-
-
-#: How registries refuse to move a tag: Amazon ECR, Harbor, GitLab, Quay, Azure, Google Artifact Registry.
-_IMMUTABLE = re.compile(
-    r"TAG_ALREADY_EXISTS|ImageTagAlreadyExists|immutab|tag .*(?:already exists|cannot be overwritten|protected)"
-    r"|TAG_(?:INVALID|IMMUTABLE).*exist",
-    re.IGNORECASE,
-)
+#: Statuses of what was written: 201 by the specification, the others by some registries (containerd
+#: ``core/remotes/docker/pusher.go``).
+_WRITTEN = (200, 201, 202, 204)
+#: What registries answer where a tag may not be moved: ECR (400 TAG_INVALID, "cannot be overwritten because the
+#: repository is immutable"), Harbor (412, "configured as immutable"), Quay (409 TAG_IMMUTABLE), Docker Hub and GitLab
+#: (403, "immutable"), Alibaba and Mirantis ("cannot be overwritten"), locked images of Azure (405, "disallowed").
+_IMMUTABLE = re.compile(r"immutab|cannot be overwrit|operation is disallowed", re.IGNORECASE)
 
 
 class TagImmutable(FarmError):
-    """A tag stands for another image already, and its registry does not let it move."""
+    """The registry does not let a tag be moved that stands for something else."""
 
 
 class Host:
@@ -75,14 +74,15 @@ class Host:
             )
         return Document(digest, response.headers.get("Content-Type", "").partition(";")[0].strip(), response.body)
 
-    def digest(self, repository: str, name: str) -> Optional[str]:
+    def digest(self, repository: str, name: str, to_push: bool = False) -> Optional[str]:
         """Return the digest of a manifest or index, None if there is none; the document is transferred only if need be.
 
+        :param to_push: for one who comes to push, to whom some registries say more about what is not there.
         :raises FarmError: as ``read``.
         """
         # Some refuse HEAD what they let GET have, or leave the digest out; GET also says why not.
         with contextlib.suppress(RegistryRefused):
-            response = self._get(repository, f"manifests/{name}", "HEAD")
+            response = self._get(repository, f"manifests/{name}", "HEAD", to_push)
             if response is None:
                 return None
             if "Docker-Content-Digest" in response.headers:
@@ -90,42 +90,54 @@ class Host:
         document = self.read(repository, "manifests", name)
         return document.digest if document else None
 
-    def write(self, repository: str, name: str, media_type: str, content: bytes) -> None:
-        """Store a manifest or index, all of whose parts are there already.
+    def put(self, repository: str, name: str, media_type: str, content: bytes) -> str:
+        """Write a manifest or index, and return its digest.
 
-        :param name: a tag, or the digest of the content.
-        :raises TagImmutable: the tag stands for something else, and the registry does not let it move.
+        :param name: a tag or the content's digest.
         :raises RegistryRefused: the credentials do not suffice.
-        :raises FarmError: the server does not take it.
+        :raises TagImmutable: the tag may not be moved.
+        :raises FarmError: the registry does not take it.
         """
-        subject = f"registry {self._name} did not take {repository}/manifests/{name}"
+        path = f"manifests/{name}"
+        digest = name if ":" in name else digest_of(content)
+        subject = f"registry {self._name} did not take {repository}/{path}"
         try:
-            response = self._request(repository, f"manifests/{name}", "PUT", subject, (media_type, content))
+            response = self._request("PUT", repository, path, subject, True, (media_type, content))
         except RegistryRefused as exc:
-            # Amazon's and others answer 403 where they mean the tag, not the credentials.
-            if _IMMUTABLE.search(exc.message):
-                raise TagImmutable(self._immutable(repository, name, exc.message)) from exc
-            raise
-        if response.status not in (200, 201, 202, 204):
-            problem = f"it answered {response}{error_text(response)}"
-            if _IMMUTABLE.search(problem):
-                raise TagImmutable(self._immutable(repository, name, problem))
-            raise FarmError(f"{subject}: {problem}")
+            return self._refused_move(repository, name, digest, exc.reason, exc)
+        if response.status not in _WRITTEN:
+            reason = f"{response}{error_text(response)}"
+            return self._refused_move(repository, name, digest, reason, FarmError(f"{subject}: it answered {reason}"))
+        written = response.headers.get("Docker-Content-Digest", digest)
+        if written != digest:
+            raise FarmError(
+                f"{subject}: it stored {written}, wanted {digest}; something on the way changed it, or the registry "
+                f"rewrites what is pushed"
+            )
+        return digest
 
-    def _immutable(self, repository: str, name: str, problem: str) -> str:
-        return (
-            f"registry {self._name}: tag {name} of {repository} stands for another image, and the registry does not "
-            f"let it move ({problem}); choose a new tag, or allow it in the registry's settings"
-        )
+    def _refused_move(self, repository: str, name: str, digest: str, reason: str, error: FarmError) -> str:
+        """Return the digest where a tag that may not be moved stands for it already; raise what else was meant."""
+        names = "|".join(re.escape(one) for one in (repository, name))
+        told = re.sub(rf"(?<![\w.-])(?:{names})(?![\w.-])", "", reason)
+        if ":" in name or not _IMMUTABLE.search(told):
+            raise error
+        # Of two attempts the first may have arrived.
+        with contextlib.suppress(FarmError):
+            if self.digest(repository, name, to_push=True) == digest:
+                return digest
+        raise TagImmutable(
+            f"registry {self._name}: the tag {name} of {repository} may not be moved to {digest}, as it is immutable "
+            f"there: {reason}; choose another tag, or have the registry allow this"
+        ) from error
 
-    def _get(self, repository: str, path: str, method: str = "GET") -> Optional[Response]:
-        """Return the server's response, None where it says that there is no such thing; try again what may pass.
+    def _get(self, repository: str, path: str, method: str = "GET", to_push: bool = False) -> Optional[Response]:
+        """Return the server's response, None where it says that there is no such thing.
 
-        :raises RegistryRefused: the credentials do not suffice.
-        :raises FarmError: the server cannot be read.
+        :raises FarmError: as ``_request``.
         """
         subject = f"registry {self._name} could not be asked for {repository}/{path}"
-        response = self._request(repository, path, method, subject)
+        response = self._request(method, repository, path, subject, to_push)
         if response.status == 404:
             return None
         if response.status != 200:
@@ -133,17 +145,23 @@ class Host:
         return response
 
     def _request(
-        self, repository: str, path: str, method: str, subject: str, content: Optional[Tuple[str, bytes]] = None
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        subject: str,
+        push: bool,
+        content: Optional[Tuple[str, bytes]] = None,
     ) -> Response:
-        """Return the server's response, whatever its status; try again what may pass.
+        """Return the server's response; try again what may pass.
 
-        :param subject: begins the message of an error.
-        :param content: media type and bytes to send.
+        :param subject: of messages, up to the colon.
+        :param push: whether credentials for writing are needed.
         :raises RegistryRefused: the credentials do not suffice.
-        :raises FarmError: the server cannot be reached, or is too busy for too long.
+        :raises FarmError: the server cannot be reached, or has nothing but what might pass.
         """
         target = f"{self._path}{repository}/{path}" + (f"?ns={self._mirror_of}" if self._mirror_of else "")
-        scope = f"repository:{repository}:{'pull,push' if content else 'pull'}"
+        scope = f"repository:{repository}:pull" + (",push" if push else "")
         started = time.monotonic()
         deadline = started + _TIMEOUT
         attempts = 1 if self._mirror_of else _ATTEMPTS

@@ -22,9 +22,9 @@ from .model import DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, OCI_INDEX, OCI_
 #: Seconds for a token, with all redirects.
 _TOKEN_TIMEOUT = 120.0
 _MAX_REDIRECTS = 5
+#: Statuses that point to another place, and those of them that mean the same request with its body (RFC 9110, 15.4).
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
-#: Those after which a request keeps its method and its content (RFC 9110, 15.4).
-_REDIRECTS_OF_PUT = (307, 308)
+_SAME_REQUEST = (307, 308)
 _HEADERS = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))}
 
 
@@ -59,9 +59,9 @@ class Session:
         """Send a request with the credentials that the server demands, and return the response.
 
         :param target: path and query.
-        :param scope: what credentials are needed for, ``repository:PATH:pull``.
+        :param scope: what credentials are needed for, ``repository:PATH:pull`` or ``repository:PATH:pull,push``.
         :param deadline: of the monotonic clock.
-        :param content: media type and bytes to send.
+        :param content: media type and bytes that are sent, None for nothing.
         :raises RegistryRefused: the credentials do not suffice.
         :raises InterruptedRequest: another attempt may succeed.
         :raises Unreachable: the server cannot be reached.
@@ -83,12 +83,13 @@ class Session:
         target: str,
         authorization: Optional[str],
         deadline: float,
-        content: Optional[Tuple[str, bytes]] = None,
+        content: Optional[Tuple[str, bytes]],
     ) -> Response:
         """Send a request in the first scheme that the server speaks, and in that from then on."""
         headers = {**_HEADERS, **({"Authorization": authorization} if authorization else {})}
-        media_type, body = content or ("", None)
-        headers.update({"Content-Type": media_type} if media_type else {})
+        body = None
+        if content:
+            headers["Content-Type"], body = content
         problem: Exception = WrongScheme("no scheme is allowed")
         for origin in self._origins:
             try:
@@ -118,8 +119,8 @@ class Session:
         for _redirect in range(_MAX_REDIRECTS):
             response = self._connections.request(method, origin, target, sent, DOCUMENT_LIMIT, deadline, body)
             location = response.headers.get("Location")
-            statuses = _REDIRECTS_OF_PUT if method == "PUT" else _REDIRECT_STATUSES
-            if response.status not in statuses or not location:
+            followed = _SAME_REQUEST if method == "PUT" else _REDIRECT_STATUSES
+            if response.status not in followed or not location:
                 return response
             redirected, target = Origin.parse(location, f"{origin}{target}")
             if not redirected.may_share_credentials_of(origin):
