@@ -161,7 +161,8 @@ def resolve_index(registries: Registries, reference: Reference, document: Docume
         if entry.platform:
             return entry
         own = document if entry.digest == index.digest else registries.manifest(reference.at(entry.digest))
-        return replace(entry, platform=_platform_of(registries, reference, own))
+        config = _config_of(registries, reference, own)
+        return replace(entry, platform=_platform(config), os_version=str(config.get("os.version") or ""))
 
     entries = each(index.manifests, resolved)
     images = tuple(entry for entry in entries if entry.platform)
@@ -191,14 +192,14 @@ def image_size(registries: Registries, reference: Reference, digest: str) -> int
     return sum(int(part.get("size") or 0) for part in parts)
 
 
-def _platform_of(registries: Registries, reference: Reference, manifest: Optional[Document]) -> Optional[Platform]:
-    """Return the platform that a manifest's config names, None where it is no image's."""
+def _config_of(registries: Registries, reference: Reference, manifest: Optional[Document]) -> Mapping[str, Any]:
+    """Return the config that a manifest names, an empty one where it is no image's."""
     document = _json_object(manifest.content, "a manifest") if manifest else {}
     config = document.get("config") or {}
     if document.get("artifactType") or str(config.get("mediaType") or _OCI_CONFIG) not in _CONFIGS:
-        return None
+        return {}
     raw = registries.blob(reference, str(config["digest"])) if config.get("digest") else None
-    return _platform(_json_object(raw, "an image's config")) if raw else None
+    return _json_object(raw, "an image's config") if raw else {}
 
 
 def _entry(item: Mapping[str, Any]) -> Tuple[Manifest, str]:

@@ -27,6 +27,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry impo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import settings as _registry_settings
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.host import TagImmutable
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import (
     DOCUMENT_LIMIT,
     OCI_INDEX,
@@ -61,6 +62,8 @@ class Server(ThreadingHTTPServer):
         }
         self.auth = None
         self.tokens = 0
+        self.scopes = []
+        self.written = []
         self.faults = {}
         self.requests = []
         self.connections = 0
@@ -94,6 +97,23 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.command, self.path, dict(self.headers)))
+        faults = self.server.faults.get(self.path)
+        fault = faults.pop(0) if faults else None
+        if fault is None and not self.is_authorized():
+            return
+        if fault in (None, "written"):
+            self.server.contents[self.path] = body
+            self.server.written.append((self.path, self.headers["Content-Type"]))
+        if fault is None:
+            self.answer(201, headers={"Docker-Content-Digest": digest_of(body)})
+        elif fault == "written":  # and the answer is lost
+            self.close_connection = True
+        else:
+            self.spoil(fault)
+
     def do_POST(self):
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.server.requests.append((self.command, self.path, dict(self.headers)))
@@ -103,7 +123,8 @@ class Handler(BaseHTTPRequestHandler):
     def token(self, values, authorization):
         if authorization and authorization != f"Basic {BASIC}":
             return self.answer(401, json.dumps({"details": "incorrect username or password"}).encode())
-        assert values["service"] == ["tests"] and values["scope"] == ["repository:app:pull"], values
+        assert values["service"] == ["tests"], values
+        self.server.scopes += values["scope"]
         self.server.tokens += 1
         whose = TOKEN if authorization else "anonymous"
         return self.answer(200, json.dumps({"token": f"{whose}-{self.server.tokens}"}).encode())
@@ -261,6 +282,131 @@ def test_documents_are_read_over_one_connection_and_once_where_a_digest_names_th
     accepted = server.requests[0][2]["Accept"]
     for media_type in ("image.index.v1", "image.manifest.v1", "manifest.list.v2", "distribution.manifest.v2"):
         assert media_type in accepted
+
+
+def written(registries, reference, kind=None, content=OTHER):
+    """Write; returns the digest, or the message of the error that is expected."""
+    if kind is None:
+        return registries.put(reference, OCI_INDEX, content)
+    with pytest.raises(kind) as caught:
+        registries.put(reference, OCI_INDEX, content)
+    assert not [secret for secret in SECRETS if secret in f"{caught.value.message} {caught.value.details}"]
+    assert type(caught.value) is kind
+    return caught.value.message
+
+
+@pytest.mark.parametrize("auth", [None, "basic", "token"])
+def test_what_is_written_is_read_with_the_same_credentials(server, docker, auth):
+    server.auth = auth
+    log_in(docker, server.name)
+    registries = Registries(docker, {})
+    assert registries.digest(app(server), to_push=True) == digest_of(INDEX)
+    assert written(registries, app(server)) == digest_of(OTHER)
+    assert written(registries, app(server).at(digest_of(OTHER))) == digest_of(OTHER)
+    assert server.written == [(MANIFEST_OF, OCI_INDEX), (f"/v2/app/manifests/{digest_of(OTHER)}", OCI_INDEX)]
+    assert registries.digest(app(server)) == digest_of(OTHER)
+    assert registries.manifest(app(server)).content == OTHER
+    assert server.scopes == ["repository:app:pull,push"] * (auth == "token")
+
+
+def test_a_token_for_reading_does_not_do_for_writing(server, docker):
+    server.auth = "token"
+    log_in(docker, server.name)
+    registries = Registries(docker, {})
+    assert registries.manifest(app(server)).content == INDEX
+    assert written(registries, app(server)) == digest_of(OTHER)
+    assert server.scopes == ["repository:app:pull", "repository:app:pull,push"]
+
+
+def test_a_mirror_is_not_written_to(server, elsewhere, docker):
+    registries = Registries(docker, {server.name: Settings(mirrors=(f"http://{elsewhere.name}",))})
+    assert written(registries, app(server)) == digest_of(OTHER)
+    assert registries.digest(app(server), to_push=True) == digest_of(OTHER)
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("faults", [[503], ["reset"], ["gone", 429], ["written"]])
+def test_a_write_that_may_pass_is_tried_again(server, docker, pauses, faults):
+    server.faults = {MANIFEST_OF: list(faults)}
+    assert written(Registries(docker, {}), app(server)) == digest_of(OTHER)
+    assert server.contents[MANIFEST_OF] == OTHER
+    assert len(pauses) == len(faults)
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_registries_confirm_a_write_in_several_ways(server, docker, status):
+    server.faults = {MANIFEST_OF: [{"status": status}]}
+    assert written(Registries(docker, {}), app(server)) == digest_of(OTHER)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        (400, FarmError, "did not take app/manifests/1: it answered 400 Bad Request, SOMETHING: is wrong"),
+        (404, FarmError, "did not take app/manifests/1: it answered 404"),
+        (401, RegistryRefused, "401 Unauthorized, SOMETHING: is wrong; log in with docker login"),
+        (403, RegistryRefused, "403 Forbidden, SOMETHING: is wrong; log in with docker login"),
+        ({"status": 201, "headers": {"Docker-Content-Digest": "sha256:1"}}, FarmError, "it stored sha256:1, wanted"),
+    ],
+)
+def test_a_write_that_is_refused(server, docker, pauses, fault, kind, words):
+    server.faults = {MANIFEST_OF: [fault]}
+    assert words in written(Registries(docker, {}), app(server), kind)
+    assert (len(server.requests), pauses) == (1, [])
+
+
+#: What registries answer to the push of a tag that may not be moved.
+IMMUTABLE = [
+    (400, "TAG_INVALID", "The image tag '1' already exists in 'app' and cannot be overwritten because the repository"),
+    (412, "PRECONDITION", "Failed to process request due to 'app:1' configured as immutable."),
+    (409, "TAG_IMMUTABLE", "tag is not to be changed"),
+    (403, "DENIED", "this tag is immutable"),
+    (405, "UNSUPPORTED", "The operation is disallowed on this registry, repository or image."),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "message"), IMMUTABLE)
+def test_a_tag_that_may_not_be_moved(server, docker, status, code, message):
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+    refusal = {"status": status, "body": body}
+    server.faults = {MANIFEST_OF: [dict(refusal)]}
+    found = written(Registries(docker, {}), app(server), TagImmutable)
+    assert f"the tag 1 of app may not be moved to {digest_of(OTHER)}, as it is immutable there: {status} " in found
+    assert f"{code}: {message}; choose another tag" in found
+    # Some refuse even what it stands for already, as after an answer that was lost.
+    server.contents[MANIFEST_OF] = OTHER
+    server.faults = {MANIFEST_OF: [dict(refusal)]}
+    assert written(Registries(docker, {}), app(server)) == digest_of(OTHER)
+    server.faults = {MANIFEST_OF: [dict(refusal) for _attempt in range(3)]}
+    assert "is immutable there" in written(Registries(docker, {}), app(server), TagImmutable)
+    server.faults = {"/v2/app/manifests/a": [dict(refusal)]}
+    assert "the tag a of app" in written(Registries(docker, {}), app(server, "a"), TagImmutable)
+
+
+def test_the_names_of_a_tag_and_its_repository_are_no_reasons(server, docker):
+    reference = Reference.parse(f"{server.name}/immutable:immutability")
+    body = json.dumps({"errors": [{"code": "DENIED", "message": "immutable:immutability: no access"}]}).encode()
+    server.faults = {"/v2/immutable/manifests/immutability": [{"status": 403, "body": body}]}
+    written(Registries(docker, {}), reference, RegistryRefused)
+
+
+@pytest.mark.parametrize(("status", "follows"), [(301, False), (302, False), (303, False), (307, True), (308, True)])
+def test_a_write_follows_only_a_redirect_that_means_it(server, elsewhere, docker, status, follows):
+    server.auth = "basic"
+    log_in(docker, server.name)
+    server.faults = {
+        MANIFEST_OF: [{"status": status, "headers": {"Location": f"http://{elsewhere.name}{MANIFEST_OF}"}}]
+    }
+    found = written(Registries(docker, {}), app(server), None if follows else FarmError)
+    assert (found == digest_of(OTHER)) == follows
+    assert [headers.get("Authorization") for _method, _path, headers in elsewhere.requests] == [None] * follows
+
+
+def test_of_two_writers_the_tag_is_one_ones_whole(server, docker):
+    contents = [json.dumps({"manifests": [{"n": number}] * 50}).encode() for number in range(8)]
+    digests = each(contents, lambda content: written(Registries(docker, {}), app(server), content=content))
+    assert digests == [digest_of(content) for content in contents]
+    assert Registries(docker, {}).manifest(app(server)).content in contents
 
 
 def test_many_are_read_side_by_side_with_one_token(server, docker):
