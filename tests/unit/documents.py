@@ -36,7 +36,7 @@ class StoredDocuments:
             return None
         return Document(reference.digest or digest_of(found.encode()), "", found.encode())
 
-    def digest(self, reference: Any) -> Optional[str]:
+    def digest(self, reference: Any, to_push: bool = False) -> Optional[str]:  # pylint: disable=unused-argument
         document = self.manifest(reference)
         return document and document.digest
 

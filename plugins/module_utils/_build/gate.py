@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence
 
 from .._core.errors import FarmError
-from .._core.parallel import each
 from .._docker.reference import Reference
 from .._image.compose import Composed, compose
 from .._image.engines import Engine
 from .._image.platform_checks import check_platforms
-from .._image.publish import publish, read_part
+from .._image.publish import publish, read_parts
 from .._platform.platform import Platform
 from .declaration import Image
 from .farm import ENGINES, Farm
@@ -27,14 +26,16 @@ def pass_gate(image: Image, farm: Farm, digests: Sequence[str], nodes: Mapping[P
     :param nodes: the nodes that built the platforms.
     :raises FarmError: it is not as declared, and no tag moved; or the message says which did.
     """
-    reference = image.references[0]
-    parts = each(digests, lambda digest: read_part(farm.registries, reference, digest))
-    options = image.options
+    reference, options = image.references[0], image.options
+    descriptors: Dict[Optional[Platform], Dict[str, str]] = {}
+    for platform, key, value in options.descriptor_annotations:
+        descriptors.setdefault(platform, {})[key] = value
     composed = compose(
-        parts,
+        read_parts(farm.registries, reference, digests),
         image.platforms,
-        index_annotations=options.index_annotations,
-        descriptor_annotations=options.descriptor_annotations,
+        index_annotations=dict(options.index_annotations),
+        descriptor_annotations=descriptors,
+        docker_types=any(output.option("oci-mediatypes") == "false" for output in image.outputs if output.pushes),
     )
     problems = _problems(image, farm, composed, reference, nodes)
     if problems:
@@ -55,6 +56,6 @@ def _problems(
             f"{farm.builder.driver}) are no engines; verify it with the module buildfarm.multiarch.image_verify, whose "
             f"option endpoints names engines"
         )
-    images = {platform: reference.at(digest) for platform, digest in composed.platforms.items()}
+    images = {entry.platform: reference.at(entry.digest) for entry in composed.entries if entry.platform}
     engines = {platform: Engine.of_node(farm.node(node)) for platform, node in nodes.items()}
     return [str(one) for one in check_platforms(image.checks, images, engines, farm.contexts) if one.problem]

@@ -48,7 +48,7 @@ class World:
         self.sources = "one"
         self.builds, self.writes = [], []
         self.lock = threading.Lock()
-        registries.write = self.write
+        registries.put = self.put
 
     def __call__(self, argv, env=None, **_options):
         if argv[:3] == ["docker", "buildx", "version"]:
@@ -79,7 +79,7 @@ class World:
             self.registry[f"{repository}@{digest_of(text.encode())}"] = text
         return digest_of(manifest.encode())
 
-    def write(self, reference, _media_type, content):
+    def put(self, reference, _media_type, content):
         self.writes.append(str(reference))
         self.registry[str(reference)] = content.decode()
         self.registry[f"{reference.repository}@{digest_of(content)}"] = content.decode()
