@@ -16,7 +16,7 @@ from .declaration import Declaration, Image
 from .destination import Destination
 from .farm import Farm
 from .order import bases_of
-from .preconditions import check_nodes
+from .preconditions import check_gate, check_nodes
 from .shares import Orders, orders_of, shared_out
 from .state import Report, State, names
 from .steps import BuildImage, World
@@ -52,6 +52,7 @@ def route(
             bases=bases[number],
             **(_by_buildx(image, placement) if placement else _by_node(image, next(orders))),
         )
+        check_gate(image, step.is_gated, farm.builder.driver)
         check_nodes(step.destinations, step.builder, step.nodes)
         steps.append(step)
     return steps

@@ -15,6 +15,7 @@ from .._docker.context_store import ContextStore
 from .declaration import Image
 from .destination import Destination, engine_context
 from .engine import engine_name, stores_indexes
+from .farm import ENGINES
 from .output import ENGINE, Output
 
 _SEVERAL_OUTPUTS = (0, 13, 0)
@@ -32,6 +33,26 @@ def check_versions(buildx: Buildx, image: Image) -> None:
         buildx.require("dockerfile_inline with a URL as context", _STDIN_WITH_URL)
     for feature, floor in image.options.requirements():
         buildx.require(feature, floor)
+
+
+def check_gate(image: Image, is_gated: bool, driver: str) -> None:
+    """Refuse checks before the tags move, where buildx moves them or no node could run anything.
+
+    :param driver: the builder's.
+    :raises FarmError: naming the way out.
+    """
+    if image.checks is None or (is_gated and driver == ENGINES):
+        return
+    if is_gated:
+        raise FarmError(
+            f"image {image.name}: run and programs need nodes that are engines, and those of driver {driver} are none; "
+            f"verify the image with the module buildfarm.multiarch.image_verify, whose option endpoints names engines"
+        )
+    raise FarmError(
+        f"image {image.name}: run and programs are checked before the tags move, which takes push, platforms, gate and a "
+        f"builder of the docker-container driver; found driver {driver}. Verify the image afterwards with the module "
+        f"buildfarm.multiarch.image_verify"
+    )
 
 
 def check_nodes(destinations: Sequence[Destination], builder: str, nodes: Sequence[str]) -> None:

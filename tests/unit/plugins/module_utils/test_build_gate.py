@@ -225,6 +225,20 @@ def test_a_check_that_fails_leaves_the_tags(world, image, monkeypatch):
     assert isinstance(Engine.of_node(Node("c", "tcp://c:2375")), Engine)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gate": False}, "checked before the tags move, which takes push, platforms, gate"),
+        ({"push": False}, "checked before the tags move, which takes push, platforms, gate"),
+    ],
+)
+def test_checks_that_nothing_would_wait_for_are_refused(world, image, change, words):
+    params = {**image(APP, programs=True), "builder": "farm", **change}
+    with pytest.raises(FarmError, match=words):
+        run(params, True, world)
+    assert not world.builds
+
+
 def test_an_image_is_built_from_what_the_list_has_just_built(world, image):
     base, app = image(BASE), image(APP, dockerfile=f"FROM {BASE}\n")
     done = run({"images": [app, base], "builder": "farm"}, False, world).as_result()
