@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate import x509
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.authority import decide, expiry_reason
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.authority import (
+    _check_expiry,
+    decide,
+    expiry_reason,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.declaration import Declaration
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.state import Pair, State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
@@ -146,3 +150,13 @@ def test_the_moment_at_which_a_certificate_is_renewed(old: Ca) -> None:
     ):
         found = expiry_reason(old.certificate, wanted, end - before)
         assert (found and found.rpartition(" ")[0]) == reason
+
+
+def test_a_ca_of_somebody_else_is_used_until_its_end(old: Ca) -> None:
+    end = old.certificate.not_after
+    assert _check_expiry("ca_cert", old.certificate, None, end) == ()
+    (warning,) = _check_expiry("ca_cert", old.certificate, "it expires soon", end - timedelta(seconds=1))
+    assert warning.startswith("ca_cert: it expires soon, and what it issues expires with it; give the certificate")
+    for now in (end, end + timedelta(seconds=1)):
+        with pytest.raises(FarmError, match=r"^ca_cert: it expired then; give the certificate that replaces it"):
+            _check_expiry("ca_cert", old.certificate, "it expired then", now)
