@@ -12,10 +12,9 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 BEGIN, DONE, CACHED, ERROR, CANCELED = "begin", "done", "cached", "error", "canceled"
 
-#: Every step has a number; its line is its name, its end, a line of its output, or how far it is.
+#: Every step has a number; its line is its name, its end, how far it is, or of its output, after the seconds.
 #: Source: moby/buildkit ``util/progress/progressui/printer.go``, the same from 0.6 to 0.32.
 _LINE = re.compile(r"#(\d+) (.*)")
-_OUTPUT = re.compile(r"\d+\.\d+ ")
 _DONE = re.compile(r"DONE (\d+\.\d+)s\Z")
 #: What stands before a step of the Dockerfile: a bake target, the platform, the stage, the position; or ``internal``.
 _PREFIX = re.compile(r"\[([^\]]+)\] ?(.*)")
@@ -102,7 +101,7 @@ class BuildProgress:
         if step is None:
             self._steps[number] = step = self._begun(text)
             return step.event(BEGIN) if step.shown else None
-        if step.ended or _OUTPUT.match(text):
+        if step.ended:
             return None
         return self._end(step, text) or _further(step, text)
 

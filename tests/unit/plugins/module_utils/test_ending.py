@@ -124,14 +124,15 @@ def test_after_the_end_only_the_main_thread_goes_on(programs):
 
 def test_signals_are_taken_for_a_while_only():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
-    programs = Programs()
+    programs, cleaned_up = Programs(), []
     with pytest.raises(Interrupted, match="interrupted by SIGTERM"), interruptible(programs):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
         finally:
-            # Cleaning up is not interrupted.
             os.kill(os.getpid(), signal.SIGTERM)
+            cleaned_up.append(True)
+    assert cleaned_up
     assert before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
 
 

@@ -50,6 +50,15 @@ def test_progress_is_logged_while_the_program_runs(tmp_path):
     assert run(["sh", "-c", "echo four >&2"], follow=follow).stderr == "four\n" and lines[3:] == ["four"]
 
 
+def test_a_program_whose_progress_cannot_be_followed_runs_to_its_end(tmp_path):
+    mark = tmp_path / "mark"
+    # More than a pipe holds.
+    script = f"head -c 300000 /dev/zero | tr '\\0' '\\n' >&2; touch {mark}"
+    with pytest.raises(ZeroDivisionError):
+        run(["sh", "-c", script], timeout=20, follow=lambda _line: str(1 // 0))
+    assert mark.exists()
+
+
 @pytest.mark.parametrize("following", [{}, {"follow": str, "log": str}])
 def test_a_timeout_ends_the_programs_children_too(tmp_path, following):
     """As `docker` before version 25 leaves its plugins running."""

@@ -25,12 +25,13 @@ from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.live import Li
 
 #: As module_utils/_core/module.py does it, without AnsibleModule.
 MODULE = """
-import sys, time
+import atexit, os, sys, time
 sys.path[:0] = {path!r}
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import ending, live
 
 asked = live.asked()
 assert not live.asked()
+atexit.register(lambda: open(os.environ["TMPDIR"] + "/exits", "a").write("x"))
 session = live.Session.start(asked)
 progress = session.progress(str)
 with ending.interruptible(), session.watched():
@@ -117,8 +118,10 @@ def test_progress_is_shown_while_the_module_runs(
     lines = "\n".join(text for _when, text, _stderr in shown).splitlines()
     assert [re.sub(r" +\d\.\ds  ", "|", line) for line in lines] == ["[ctl]|a …", "[ctl]|a done", "[ctl]|b …"]
     # The host waits for its end: it is told in time, by few commands.
-    assert shown[0][0] < shown[1][0] - 0.5 and time.monotonic() - shown[1][0] < 0.9
+    assert shown[0][0] < shown[1][0] - 0.5 and time.monotonic() - shown[1][0] < 2
     assert len(host.commands) <= 6
+    # What a module removes at its exit is removed once.
+    assert (tmp_path / "exits").read_text() == "x"
     assert not left(tmp_path)
 
 
