@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import seed
 from ansible_runs import LiveFarm, shell, task
-from building import AMD, CONTROLLERS, PLATFORMS, BuildFarm, listen, unlisten
+from building import AMD, ARM, CONTROLLERS, PLATFORMS, BuildFarm, listen, unlisten
 
-#: A builder whose BuildKit allows nothing privileged, and one whose does.
-BUILDER, PRIVILEGED = "options", "options-privileged"
+#: Builders: one node whose BuildKit allows nothing privileged, one whose does, and a node for each platform.
+BUILDER, PRIVILEGED, PAIR = "options", "options-privileged", "options-pair"
 OUT = "/srv/images/options-out"
 FILES = {"type": "local", "dest": OUT}
 READ = (
@@ -39,24 +39,29 @@ COPY --from=run /proof /
 
 @pytest.fixture(scope="module")
 def images(farm: LiveFarm) -> Iterator[BuildFarm]:
-    """Two builders of one node on each controller."""
+    """The builders, on each controller."""
     allowed = [f"--allow-insecure-entitlement={name}" for name in ("network.host", "security.insecure")]
+
+    def node(name: str, host: str, platforms: list[str], **options: Any) -> dict[str, Any]:
+        image = {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"}
+        configuration = f'[registry."{farm.registry}"]\n  http = true\n'
+        where = {"name": name, "endpoint": f"tcp://{host}:2375", "platforms": platforms}
+        return {**where, "driver_opts": image, "buildkitd_config": configuration, **options}
+
     try:
-        listen(farm, AMD)
+        for host in (AMD, ARM):
+            listen(farm, host)
         for on in CONTROLLERS:
-            for name, flags in ((BUILDER, None), (PRIVILEGED, allowed)):
-                node = {
-                    "name": f"{on}-{name}",
-                    "endpoint": f"tcp://{AMD}:2375",
-                    "platforms": PLATFORMS,
-                    "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
-                    **({"buildkitd_flags": flags} if flags else {}),
-                    "buildkitd_config": f'[registry."{farm.registry}"]\n  http = true\n',
-                }
-                farm.module(on, "buildx_builder", name=name, nodes=[node])
+            builders = {
+                BUILDER: [node(f"{on}-one", AMD, PLATFORMS)],
+                PRIVILEGED: [node(f"{on}-privileged", AMD, PLATFORMS, buildkitd_flags=allowed)],
+                PAIR: [node(f"{on}-amd", AMD, PLATFORMS[:1]), node(f"{on}-arm", ARM, PLATFORMS[1:])],
+            }
+            farm.tasks(on, *(task("buildx_builder", name=name, nodes=nodes) for name, nodes in builders.items()))
         yield BuildFarm(farm)
     finally:
-        unlisten(farm, AMD)
+        for host in (AMD, ARM):
+            unlisten(farm, host)
         for on in CONTROLLERS:
             farm.ssh(on, "rm -rf ~/.docker /srv/images")
 
@@ -220,13 +225,13 @@ def test_cached_steps_of_every_platform_are_shared_through_a_registry(images: Bu
     )
     cache = f"{images.registry}/options-cache-{secrets.token_hex(4)}:cache"
     options = {
-        "builder": BUILDER,
+        "builder": PAIR,
         "context": context,
         "platforms": PLATFORMS,
         "outputs": [FILES],
         "cache_to": [{"type": "registry", "ref": cache, "mode": "max"}, "type=local,dest=/srv/images/options-cached"],
     }
-    empty = f"docker buildx prune -af --builder {BUILDER}; rm -rf {OUT}"
+    empty = f"docker buildx prune -af --builder {PAIR}; rm -rf {OUT}"
     build = task("buildx_build", **options)
     read = task("buildx_build", **{**options, "cache_to": [], "cache_from": [cache]})
     local = task(
@@ -247,8 +252,9 @@ def test_cached_steps_of_every_platform_are_shared_through_a_registry(images: Bu
         assert document(images, cache.rpartition(":")[0], f"cache-{platform.replace('/', '-')}")
 
 
+@pytest.mark.parametrize("builder", [BUILDER, PAIR])
 @pytest.mark.parametrize("on", CONTROLLERS)
-def test_annotations_labels_and_attestations_are_in_the_registry(images: BuildFarm, on: str) -> None:
+def test_annotations_labels_and_attestations_are_in_the_registry(images: BuildFarm, on: str, builder: str) -> None:
     context = images.context(on, "options-annotated", "FROM scratch\nCOPY Dockerfile /\n")
     name = f"{images.registry}/options-{secrets.token_hex(4)}"
     annotations = {
@@ -259,7 +265,7 @@ def test_annotations_labels_and_attestations_are_in_the_registry(images: BuildFa
     }
     built = images.build(
         on,
-        builder=BUILDER,
+        builder=builder,
         context=context,
         platforms=PLATFORMS,
         tags=[f"{name}:1"],
