@@ -67,7 +67,7 @@ options:
   dockerfile_inline: &dockerfile_inline
     description:
       - The text of a Dockerfile, instead of O(file). It is given to buildx on its standard input.
-      - With a URL as O(context) it needs buildx 0.9, and to build for several nodes at once 0.17.
+      - With a URL as O(context) it needs buildx 0.9, and in a push of several nodes without O(gate) 0.17.
     type: str
   contexts: &contexts
     description:

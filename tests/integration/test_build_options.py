@@ -348,6 +348,21 @@ def test_what_an_older_buildx_lacks_is_refused_by_its_name(images: BuildFarm) ->
     assert "allow: device needs buildx 0.21.0 or later" in refused(images, "ctl", allow=["device"])
 
 
+def test_what_is_lost_between_nodes_without_the_gate_needs_a_newer_buildx(images: BuildFarm) -> None:
+    name = f"{images.registry}/options-{secrets.token_hex(4)}"
+    common = {"builder": PAIR, "platforms": PLATFORMS, "tags": [f"{name}:1"], "push": True, "gate": False}
+    inline, annotated = {"dockerfile_inline": "FROM scratch\nCOPY Dockerfile /\n"}, {"annotations": ["index:x.all=1"]}
+    for on in CONTROLLERS:
+        images.context(on, "options", "FROM scratch\nCOPY Dockerfile /\n")
+    assert "without the gate needs buildx 0.17.0 or later, found 0.13.1" in refused(images, "ctl", **common, **inline)
+    assert "without the gate needs buildx 0.16.0 or later, found 0.13.1" in refused(
+        images, "ctl", **common, **annotated
+    )
+    images.build("ctlnew", context="/srv/images/options", **common, **inline, **annotated)
+    index = document(images, name, "1")
+    assert index["annotations"] == {"x.all": "1"} and len(index["manifests"]) == len(PLATFORMS)
+
+
 @pytest.mark.parametrize("on", CONTROLLERS)
 def test_what_is_missing_on_the_controller_is_named_before_the_build(images: BuildFarm, on: str) -> None:
     images.context(on, "options", "FROM scratch\nCOPY Dockerfile /\n")

@@ -31,7 +31,7 @@ from .destination import resolve
 from .failure import describe_leftovers
 from .farm import Farm, find_farm
 from .plan import is_built_by_node, plan, route
-from .preconditions import check_image_stores, check_versions
+from .preconditions import check_image_stores, check_split, check_versions
 from .report import ImageOutcome
 from .schedule import Slots
 from .state import State, read_state
@@ -85,6 +85,7 @@ def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) ->
     ]
     steps = route(declaration, farm, version, destinations, placed)
     for step in steps:
+        check_split(buildx, step.image.options, () if step.orders else step.nodes)
         check_image_stores(step.image, step.destinations, farm.builder, farm.contexts)
     states = each(steps, lambda step: _read(farm, step, lenient=True))
     return [plan(step, state) for step, state in zip(steps, states)]

@@ -16,10 +16,15 @@ from .declaration import Image
 from .destination import Destination, engine_context
 from .engine import engine_name, stores_indexes
 from .farm import ENGINES
+from .options import BuildOptions
 from .output import ENGINE, Output
 
 _SEVERAL_OUTPUTS = (0, 13, 0)
 _STDIN_WITH_URL = (0, 9, 0)
+#: docker/buildx#2656: earlier versions give the Dockerfile to the first node only.
+_STDIN_FOR_SEVERAL = (0, 17, 0)
+#: docker/buildx#2546: earlier versions drop them.
+_INDEX_OF_SEVERAL = (0, 16, 0)
 
 
 def check_versions(buildx: Buildx, image: Image) -> None:
@@ -53,6 +58,20 @@ def check_gate(image: Image, is_gated: bool, driver: str) -> None:
         f"builder of the docker-container driver; found driver {driver}. Verify the image afterwards with the module "
         f"buildfarm.multiarch.image_verify"
     )
+
+
+def check_split(buildx: Buildx, options: BuildOptions, nodes: Sequence[str]) -> None:
+    """Refuse options that this buildx loses where it sends the platforms of an image to several nodes itself.
+
+    :param nodes: names of the nodes that the platforms go to.
+    :raises FarmError: buildx is older than an option.
+    """
+    if len(nodes) < 2:
+        return
+    if options.dockerfile:
+        buildx.require(f"dockerfile_inline for nodes {', '.join(nodes)} without the gate", _STDIN_FOR_SEVERAL)
+    if options.index_annotations:
+        buildx.require(f"annotations of the index of nodes {', '.join(nodes)} without the gate", _INDEX_OF_SEVERAL)
 
 
 def check_nodes(destinations: Sequence[Destination], builder: str, nodes: Sequence[str]) -> None:

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.call import evaluate
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.options import BuildOptions
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.preconditions import check_split
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
@@ -246,6 +249,24 @@ def test_what_a_build_reads_here_is_there_before_it_begins(tmp_path, monkeypatch
     problems = options(**here(params)).problems()
     assert len(problems) == (1 if words else 0)
     assert all(here(words) in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("params", "nodes", "version", "words"),
+    [
+        ({"dockerfile_inline": "FROM a"}, "ab", "0.16.2", "for nodes a, b without the gate needs buildx 0.17"),
+        ({"dockerfile_inline": "FROM a"}, "ab", "0.17.0", None),
+        ({"dockerfile_inline": "FROM a"}, "a", "0.13.1", None),
+        ({"annotations": ["index:k=v"]}, "ab", "0.15.1", "index of nodes a, b without the gate needs buildx 0.16"),
+        ({"annotations": ["index:k=v"]}, "", "0.15.1", None),
+        ({"annotations": ["index:k=v"]}, "ab", "0.16.0", None),
+        ({"annotations": ["k=v"]}, "ab", "0.12.0", None),
+    ],
+)  # fmt: skip
+def test_what_buildx_loses_between_several_nodes_is_refused(params, nodes, version, words):
+    buildx = Buildx(lambda argv, **_options: Result(tuple(argv), 0, f"buildx v{version} x", ""))
+    with pytest.raises(FarmError, match=words) if words else contextlib.nullcontext():
+        check_split(buildx, options(**params), tuple(nodes))
 
 
 def test_an_evaluation_is_what_the_frontend_returns():
