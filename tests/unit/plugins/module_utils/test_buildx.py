@@ -175,3 +175,18 @@ def test_a_missing_buildx_is_named():
     buildx = Buildx(lambda argv, **_options: Result(tuple(argv), 1, "", "docker: 'buildx' is not a docker command."))
     with pytest.raises(CommandError, match="install the package docker-buildx"):
         buildx.version()
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("github.com/docker/buildx v0.29.1 1a2b3c", (0, 29, 1)),
+        ("github.com/docker/buildx v0.29.1", (0, 29, 1)),
+        ("github.com/docker/buildx 0.13", (0, 13, 0)),
+        ("github.com/docker/buildx", (9999, 0, 0)),
+        ("github.com/docker/buildx unknown", (9999, 0, 0)),
+        ("", (9999, 0, 0)),
+    ],
+)
+def test_versions_of_all_builds(text, version):
+    assert parse_version(text) == version

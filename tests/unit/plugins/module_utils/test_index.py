@@ -139,6 +139,14 @@ def test_an_index_as_it_is_returned():
     }
 
 
+@pytest.mark.parametrize("body", [{"manifests": []}, {"config": {}, "layers": []}])
+def test_the_media_type_is_the_documents_own_before_the_servers(body):
+    usual = MANIFEST if "config" in body else "application/vnd.oci.image.index.v1+json"
+    for own, sent, expected in (("a", "b", "a"), ("a", "", "a"), (None, "b", "b"), (None, "", usual)):
+        text = json.dumps({**body, **({"mediaType": own} if own else {})}).encode()
+        assert Index.parse(Document(digest_of(text), sent, text)).media_type == expected
+
+
 def test_a_single_manifests_size_is_its_own():
     text = json.dumps({"config": {}, "layers": []})
     assert parsed(text).manifests == (Manifest(digest_of(text.encode()), len(text), MANIFEST),)

@@ -18,6 +18,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin import state as _plugin
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.model import parse_version
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._plugin.steps import Staging
 
 DEFAULTS = dict.fromkeys(["release", "url", "src", "build", "checksum", "path", "minimum_version"], None)
 MIRROR = "http://mirror"
@@ -407,3 +408,14 @@ def test_plugins_of_another_users_are_no_clash(call, tmp_path):
     given = {**DEFAULTS, "state": "present", "timeout": 5, "retries": 0, "src": str(call.source)}
     given.update(docker_config=str(call.config.parent), path=str(tmp_path / "elsewhere/docker-buildx"))
     assert run(given, True, run_program).warnings == ()
+
+
+def test_a_temporary_file_goes_with_the_run_that_made_it(tmp_path):
+    staging = Staging(run_program, None)
+    staging.discard()
+    for path in (tmp_path / "staged", tmp_path / "removed by somebody else"):
+        if path.name == "staged":
+            path.touch()
+        staging.path = path
+        staging.discard()
+        assert (staging.path, path.exists()) == (None, False)
