@@ -8,6 +8,7 @@ pytest-xdist's workers.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,15 +39,25 @@ HOSTS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def collections() -> Path:
-    """A collections path through which Ansible finds this checkout."""
-    path = CHECKOUT / ".build/collections"
-    link = path / "ansible_collections/buildfarm/multiarch"
+_COLLECTIONS = CHECKOUT / ".build/collections"
+
+
+def _link() -> None:
+    """Make the checkout importable, by Ansible and by the tests of what no module does alone."""
+    link = _COLLECTIONS / "ansible_collections/buildfarm/multiarch"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(CHECKOUT, target_is_directory=True)
-    return path
+    sys.path.insert(0, str(_COLLECTIONS))
+
+
+_link()
+
+
+@pytest.fixture(scope="session")
+def collections() -> Path:
+    """A collections path through which Ansible finds this checkout."""
+    return _COLLECTIONS
 
 
 @pytest.fixture(scope="session")
