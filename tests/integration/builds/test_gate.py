@@ -181,8 +181,7 @@ def test_a_node_that_is_switched_off_costs_its_share_only(images: BuildFarm, two
     assert sorted(nodes) == [f"two-{AMD}", f"two-{AMD}", f"two-{ARM}", f"two-{ARM}"], "every node has its share"
 
     def switch_off() -> None:
-        running = "docker exec $(docker ps -q --filter name=two-) ps | grep -q 'sleep 6'"
-        images.farm.ssh(ARM, f"until {running}; do sleep 0.2; done")
+        images.farm.ssh(ARM, "timeout 60 sh -c \"until pgrep -xf 'sleep 6'; do sleep 0.2; done\"")
         images.farm.farm.power_off(ARM)
 
     try:
