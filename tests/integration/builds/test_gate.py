@@ -202,8 +202,8 @@ def interruptions(images: BuildFarm) -> dict[str, Callable[[subprocess.Popen[byt
     ssh, address = images.farm.ssh, images.registry.partition(":")[0]
     cut = f"iptables -I OUTPUT -d {address} -p tcp -j REJECT --reject-with tcp-reset"
     return {
-        "module killed": lambda _play: ssh("ctl", "pkill -9 -f buildx_build.py", check=False),
-        "buildx killed": lambda _play: ssh("ctl", "pkill -9 -f 'buildx build'", check=False),
+        "module killed": lambda _play: ssh("ctl", "kill -KILL $(ps -o ppid= -C docker-buildx)", check=False),
+        "buildx killed": lambda _play: ssh("ctl", "pkill -KILL docker-buildx", check=False),
         "BuildKit killed": lambda _play: ssh(AMD, "docker kill buildx_buildkit_ctl-amd", check=False),
         "engine killed": lambda _play: ssh(AMD, "systemctl kill -s KILL docker", check=False),
         "registry out of reach": lambda _play: ssh("ctl", f"{cut}; sleep 1; {cut.replace('-I', '-D')}"),
@@ -252,8 +252,8 @@ def test_tags_stand_for_something_whole_whatever_happens(
             assert next(iter(found.values()))[2]["salt"] in known
     done = images.build("ctl", build_args={"SALT": "end"}, **common)
     assert {stored.digest(tag) for tag in tags} == {done["image"]["digest"]}
-    waiting = "for _try in $(seq 40); do pgrep -f 'buildx build' >/dev/null || exit 0; sleep 0.5; done"
-    images.farm.ssh("ctl", f"{waiting}; pgrep -af buildx; exit 1")
+    waiting = "for _try in $(seq 40); do pgrep -f '[b]uildx build' >/dev/null || exit 0; sleep 0.5; done"
+    images.farm.ssh("ctl", f"{waiting}; pgrep -af '[b]uildx'; exit 1")
 
 
 def test_of_two_controllers_that_publish_at_once_one_wins(images: BuildFarm, stored: Stored) -> None:
