@@ -171,3 +171,11 @@ def test_an_empty_source_makes_an_empty_context(tmp_path: Path) -> None:
     context = tmp_path / "context"
     assert send(tmp_path / "empty", str(context)) == [["create", str(context)]]
     assert send(tmp_path / "empty", str(context)) == []
+
+
+def test_a_context_as_it_is_returned(source: Path) -> None:
+    (source / "sub").mkdir()
+    (source / "sub/app").write_text("12345")
+    (source / "link").symlink_to("sub/app")
+    found = outcome("/there", True, str(source), Changes.between({}, read_source(str(source)))).values["context"]
+    assert (found["path"], found["source"], found["files"], found["size"]) == ("/there", str(source), 2, 13 + 5)

@@ -574,3 +574,21 @@ def test_connections_are_closed(store: ContextStore) -> None:
             assert talk.version()["Os"] == "linux"
             del closed[:]
     assert len(closed) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ("-addext subjectAltName=DNS:arm1", None, ""),
+        ("", "name", "not valid for 'arm1': it has no subject alternative name"),
+        ("-addext subjectAltName=DNS:arm1 -sha1", "untrusted", "refuse its certificate: it is signed with SHA-1"),
+        ("-addext subjectAltName=DNS:arm1 -set_serial -5", "untrusted", "its serial number is negative"),
+    ],
+)
+def test_certificates_that_go_refuses_where_openssl_may_not(
+    authority: Authority, tmp_path: Path, options: str, kind: Optional[str], words: str
+) -> None:
+    cert, _key = made_by_openssl(tmp_path, options, issuer=authority.pair)
+    found = _transport._judged(ssl.PEM_cert_to_DER_cert(cert.decode()), "arm1")
+    assert (found and found.kind, words in str(found)) == (kind, True)
+    assert _transport._judged(None, "arm1") is None
