@@ -111,7 +111,7 @@ def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]
             # None of those whose error is none of the image's own, and is raised in the end.
             found = [done[base] for base in bases]
             if all(found):
-                done[number] = _build(number, plans[number], world, cast(List[ImageOutcome], found))
+                done[number] = _build(plans[number], world, cast(List[ImageOutcome], found))
         finally:
             ended[number].set()
 
@@ -123,7 +123,7 @@ def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]
     return finished
 
 
-def _build(number: int, planned: Plan[World], world: World, bases: Sequence[ImageOutcome]) -> ImageOutcome:
+def _build(planned: Plan[World], world: World, bases: Sequence[ImageOutcome]) -> ImageOutcome:
     step = cast(BuildImage, planned.steps[0])
     broken = [base.step.image.name for base in bases if base.error]
     if broken:
@@ -133,15 +133,15 @@ def _build(number: int, planned: Plan[World], world: World, bases: Sequence[Imag
         planned.apply(world)
         after = _read(world.farm, step)
         verify(step.image, after)
-        result = world.results[step.image.name]
+        result = world.results[step.number]
         image = read_image(step.image, world.farm, step.built_on(world), after, result.metadata)
         if image and image.digest and after.registry:
-            world.published[number] = str(step.image.references[0].at(image.digest))
+            world.published[step.number] = str(step.image.references[0].at(image.digest))
     except FarmError as exc:
         # Behind the gate the message says it already.
         left_behind = "" if step.is_gated else _left_behind(world.farm, step, planned)
         error = type(exc)(f"{exc.message}{left_behind}", **exc.details)
-        return ImageOutcome(planned, error=error, result=world.results[step.image.name])
+        return ImageOutcome(planned, error=error, result=world.results[step.number])
     return ImageOutcome(replace(planned, after=after.as_dict()), image, result)
 
 

@@ -27,6 +27,8 @@ from .output import Output
 
 #: buildx's first version with ``--metadata-file``.
 METADATA = (0, 6, 0)
+#: And with ``--build-context``.
+_CONTEXTS = (0, 8, 0)
 #: The registry's answer to a node whose layer another node was just pushing as well: for a moment it finds nothing in
 #: the layer's link, which it empties to write it (distribution/distribution#4489, seen with 2.8.3).
 _CONCURRENT_PUSH = re.compile(r"ERROR: .*failed to push .*\n.*provided digest did not match uploaded content")
@@ -110,7 +112,7 @@ class Build:
             metadata_file = os.path.join(scratch, "metadata.json")
             outputs = [output.argument(staged.get(output)) for output in self.outputs]
             unreported = ["--metadata-file", metadata_file] if self.version >= METADATA else []
-            for name, base in bases.items():
+            for name, base in bases.items() if self.version >= _CONTEXTS else ():
                 unreported += ["--build-context", f"{name}=docker-image://{base}"]
             options = {"env": {**env, **self.image.options.environment()}, "follow": follow, "started": started}
             self._run(buildx, self.arguments(builder, outputs, unreported), **options)

@@ -46,6 +46,7 @@ def route(
     for number, (image, placement) in enumerate(zip(images, placed)):
         step = BuildImage(
             image=image,
+            number=number,
             builder=farm.builder.name,
             version=version,
             destinations=tuple(destinations[number]),

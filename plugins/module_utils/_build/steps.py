@@ -97,7 +97,8 @@ class World:
     """What images are built with.
 
     :ivar on_nodes: environment of the buildx for which each node is a builder.
-    :ivar published: by the position of an image in the list, what it stands for by digest.
+    :ivar results: by the positions of the images in the list.
+    :ivar published: what they stand for by digest, likewise.
     """
 
     buildx: Buildx
@@ -106,7 +107,7 @@ class World:
     slots: Slots
     watch: Watch
     progress: Progress
-    results: Dict[str, Result] = field(default_factory=dict)
+    results: Dict[int, Result] = field(default_factory=dict)
     published: Dict[int, str] = field(default_factory=dict)
 
 
@@ -114,6 +115,7 @@ class World:
 class BuildImage(Step[World]):
     """Build an image.
 
+    :ivar number: its position in the list.
     :ivar builder: the builder's name.
     :ivar orders: the nodes for each platform; empty where buildx chooses them, and moves the tags itself.
     :ivar shares: the platforms by the runs of buildx that build them.
@@ -122,6 +124,7 @@ class BuildImage(Step[World]):
     """
 
     image: Image
+    number: int
     builder: str
     version: Version
     destinations: Tuple[Destination, ...]
@@ -153,7 +156,7 @@ class BuildImage(Step[World]):
         :raises FarmError: a build failed by its own fault, none of its nodes is left, what was built is not as
             declared, or a tag could not be moved.
         """
-        result = world.results.setdefault(self.image.name, Result())
+        result = world.results.setdefault(self.number, Result())
         for shares in each(self.shares, lambda share: self._built(share, world, result)):
             result.shares += shares
         if self.is_gated:
@@ -163,7 +166,7 @@ class BuildImage(Step[World]):
     def built_on(self, world: World) -> Dict[Platform, Optional[Node]]:
         """Return the node that built each platform, as far as it is known."""
         found = dict(self.placed)
-        for share in world.results[self.image.name].shares if self.orders else ():
+        for share in world.results[self.number].shares if self.orders else ():
             found.update(dict.fromkeys(share.platforms, world.farm.node(share.node)))
         return found
 

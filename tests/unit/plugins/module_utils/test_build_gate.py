@@ -250,6 +250,21 @@ def test_an_image_is_built_from_what_the_list_has_just_built(world, image):
     assert "image" not in done
 
 
+def test_images_without_a_tag_are_told_apart(world, image):
+    plain = {**image(APP), "tags": [], "push": False}
+    wanted = [{**plain, "target": target, "platforms": ["linux/arm64"]} for target in ("one", "two")]
+
+    def runner(argv, **_options):
+        if argv[2] == "build" and "two" in argv:
+            return Result(tuple(argv), 1, "", "ERROR: failed to solve: exit code: 2")
+        return Result(tuple(argv), 0, "github.com/docker/buildx 0.29.1 abc", "")
+
+    with pytest.raises(FarmError, match="1 of 2 images failed") as caught:
+        run({"images": wanted, "builder": "farm"}, False, runner)
+    seconds = [one["platforms"][0]["seconds"] for one in caught.value.details["images"]]
+    assert [value is None for value in seconds] == [False, True]
+
+
 def test_one_failure_does_not_stop_the_others(world, image):
     broken, derived, fine = image(BASE), image(APP, dockerfile=f"FROM {BASE}\n"), image("r.example.com/fine:1")
 
