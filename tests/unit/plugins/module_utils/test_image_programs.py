@@ -12,7 +12,12 @@ import tarfile
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import _read_file
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import File, Start, examine
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import (
+    File,
+    Start,
+    _called_by_env,
+    examine,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import arch_of, loader_of, program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
@@ -280,3 +285,21 @@ def test_loaders_of_loaders_are_followed_five_times():
     # One that names none is the end.
     assert found({"/a": elf("arm64", "/b"), "/b": "arm64"}, "/a") == (["/a", "/b"], None)
     assert found({"/a": elf("arm64", "")}, "/a") == (["/a"], None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "called"),
+    [
+        ("python3", "python3"),
+        ("-S python3 -u", "python3"),
+        ("--split-string python3 -u", "python3"),
+        ("-Spython3 -u", "python3"),
+        ("A=1 python3", "python3"),
+        ("-S A=1 python3", "python3"),
+        ("-i python3", None),
+        ("", None),
+        ("-S", None),
+    ],
+)
+def test_what_env_starts(arguments, called):
+    assert _called_by_env(arguments) == called
