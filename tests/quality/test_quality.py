@@ -196,7 +196,7 @@ def test_examples_of_modules(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.syspath_prepend(str(tree.parents[2]))
     ansible = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module")
     declared: list[Any] = []
-    monkeypatch.setattr(ansible, "main", lambda spec, _logic, **rules: declared.append((spec, rules)))
+    monkeypatch.setattr(ansible, "main", lambda spec, _logic, seen=False, **rules: declared.append((spec, rules)))
     wrong = []
     for name in sorted(modules(tree)):
         examples = runpy.run_path(str(tree / f"plugins/modules/{name}.py"), run_name="__main__")["EXAMPLES"]
@@ -209,6 +209,14 @@ def test_examples_of_modules(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not wrong, "\n".join(wrong)
 
 
+def variables_of(example: Any) -> list[list[dict[str, Any]]]:
+    """The variables in the plays, or in the groups of an inventory, of an example, by what they are given to."""
+    if isinstance(example, list):
+        return [[play.get("vars", {}), *play.get("roles", [])] for play in example]
+    groups = list(example.values())
+    return [[one or {}] for group in groups for one in (group.get("vars"), *(group.get("hosts") or {}).values())]
+
+
 def test_examples_of_roles(tree: Path) -> None:
     """Each variable in the example of a role's README is one of a role, with a value that it takes."""
     specs: dict[str, Any] = {}
@@ -219,8 +227,7 @@ def test_examples_of_roles(tree: Path) -> None:
     wrong = []
     for path in sorted(tree.glob("roles/*/README.md")):
         for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):
-            for play in yaml.safe_load(block):
-                given = [play.get("vars", {}), *play.get("roles", [])]
+            for given in variables_of(yaml.safe_load(block)):
                 found = {name: value for one in given for name, value in one.items() if name != "role"}
                 wrong += [f"{path.parent.name}: {text}" for text in complaints(optional, found)]
     assert not wrong, "\n".join(wrong)
