@@ -120,7 +120,9 @@ options:
           - V(tar) writes them into one tar file.
           - V(oci) and V(docker) write an image archive. V(docker) without O(outputs[].dest) is O(load).
           - V(image) keeps the image in the builder. V(registry) is O(push).
-          - V(tar), V(oci) and V(docker) need a node that serves all platforms, and are built there.
+          - V(tar), V(oci) and V(docker) are built on a node that serves all platforms. Where there is none, V(tar) and
+            V(docker) are refused, and V(oci) is joined of what the nodes export, which needs O(gate) where the image is
+            pushed as well.
         type: str
         required: true
         choices: [local, tar, oci, docker, image, registry]
@@ -128,6 +130,8 @@ options:
         description:
           - Path of a directory for V(local), of a file for V(tar), V(oci) and V(docker). A file is replaced in one
             step, and only if its content differs.
+          - With C(tar=false) in O(outputs[].options) it is the path of a directory for V(oci), in which images of other
+            names stay.
         type: path
       options:
         description:
@@ -793,8 +797,9 @@ metadata:
     image.name: registry.example.com/team/app:1.4
 actions:
   description:
-    - The commands, each on the node that is the first choice for it, and the tags that are written afterwards, of
-      images that the build changed or is predicted to. The nodes are builders of their own for the time of the task.
+    - The commands, each on the node that is the first choice for it, and the tags (C(push)) and archives (C(join))
+      that are written afterwards, of images that the build changed or is predicted to. The nodes are builders of their
+      own for the time of the task.
   returned: success
   type: list
   elements: list

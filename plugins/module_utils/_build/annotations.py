@@ -66,7 +66,15 @@ class Annotations:
     @property
     def index(self) -> Tuple[Tuple[str, str], ...]:
         """The keys and values of what the index is annotated with."""
-        return tuple(dict((entry.key, entry.value) for entry in self.entries if entry.type == INDEX).items())
+        return self._of(INDEX)
+
+    @property
+    def layout(self) -> Tuple[Tuple[str, str], ...]:
+        """The keys and values of what the index's descriptor in a layout is annotated with."""
+        return self._of(LAYOUT)
+
+    def _of(self, kind: str) -> Tuple[Tuple[str, str], ...]:
+        return tuple(dict((entry.key, entry.value) for entry in self.entries if entry.type == kind).items())
 
     @property
     def descriptors(self) -> Tuple[Tuple[Optional[Platform], str, str], ...]:
@@ -81,17 +89,20 @@ class Annotations:
         """Return what not every buildx has, and its first version with that."""
         return [("annotations", _ANNOTATIONS)] if self.entries else []
 
-    def arguments(self, platforms: Sequence[Platform], with_index: bool) -> List[str]:
+    def arguments(self, platforms: Sequence[Platform], with_index: bool, whole: bool = True) -> List[str]:
         """Return the arguments of a build of these platforms.
 
         :param platforms: none where the node decides. What is for another one is left out: BuildKit refuses it.
         :param with_index: whether buildx makes the index, so that it annotates that too.
+        :param whole: whether it builds all platforms, so that the descriptor in a layout is that of the image's index.
         """
         # Of one platform BuildKit may make a manifest alone, which it annotates without a platform.
         single = len(platforms) == 1
         found: Dict[Tuple[str, str], str] = {}
         for entry in sorted(self.entries, key=lambda one: one.platform is not None):
             if not with_index and entry.type in (INDEX, DESCRIPTOR):
+                continue
+            if not whole and entry.type == LAYOUT:
                 continue
             if entry.platform and platforms and entry.platform not in platforms:
                 continue

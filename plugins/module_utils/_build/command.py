@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Buildx, Version
@@ -21,9 +21,9 @@ from .._buildx.progress import BuildProgress, StepEvent
 from .._core.runner import CommandError
 from .._core.urls import mask
 from .._platform.platform import Platform
-from .content import content_digest
 from .declaration import Image
 from .output import Output
+from .staging import install, stage
 
 #: buildx's first version with ``--metadata-file``.
 METADATA = (0, 6, 0)
@@ -88,6 +88,7 @@ class Build:
         env: Mapping[str, str],
         report: Callable[[StepEvent], object],
         started: Optional[Callable[[int], object]] = None,
+        parts: Mapping[str, str] = MappingProxyType({}),
     ) -> Built:
         """Build, and move the files of the result to their destinations.
 
@@ -95,6 +96,7 @@ class Build:
         :param env: variables for buildx.
         :param report: takes each step as it begins and ends.
         :param started: gets the command's process group.
+        :param parts: by destination, the files of outputs that are only a part of what it gets.
         :raises CommandError: the build failed.
         """
         progress = BuildProgress()
@@ -108,16 +110,17 @@ class Build:
         began = time.monotonic()
         with ExitStack() as stack:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="buildx-build-"))
-            staged = {output: _stage(stack, output) for output in self.outputs if output.is_file}
+            files = [output for output in self.outputs if output.is_file and output.dest not in parts]
+            staged = {output: stage(stack, output) for output in files}
             metadata_file = os.path.join(scratch, "metadata.json")
-            outputs = [output.argument(staged.get(output)) for output in self.outputs]
+            outputs = [output.argument(staged.get(output) or parts.get(output.dest)) for output in self.outputs]
             unreported = ["--metadata-file", metadata_file] if self.version >= METADATA else []
             for name, base in bases.items() if self.version >= _CONTEXTS else ():
                 unreported += ["--build-context", f"{name}=docker-image://{base}"]
             options = {"env": {**env, **self.image.options.environment()}, "follow": follow, "started": started}
             self._run(buildx, self.arguments(builder, outputs, unreported), **options)
             for output, path in staged.items():
-                _install(output, path)
+                install(output, path)
             seconds = time.monotonic() - began
             return Built(_read_metadata(metadata_file), seconds, progress.cached, progress.run)
 
@@ -134,7 +137,8 @@ class Build:
         for option, values in (("--tag", self.tags), ("--output", outputs)):
             for value in values:
                 args += [option, value]
-        args += image.options.arguments(self.version, self.platforms, with_index=bool(self.tags))
+        whole = set(self.platforms) == set(image.platforms)
+        args += image.options.arguments(self.version, self.platforms, bool(self.tags), whole)
         args += ["--file", image.file] if image.file else []
         return [*args, image.context]
 
@@ -153,25 +157,6 @@ class Build:
             except CommandError as exc:
                 if not attempts_left or not _CONCURRENT_PUSH.search(exc.result.stderr):
                     raise
-
-
-def _stage(stack: ExitStack, output: Output) -> str:
-    """Return a path beside an output's destination, in a directory that is removed at the end.
-
-    buildx empties a file before it builds: a failed build would cost the last good result.
-    """
-    folder, name = os.path.split(output.dest)
-    return os.path.join(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.")), "result")
-
-
-def _install(output: Output, staged: str) -> None:
-    """Move a finished file to its destination, unless the same content is there."""
-    if content_digest(output, staged) == content_digest(output, output.dest):
-        return
-    destination = os.path.realpath(output.dest)
-    if os.path.exists(destination):
-        shutil.copymode(destination, staged)
-    os.replace(staged, destination)
 
 
 def _read_metadata(path: str) -> Dict[str, Any]:

@@ -14,10 +14,8 @@ import tarfile
 from typing import Any, Iterator, List, Optional
 
 from .._core.errors import FarmError
+from .layout import CREATED
 from .output import Output
-
-# The time of an export, which differs between two exports of one image.
-_CREATED = "org.opencontainers.image.created"
 
 
 def content_digest(output: Output, path: str) -> Optional[str]:
@@ -82,7 +80,7 @@ def _archive_identity(path: str) -> str:
     for document in documents:
         entries = document.get("manifests", []) if isinstance(document, dict) else []
         for entry in entries:
-            (entry.get("annotations") or {}).pop(_CREATED, None)
+            (entry.get("annotations") or {}).pop(CREATED, None)
     if not documents:
         raise ValueError("neither index.json nor manifest.json in it")
     return _hash(iter([json.dumps(documents, sort_keys=True).encode()]))

@@ -130,12 +130,15 @@ class BuildOptions:
         needed: Sequence[Union[NamedContext, Secret, Agent]] = (*self.contexts, *self.secrets, *self.agents)
         return tuple(problem for problem in (one.problem() for one in needed) if problem)
 
-    def arguments(self, version: Version, platforms: Sequence[Platform] = (), with_index: bool = True) -> List[str]:
+    def arguments(
+        self, version: Version, platforms: Sequence[Platform] = (), with_index: bool = True, whole: bool = True
+    ) -> List[str]:
         """Return the arguments of ``docker buildx build``.
 
         :param version: buildx's.
         :param platforms: those that this run of it builds, of all of the image's.
         :param with_index: whether it makes the image's index, and has to annotate that too.
+        :param whole: whether it builds all platforms of the image.
         """
         args: List[str] = []
         listed: Sequence[Tuple[str, Sequence[str]]] = (
@@ -153,7 +156,7 @@ class BuildOptions:
         args += ["--target", self.target] if self.target else []
         args += ["--no-cache"] if self.no_cache else []
         args += ["--pull"] if self.pull else []
-        args += self.annotations.arguments(platforms, with_index)
+        args += self.annotations.arguments(platforms, with_index, whole)
         args += self.caches.arguments(platforms, writes=not self.call)
         args += self.runtime.arguments()
         # Before 0.10 buildx knows no attestations, and makes none.

@@ -111,6 +111,13 @@ class Output:
             options["name"] = ",".join(tags)
         return Output(self.type, self.dest, tuple(sorted(options.items())))
 
+    def as_part(self) -> Output:
+        """Return an image archive as one node's part of it: a file.
+
+        It is none of the directories that buildx can export, as buildx 0.13 mixes these up with other outputs of a run.
+        """
+        return Output(self.type, self.dest, tuple((key, value) for key, value in self.options if key != "tar"))
+
     def below(self, platform: Platform) -> Output:
         """Return a local output as one platform's share of it: in the directory that BuildKit gives the platform."""
         if self.type != "local":

@@ -21,7 +21,7 @@ from .shares import Orders, orders_of, shared_out
 from .state import Report, State, names
 from .steps import BuildImage, World
 
-#: Outputs of a single file or engine, which the nodes' parts cannot be joined in.
+#: Outputs of a single file or engine: one node builds them as a whole where one can.
 _WHOLE = ("oci", "docker", "tar")
 
 
@@ -54,7 +54,7 @@ def route(
             **(_by_buildx(image, placement) if placement else _by_node(image, next(orders))),
         )
         check_gate(image, step.is_gated, farm.builder.driver)
-        check_nodes(step.destinations, step.builder, step.nodes)
+        check_nodes([one.output for one in step.destinations if one.output not in step.joined], step.builder, step.nodes)
         steps.append(step)
     return steps
 

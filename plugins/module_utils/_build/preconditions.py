@@ -74,19 +74,21 @@ def check_split(buildx: Buildx, options: BuildOptions, nodes: Sequence[str]) -> 
         buildx.require(f"annotations of the index of nodes {', '.join(nodes)} without the gate", _INDEX_OF_SEVERAL)
 
 
-def check_nodes(destinations: Sequence[Destination], builder: str, nodes: Sequence[str]) -> None:
+def check_nodes(outputs: Sequence[Output], builder: str, nodes: Sequence[str]) -> None:
     """Refuse outputs that one node would have to write, where several take part.
 
+    :param outputs: those that are not joined afterwards.
     :param builder: the builder's name.
     :param nodes: names of the nodes that the platforms go to.
     :raises FarmError: naming the output and the way out.
     """
-    for output in (destination.output for destination in destinations):
+    for output in outputs:
         if len(nodes) > 1 and output.type in ("oci", "tar", "docker"):
             raise FarmError(
                 f"output {output.type}: the platforms go to several nodes of builder {builder!r} "
-                f"({', '.join(nodes)}), whose results buildx joins only in a registry (push) or in a directory "
-                f"(type local); choose one of these, or a builder with one node"
+                f"({', '.join(nodes)}), whose results are joined only in a registry (push), in a directory (type "
+                f"local) or, unless gate is false, in an OCI archive (type oci); choose one of these, or a builder "
+                f"with one node"
             )
 
 

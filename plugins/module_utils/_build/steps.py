@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -24,6 +25,7 @@ from .destination import Destination
 from .failure import build_error, is_of_the_node, last_line
 from .farm import Farm
 from .gate import pass_gate
+from .joining import Archive
 from .order import Bases
 from .output import Output
 from .schedule import NoNodeLeft, Slots
@@ -67,11 +69,13 @@ class BuiltShare:
     """What one node built.
 
     :ivar node: its name, empty where buildx chose the nodes.
+    :ivar parts: its parts of the archives that are joined, by their destinations.
     """
 
     node: str
     platforms: Share
     built: Built
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,10 +83,12 @@ class Result:
     """What became of an image.
 
     :ivar lost: the attempts that ended with their nodes.
+    :ivar archives: those that are joined of the shares.
     """
 
     shares: List[BuiltShare] = field(default_factory=list)
     lost: List[Attempt] = field(default_factory=list)
+    archives: List[Archive] = field(default_factory=list)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -145,10 +151,16 @@ class BuildImage(Step[World]):
         return bool(self.orders) and any(output.pushes for output in self.image.outputs)
 
     @property
+    def joined(self) -> Tuple[Output, ...]:
+        """The image archives that the shares of several nodes are joined in."""
+        return tuple(output for output in self.image.outputs if output.type == "oci") if len(self.shares) > 1 else ()
+
+    @property
     def actions(self) -> List[List[str]]:
-        """The runs of buildx, each on its first choice of a node, and the tags that are written afterwards."""
+        """The runs of buildx, each on its first choice of a node, and the tags and archives that are written after."""
         runs = [self.build(share).action(self._first(share)) for share in self.shares]
-        return runs + ([["push", str(tag)] for tag in self.image.references] if self.is_gated else [])
+        tags = [["push", str(tag)] for tag in self.image.references] if self.is_gated else []
+        return runs + tags + [["join", output.dest] for output in self.joined]
 
     def apply(self, world: World) -> None:
         """Build the image, and store in ``world`` what was built where.
@@ -157,11 +169,17 @@ class BuildImage(Step[World]):
             declared, or a tag could not be moved.
         """
         result = world.results.setdefault(self.number, Result())
-        for shares in each(self.shares, lambda share: self._built(share, world, result)):
-            result.shares += shares
-        if self.is_gated:
-            nodes = {platform: share.node for share in result.shares for platform in share.platforms}
-            pass_gate(self.image, world.farm, [share.built.digest for share in result.shares], nodes)
+        with ExitStack() as stack:
+            result.archives += [Archive.of(stack, output) for output in self.joined]
+            for shares in each(self.shares, lambda share: self._built(share, world, result)):
+                result.shares += shares
+            for archive in result.archives:
+                archive.join(self.image, [share.parts[archive.output.dest] for share in result.shares])
+            if self.is_gated:
+                nodes = {platform: share.node for share in result.shares for platform in share.platforms}
+                pass_gate(self.image, world.farm, [share.built.digest for share in result.shares], nodes)
+            for archive in result.archives:
+                archive.install()
 
     def built_on(self, world: World) -> Dict[Platform, Optional[Node]]:
         """Return the node that built each platform, as far as it is known."""
@@ -173,13 +191,18 @@ class BuildImage(Step[World]):
     def build(self, share: Share) -> Build:
         """Return the run of buildx that builds a share."""
         outputs: Sequence[Output] = self.image.outputs
-        if self.is_gated:
+        named_later = self.is_gated or bool(self.joined)
+        if named_later:
             # The image's own result comes last, as buildx's metadata is that of the last output.
             ordered = sorted(outputs, key=lambda output: output.pushes)
-            outputs = [output.by_digest(self.image.tags, self.image.repositories) for output in ordered]
+            outputs = [self._part(output) for output in ordered]
         if len(self.image.platforms) > 1 and len(share) == 1:
             outputs = [output.below(share[0]) for output in outputs]
-        return Build(self.image, share, self.version, tuple(outputs), () if self.is_gated else self.image.tags)
+        return Build(self.image, share, self.version, tuple(outputs), () if named_later else self.image.tags)
+
+    def _part(self, output: Output) -> Output:
+        part = output.by_digest(self.image.tags, self.image.repositories)
+        return part.as_part() if output in self.joined else part
 
     def _first(self, share: Share) -> str:
         return (common_nodes(share, self.orders) or self.orders[share[0]])[0] if self.orders else self.builder
@@ -222,11 +245,12 @@ class BuildImage(Step[World]):
         """
         bases = {name: world.published[position] for name, position in self.bases.items() if position in world.published}
         build, environment = self.build(share), world.on_nodes if node else {}
+        parts = {archive.output.dest: archive.new_part() for archive in world.results[self.number].archives}
         try:
             with world.watch.listed(node) as started:
                 report = self._reporter(world, share, node)
-                built = build.run(world.buildx, node or self.builder, bases, environment, report, started)
-                return BuiltShare(node, share, built)
+                built = build.run(world.buildx, node or self.builder, bases, environment, report, started, parts)
+                return BuiltShare(node, share, built, parts)
         except CommandError as exc:
             error = build_error(exc, self.image, where, build.action(node or self.builder))
             if node and self._is_of(node, exc, world):

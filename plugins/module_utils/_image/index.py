@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
 from .._core.parallel import each
@@ -26,6 +26,8 @@ _ATTESTATION_TYPE = "vnd.docker.reference.type"
 _ATTESTATION_SUBJECT = "vnd.docker.reference.digest"
 _NO_PLATFORM = "unknown"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+#: Returns content by its digest, None where there is none.
+Reader = Callable[[str], Optional[bytes]]
 #: Media types of the configs of images; artifacts have others.
 _CONFIGS = (_OCI_CONFIG, "application/vnd.docker.container.image.v1+json")
 
@@ -157,14 +159,28 @@ def resolve_index(registries: Registries, reference: Reference, document: Docume
     except FarmError as exc:
         raise FarmError(f"image {reference}: {exc.message}") from exc
 
-    def resolved(entry: Manifest) -> Manifest:
+    def manifest(digest: str) -> Optional[bytes]:
+        own = document if digest == index.digest else registries.manifest(reference.at(digest))
+        return own.content if own else None
+
+    return resolved(index, manifest, lambda digest: registries.blob(reference, digest))
+
+
+def resolved(index: Index, manifest: Reader, blob: Reader) -> Index:
+    """Return an index with the platforms that the configs of its manifests name where it names none itself.
+
+    :param manifest: reads a manifest by its digest.
+    :param blob: reads a config by its digest.
+    :raises FarmError: one of them is broken, or cannot be read.
+    """
+
+    def with_platform(entry: Manifest) -> Manifest:
         if entry.platform:
             return entry
-        own = document if entry.digest == index.digest else registries.manifest(reference.at(entry.digest))
-        config = _config_of(registries, reference, own)
+        config = _config_of(manifest(entry.digest), blob)
         return replace(entry, platform=_platform(config), os_version=str(config.get("os.version") or ""))
 
-    entries = each(index.manifests, resolved)
+    entries = each(index.manifests, with_platform)
     images = tuple(entry for entry in entries if entry.platform)
     return replace(
         index,
@@ -192,13 +208,13 @@ def image_size(registries: Registries, reference: Reference, digest: str) -> int
     return sum(int(part.get("size") or 0) for part in parts)
 
 
-def _config_of(registries: Registries, reference: Reference, manifest: Optional[Document]) -> Mapping[str, Any]:
+def _config_of(manifest: Optional[bytes], blob: Reader) -> Mapping[str, Any]:
     """Return the config that a manifest names, an empty one where it is no image's."""
-    document = _json_object(manifest.content, "a manifest") if manifest else {}
+    document = _json_object(manifest, "a manifest") if manifest else {}
     config = document.get("config") or {}
     if document.get("artifactType") or str(config.get("mediaType") or _OCI_CONFIG) not in _CONFIGS:
         return {}
-    raw = registries.blob(reference, str(config["digest"])) if config.get("digest") else None
+    raw = blob(str(config["digest"])) if config.get("digest") else None
     return _json_object(raw, "an image's config") if raw else {}
 
 

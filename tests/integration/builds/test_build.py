@@ -105,7 +105,7 @@ def test_files_of_two_nodes_end_in_one_directory(images: BuildFarm, on: str) -> 
     assert repaired["changed"] and content["stdout"] == "text"
 
 
-#: What one node puts out, and for which platforms.
+#: What one node puts out, and for which platforms; the first two are joined of what several do.
 ARCHIVES: list[tuple[dict[str, Any], list[str]]] = [
     ({"type": "oci", "dest": "/srv/images/archives/i.oci"}, PLATFORMS),
     ({"type": "oci", "dest": "/srv/images/archives/layout", "options": {"tar": False}}, PLATFORMS),
@@ -115,11 +115,12 @@ ARCHIVES: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
-def test_archives_of_one_node(images: BuildFarm, on: str) -> None:
+@pytest.mark.parametrize(("builder", "archives"), [(ONE_NODE, ARCHIVES), (BUILDER, ARCHIVES[:2])])
+def test_archives(images: BuildFarm, on: str, builder: str, archives: list[tuple[dict[str, Any], list[str]]]) -> None:
     context = images.context(on, "files", FILES, note="text")
     images.farm.ssh(on, "rm -rf /srv/images/archives; mkdir -p /srv/images/archives")
-    common = {"builder": ONE_NODE, "context": context, "tags": ["files:1"]}
-    wanted = [{**common, "platforms": platforms, "outputs": [output]} for output, platforms in ARCHIVES]
+    common = {"builder": builder, "context": context, "tags": ["files:1"]}
+    wanted = [{**common, "platforms": platforms, "outputs": [output]} for output, platforms in archives]
     look = shell("cd /srv/images; find archives -type f -printf '%p %i %T@\\n' | sort; ls -A . archives")
     predicted = images.farm.tasks(on, *(build(check=True, **options) for options in wanted))
     *done, before = images.farm.tasks(on, *(build(**options) for options in wanted for _twice in range(2)), look)
@@ -139,6 +140,78 @@ def test_archives_of_one_node(images: BuildFarm, on: str) -> None:
     assert all(one["changed"] for one in images.farm.tasks(on, *(build(**options) for options in wanted)))
 
 
+#: Reads an archive or directory: the entries of its index, the documents that they name, and the digests of its blobs.
+READ_LAYOUT = """
+import hashlib, json, os, subprocess, sys, tempfile
+path = sys.argv[1]
+if os.path.isfile(path):
+    folder = tempfile.mkdtemp()
+    subprocess.run(["tar", "-xf", path, "-C", folder], check=True)
+    path = folder
+blobs = {}
+for name in os.listdir(path + "/blobs/sha256"):
+    with open(path + "/blobs/sha256/" + name, "rb") as stream:
+        content = stream.read()
+    assert hashlib.sha256(content).hexdigest() == name
+    blobs["sha256:" + name] = json.loads(content) if content[:1] == b"{" else None
+json.dump({"entries": json.load(open(path + "/index.json"))["manifests"], "blobs": blobs}, sys.stdout)
+"""
+
+
+def layout_of(images: BuildFarm, on: str, path: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The entries of an image layout, and its blobs: documents by digest, None for what is no JSON."""
+    found = json.loads(images.farm.ssh(on, f"python3 - {path}", stdin=READ_LAYOUT))
+    return found["entries"], found["blobs"]
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_an_image_of_two_nodes_in_a_file_in_a_directory_and_in_a_registry(images: BuildFarm, on: str) -> None:
+    context = images.context(on, "files", FILES, note=f"joined {on}")
+    folder = f"/srv/images/{on}-joined"
+    images.farm.ssh(on, f"rm -rf {folder}; mkdir -p {folder}")
+    name = f"{images.repository}/{on}-joined:1"
+    options = {
+        "builder": BUILDER,
+        "context": context,
+        "platforms": PLATFORMS,
+        "tags": [name],
+        "push": True,
+        "outputs": [
+            {"type": "oci", "dest": f"{folder}/file"},
+            {"type": "oci", "dest": f"{folder}/new/layout", "options": {"tar": False}},
+        ],
+        "provenance": "mode=max",
+        "annotations": {"index:a": "b", "index-descriptor:c": "d", "manifest-descriptor[linux/arm64]:e": "f"},
+    }
+    # Another build has other provenance, so that a second one changes it.
+    predicted, done = images.farm.tasks(on, build(check=True, **options), build(**options))
+    assert predicted["changed"] and done["changed"] and predicted["actions"] == done["actions"]
+    joined = [["join", f"{folder}/{output}"] for output in ("file", "new/layout")]
+    assert done["actions"][2:] == [["push", name], *joined]
+    for path in ("file", "new/layout"):
+        (entry,), blobs = layout_of(images, on, f"{folder}/{path}")
+        wanted = {"c": "d", "io.containerd.image.name": name, "org.opencontainers.image.ref.name": "1"}
+        assert wanted.items() <= entry["annotations"].items()
+        index = blobs[entry["digest"]]
+        assert index["annotations"] == {"a": "b"}
+        architectures = [one["platform"]["architecture"] for one in index["manifests"]]
+        assert architectures == ["amd64", "arm64", "unknown", "unknown"], "each has its attestation"
+        assert index["manifests"][1]["annotations"] == {"e": "f"}
+        # Each output has attestations of its own, which name it.
+        pushed = [one["digest"] for one in done["image"]["platforms"]]
+        assert [one["digest"] for one in index["manifests"][:2]] == pushed
+        manifests = [blobs[one["digest"]] for one in index["manifests"]]
+        parts = [part["digest"] for manifest in manifests for part in (manifest["config"], *manifest["layers"])]
+        named = {entry["digest"], *(one["digest"] for one in index["manifests"]), *parts}
+        assert named == set(blobs)
+
+    source = images.context(on, "from-layout", "FROM joined\n")
+    read = {"contexts": {"joined": f"oci-layout://{folder}/new/layout:1"}, "context": source, "platforms": PLATFORMS}
+    images.build(on, builder=BUILDER, outputs=[{"type": "local", "dest": f"{folder}/out"}], **read)
+    notes = images.farm.ssh(on, f"cd {folder}/out && cat linux_amd64/note-amd64 linux_arm64/note-arm64")
+    assert notes == f"joined {on}" * 2
+
+
 @pytest.mark.parametrize("on", CONTROLLERS)
 def test_bad_input_is_refused_and_changes_nothing(images: BuildFarm, on: str) -> None:
     context = images.context(on, "hello", HELLO, note="one")
@@ -152,7 +225,7 @@ def test_bad_input_is_refused_and_changes_nothing(images: BuildFarm, on: str) ->
         "tags": [name],
         "push": True,
     }
-    archive = {"push": False, "outputs": [{"type": "oci", "dest": "/srv/images/x"}]}
+    archive = {"push": False, "outputs": [{"type": "tar", "dest": "/srv/images/x"}]}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"context": "/srv/nothing"}, "context /srv/nothing: nothing there on this controller"),
         ({"context": empty}, f"no Dockerfile at {empty}/Dockerfile"),
@@ -169,7 +242,7 @@ def test_bad_input_is_refused_and_changes_nothing(images: BuildFarm, on: str) ->
         ({"platforms": ["linux/arm/v7"]}, "no node serves linux/arm/v7"),
         ({"tags": []}, "push: tags are missing"),
         ({"tags": ["Registry/App"]}, "image name 'Registry/App'"),
-        (archive, f"output oci: the platforms go to several nodes of builder '{BUILDER}' ({on}-amd, {on}-arm)"),
+        (archive, f"output tar: the platforms go to several nodes of builder '{BUILDER}' ({on}-amd, {on}-arm)"),
         ({"push": False, "load": True}, "output docker: the platforms go to several nodes"),
         ({"push": False, "outputs": [{"type": "tar", "dest": "/no/dir/x"}]}, "there is no directory /no/dir"),
         ({"tags": [f"{AMD}:9/app"]}, f"registry {AMD}:9 could not be asked"),

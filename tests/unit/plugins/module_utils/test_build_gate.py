@@ -7,12 +7,17 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import farm as _farm
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import gate as _gate
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import joining as _joining
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import steps as _steps
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.layout import pack
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
@@ -34,8 +39,18 @@ def values(argv, option):
     return [value for name, value in zip(argv, argv[1:]) if name == option]
 
 
+def write_archive(archive, blobs, entry):
+    path = archive.with_name(f"{archive.name}-layout")
+    (path / "blobs/sha256").mkdir(parents=True)
+    for digest, text in blobs.items():
+        (path / "blobs/sha256" / digest[len("sha256:") :]).write_text(text)
+    (path / "index.json").write_text(json.dumps({"manifests": [entry]}))
+    (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    pack(str(path), str(archive))
+
+
 class World:
-    """A registry, and nodes that push by digest what they build.
+    """A registry, and nodes that push by digest what they build, or export it as archives.
 
     :ivar failing: by node, what its builds print before they fail.
     :ivar silent: the nodes whose engines do not answer.
@@ -56,28 +71,35 @@ class World:
         if argv[2] == "inspect":
             return Result(tuple(argv), 0, "Name: farm\nDriver: docker-container\n\nNodes:\n", "")
         assert argv[:3] == ["docker", "buildx", "build"], argv
-        (node,), (platforms,), (output,) = (values(argv, name) for name in ("--builder", "--platform", "--output"))
+        (node,), (platforms,) = (values(argv, name) for name in ("--builder", "--platform"))
         with self.lock:
             self.builds.append((node, platforms, argv))
         if node in self.failing:
             return Result(tuple(argv), 1, "", self.failing[node])
-        assert "BUILDX_CONFIG" in env and "push-by-digest=true" in output and not values(argv, "--tag")
-        (repository,) = [field[len("name=") :] for field in output.split(",") if field.startswith("name=")]
+        assert "BUILDX_CONFIG" in env and not values(argv, "--tag")
         (platform,) = platforms.split(",")
-        digest = self.push(repository, platform)
+        for output in values(argv, "--output"):
+            digest = self.export(dict(field.split("=", 1) for field in output.split(",")), platform)
         with open(values(argv, "--metadata-file")[0], "w", encoding="utf-8") as stream:
             json.dump({"containerimage.digest": digest}, stream)
         return Result(tuple(argv), 0, "", "")
 
-    def push(self, repository, platform):
+    def export(self, output, platform):
+        """Push by digest, or write a layout; returns the manifest's digest."""
         system, arch = platform.split("/")[:2]
         config = json.dumps({"os": system, "architecture": arch, "of": self.sources})
         manifest = json.dumps(
             {"mediaType": MANIFEST, "config": {"digest": digest_of(config.encode()), "size": 9}, "layers": []}
         )
-        for text in (config, manifest):
-            self.registry[f"{repository}@{digest_of(text.encode())}"] = text
-        return digest_of(manifest.encode())
+        blobs = {digest_of(text.encode()): text for text in (config, manifest)}
+        digest = digest_of(manifest.encode())
+        if output["type"] == "oci":
+            assert "tar" not in output and output["name"] in (APP, LATEST, BASE)
+            write_archive(Path(output["dest"]), blobs, {"mediaType": MANIFEST, "digest": digest})
+        else:
+            assert output["push-by-digest"] == "true"
+            self.registry.update({f"{output['name']}@{one}": text for one, text in blobs.items()})
+        return digest
 
     def put(self, reference, _media_type, content):
         self.writes.append(str(reference))
@@ -311,3 +333,115 @@ def test_what_is_wrong_is_refused_before_anything_is_built(world, image, change,
 def test_two_images_cannot_have_one_tag(world, image):
     with pytest.raises(FarmError, match=f"images: {APP} is the tag of two of them"):
         run({"images": [image(APP), image(APP, target="other")], "builder": "farm"}, True, world)
+
+
+@pytest.fixture(params=["file", "directory"])
+def archive(request, tmp_path):
+    """An output that several nodes build, and what reads the entries of its index."""
+    dest = tmp_path / "results/archive"
+    output = {"type": "oci", "dest": str(dest)}
+    if request.param == "directory":
+        output["options"] = {"tar": False}
+    else:
+        dest.parent.mkdir()
+
+    def entries():
+        if dest.is_dir():
+            return json.loads((dest / "index.json").read_text())["manifests"]
+        with tarfile.open(dest) as opened:
+            return json.load(opened.extractfile("index.json"))["manifests"]
+
+    return output, dest, entries
+
+
+@pytest.mark.parametrize("push", [True, False])
+def test_an_archive_is_joined_of_what_the_nodes_export(world, image, archive, push):
+    output, dest, entries = archive
+    params = {**image(APP, push=push, outputs=[output]), "builder": "farm"}
+    predicted = run(params, True, world).as_result()
+    assert not world.builds and not dest.exists()
+    done = run(params, False, world).as_result()
+    assert predicted["changed"] and predicted["actions"] == done["actions"]
+    assert done["actions"][2:] == ([["push", APP]] if push else []) + [["join", str(dest)]]
+    assert all(f"dest={dest}" in values(command, "--output")[0] for command in done["actions"][:2])
+    (entry,) = entries()
+    assert entry["annotations"]["io.containerd.image.name"] == APP
+    assert not push or entry["digest"] == digest_of(world.registry[APP].encode())
+    again = run(params, False, world).as_result()
+    assert (again["changed"], again["actions"]) == (False, [])
+    world.sources = "two"
+    assert run(params, False, world).changed
+    assert entries() != [entry] and len(entries()) == 1
+    left = [one.name for one in (*dest.parent.iterdir(), *(dest.iterdir() if dest.is_dir() else ()))]
+    assert not [name for name in left if name.startswith(".")]
+
+
+def test_a_failure_leaves_an_archive_as_it_is(world, image, archive, monkeypatch):
+    output, _dest, entries = archive
+    params = {**image(APP, outputs=[output]), "builder": "farm"}
+    run(params, False, world)
+    before = entries()
+    world.sources = "two"
+    world.failing = {"c": "ERROR: failed to solve: exit code: 2"}
+    with pytest.raises(FarmError, match="for linux/arm64 on node 'c' failed"):
+        run(params, False, world)
+    assert entries() == before
+    world.failing = {}
+
+    def refuse(*_arguments):
+        raise FarmError("the checks failed")
+
+    monkeypatch.setattr(_steps, "pass_gate", refuse)
+    with pytest.raises(FarmError, match="the checks failed"):
+        run(params, False, world)
+    assert entries() == before
+
+
+def test_a_part_of_a_node_that_goes_away_is_not_joined(world, image, archive):
+    output, _dest, entries = archive
+    params = {**image(APP, push=False, outputs=[output]), "builder": "farm"}
+    run(params, False, world)
+    before = entries()
+    first = next(node for node, _platforms, _argv in world.builds if node in "ab")
+    exported = []
+
+    def breaking(argv, **options):
+        done = world(argv, **options)
+        if argv[2] == "build" and values(argv, "--builder") == [first]:
+            exported.append(first)
+            return Result(tuple(argv), 1, "", GONE)
+        return done
+
+    done = run(params, False, breaking).as_result()
+    assert exported == [first] and [retry["node"] for retry in done["images"][0]["retries"]] == [first]
+    assert entries() == before, "the other node built the same"
+
+
+def test_a_disk_that_is_full_leaves_an_archive_as_it_is(world, image, archive, monkeypatch):
+    output, dest, entries = archive
+    params = {**image(APP, outputs=[output]), "builder": "farm"}
+    run(params, False, world)
+    before, world.sources = entries(), "two"
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_joining, "unpack", full)
+    with pytest.raises(FarmError, match=f"output oci: {dest} could not be written: .*No space left on device"):
+        run(params, False, world)
+    assert entries() == before and len(world.writes) == 1
+
+
+def test_a_directory_holds_other_images_and_gets_back_what_it_lost(world, image, tmp_path):
+    dest = tmp_path / "layout"
+    output = {"type": "oci", "dest": str(dest), "options": {"tar": False}}
+    params = {**image(LATEST, push=False, outputs=[output]), "builder": "farm"}
+    run({**params, "tags": [BASE]}, False, world)
+    run(params, False, world)
+    index = dest / "index.json"
+    names = [one["annotations"]["io.containerd.image.name"] for one in json.loads(index.read_text())["manifests"]]
+    assert names == [BASE, LATEST]
+    blobs, written = sorted((dest / "blobs/sha256").iterdir()), index.stat().st_ino
+    blobs[0].unlink()
+    assert not run(params, False, world).changed
+    assert sorted((dest / "blobs/sha256").iterdir()) == blobs and index.stat().st_ino == written

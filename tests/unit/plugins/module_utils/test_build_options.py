@@ -193,6 +193,7 @@ def test_annotations_go_to_what_a_run_builds():
     assert given(declared, [AMD64], with_index=False) == ["--annotation", "manifest:k=all", *always]
     # Of a single manifest BuildKit knows no platform, so what is for it replaces what is for all.
     assert given(declared, [ARM64], with_index=False) == ["--annotation", "manifest:k=arm", *always]
+    assert given(declared, [AMD64], with_index=False, whole=False) == ["--annotation", "manifest:k=all"]
     whole = given(declared, [AMD64, ARM64])
     assert whole[1::2] == [
         "manifest:k=all",
@@ -204,6 +205,7 @@ def test_annotations_go_to_what_a_run_builds():
     ]
     found = options(**declared)
     assert found.index_annotations == (("i", "x"),)
+    assert found.annotations.layout == (("l", "y"),)
     assert found.descriptor_annotations == ((None, "d", "all"), (ARM64, "d", "arm"))
     unbound = {"annotations": {"manifest[linux/arm/v7]:k": "v"}}
     assert given(unbound) == ["--annotation", "manifest[linux/arm/v7]:k=v"]
