@@ -60,23 +60,38 @@ class BuildFarm:
 
 
 @contextlib.contextmanager
-def build_farm(farm: LiveFarm) -> Iterator[BuildFarm]:
-    """Give the controllers their builders; everything as it was at the end."""
-    had_handler = farm.ssh(ARM, f"ls {_HANDLER}", check=False)
+def build_farm(farm: LiveFarm, emulating: bool = True) -> Iterator[BuildFarm]:
+    """Give the controllers their builders; everything as it was at the end.
+
+    :param emulating: whether steps can be run for arm64, which takes the machine's handlers.
+    """
     try:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda host: listen(farm, host), (AMD, ARM)))
-            if not had_handler:
-                image = f"{farm.registry}/{seed.EMULATOR}"
-                farm.module(ARM, "binfmt", platforms=["linux/arm64"], image=image, persistent=False)
-            list(pool.map(lambda host: _declare(farm, host), CONTROLLERS))
-        yield BuildFarm(farm)
+        with contextlib.ExitStack() as stack:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda host: listen(farm, host), (AMD, ARM)))
+            if emulating:
+                stack.enter_context(emulation(farm))
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda host: _declare(farm, host), CONTROLLERS))
+            yield BuildFarm(farm)
     finally:
-        if not had_handler:
-            farm.module(ARM, "binfmt", state="absent", platforms=["linux/arm64"])
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda host: unlisten(farm, host), (AMD, ARM)))
             list(pool.map(lambda host: farm.ssh(host, "rm -rf ~/.docker /srv/images"), CONTROLLERS))
+
+
+@contextlib.contextmanager
+def emulation(farm: LiveFarm) -> Iterator[None]:
+    """Let the machine run programs for arm64 for a while, if it does not anyway."""
+    had_handler = farm.ssh(ARM, f"ls {_HANDLER}", check=False)
+    try:
+        if not had_handler:
+            image = f"{farm.registry}/{seed.EMULATOR}"
+            farm.module(ARM, "binfmt", platforms=["linux/arm64"], image=image, persistent=False)
+        yield
+    finally:
+        if not had_handler:
+            farm.module(ARM, "binfmt", state="absent", platforms=["linux/arm64"])
 
 
 def listen(farm: LiveFarm, host: str) -> None:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import seed
 from ansible_runs import LiveFarm, shell, task
-from building import AMD, ARM, CONTROLLERS, PLATFORMS, BuildFarm, listen, unlisten
+from building import AMD, ARM, CONTROLLERS, PLATFORMS, BuildFarm, emulation, listen, unlisten
 
 #: Builders: one node whose BuildKit allows nothing privileged, one whose does, and a node for each platform.
 BUILDER, PRIVILEGED, PAIR = "options", "options-privileged", "options-pair"
@@ -58,7 +58,8 @@ def images(farm: LiveFarm) -> Iterator[BuildFarm]:
                 PAIR: [node(f"{on}-amd", AMD, PLATFORMS[:1]), node(f"{on}-arm", ARM, PLATFORMS[1:])],
             }
             farm.tasks(on, *(task("buildx_builder", name=name, nodes=nodes) for name, nodes in builders.items()))
-        yield BuildFarm(farm)
+        with emulation(farm):
+            yield BuildFarm(farm)
     finally:
         for host in (AMD, ARM):
             unlisten(farm, host)

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 import seed
-from ansible_runs import CHECKOUT, shell, task
-from building import AMD, ARM, BUILDER, CONTROLLERS, PLATFORMS, BuildFarm
+from ansible_runs import CHECKOUT, LiveFarm, shell, task
+from building import AMD, ARM, BUILDER, CONTROLLERS, PLATFORMS, BuildFarm, build_farm
 
 CASES = int(os.environ.get("BUILDFARM_CASES", "12"))
 SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
@@ -74,6 +74,13 @@ class Stored:
             labels = config["config"].get("Labels") or {}
             found[f"{config['os']}/{config['architecture']}"] = (manifest["config"]["digest"], layers, labels)
         return found
+
+
+@pytest.fixture(scope="module")
+def images(farm: LiveFarm) -> Iterator[BuildFarm]:
+    """Both controllers with their builders; what is built runs no steps for arm64."""
+    with build_farm(farm, emulating=False) as made:
+        yield made
 
 
 @pytest.fixture
@@ -129,7 +136,7 @@ def test_the_image_is_the_one_that_buildx_pushes(images: BuildFarm, stored: Stor
 def test_tags_stay_where_they_are_until_the_checks_pass(images: BuildFarm, stored: Stored, on: str) -> None:
     context = images.context(on, "checked", 'FROM busybox\nARG SALT\nLABEL salt=$SALT\nCMD ["echo", "hello"]\n')
     tags = [f"{images.repository}/checked-{on}:1", f"{images.repository}/checked-{on}:latest"]
-    common = {"builder": BUILDER, "context": context, "platforms": PLATFORMS, "tags": tags, "push": True}
+    common = {"builder": BUILDER, "context": context, "platforms": PLATFORMS[:1], "tags": tags, "push": True}
     first, failed, again = images.farm.tasks(
         on,
         build(build_args={"SALT": 1}, run={"expected": "hello"}, **common),
@@ -137,8 +144,7 @@ def test_tags_stay_where_they_are_until_the_checks_pass(images: BuildFarm, store
         build(check=True, build_args={"SALT": 1}, **common),
     )
     assert first["changed"] and not again["changed"]
-    for platform, node in zip(PLATFORMS, (f"{on}-amd", f"{on}-arm")):
-        assert f"{platform} on node '{node}'" in failed["msg"]
+    assert f"linux/amd64 on node '{on}-amd'" in failed["msg"]
     assert "printed 'hello', wanted 'good bye'" in failed["msg"]
     assert "its tags stand for what they stood for before" in failed["msg"]
     assert [stored.digest(tag) for tag in tags] == [first["image"]["digest"]] * 2

@@ -18,14 +18,21 @@ from typing import Any
 
 import pytest
 
-from ansible_runs import CHECKOUT, task
-from building import AMD, BUILDER, CONTROLLERS, BuildFarm
+from ansible_runs import CHECKOUT, LiveFarm, task
+from building import AMD, BUILDER, CONTROLLERS, BuildFarm, build_farm
 
 PLAYBOOK = CHECKOUT / ".venv/bin/ansible-playbook"
 #: Seconds within which nothing may be left of a build whose controller is gone.
 END = 20
 #: A line of progress: the host, the item of a loop, the seconds, and what happened.
 _LINE = re.compile(r"\[(\S+)(?: (\S+))?\] +(\d+\.\d)s  (.*)")
+
+
+@pytest.fixture(scope="module")
+def images(farm: LiveFarm) -> Iterator[BuildFarm]:
+    """Both controllers with their builders; what is built runs no steps for arm64."""
+    with build_farm(farm, emulating=False) as made:
+        yield made
 
 
 @dataclass
