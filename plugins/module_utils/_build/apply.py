@@ -23,7 +23,7 @@ from .._core.parallel import each
 from .._core.plan import Plan
 from .._core.progress import SILENT, Progress
 from .._core.runner import Runner
-from .built import BuiltImage, read_image, verify
+from .built import read_image, verify
 from .call import evaluate
 from .command import Build
 from .declaration import Declaration, Image

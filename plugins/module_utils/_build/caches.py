@@ -89,9 +89,8 @@ class Cache:
         return dict(self.attributes).get(name, default)
 
     def _named(self, value: str) -> Cache:
-        name = self._name
-        assert name is not None
-        return Cache(self.option, self.type, tuple({**dict(self.attributes), name[0]: value}.items()))
+        attribute, _default = self._name or ("", "")
+        return Cache(self.option, self.type, tuple({**dict(self.attributes), attribute: value}.items()))
 
     def of(self, platform: Platform) -> Cache:
         """Return the same with the name that is a platform's own; an inline cache is in the image itself."""

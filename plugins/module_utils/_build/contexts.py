@@ -117,6 +117,5 @@ def context_requirements(contexts: Sequence[NamedContext]) -> List[Tuple[str, Ve
 
 def _split_layout(text: str) -> Tuple[str, str, str]:
     """Return the path of a layout, the character after it and what follows: a tag, a digest, or nothing."""
-    match = re.match(r"([^:@]*)([:@]?)(.*)\Z", text)
-    assert match is not None
-    return match.group(1), match.group(2), match.group(3)
+    path = re.split("[:@]", text, maxsplit=1)[0]
+    return path, text[len(path) : len(path) + 1], text[len(path) + 1 :]

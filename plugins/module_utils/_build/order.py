@@ -44,7 +44,7 @@ def bases_of(images: Sequence[Image]) -> List[Dict[str, int]]:
 
 def _references(image: Image) -> List[Tuple[str, Reference]]:
     text = "\n".join([_dockerfile(image), *(one.image for one in image.options.contexts)])
-    values = {**{name: value for name, value in _ARG.findall(text)}, **dict(image.options.build_args)}
+    values = {**dict(_ARG.findall(text)), **dict(image.options.build_args)}
 
     def value(match: re.Match[str]) -> str:
         name, default = match.group(1) or match.group(3), match.group(2) or ""

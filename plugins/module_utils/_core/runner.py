@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import subprocess
 import threading
@@ -56,6 +57,9 @@ class CommandError(FarmError):
 #: executable (the file that is run in the place of argv's first), started (gets the process group).
 #: Raises CommandError where the program cannot be started (rc 127) or is ended by the timeout (rc 124).
 Runner = Callable[..., Result]
+
+#: Seconds between two looks whether the module is to end, while a program's output is waited for.
+_INTERVAL = 0.2
 
 
 def run(
@@ -138,8 +142,7 @@ class _Errors(threading.Thread):
 
     def run(self) -> None:
         """Read to the end, whatever becomes of the lines: a program whose words nobody reads stops."""
-        assert self._stream is not None
-        with self._stream as stream:
+        with self._stream or io.BytesIO() as stream:
             for line in stream:
                 self._lines.append(line)
                 try:
@@ -152,12 +155,16 @@ class _Errors(threading.Thread):
 
         :param ends: when to stop waiting for that, by the monotonic clock.
         :raises TimeoutExpired: it has not, as of a program that left another one running.
+        :raises Interrupted: the module is to end.
         :raises Exception: what came of following it.
         """
-        left = max(0.0, ends - time.monotonic())
-        self.join(None if math.isinf(left) else left)
-        if self.is_alive():
-            raise subprocess.TimeoutExpired(self._argv, left)
+        while self.is_alive():
+            # What a program has left running may keep it open for ever.
+            PROGRAMS.check()
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(self._argv, 0)
+            self.join(min(left, _INTERVAL))
         if self._failure:
             raise self._failure
         return b"".join(self._lines).decode(errors="replace")

@@ -189,7 +189,9 @@ def test_progress_is_for_its_user_only_and_without_secrets(tmp_path):
 def test_lines_of_many_threads_stay_whole(tmp_path):
     path = tmp_path / "log"
     progress = Progress(str(path))
-    threads = [threading.Thread(target=lambda: [progress.report("y" * 200) for _ in range(200)]) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: [progress.report("y" * 200) for _line in range(200)]) for _thread in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

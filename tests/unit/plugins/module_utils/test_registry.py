@@ -291,7 +291,7 @@ def written(registries, reference, kind=None, content=OTHER):
     with pytest.raises(kind) as caught:
         registries.put(reference, OCI_INDEX, content)
     assert not [secret for secret in SECRETS if secret in f"{caught.value.message} {caught.value.details}"]
-    assert type(caught.value) is kind
+    assert caught.type is kind
     return caught.value.message
 
 

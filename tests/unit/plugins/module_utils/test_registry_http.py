@@ -252,7 +252,7 @@ def mistrusted() -> ssl.SSLCertVerificationError:
 def test_failures(exc: Exception, kind: Any, words: str, proxy: Optional[str]) -> None:
     found = _http._failure(exc, HTTPS, urlsplit(proxy) if proxy else None)
     way = " (through the environment's proxy http://p:3128)" if proxy else ""
-    assert type(found) is kind
+    assert found.__class__ is kind
     assert str(found).endswith(f"{words}{way}")
     closed = (ConnectionResetError, http.client.RemoteDisconnected, ssl.SSLEOFError)
     if isinstance(found, InterruptedRequest):
