@@ -50,6 +50,11 @@ class Image:
         return self.tags[0] if self.tags else self.context
 
     @property
+    def short_name(self) -> str:
+        """The last part of its name, for lines that have little room."""
+        return self.name.rpartition("/")[2]
+
+    @property
     def references(self) -> Tuple[Reference, ...]:
         """The tags, as registries know them."""
         return tuple(Reference.parse(tag) for tag in self.tags)

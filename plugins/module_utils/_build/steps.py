@@ -205,7 +205,7 @@ class BuildImage(Step[World]):
         return part.as_part() if output in self.joined else part
 
     def _first(self, share: Share) -> str:
-        return (common_nodes(share, self.orders) or self.orders[share[0]])[0] if self.orders else self.builder
+        return common_nodes(share, self.orders)[0] if self.orders else self.builder
 
     def _built(self, share: Share, world: World, result: Result, lost: Tuple[str, ...] = ()) -> List[BuiltShare]:
         """Build a share on the first of its nodes that does not go away meanwhile.
@@ -216,17 +216,19 @@ class BuildImage(Step[World]):
         if not self.orders:
             return [self._run(share, world, "", f"with builder {self.builder!r}")]
         nodes = common_nodes(share, self.orders)
-        # The only one may have come back, as an engine does that was upgraded.
-        nodes = tuple(node for node in nodes if node not in lost) or nodes[: len(lost)]
-        if not nodes:
-            parts = each(share, lambda platform: self._built((platform,), world, result))
+        left = tuple(node for node in nodes if node not in lost)
+        if not left and len(share) > 1:
+            # No other node may build all of them, but each may have one of its own.
+            parts = each(share, lambda platform: self._built((platform,), world, result, lost))
             return [one for part in parts for one in part]
+        # The only one may have come back, as an engine does that was upgraded.
+        nodes = left or nodes
         try:
             with world.slots.taken(nodes) as node:
                 return [self._run(share, world, node, f"for {_join(share)} on node {node!r}")]
         except NodeLost as exc:
             result.lost.append(exc.attempt)
-            where = f"{self.image.name.rpartition('/')[2]} {_join(share)}@{exc.attempt.node}"
+            where = f"{self.image.short_name} {_join(share)}@{exc.attempt.node}"
             world.progress.report(f"{where} LOST: {exc.attempt.reason}")
             if len(lost) == _AGAIN:
                 raise exc.error from exc
@@ -259,7 +261,7 @@ class BuildImage(Step[World]):
 
     def _reporter(self, world: World, share: Share, node: str) -> Callable[[StepEvent], None]:
         """Return what reports the steps of a share with the image, the platform and the node that they are of."""
-        name = self.image.name.rpartition("/")[2]
+        name = self.image.short_name
 
         def report(event: StepEvent) -> None:
             platform = event.platform or _join(share)

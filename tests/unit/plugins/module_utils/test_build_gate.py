@@ -60,6 +60,7 @@ class World:
         self.registry = registries.documents
         self.version = "0.29.1"
         self.failing, self.silent = {}, set()
+        self.natives = {"a": AMD64, "b": AMD64, "c": ARM64}
         self.sources = "one"
         self.builds, self.writes = [], []
         self.lock = threading.Lock()
@@ -109,9 +110,8 @@ class World:
 
     def probe_all(self, endpoints, *_arguments):
         hosts = [endpoint.host for endpoint in endpoints]
-        natives = {"a": AMD64, "b": AMD64, "c": ARM64}
         return [
-            EngineInfo(endpoint, host not in self.silent, platform=natives[host], error=f"{host} is silent")
+            EngineInfo(endpoint, host not in self.silent, platform=self.natives[host], error=f"{host} is silent")
             for endpoint, host in zip(endpoints, hosts)
         ]
 
@@ -217,6 +217,28 @@ def test_nodes_that_all_go_away_while_they_build(world, image):
     with pytest.raises(FarmError, match="no node is left that could build linux/amd64"):
         run(params, False, dying)
     assert world.writes == []
+
+
+def test_platforms_that_only_the_lost_node_could_build_together_are_built_apart(world, image, tmp_path):
+    i386 = Platform("linux", "386")
+    pins = {"a": (AMD64, i386), "b": (AMD64,), "c": (i386,)}
+    nodes = tuple(Node(name, f"tcp://{name}:2375", of_node) for name, of_node in pins.items())
+    builder = Instance("farm", "docker-container", nodes)
+    (tmp_path / "buildx/instances/farm").write_bytes(builder.to_json())
+    world.natives["c"] = AMD64
+    world.failing = {"a": GONE}
+    # An image whose platforms both prefer the node that they have in common.
+    for number in range(100):
+        tag = f"r.example.com/app{number}:1"
+        params = {**image(tag, platforms=["linux/amd64", "linux/386"]), "builder": "farm"}
+        if len(run(params, True, world).actions) == 2:
+            break
+    done = run(params, False, world).as_result()
+    assert [attempt["platforms"] for attempt in done["images"][0]["retries"]] == [["linux/amd64", "linux/386"]]
+    assert {one["platform"]: one["node"] for one in done["images"][0]["platforms"]} == {
+        "linux/amd64": "b",
+        "linux/386": "c",
+    }
 
 
 @pytest.mark.parametrize("emulation", ["prefer_native", "forbid"])
