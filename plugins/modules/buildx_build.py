@@ -819,6 +819,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.options
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.runtime import NETWORKS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import PROGRESS, main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declaration import RUN
 
 IMAGE = {
     "context": {"type": "str"},
@@ -868,15 +869,7 @@ IMAGE = {
     "provenance": {"type": "str", "default": "false"},
     "sbom": {"type": "str", "default": "false"},
     "attest": {"type": "list", "elements": "raw"},
-    "run": {
-        "type": "dict",
-        "options": {
-            "command": {"type": "list", "elements": "str"},
-            "expected": {"type": "str"},
-            "expected_regex": {"type": "str"},
-            "timeout": {"type": "float", "default": 120},
-        },
-    },
+    "run": RUN,
     "programs": {"type": "bool"},
     "timeout": {"type": "float"},
 }

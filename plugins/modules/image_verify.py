@@ -244,6 +244,7 @@ image:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declaration import RUN
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
 
 SPEC = {
@@ -252,15 +253,7 @@ SPEC = {
     "platforms": {"type": "list", "elements": "str"},
     "exact": {"type": "bool", "default": True},
     "digest": {"type": "str"},
-    "run": {
-        "type": "dict",
-        "options": {
-            "command": {"type": "list", "elements": "str"},
-            "expected": {"type": "str"},
-            "expected_regex": {"type": "str"},
-            "timeout": {"type": "float", "default": 120},
-        },
-    },
+    "run": RUN,
     "programs": {"type": "bool"},
     "endpoints": {"type": "dict"},
     "docker_config": {"type": "path"},

@@ -19,6 +19,17 @@ from .check import CheckResult, Checks, RunResult
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
+#: The option ``run`` of the modules that run images.
+RUN: Mapping[str, Any] = {
+    "type": "dict",
+    "options": {
+        "command": {"type": "list", "elements": "str"},
+        "expected": {"type": "str"},
+        "expected_regex": {"type": "str"},
+        "timeout": {"type": "float", "default": 120},
+    },
+}
+
 
 @dataclass(frozen=True)
 class Expectation:
