@@ -4,8 +4,8 @@
 
 """Builds of one or many images on all nodes of a builder: what can be refused is refused before, the result read after.
 
-BuildKit decides what has to be built again. Whether a build changed anything is decided here, by comparing what its
-destinations hold before and after.
+What is as it was when an image was built is not built again, see ``decision``. Whether a build changed anything is told
+by comparing what its destinations hold before and after.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ from .._core.parallel import each
 from .._core.plan import Plan
 from .._core.progress import SILENT, Progress
 from .._core.runner import Runner
+from .._key.fetcher import Fetcher
+from .._key.record import Record
+from .._key.store import Records
+from .._registry.client import Registries
 from .built import read_image, verify
 from .call import evaluate
 from .command import Build
 from .declaration import Declaration, Image
-from .destination import resolve
 from .failure import describe_leftovers
-from .farm import Farm, find_farm
-from .plan import is_built_by_node, plan, route
+from .farm import Farm, find_farm, with_workers
+from .plan import PlannedImage, Subject, plan, route
 from .preconditions import check_image_stores, check_split, check_versions
 from .report import ImageOutcome
 from .schedule import Slots
 from .state import State, read_state
-from .steps import BuildImage, World
+from .steps import BuildImage, Result, World
+from .subjects import find_subjects
 from .watch import Watch
 
 
@@ -48,54 +52,59 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     declaration = Declaration.from_params(params)
     warnings = declaration.check_files(lenient=check_mode)
     buildx = Buildx.of(params, runner)
-    farm = find_farm(params, declaration, buildx, start=not check_mode)
+    farm = find_farm(params, declaration, buildx)
+    for image in declaration.images:
+        check_versions(buildx, image)
     for image in declaration.images:
         if image.options.call:
+            farm = with_workers(farm, buildx, declaration.platforms, start=not check_mode)
             return _evaluated(image, farm, buildx, warnings)
-    plans = _plans(declaration, farm, buildx, start=not check_mode)
-    warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
+    fetcher = Fetcher(Registries.of(params, farm.builder.nodes), runner, declaration.checks_remote)
+    records = Records(farm.store.directory)
+    subjects = find_subjects(declaration, farm, buildx.version(), fetcher, records)
+    wanted = [platform for one in subjects if one.decision.builds for platform in one.image.platforms]
+    if any(one.decision.builds for one in subjects):
+        farm = with_workers(farm, buildx, tuple(dict.fromkeys(wanted)), start=not check_mode)
+        warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
+    plans = _plans(subjects, declaration, farm, buildx, start=not check_mode)
     if check_mode:
         return _outcome(params, [ImageOutcome(planned) for planned in plans], warnings)
     slots = Slots(farm.limits(declaration.per_node))
     watch = Watch(farm.unanswering, slots.lose)
     with node_builders(farm.store, farm.builder) as environment, watch.running():
-        done = _build_all(plans, World(buildx, farm, environment, slots, watch, progress))
+        world = World(buildx, farm, environment, slots, watch, progress, fetcher)
+        done = _build_all(plans, world, records)
     return _outcome(params, done, warnings)
 
 
 def _evaluated(image: Image, farm: Farm, buildx: Buildx, warnings: Tuple[str, ...]) -> Outcome:
     """Return what the option ``call`` finds out about a Dockerfile; nothing is built."""
-    check_versions(buildx, image)
     build = Build(image, image.platforms[:1], buildx.version(), (), ())
     found = evaluate(buildx, image.options, build.arguments(farm.builder.name, []))
     return Outcome({}, {}, values={"call": found, "image": None, "outputs": [], "metadata": {}}, warnings=warnings)
 
 
-def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) -> List[Plan[World]]:
+def _plans(
+    subjects: Sequence[Subject], declaration: Declaration, farm: Farm, buildx: Buildx, start: bool
+) -> List[PlannedImage]:
     """Return a plan for each image, once it is certain that the builder can take it."""
-    images, version = declaration.images, buildx.version()
-    destinations = [resolve(image.outputs, farm.builder) for image in images]
-    for image in images:
-        check_versions(buildx, image)
-    placed = [
-        None
-        if is_built_by_node(declaration, image, farm, version)
-        else route_platforms(buildx, farm.builder, image.platforms, start)
-        for image in images
-    ]
-    steps = route(declaration, farm, version, destinations, placed)
-    for step in steps:
+    placed = {
+        one.number: route_platforms(buildx, farm.builder, one.image.platforms, start)
+        for one in subjects
+        if one.decision.builds and not one.by_node
+    }
+    steps = route(subjects, declaration, farm, buildx.version(), placed)
+    for step in steps.values():
         check_split(buildx, step.image.options, () if step.orders else step.nodes)
         check_image_stores(step.image, step.destinations, farm.builder, farm.contexts)
-    states = each(steps, lambda step: _read(farm, step, lenient=True))
-    return [plan(step, state) for step, state in zip(steps, states)]
+    return [plan(one, steps.get(one.number)) for one in subjects]
 
 
-def _read(farm: Farm, step: BuildImage, lenient: bool = False) -> State:
-    return read_state(step.image, step.destinations, farm.registries, farm.contexts, lenient)
+def _read(farm: Farm, subject: Subject, lenient: bool = False) -> State:
+    return read_state(subject.image, subject.destinations, farm.registries, farm.contexts, lenient)
 
 
-def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]:
+def _build_all(plans: Sequence[PlannedImage], world: World, records: Records) -> List[ImageOutcome]:
     """Build images side by side, each after those that it is built from.
 
     :raises FarmError: at least one failed; all others have been built.
@@ -105,13 +114,13 @@ def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]
 
     def build(number: int) -> None:
         try:
-            bases = sorted(set(cast(BuildImage, plans[number].steps[0]).bases.values()))
+            bases = sorted(set(plans[number].subject.bases.values()))
             for base in bases:
                 ended[base].wait()
             # None of those whose error is none of the image's own, and is raised in the end.
             found = [done[base] for base in bases]
             if all(found):
-                done[number] = _build(plans[number], world, cast(List[ImageOutcome], found))
+                done[number] = _build(plans[number], world, records, cast(List[ImageOutcome], found))
         finally:
             ended[number].set()
 
@@ -123,32 +132,44 @@ def _build_all(plans: Sequence[Plan[World]], world: World) -> List[ImageOutcome]
     return finished
 
 
-def _build(planned: Plan[World], world: World, bases: Sequence[ImageOutcome]) -> ImageOutcome:
-    step = cast(BuildImage, planned.steps[0])
-    broken = [base.step.image.name for base in bases if base.error]
+def _build(planned: PlannedImage, world: World, records: Records, bases: Sequence[ImageOutcome]) -> ImageOutcome:
+    subject, number = planned.subject, planned.subject.number
+    broken = [base.name for base in bases if base.error]
     if broken:
         error = FarmError(f"not built, as it is built from {', '.join(broken)}, which failed")
         return ImageOutcome(planned, error=error)
     try:
-        planned.apply(world)
-        after = _read(world.farm, step)
-        verify(step.image, after)
-        result = world.results[step.number]
-        image = read_image(step.image, world.farm, step.built_on(world), after, result.metadata)
+        planned.plan.apply(world)
+        after = _read(world.farm, subject) if planned.plan.steps else subject.state
+        verify(subject.image, after)
+        result = world.results.get(number, Result())
+        nodes = planned.build.built_on(world) if planned.build else {}
+        image = read_image(subject.image, world.farm, nodes, after, result.metadata)
         if image and image.digest and after.registry:
-            world.published[step.number] = str(step.image.references[0].at(image.digest))
+            world.published[number] = str(subject.image.references[0].at(image.digest))
+        if planned.build:
+            _store_records(planned.build, after, world, records)
     except FarmError as exc:
         # Behind the gate the message says it already.
-        left_behind = "" if step.is_gated else _left_behind(world.farm, step, planned)
+        left_behind = "" if not planned.build or planned.build.is_gated else _left_behind(world.farm, planned)
         error = type(exc)(f"{exc.message}{left_behind}", **exc.details)
-        return ImageOutcome(planned, error=error, result=world.results[step.number])
-    return ImageOutcome(replace(planned, after=after.as_dict()), image, result)
+        return ImageOutcome(planned, error=error, result=world.results.get(number, Result()))
+    return ImageOutcome(replace(planned, plan=replace(planned.plan, after=after.as_dict())), image, result)
 
 
-def _left_behind(farm: Farm, step: BuildImage, planned: Plan[World]) -> str:
+def _store_records(build: BuildImage, after: State, world: World, records: Records) -> None:
+    """Store the records of results that do not hold them."""
+    sources, report = build.sources(world), after.as_dict()
+    for name, inputs in build.inputs.items():
+        found = report.get(name)
+        if found and not (build.is_annotated and name.startswith("registry ")):
+            records.write(name, Record.of(inputs, sources, {}, str(found["digest"])))
+
+
+def _left_behind(farm: Farm, planned: PlannedImage) -> str:
     """Return what a failed build has changed all the same, as the end of its message."""
     try:
-        return describe_leftovers(planned.before, _read(farm, step, lenient=True).as_dict())
+        return describe_leftovers(planned.plan.before, _read(farm, planned.subject, lenient=True).as_dict())
     except FarmError as exc:
         return f"; whether it changed a tag could not be read: {exc.message}"
 
@@ -158,7 +179,7 @@ def _failure(failed: Sequence[ImageOutcome], done: Sequence[ImageOutcome]) -> Fa
     errors = [cast(FarmError, one.error) for one in failed]
     if len(done) == 1:
         return errors[0]
-    subjects = [f"image {one.step.image.name}: " for one in failed]
+    subjects = [f"image {one.name}: " for one in failed]
     messages = [f"{subject}{error.message.replace(subject, '', 1)}" for subject, error in zip(subjects, errors)]
     return FarmError(
         f"{len(failed)} of {len(done)} images failed: " + "\n".join(messages),

@@ -20,8 +20,10 @@ from .._buildx.cli import Buildx, Version
 from .._buildx.progress import BuildProgress, StepEvent
 from .._core.runner import CommandError
 from .._core.urls import mask
+from .._key.sources import Source, read_sources, sources_of_bases
 from .._platform.platform import Platform
 from .declaration import Image
+from .inputs import crosses
 from .output import Output
 from .staging import install, stage
 
@@ -43,12 +45,14 @@ class Built:
     :ivar seconds: that it took, with the transfer of the context and the push.
     :ivar cached: how many steps of the Dockerfile were in the cache.
     :ivar run: how many were run.
+    :ivar sources: what was fetched.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     cached: int = 0
     run: int = 0
+    sources: Tuple[Source, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -115,14 +119,18 @@ class Build:
             metadata_file = os.path.join(scratch, "metadata.json")
             outputs = [output.argument(staged.get(output) or parts.get(output.dest)) for output in self.outputs]
             unreported = ["--metadata-file", metadata_file] if self.version >= METADATA else []
-            for name, base in bases.items() if self.version >= _CONTEXTS else ():
+            passed = bases if self.version >= _CONTEXTS else {}
+            for name, base in passed.items():
                 unreported += ["--build-context", f"{name}=docker-image://{base}"]
             options = {"env": {**env, **self.image.options.environment()}, "follow": follow, "started": started}
             self._run(buildx, self.arguments(builder, outputs, unreported), **options)
             for output, path in staged.items():
                 install(output, path)
-            seconds = time.monotonic() - began
-            return Built(_read_metadata(metadata_file), seconds, progress.cached, progress.run)
+            seconds, metadata = time.monotonic() - began, _read_metadata(metadata_file)
+            may_cross = crosses(self.image)
+            sources = read_sources(self.platforms, metadata, progress.fetched, may_cross)
+            sources += sources_of_bases(self.platforms, passed, may_cross)
+            return Built(metadata, seconds, progress.cached, progress.run, sources)
 
     def arguments(self, builder: str, outputs: Sequence[str], unreported: Sequence[str] = ()) -> List[str]:
         """Return buildx's arguments.

@@ -22,6 +22,9 @@ from .output import Output, check_combination
 
 #: Where buildx reads a Dockerfile from its standard input.
 STDIN = "-"
+#: Which images are built: those that changed, all, or those of which there is none.
+WHEN_CHANGED, ALWAYS, NEVER = "when_changed", "always", "never"
+REBUILD = (WHEN_CHANGED, ALWAYS, NEVER)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ class Declaration:
     :ivar gate: whether tags move only once every platform is there and has passed its checks.
     :ivar emulation: which nodes may build what their processors do not run, see ``eligible``.
     :ivar per_node: how many builds a node takes at the same time; 0 leaves it to the nodes.
+    :ivar rebuild: which images are built, see ``decide``.
+    :ivar checks_remote: whether git repositories and files from the web count as inputs that may change.
     """
 
     images: Tuple[Image, ...]
@@ -134,6 +139,8 @@ class Declaration:
     gate: bool
     emulation: str
     per_node: int
+    rebuild: str = WHEN_CHANGED
+    checks_remote: bool = True
 
     @property
     def platforms(self) -> Tuple[Platform, ...]:
@@ -161,6 +168,8 @@ class Declaration:
             gate=bool(params.get("gate", True)),
             emulation=params.get("emulation") or "prefer_native",
             per_node=per_node,
+            rebuild=params.get("rebuild") or WHEN_CHANGED,
+            checks_remote=params.get("remote_inputs") != "ignore",
         )
 
     def check_files(self, lenient: bool = False) -> Tuple[str, ...]:

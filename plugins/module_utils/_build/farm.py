@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 from .._buildx.buildkitd import CONFIG_FILE, toml_loads
@@ -42,6 +43,7 @@ class Farm:
     :ivar registries: as the builder's nodes reach them, without mirrors.
     :ivar contexts: the docker contexts of engines.
     :ivar store: where buildx has the builder's definition.
+    :ivar docker_config: the directory of the docker configuration.
     """
 
     builder: Instance
@@ -51,6 +53,7 @@ class Farm:
     registries: Registries
     contexts: ContextStore
     store: Store
+    docker_config: Path
 
     @property
     def routes(self) -> bool:
@@ -81,10 +84,9 @@ class Farm:
         return {name for name, info in _probe(nodes, self.contexts).items() if not info.reachable}
 
 
-def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Buildx, start: bool) -> Farm:
-    """Return the builder of a task with its nodes.
+def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Buildx) -> Farm:
+    """Return the builder of a task, before anything is known of its nodes: see ``with_workers``.
 
-    :param start: whether nodes that do not run may be started to see what they can run.
     :raises FarmError: there is no such builder, or it cannot be described.
     """
     contexts, store = ContextStore(config_dir(params)), Store.of(params)
@@ -94,13 +96,23 @@ def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Build
         buildx.env.update(NO_ENGINE)
     # What was just pushed is in the registry itself, whatever a mirror has.
     registries = Registries.of(params, builder.nodes, mirrors=False)
-    found = _probe(builder.nodes, contexts) if builder.driver in (ENGINES, "docker") else {}
+    return Farm(builder, (), {}, {}, registries, contexts, store, config_dir(params))
+
+
+def with_workers(farm: Farm, buildx: Buildx, platforms: Sequence[Platform], start: bool) -> Farm:
+    """Return the farm with those of its nodes that may take builds: they are asked whether they answer.
+
+    :param platforms: that are to be built.
+    :param start: whether nodes that do not run may be started to see what they can run.
+    :raises FarmError: a node cannot be described.
+    """
+    builder = farm.builder
+    found = _probe(builder.nodes, farm.contexts) if builder.driver in (ENGINES, "docker") else {}
     unreachable = {name: info.error or "no answer" for name, info in found.items() if not info.reachable}
     natives = {name: info.platform for name, info in found.items() if info.platform}
     nodes = [node for node in builder.nodes if node.name not in unreachable]
-    platforms = declaration.platforms
-    workers = workers_of(buildx, builder, nodes, natives, platforms, start) if builder.driver != "docker" else ()
-    return Farm(builder, tuple(workers), natives, unreachable, registries, contexts, store)
+    workers = workers_of(buildx, builder, nodes, natives, platforms, start) if farm.routes else ()
+    return replace(farm, workers=tuple(workers), natives=natives, unreachable=unreachable)
 
 
 def _loads(declaration: Declaration, builder: Instance) -> bool:

@@ -6,42 +6,81 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from .._core.errors import FarmError
 from .._docker.reference import Reference
-from .._image.compose import Composed, compose
+from .._image.compose import Composed, Part, compose, subset, whole
 from .._image.engines import Engine
 from .._image.platform_checks import check_platforms
-from .._image.publish import publish, read_parts
+from .._image.publish import publish, read_part, read_parts
+from .._key.record import Record
 from .._platform.platform import Platform
+from .decision import Kept
 from .declaration import Image
 from .farm import Farm
 
 
-def pass_gate(image: Image, farm: Farm, digests: Sequence[str], nodes: Mapping[Platform, str]) -> Composed:
+def pass_gate(
+    image: Image,
+    farm: Farm,
+    digests: Sequence[str],
+    nodes: Mapping[Platform, str],
+    kept: Optional[Kept],
+    recorded: Callable[[Mapping[str, str]], Record],
+) -> Composed:
     """Verify what the nodes have pushed, and let the image's tags stand for all of it together.
 
     :param digests: of what each node pushed.
     :param nodes: the nodes that built the platforms.
+    :param kept: what the image has of other platforms from an earlier build.
+    :param recorded: returns the record for the digests of the platforms' manifests.
     :raises FarmError: it is not as declared, and no tag moved; or the message says which did.
     """
-    reference, options = image.references[0], image.options
-    descriptors: Dict[Optional[Platform], Dict[str, str]] = {}
-    for platform, key, value in options.descriptor_annotations:
-        descriptors.setdefault(platform, {})[key] = value
-    composed = compose(
-        read_parts(farm.registries, reference, digests),
-        image.platforms,
-        index_annotations=dict(options.index_annotations),
-        descriptor_annotations=descriptors,
-        docker_types=any(output.option("oci-mediatypes") == "false" for output in image.outputs if output.pushes),
-    )
-    problems = _problems(image, farm, composed, reference, nodes)
+    parts = [*read_parts(farm.registries, image.references[0], digests), *_kept_parts(farm, kept)]
+    composed = _compose(image, parts, recorded)
+    problems = _problems(image, farm, composed, image.references[0], nodes)
     if problems:
         raise FarmError(f"image {image.name}: {'; '.join(problems)}; its tags stand for what they stood for before")
     publish(farm.registries, image.references, composed)
     return composed
+
+
+def pass_on(image: Image, farm: Farm, kept: Kept, recorded: Callable[[Mapping[str, str]], Record]) -> Composed:
+    """Let all of an image's tags stand for what one of them stands for, or for some platforms of it.
+
+    :raises FarmError: no tag moved, or the message says which did.
+    """
+    (part,) = _kept_parts(farm, kept)
+    composed = whole(part) if kept.whole else _compose(image, [part], recorded)
+    publish(farm.registries, image.references, composed)
+    return composed
+
+
+def _kept_parts(farm: Farm, kept: Optional[Kept]) -> List[Part]:
+    if kept is None:
+        return []
+    part = read_part(farm.registries, Reference.parse(kept.tag), kept.digest)
+    return [part if kept.whole else subset(part, kept.platforms)]
+
+
+def _compose(image: Image, parts: Sequence[Part], recorded: Callable[[Mapping[str, str]], Record]) -> Composed:
+    """Return the image that consists of the parts, with its record.
+
+    :raises FarmError: they are not what was declared.
+    """
+    options = image.options
+    descriptors: Dict[Optional[Platform], Dict[str, str]] = {}
+    for platform, key, value in options.descriptor_annotations:
+        descriptors.setdefault(platform, {})[key] = value
+    wanted: Dict[str, Any] = {
+        "index_annotations": dict(options.index_annotations),
+        "descriptor_annotations": descriptors,
+        "docker_types": any(output.has_docker_types for output in image.outputs),
+    }
+    bare = compose(parts, image.platforms, **wanted)
+    images = {} if bare.is_manifest else {str(one.platform): one.digest for one in bare.entries if one.platform}
+    return compose(parts, image.platforms, **wanted, record=recorded(images).annotations)
 
 
 def _problems(

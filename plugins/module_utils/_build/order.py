@@ -72,11 +72,22 @@ def _dockerfile(image: Image) -> str:
         return ""  # buildx will say so
 
 
-def _refuse_cycles(images: Sequence[Image], bases: Sequence[Bases]) -> None:
-    left = set(range(len(images)))
-    while left:
-        free = {position for position in left if not left.intersection(bases[position].values())}
+def in_order(bases: Sequence[Bases]) -> List[int]:
+    """Return the positions of images, each after those that it is built from; those of a cycle are left out."""
+    ordered: List[int] = []
+    while True:
+        free = [
+            position
+            for position, needed in enumerate(bases)
+            if position not in ordered and set(ordered).issuperset(needed.values())
+        ]
         if not free:
-            names = ", ".join(images[position].name for position in sorted(left))
-            raise FarmError(f"images: {names} are built from each other; build one of them from something else")
-        left -= free
+            return ordered
+        ordered += free
+
+
+def _refuse_cycles(images: Sequence[Image], bases: Sequence[Bases]) -> None:
+    left = set(range(len(images))).difference(in_order(bases))
+    if left:
+        names = ", ".join(images[position].name for position in sorted(left))
+        raise FarmError(f"images: {names} are built from each other; build one of them from something else")

@@ -77,6 +77,11 @@ class Output:
         """Whether the result goes to a registry."""
         return self.type == "registry" or (self.type == "image" and self.option("push") == "true")
 
+    @property
+    def has_docker_types(self) -> bool:
+        """Whether an image that is pushed has Docker's media types, which have no annotations."""
+        return self.pushes and self.option("oci-mediatypes") == "false"
+
     def kind(self, driver: str) -> str:
         """Return what the result is with a builder of this driver: REGISTRY, ENGINE, TREE, ARCHIVE, FILE or CACHE."""
         if self.pushes:

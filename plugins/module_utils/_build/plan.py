@@ -2,70 +2,115 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan of a task: for each image one step, and what can be predicted of its result without building it."""
+"""The plan of a task: for each image what is done about it, and what can be predicted of its result."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Version
 from .._buildx.placement import Placement
 from .._core.plan import Plan
+from .._key.inputs import Inputs
 from .command import METADATA
+from .decision import NOTHING, Decision
 from .declaration import Declaration, Image
 from .destination import Destination
 from .farm import Farm
-from .order import bases_of
+from .order import Bases
 from .preconditions import check_gate, check_nodes
 from .shares import Orders, orders_of, shared_out
 from .state import Report, State, names
-from .steps import BuildImage, World
+from .steps import BuildImage, PassOn, World
 
 #: Outputs of a single file or engine: one node builds them as a whole where one can.
 _WHOLE = ("oci", "docker", "tar")
 
 
+@dataclass(frozen=True)
+class Subject:
+    """An image with what was found out about it.
+
+    :ivar number: its position in the list.
+    :ivar bases: the images of the list that it is built from.
+    :ivar by_node: whether it is built node by node; else buildx chooses the nodes, and moves the tags itself.
+    :ivar annotated: whether what its tags stand for holds its record.
+    :ivar inputs: what its results are made of, by the names of the state's report.
+    """
+
+    image: Image
+    number: int
+    bases: Bases
+    destinations: Tuple[Destination, ...]
+    by_node: bool
+    annotated: bool
+    state: State
+    inputs: Mapping[str, Inputs]
+    decision: Decision = NOTHING
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """What is done about an image.
+
+    :ivar build: the step that builds it, None where nothing is built.
+    """
+
+    subject: Subject
+    plan: Plan[World]
+    build: Optional[BuildImage]
+
+
 def route(
+    subjects: Sequence[Subject],
     declaration: Declaration,
     farm: Farm,
     version: Version,
-    destinations: Sequence[Sequence[Destination]],
-    placed: Sequence[Optional[Placement]],
-) -> List[BuildImage]:
-    """Return the step of each image: which nodes build which of its platforms, and for which other images it waits.
+    placed: Mapping[int, Placement],
+) -> Dict[int, BuildImage]:
+    """Return the step of each image that is built: which nodes build which of its platforms.
 
     :param version: buildx's.
-    :param destinations: of each image.
-    :param placed: of each image that is not built node by node, where buildx builds it.
+    :param placed: of each image that is built and not node by node, where buildx builds it.
+    :returns: by the images' positions.
     :raises FarmError: no node serves a platform, or an output cannot be joined from the nodes that do.
     """
-    images, bases = declaration.images, bases_of(declaration.images)
-    by_node = [image for image, placement in zip(images, placed) if placement is None]
-    orders = iter(orders_of(by_node, farm, declaration.emulation))
-    steps = []
-    for number, (image, placement) in enumerate(zip(images, placed)):
+    built = [one.decision.platforms if one.decision.builds and one.by_node else () for one in subjects]
+    orders = orders_of([one.image for one in subjects], built, farm, declaration.emulation)
+    steps = {}
+    for subject in subjects:
+        if not subject.decision.builds:
+            continue
+        number, placement = subject.number, placed.get(subject.number)
         step = BuildImage(
-            image=image,
+            image=subject.image,
             number=number,
             builder=farm.builder.name,
             version=version,
-            destinations=tuple(destinations[number]),
-            bases=bases[number],
-            **(_by_buildx(image, placement) if placement else _by_node(image, next(orders))),
+            destinations=subject.destinations,
+            bases=subject.bases,
+            inputs=subject.inputs,
+            kept=subject.decision.kept,
+            **(_by_buildx(subject.image, placement) if placement else _by_node(subject, orders[number])),
         )
-        check_gate(image, step.is_gated, farm.builder.driver)
+        check_gate(step.image, step.is_gated, farm.builder.driver)
         check_nodes([one.output for one in step.destinations if one.output not in step.joined], step.builder, step.nodes)
-        steps.append(step)
+        steps[number] = step
     return steps
 
 
-def plan(step: BuildImage, state: State) -> Plan[World]:
+def plan(subject: Subject, build: Optional[BuildImage]) -> PlannedImage:
     """Return the plan of an image.
 
-    BuildKit decides what has to be built again, so there always is that step. It is a change where a destination
-    holds something else afterwards, which is predicted as far as it can be.
+    :param build: the step that builds it, None where its decision says that nothing is built.
     """
-    return Plan(state.as_dict(), predict(step.image, state), (step,), state.warnings)
+    decision, state = subject.decision, subject.state
+    steps: Tuple[Any, ...] = (build,) if build else ()
+    if decision.publishes and not decision.builds and decision.kept:
+        steps = (PassOn(subject.image, decision.kept),)
+    after = predict(subject.image, state, decision)
+    return PlannedImage(subject, Plan(state.as_dict(), after, steps, state.warnings), build)
 
 
 def is_built_by_node(declaration: Declaration, image: Image, farm: Farm, version: Version) -> bool:
@@ -80,19 +125,25 @@ def _by_buildx(image: Image, placement: Placement) -> Dict[str, Any]:
     return {"orders": {}, "shares": (image.platforms,), "placed": placement.nodes}
 
 
-def _by_node(image: Image, orders: Orders) -> Dict[str, Any]:
-    together = any(output.type in _WHOLE for output in image.outputs)
-    return {"orders": orders, "shares": shared_out(image.platforms, orders, together)}
+def _by_node(subject: Subject, orders: Orders) -> Dict[str, Any]:
+    together = any(output.type in _WHOLE for output in subject.image.outputs)
+    return {"orders": orders, "shares": shared_out(subject.decision.platforms, orders, together)}
 
 
-def predict(image: Image, state: State) -> Report:
+def predict(image: Image, state: State, decision: Decision) -> Report:
     """Return what destinations will hold at least: an image where there is none, and the declared platforms."""
+    report = state.as_dict()
+    if not decision.acts:
+        return report
+    if decision.kept and decision.kept.whole:
+        passed_on = {"digest": decision.kept.digest, "platforms": names(image.platforms)}
+        return {name: passed_on if name.startswith("registry ") else value for name, value in report.items()}
     wanted = set(image.platforms)
     digests = {index.digest for index in state.registry.values() if index}
     differing = {
         f"registry {tag}"
         for tag, index in state.registry.items()
-        if index and ((wanted and set(index.platforms) != wanted) or len(digests) > 1)
+        if index and (decision.certain or (wanted and set(index.platforms) != wanted) or len(digests) > 1)
     }
     # An engine reports one platform only, whatever it has.
     differing |= {
@@ -101,4 +152,4 @@ def predict(image: Image, state: State) -> Report:
         if found and wanted and not wanted.issuperset(found.platforms)
     }
     built = {"digest": None, "platforms": names(image.platforms)}
-    return {name: built if value is None or name in differing else value for name, value in state.as_dict().items()}
+    return {name: built if value is None or name in differing else value for name, value in report.items()}

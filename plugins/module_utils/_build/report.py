@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Optional, cast
+from typing import Any, Dict, List, Optional
 
 from .._core.errors import FarmError
 from .._core.plan import Plan
 from .built import BuiltImage
-from .steps import BuildImage, Result, World
+from .plan import PlannedImage
+from .steps import Result, World
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,21 @@ class ImageOutcome:
     :ivar error: why it was not built.
     """
 
-    planned: Plan[World]
+    planned: PlannedImage
     image: Optional[BuiltImage] = None
     result: Result = field(default_factory=Result)
     error: Optional[FarmError] = None
 
     @property
-    def step(self) -> BuildImage:
-        """The step that builds the image."""
-        return cast(BuildImage, self.planned.steps[0])
+    def name(self) -> str:
+        """What the image is called in messages."""
+        return self.planned.subject.image.name
 
     @property
     def reported(self) -> Plan[World]:
         """The plan as it is reported: destinations that hold afterwards what they held before are no change."""
-        return replace(self.planned, steps=()) if self.planned.after == self.planned.before else self.planned
+        plan = self.planned.plan
+        return replace(plan, steps=()) if plan.after == plan.before else plan
 
     @property
     def outputs(self) -> List[Dict[str, Any]]:
@@ -46,27 +48,31 @@ class ImageOutcome:
             {
                 "type": output.type,
                 "dest": output.dest or None,
-                "digest": (self.planned.after.get(output.dest) or {}).get("digest"),
+                "digest": (self.planned.plan.after.get(output.dest) or {}).get("digest"),
             }
-            for output in (destination.output for destination in self.step.destinations)
+            for output in (destination.output for destination in self.planned.subject.destinations)
         ]
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the values as the module returns them."""
-        unknown: Dict[str, Any] = {"tags": list(self.step.image.tags), "digest": None, "id": None}
+        subject = self.planned.subject
+        unknown: Dict[str, Any] = {"tags": list(subject.image.tags), "digest": None, "id": None}
         image = self.image.as_dict() if self.image else unknown
         return {
-            "name": self.step.image.name,
+            "name": self.name,
             **image,
             "platforms": [self._platform(one) for one in image.get("platforms") or self._planned_platforms()],
             "changed": bool(self.reported.steps) and not self.error,
+            "built": subject.decision.builds,
+            "reasons": list(subject.decision.reasons),
             "outputs": self.outputs,
             "retries": [attempt.as_dict() for attempt in self.result.lost],
             "error": self.error.message if self.error else None,
         }
 
     def _planned_platforms(self) -> List[Dict[str, Any]]:
-        return [{"platform": str(platform), "digest": None, "size": None} for platform in self.step.image.platforms]
+        platforms = self.planned.subject.image.platforms
+        return [{"platform": str(platform), "digest": None, "size": None} for platform in platforms]
 
     def _platform(self, image: Dict[str, Any]) -> Dict[str, Any]:
         """Return one platform with how it was built."""
@@ -74,7 +80,8 @@ class ImageOutcome:
             (one for one in self.result.shares if image["platform"] in [str(platform) for platform in one.platforms]),
             None,
         )
-        planned = {str(platform): order[0] for platform, order in self.step.orders.items()}
+        build = self.planned.build
+        planned = {str(platform): order[0] for platform, order in build.orders.items()} if build else {}
         return {
             "node": planned.get(image["platform"]),
             "native": None,

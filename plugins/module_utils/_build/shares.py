@@ -20,20 +20,22 @@ Orders = Mapping[Platform, Tuple[str, ...]]
 Share = Tuple[Platform, ...]
 
 
-def orders_of(images: Sequence[Image], farm: Farm, emulation: str) -> List[Dict[Platform, Tuple[str, ...]]]:
+def orders_of(
+    images: Sequence[Image], built: Sequence[Sequence[Platform]], farm: Farm, emulation: str
+) -> List[Dict[Platform, Tuple[str, ...]]]:
     """Return for each image and each of its platforms the nodes that may build it, in the order of their choice.
 
+    :param built: the platforms of each image that are built.
     :raises FarmError: no node serves a platform.
     """
-    wanted = dict.fromkeys(platform for image in images for platform in image.platforms)
+    wanted = dict.fromkeys(platform for platforms in built for platform in platforms)
     candidates = {platform: eligible(platform, farm.workers, emulation) for platform in wanted}
     missing = [platform for platform, nodes in candidates.items() if not nodes]
     if missing:
         raise FarmError(_unserved(missing, farm, emulation))
     keys = _keys(images)
-    jobs = [(key, platform) for key, image in zip(keys, images) for platform in image.platforms]
-    found = spread(jobs, candidates)
-    return [{platform: found[(key, platform)] for platform in image.platforms} for key, image in zip(keys, images)]
+    found = spread([(key, platform) for key, platforms in zip(keys, built) for platform in platforms], candidates)
+    return [{platform: found[(key, platform)] for platform in platforms} for key, platforms in zip(keys, built)]
 
 
 def _keys(images: Sequence[Image]) -> List[str]:

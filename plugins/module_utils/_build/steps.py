@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Buildx, Version
@@ -18,13 +18,18 @@ from .._core.parallel import each
 from .._core.plan import Step
 from .._core.progress import Progress
 from .._core.runner import CommandError
+from .._key.fetcher import Fetcher
+from .._key.inputs import Inputs
+from .._key.record import Record
+from .._key.sources import Source
 from .._platform.platform import Platform
 from .command import Build, Built
+from .decision import Kept
 from .declaration import Image
 from .destination import Destination
 from .failure import build_error, is_of_the_node, last_line
 from .farm import Farm
-from .gate import pass_gate
+from .gate import pass_gate, pass_on
 from .joining import Archive
 from .order import Bases
 from .output import Output
@@ -113,6 +118,7 @@ class World:
     slots: Slots
     watch: Watch
     progress: Progress
+    fetcher: Fetcher
     results: Dict[int, Result] = field(default_factory=dict)
     published: Dict[int, str] = field(default_factory=dict)
 
@@ -127,6 +133,8 @@ class BuildImage(Step[World]):
     :ivar shares: the platforms by the runs of buildx that build them.
     :ivar bases: the images of the list that it is built from.
     :ivar placed: the nodes that buildx chooses, as far as they are known.
+    :ivar inputs: what its results are made of, by the names of the state's report.
+    :ivar kept: what the image takes over from an earlier build.
     """
 
     image: Image
@@ -138,6 +146,8 @@ class BuildImage(Step[World]):
     shares: Tuple[Share, ...]
     bases: Bases
     placed: Mapping[Platform, Optional[Node]] = field(default_factory=dict)
+    inputs: Mapping[str, Inputs] = field(default_factory=dict)
+    kept: Optional[Kept] = None
 
     @property
     def nodes(self) -> Tuple[str, ...]:
@@ -149,6 +159,11 @@ class BuildImage(Step[World]):
     def is_gated(self) -> bool:
         """Whether the tags are written after the builds, and not by buildx."""
         return bool(self.orders) and any(output.pushes for output in self.image.outputs)
+
+    @property
+    def is_annotated(self) -> bool:
+        """Whether what the tags stand for holds the record of the build."""
+        return self.is_gated and not any(output.has_docker_types for output in self.image.outputs)
 
     @property
     def joined(self) -> Tuple[Output, ...]:
@@ -177,7 +192,8 @@ class BuildImage(Step[World]):
                 archive.join(self.image, [share.parts[archive.output.dest] for share in result.shares])
             if self.is_gated:
                 nodes = {platform: share.node for share in result.shares for platform in share.platforms}
-                pass_gate(self.image, world.farm, [share.built.digest for share in result.shares], nodes)
+                digests = [share.built.digest for share in result.shares]
+                pass_gate(self.image, world.farm, digests, nodes, self.kept, self._recorder(world))
             for archive in result.archives:
                 archive.install()
 
@@ -187,6 +203,15 @@ class BuildImage(Step[World]):
         for share in world.results[self.number].shares if self.orders else ():
             found.update(dict.fromkeys(share.platforms, world.farm.node(share.node)))
         return found
+
+    def sources(self, world: World) -> Tuple[Source, ...]:
+        """Return what was fetched for the image, with what is needed to compare it later."""
+        built = [source for share in world.results[self.number].shares for source in share.built.sources]
+        return world.fetcher.completed(dict.fromkeys(built)) + (_sources(self.kept) if self.kept else ())
+
+    def _recorder(self, world: World) -> Callable[[Mapping[str, str]], Record]:
+        sources, inputs = self.sources(world), self.inputs[f"registry {self.image.tags[0]}"]
+        return lambda images: Record.of(inputs, sources, images)
 
     def build(self, share: Share) -> Build:
         """Return the run of buildx that builds a share."""
@@ -277,6 +302,40 @@ class BuildImage(Step[World]):
             world.slots.lose(node)
             return True
         return is_of_the_node(error.result.stderr)
+
+
+@dataclass(frozen=True)
+class PassOn(Step[World]):
+    """Let all tags of an image stand for what one of them stands for, or for some platforms of it.
+
+    :ivar kept: what they are to stand for.
+    """
+
+    image: Image
+    kept: Kept
+
+    @property
+    def actions(self) -> List[List[str]]:
+        """The tags that are written, where they do not stand for it already."""
+        return [["push", str(tag)] for tag in self.image.references]
+
+    def apply(self, world: World) -> None:
+        """Write the tags.
+
+        :raises FarmError: a tag could not be moved.
+        """
+        kept = replace(self.kept.record, sources=_sources(self.kept))
+        pass_on(self.image, world.farm, self.kept, lambda images: replace(kept, images=images))
+
+
+def _sources(kept: Kept) -> Tuple[Source, ...]:
+    """Return what was fetched for the platforms that are taken over."""
+    wanted = [str(platform) for platform in kept.platforms]
+    found = [
+        replace(source, targets=tuple(target for target in source.targets if target in wanted))
+        for source in kept.record.sources
+    ]
+    return tuple(source for source in found if source.targets)
 
 
 def _join(share: Share) -> str:

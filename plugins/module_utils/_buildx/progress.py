@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 BEGIN, DONE, CACHED, ERROR, CANCELED = "begin", "done", "cached", "error", "canceled"
 
@@ -24,7 +24,13 @@ _PLATFORM = re.compile(r"([a-z][a-z0-9]*)(?:\([^)]*\))?/([a-z0-9]+(?:/[a-z0-9]+)
 #: As opposed to an architecture with its variant.
 _WHOLE = re.compile(r"[a-z0-9]+/(?!v\d)")
 _POSITION = re.compile(r"\d+/\d+\Z")
-_BASE = re.compile(r"FROM (\S+@sha256:[0-9a-f]{64})")
+#: What a step fetches: an image by what its name stands for at the moment, or a URL.
+_FETCHED = re.compile(
+    r"(?:FROM |docker-image://)(?P<image>\S+@sha256:[0-9a-f]{64})|ADD (?:--\S+ )*(?P<added>(?:https?|git|ssh)://\S+|git@\S+)"
+    r"|load git source (?P<git>\S+)|(?P<archive>load remote build context)"
+)
+#: An image that the Dockerfile names by its digest, which is told from others only here.
+_PINNED = re.compile(r"load metadata for (\S+@sha256:[0-9a-f]{64})")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\b")
 _CONTEXT = "load build context"
 #: What BuildKit does besides the Dockerfile's steps, and people wait for.
@@ -83,12 +89,14 @@ class BuildProgress:
 
     :ivar cached: how many steps of the Dockerfile were in the cache; ``FROM`` is none.
     :ivar run: how many were run to their end.
-    :ivar bases: the base images, as ``REFERENCE@DIGEST``.
+    :ivar fetched: images as ``REFERENCE@DIGEST`` and URLs, each after the platform in front of it, empty where there
+        is none; without the images that the Dockerfile names by their digests.
     """
 
     cached: int = 0
     run: int = 0
-    bases: List[str] = field(default_factory=list)
+    fetched: List[Tuple[str, str]] = field(default_factory=list)
+    _pinned: Set[str] = field(default_factory=set)
     _steps: Dict[str, _Step] = field(default_factory=dict)
 
     def read(self, line: str) -> Optional[StepEvent]:
@@ -107,9 +115,11 @@ class BuildProgress:
 
     def _begun(self, text: str) -> _Step:
         step = _parse(text)
-        base = _BASE.search(text)
-        if base and base.group(1) not in self.bases:
-            self.bases.append(base.group(1))
+        self._pinned.update(_PINNED.findall(text))
+        match = _FETCHED.search(text)
+        found = match and (step.platform, next(filter(None, match.groups())))
+        if found and found not in self.fetched and found[1] not in self._pinned:
+            self.fetched.append(found)
         return step
 
     def _end(self, step: _Step, text: str) -> Optional[StepEvent]:

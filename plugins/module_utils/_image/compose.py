@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
 from .._platform.platform import Platform
-from .._registry.model import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, Document, digest_of
+from .._registry.model import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Document, digest_of
 from .index import Index, Manifest, attestation_subject
 
 #: The members of a descriptor and of a platform, in the order of their Go types.
@@ -56,6 +56,11 @@ class Composed:
     children: Tuple[str, ...]
     entries: Tuple[Manifest, ...]
 
+    @property
+    def is_manifest(self) -> bool:
+        """Whether it is an image's only manifest, and no index."""
+        return self.media_type in (OCI_MANIFEST, DOCKER_MANIFEST)
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -71,6 +76,7 @@ def compose(
     index_annotations: Optional[Annotations] = None,
     descriptor_annotations: Optional[Mapping[Optional[Platform], Annotations]] = None,
     docker_types: bool = False,
+    record: Optional[Annotations] = None,
 ) -> Composed:
     """Return the image that consists of the parts.
 
@@ -81,6 +87,8 @@ def compose(
     :param index_annotations: of the index.
     :param descriptor_annotations: of the entries, by platform; those of None are for every platform.
     :param docker_types: make a Docker manifest list, out of Docker manifests.
+    :param record: annotations of whatever the tags are to stand for, the index or the only manifest; Docker's media
+        types have none.
     :raises FarmError: a platform is missing, twice or unexpected; or the media types do not allow what is wanted.
     """
     of_index, of_descriptors = index_annotations or {}, descriptor_annotations or {}
@@ -99,17 +107,53 @@ def compose(
     manifests = tuple(entry.manifest for entry in chosen)
     (first, *more) = parts
     if not more and not annotated and first.document.digest == manifests[0].digest:
-        return _composed(first.document.media_type or manifests[0].media_type, first.document.content, manifests)
+        return _single_manifest(first.document, manifests[0], record or {})
     document: Dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": DOCKER_LIST if docker_types else OCI_INDEX,
         "manifests": [entry.raw for entry in chosen],
     }
-    if of_index:
-        document["annotations"] = dict(sorted(of_index.items()))
+    on_top = {**of_index, **({} if docker_types else record or {})}
+    if on_top:
+        document["annotations"] = dict(sorted(on_top.items()))
     if not more and json.loads(first.document.content) == document:
         return _composed(document["mediaType"], first.document.content, manifests)
     return _composed(document["mediaType"], _marshal(document), manifests)
+
+
+def subset(part: Part, platforms: Sequence[Platform]) -> Part:
+    """Return what an image has of some of its platforms, with their attestations, as a part of another one.
+
+    :raises FarmError: it is no image.
+    """
+    entries = _entries(part)
+    images = [entry for entry in entries if entry.manifest.platform in platforms]
+    digests = [entry.manifest.digest for entry in images]
+    attestations = [entry for entry in entries if attestation_subject(entry.manifest) in digests]
+    if part.document.digest in digests:
+        return part
+    raw = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one.raw for one in (*images, *attestations)]}
+    content = _marshal(raw)
+    return Part(Document(digest_of(content), OCI_INDEX, content), tuple(platforms))
+
+
+def whole(part: Part) -> Composed:
+    """Return an image as it is, ready to be published under other names.
+
+    :raises FarmError: it is no image.
+    """
+    manifests = tuple(entry.manifest for entry in _entries(part))
+    return _composed(part.document.media_type or OCI_INDEX, part.document.content, manifests)
+
+
+def _single_manifest(document: Document, manifest: Manifest, record: Annotations) -> Composed:
+    """Return the image that is a single manifest; with a record it is another document of the same image."""
+    media_type = document.media_type or manifest.media_type
+    raw = json.loads(document.content)
+    annotations = {**(raw.get("annotations") or {}), **record}
+    if media_type != OCI_MANIFEST or annotations == (raw.get("annotations") or {}):
+        return _composed(media_type, document.content, (manifest,))
+    return _composed(media_type, _marshal({**raw, "annotations": dict(sorted(annotations.items()))}), (manifest,))
 
 
 def _composed(media_type: str, content: bytes, manifests: Tuple[Manifest, ...]) -> Composed:

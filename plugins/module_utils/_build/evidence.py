@@ -1,0 +1,104 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is read to decide about images: their results, the records of these, and what became of what they were made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+from .._core.parallel import each
+from .._docker.reference import Reference
+from .._image.index import Index, attestation_subject
+from .._key.inputs import Inputs
+from .._key.record import ForeignRecord, Record
+from .._key.sources import Source
+from .._key.store import Records
+from .._platform.platform import Platform
+from .._registry.client import Registries
+from .decision import Evidence, Found
+from .declaration import ALWAYS, WHEN_CHANGED, Image
+from .destination import Destination
+from .inputs import Contexts, and_checks, and_exporter, read_inputs
+from .output import ENGINE, REGISTRY
+from .state import State
+
+
+def inputs_of(
+    image: Image, destinations: Sequence[Destination], contexts: Contexts, docker_config: Path
+) -> Dict[str, Inputs]:
+    """Return what each destination's content is made of, by the names of a state's report.
+
+    :raises FarmError: something cannot be read.
+    """
+    inputs = read_inputs(image, contexts, docker_config)
+    found: Dict[str, Inputs] = {}
+    for destination in destinations:
+        output = destination.output
+        if destination.kind == REGISTRY:
+            found.update({f"registry {tag}": and_checks(and_exporter(inputs, output), image) for tag in image.tags})
+        elif destination.kind == ENGINE:
+            found.update({f"engine {tag}": and_exporter(inputs, output) for tag in image.tags})
+        elif output.dest:
+            found[output.dest] = and_exporter(inputs, output)
+    return found
+
+
+def read_evidence(
+    image: Image,
+    rebuild: str,
+    state: State,
+    inputs: Mapping[str, Inputs],
+    annotated: bool,
+    records: Records,
+    registries: Registries,
+) -> Evidence:
+    """Return what there is of an image, without what became of what it fetched.
+
+    :param annotated: whether what its tags stand for holds its record.
+    :raises FarmError: a registry cannot be read.
+    """
+    if rebuild == ALWAYS:
+        return Evidence(state, inputs)
+    in_registry = {f"registry {tag}": index for tag, index in state.registry.items()}
+    found: Dict[str, Found] = {}
+    for name in state.as_dict():
+        index = in_registry.get(name)
+        try:
+            if annotated and name in in_registry:
+                found[name] = Record.from_annotations(dict(index.annotations)) if index else None
+            else:
+                found[name] = records.read(name)
+        except ForeignRecord as exc:
+            found[name] = str(exc)
+    indexes = {index.digest: index for index in state.registry.values() if annotated and index}
+    gone = {digest: _gone(registries, image.references, index) for digest, index in indexes.items()}
+    return Evidence(state, inputs, found, gone)
+
+
+def sources_of(rebuild: str, evidence: Evidence) -> Tuple[Source, ...]:
+    """Return what has to be asked for again: what the builds fetched whose records have the key of today."""
+    if rebuild != WHEN_CHANGED:
+        return ()
+    return tuple(
+        source
+        for name, record in evidence.records.items()
+        if isinstance(record, Record) and record.key == evidence.inputs[name].key
+        for source in record.sources
+    )
+
+
+def _gone(registries: Registries, tags: Sequence[Reference], index: Index) -> Tuple[Platform, ...]:
+    """Return the platforms of which one of the repositories lacks the image or an attestation."""
+    subjects = {entry.digest: entry.platform for entry in index.manifests if entry.platform}
+    parts: List[Tuple[Platform, str]] = [(platform, digest) for digest, platform in subjects.items()]
+    for entry in index.attestations:
+        platform = subjects.get(attestation_subject(entry))
+        if platform:
+            parts.append((platform, entry.digest))
+    repositories = {tag.repository: tag for tag in tags}.values()
+    wanted = [(platform, name.at(digest)) for platform, digest in parts for name in repositories]
+    present = each(wanted, lambda pair: registries.manifest(pair[1]) is not None)
+    return tuple(dict.fromkeys(platform for (platform, _name), there in zip(wanted, present) if not there))

@@ -1,0 +1,175 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an image is made of, as far as its declaration and this controller's files decide that.
+
+Left out is what only says where and how fast it is built: nodes, caches, limits of time; and the versions of buildx and
+BuildKit, so that upgrading them builds nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from .._core.errors import FarmError
+from .._docker.config import read_config
+from .._key.inputs import Inputs, digest_of
+from .._source.ignore import CannotTell, rules_of
+from .._source.tree import Tree, read_tree
+from .declaration import Image
+from .output import Output
+
+#: The file that the environment may name, with rules for what BuildKit fetches.
+_POLICY = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
+
+
+class Contexts:
+    """The directories that builds are sent, each read once; shared by threads."""
+
+    def __init__(self) -> None:
+        self._trees: Dict[Tuple[str, str], Tree] = {}
+        self._locks: Dict[Tuple[str, str], threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def tree(self, path: str, dockerfile: Optional[str]) -> Tree:
+        """Return what a build is sent of a directory.
+
+        :param dockerfile: its path, None where it is none of a file.
+        :raises FarmError: it cannot be read; or, as ``CannotTell``, it is not certain what is sent.
+        """
+        key = (os.path.realpath(path), dockerfile or "")
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._trees:
+                self._trees[key] = read_tree(path, rules_of(path, dockerfile))
+            return self._trees[key]
+
+
+def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs:
+    """Return what an image is made of.
+
+    :param docker_config: the directory of the docker configuration, which may hold proxies for builds.
+    :raises FarmError: something cannot be read.
+    """
+    options = image.options
+    fields: Dict[str, Any] = {
+        "the target": options.target,
+        "the option provenance": options.provenance if options.provenance != "false" else "",
+        "the option sbom": options.sbom if options.sbom != "false" else "",
+        "the option network": options.runtime.network,
+        "the option allow": list(options.runtime.allow),
+        "the option shm_size": options.runtime.shm_size,
+        "the option cgroup_parent": options.runtime.cgroup_parent,
+        "the option add_hosts": [list(pair) for pair in options.runtime.add_hosts],
+        "the option ulimits": [list(pair) for pair in options.runtime.ulimits],
+        "the source policy": _content(os.environ.get(_POLICY, "")),
+        **{f"build arg {name}": value for name, value in options.build_args},
+        **{f"label {name}": value for name, value in options.labels},
+        **{f"secret {one.id}": "there" for one in options.secrets},
+        **{f"ssh {one.id}": "there" for one in options.agents},
+        **_annotations(image),
+        **_proxies(docker_config),
+    }
+    fields.update(_dockerfile(image))
+    trees: Dict[str, Tree] = {}
+    doubts: List[str] = [f"{name} is set" for name in ("no_cache", "no_cache_filter") if getattr(options, name)]
+    if image.is_remote:
+        fields["the context's URL"] = image.context
+    else:
+        _add(trees, doubts, "", lambda: contexts.tree(image.context, _path(image)))
+    for one in options.contexts:
+        if one.path and not one.is_layout:
+            _add(trees, doubts, one.name, lambda path=one.path: contexts.tree(path, None))  # type: ignore[misc]
+        else:
+            layout = _content(os.path.join(one.path, "index.json")) if one.is_layout else ""
+            fields[f"named context {one.name}"] = [one.value, layout]
+    return Inputs({words: digest_of(value) for words, value in fields.items() if value}, trees, tuple(doubts))
+
+
+def and_exporter(inputs: Inputs, output: Output) -> Inputs:
+    """Return inputs with what else decides how the result looks at one of its destinations."""
+    options = [list(pair) for pair in output.options if pair[0] not in ("push", "context")]
+    kind = "image" if output.pushes else output.type
+    return inputs.and_field("the options of the output", [kind, options])
+
+
+def and_checks(inputs: Inputs, image: Image) -> Inputs:
+    """Return inputs with what an image is put to before its tags move: other checks are for it to pass, too."""
+    return inputs.and_field("what the image is checked for", repr(image.checks)) if image.checks else inputs
+
+
+def crosses(image: Image) -> bool:
+    """Return whether a stage may be for another platform than the one that is built.
+
+    It takes the option ``--platform`` of ``FROM``; a Dockerfile that is not here may have it.
+    """
+    text = image.options.dockerfile or _text(_path(image) or "")
+    return not text or "--platform" in text
+
+
+def _add(trees: Dict[str, Tree], doubts: List[str], name: str, read: Callable[[], Tree]) -> None:
+    try:
+        trees[name] = read()
+    except CannotTell as exc:
+        doubts.append(exc.message)
+
+
+def _path(image: Image) -> Optional[str]:
+    """Return the path of the Dockerfile, None where it is no file of this controller."""
+    return image.file if os.path.isabs(image.file) else None
+
+
+def _dockerfile(image: Image) -> Dict[str, Any]:
+    """Return the Dockerfile and, of a local context, the rules of what is ignored."""
+    if image.is_remote:
+        return {"the option file": image.file, "the Dockerfile": image.options.dockerfile}
+    path = _path(image)
+    found = {"the Dockerfile": image.options.dockerfile or _content(path or "")}
+    ignore = next(
+        filter(os.path.isfile, [*([f"{path}.dockerignore"] if path else []), os.path.join(image.context, ".dockerignore")]),
+        "",
+    )
+    return {**found, os.path.basename(ignore) or ".dockerignore": _content(ignore)}
+
+
+def _annotations(image: Image) -> Dict[str, Any]:
+    found: Dict[str, List[Any]] = {}
+    for one in image.options.annotations.entries:
+        found.setdefault(f"annotation {one.key}", []).append([one.type, str(one.platform or ""), one.value])
+    return found
+
+
+def _proxies(docker_config: Path) -> Dict[str, Any]:
+    """Return the build arguments that buildx makes of the docker configuration.
+
+    Source: docker/cli ``cli/config/configfile``, ``ParseProxyConfig``; which host's entry counts depends on the node,
+    so all do.
+    """
+    try:
+        proxies = read_config(docker_config).get("proxies") or {}
+    except FarmError:
+        return {}  # the docker CLI says so
+    return {f"proxy settings for {host}": values for host, values in proxies.items()}
+
+
+def _content(path: str) -> str:
+    """Return a digest of a file's content, empty where there is none that can be read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""

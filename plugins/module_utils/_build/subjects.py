@@ -1,0 +1,58 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The images of a task with all that is found out about them before a node is asked for anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import List, Tuple
+
+from .._buildx.cli import Version
+from .._core.parallel import each
+from .._key.fetcher import Fetcher
+from .._key.store import Records
+from .decision import Evidence, and_bases, decide
+from .declaration import Declaration
+from .destination import resolve
+from .evidence import inputs_of, read_evidence, sources_of
+from .farm import Farm
+from .inputs import Contexts
+from .order import bases_of, in_order
+from .plan import Subject, is_built_by_node
+from .state import read_state
+
+
+def find_subjects(
+    declaration: Declaration, farm: Farm, version: Version, fetcher: Fetcher, records: Records
+) -> List[Subject]:
+    """Return the images of a task, each with what is there of it and with what is done about it.
+
+    :param version: buildx's.
+    :raises FarmError: something cannot be read, or images are built from each other.
+    """
+    images, bases = declaration.images, bases_of(declaration.images)
+    contexts, destinations = Contexts(), [resolve(image.outputs, farm.builder) for image in images]
+
+    def read(number: int) -> Tuple[Subject, Evidence]:
+        image, there = images[number], destinations[number]
+        state = read_state(image, there, farm.registries, farm.contexts, lenient=True)
+        by_node = is_built_by_node(declaration, image, farm, version)
+        annotated = by_node and not any(output.has_docker_types for output in image.outputs)
+        inputs = inputs_of(image, there, contexts, farm.docker_config)
+        evidence = read_evidence(image, declaration.rebuild, state, inputs, annotated, records, farm.registries)
+        return Subject(image, number, bases[number], there, by_node, annotated, state, inputs), evidence
+
+    found = each(range(len(images)), read)
+    changes = fetcher.changes([source for _one, evidence in found for source in sources_of(declaration.rebuild, evidence)])
+    subjects = [
+        replace(one, decision=decide(one.image, declaration.rebuild, replace(evidence, changes=changes), one.annotated))
+        for one, evidence in found
+    ]
+    for number in in_order(bases):
+        one = subjects[number]
+        built = sorted({base for base in one.bases.values() if subjects[base].decision.builds})
+        decision = and_bases(one.image, one.decision, [images[base].name for base in built])
+        subjects[number] = replace(one, decision=decision)
+    return subjects
