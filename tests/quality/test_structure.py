@@ -21,13 +21,14 @@ PACKAGES = {
     "_registry": ["_core", "_docker", "_buildx"],
     "_source": ["_core"],
     "_image": ["_core", "_platform", "_docker", "_buildx", "_registry"],
+    "_key": ["_core", "_platform", "_docker", "_registry", "_source", "_image"],
     "_context": ["_core", "_docker", "_buildx"],
     "_plugin": ["_core", "_platform", "_host", "_docker", "_buildx"],
     "_binfmt": ["_core", "_platform", "_host", "_docker"],
     "_listener": ["_core", "_host", "_docker"],
     "_certificate": ["_core", "_docker"],
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
-    "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_image"],
+    "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_source", "_image", "_key"],
 }
 #: What is of no package: it draws on several.
 ALONE = {"_farm_facts"}

@@ -74,7 +74,7 @@ class Annotations:
         return self._of(LAYOUT)
 
     def _of(self, kind: str) -> Tuple[Tuple[str, str], ...]:
-        return tuple(dict((entry.key, entry.value) for entry in self.entries if entry.type == kind).items())
+        return tuple({entry.key: entry.value for entry in self.entries if entry.type == kind}.items())
 
     @property
     def descriptors(self) -> Tuple[Tuple[Optional[Platform], str, str], ...]:

@@ -20,7 +20,6 @@ from .._buildx.placement import route_platforms
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
 from .._core.parallel import each
-from .._core.plan import Plan
 from .._core.progress import SILENT, Progress
 from .._core.runner import Runner
 from .._key.fetcher import Fetcher
@@ -193,9 +192,8 @@ def _outcome(params: Mapping[str, Any], done: Sequence[ImageOutcome], warnings: 
     values: Dict[str, Any] = {"images": [one.as_dict() for one in done]}
     if params.get("images") is None:
         (one,) = done
-        values.update(
-            call=None, image=one.image.as_dict() if one.image else None, outputs=one.outputs, metadata=one.result.metadata
-        )
+        image = one.image.as_dict() if one.image else None
+        values.update(call=None, image=image, outputs=one.outputs, metadata=one.result.metadata)
     return Outcome(
         before={name: value for planned in plans for name, value in planned.before.items()},
         after={name: value for planned in plans for name, value in planned.after.items()},

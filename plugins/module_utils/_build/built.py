@@ -14,8 +14,8 @@ from .._core.errors import FarmError
 from .._image.describe import PlatformImage, describe_index, platform_image
 from .._platform.platform import Platform
 from .declaration import Image
-from .state import State, names
 from .farm import Farm
+from .state import State, names
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The command ``docker buildx build``: one run of it, with files staged so that a failure costs nothing that was there."""
+"""The command ``docker buildx build``: one run of it, with files staged so that a failure costs nothing."""
 
 from __future__ import annotations
 
@@ -93,6 +93,7 @@ class Build:
         report: Callable[[StepEvent], object],
         started: Optional[Callable[[int], object]] = None,
         parts: Mapping[str, str] = MappingProxyType({}),
+        sent_as: str = "",
     ) -> Built:
         """Build, and move the files of the result to their destinations.
 
@@ -101,6 +102,7 @@ class Build:
         :param report: takes each step as it begins and ends.
         :param started: gets the command's process group.
         :param parts: by destination, the files of outputs that are only a part of what it gets.
+        :param sent_as: the last part of the path by which a local context is sent.
         :raises CommandError: the build failed.
         """
         progress = BuildProgress()
@@ -123,7 +125,11 @@ class Build:
             for name, base in passed.items():
                 unreported += ["--build-context", f"{name}=docker-image://{base}"]
             options = {"env": {**env, **self.image.options.environment()}, "follow": follow, "started": started}
-            self._run(buildx, self.arguments(builder, outputs, unreported), **options)
+            arguments = self.arguments(builder, outputs, unreported)
+            if sent_as:
+                arguments[-1] = os.path.join(scratch, sent_as)
+                os.symlink(self.image.context, arguments[-1])
+            self._run(buildx, arguments, **options)
             for output, path in staged.items():
                 install(output, path)
             seconds, metadata = time.monotonic() - began, _read_metadata(metadata_file)

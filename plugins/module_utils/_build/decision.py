@@ -124,7 +124,9 @@ def _whole(image: Image, reasons: Sequence[str], certain: bool) -> Decision:
     return Decision(True, image.platforms, True, None, certain, tuple(reasons))
 
 
-def _of_result(name: str, found: Optional[Mapping[str, object]], rebuild: str, evidence: Evidence) -> Tuple[List[str], bool]:
+def _of_result(
+    name: str, found: Optional[Mapping[str, object]], rebuild: str, evidence: Evidence
+) -> Tuple[List[str], bool]:
     """Return why a result with a record beside it is built, and whether it cannot be the same then."""
     if found is None:
         return [f"{name}: nothing is there"], True

@@ -12,9 +12,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from .._core.errors import FarmError
+from .._docker.client import conversation
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
-from .._docker.client import conversation
 from .._platform.platform import Platform
 
 _CONTAINERD = "io.containerd.snapshotter.v1"

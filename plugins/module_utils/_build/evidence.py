@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is read to decide about images: their results, the records of these, and what became of what they were made of."""
+"""What is read to decide about images: their results, and the records of these."""
 
 from __future__ import annotations
 

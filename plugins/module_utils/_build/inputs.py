@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import stat
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -19,8 +21,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from .._core.errors import FarmError
 from .._docker.config import read_config
 from .._key.inputs import Inputs, digest_of
-from .._source.ignore import CannotTell, rules_of
-from .._source.tree import Tree, read_tree
+from .._source.ignore import CannotTell, ignore_file, rules_of
+from .._source.sent import name_for
+from .._source.tree import FILE, Entry, Tree, read_tree
 from .declaration import Image
 from .output import Output
 
@@ -81,6 +84,8 @@ def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs
     doubts: List[str] = [f"{name} is set" for name in ("no_cache", "no_cache_filter") if getattr(options, name)]
     if image.is_remote:
         fields["the context's URL"] = image.context
+    elif not os.path.lexists(image.context):
+        doubts.append(f"context {image.context} is not there yet")
     else:
         _add(trees, doubts, "", lambda: contexts.tree(image.context, _path(image)))
     for one in options.contexts:
@@ -102,6 +107,21 @@ def and_exporter(inputs: Inputs, output: Output) -> Inputs:
 def and_checks(inputs: Inputs, image: Image) -> Inputs:
     """Return inputs with what an image is put to before its tags move: other checks are for it to pass, too."""
     return inputs.and_field("what the image is checked for", repr(image.checks)) if image.checks else inputs
+
+
+def sent_as(image: Image, inputs: Inputs, notes: str) -> str:
+    """Return the last part of the path by which a local context is sent, see ``name_for``.
+
+    :param notes: the directory of the notes of what was sent.
+    """
+    if "" not in inputs.trees:
+        # What is sent is not certain, nor what may have been sent before.
+        return secrets.token_hex(8)
+    path = _path(image)
+    rules = ignore_file(image.context, path)
+    alone = {os.fsencode(name): entry for name in (path, rules) if name for entry in _entry(name)}
+    others = {f"context {name}": tree for name, tree in inputs.trees.items() if name}
+    return name_for(notes, image.context, inputs.trees[""], {**others, "Dockerfile": alone})
 
 
 def crosses(image: Image) -> bool:
@@ -131,11 +151,8 @@ def _dockerfile(image: Image) -> Dict[str, Any]:
         return {"the option file": image.file, "the Dockerfile": image.options.dockerfile}
     path = _path(image)
     found = {"the Dockerfile": image.options.dockerfile or _content(path or "")}
-    ignore = next(
-        filter(os.path.isfile, [*([f"{path}.dockerignore"] if path else []), os.path.join(image.context, ".dockerignore")]),
-        "",
-    )
-    return {**found, os.path.basename(ignore) or ".dockerignore": _content(ignore)}
+    rules = ignore_file(image.context, path)
+    return {**found, os.path.basename(rules): _content(rules)} if rules else found
 
 
 def _annotations(image: Image) -> Dict[str, Any]:
@@ -165,6 +182,14 @@ def _content(path: str) -> str:
             return hashlib.sha256(stream.read()).hexdigest()
     except OSError:
         return ""
+
+
+def _entry(path: str) -> List[Entry]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []  # buildx will say so
+    return [Entry(FILE, stat.S_IMODE(status.st_mode), _content(path), status.st_size, mtime=status.st_mtime_ns)]
 
 
 def _text(path: str) -> str:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Version
 from .._buildx.placement import Placement
@@ -95,7 +95,8 @@ def route(
             **(_by_buildx(subject.image, placement) if placement else _by_node(subject, orders[number])),
         )
         check_gate(step.image, step.is_gated, farm.builder.driver)
-        check_nodes([one.output for one in step.destinations if one.output not in step.joined], step.builder, step.nodes)
+        single = [one.output for one in step.destinations if one.output not in step.joined]
+        check_nodes(single, step.builder, step.nodes)
         steps[number] = step
     return steps
 

@@ -54,8 +54,8 @@ def check_gate(image: Image, is_gated: bool, driver: str) -> None:
             f"verify the image with the module buildfarm.multiarch.image_verify, whose option endpoints names engines"
         )
     raise FarmError(
-        f"image {image.name}: run and programs are checked before the tags move, which takes push, platforms, gate and a "
-        f"builder of the docker-container driver; found driver {driver}. Verify the image afterwards with the module "
+        f"image {image.name}: run and programs are checked before the tags move, which takes push, platforms, gate and "
+        f"a builder of the docker-container driver; found driver {driver}. Verify the image afterwards with the module "
         f"buildfarm.multiarch.image_verify"
     )
 

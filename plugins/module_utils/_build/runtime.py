@@ -87,8 +87,8 @@ class Runtime:
 def _network(value: Optional[str]) -> str:
     if value and value not in NETWORKS:
         raise FarmError(
-            f"network {value!r}: wanted {', '.join(NETWORKS)}; another network is the builder's, as driver option network "
-            f"of its nodes (buildx_builder, driver_opts)"
+            f"network {value!r}: wanted {', '.join(NETWORKS)}; another network is the builder's, as driver option "
+            f"network of its nodes (buildx_builder, driver_opts)"
         )
     return value or ""
 

@@ -75,7 +75,7 @@ def _unserved(platforms: Sequence[Platform], farm: Farm, emulation: str) -> str:
     missing = ", ".join(str(platform) for platform in platforms)
     forbidden = " without emulation" if emulation == "forbid" else ""
     return (
-        f"builder {farm.builder.name!r}: no node serves {missing}{forbidden}; {'; '.join(served + gone)}; register QEMU "
-        f"handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that cross-compiles, "
+        f"builder {farm.builder.name!r}: no node serves {missing}{forbidden}; {'; '.join(served + gone)}; register "
+        f"QEMU handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that cross-compiles, "
         f"pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
     )

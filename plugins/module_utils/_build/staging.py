@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results that are files: written beside their destinations first, so that a failed build costs nothing that was there."""
+"""Results that are files: written beside their destinations first, so that a failed build costs nothing."""
 
 from __future__ import annotations
 

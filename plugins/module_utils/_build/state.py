@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .._core.parallel import each
 from .._docker.context_store import ContextStore
 from .._docker.reference import Reference
 from .._image.index import Index, read_index
 from .._platform.platform import Platform
 from .._registry.auth import RegistryRefused
-from .._core.parallel import each
 from .._registry.client import Registries
 from .content import content_digest
 from .declaration import Image

@@ -30,6 +30,7 @@ from .destination import Destination
 from .failure import build_error, is_of_the_node, last_line
 from .farm import Farm
 from .gate import pass_gate, pass_on
+from .inputs import sent_as
 from .joining import Archive
 from .order import Bases
 from .output import Output
@@ -89,11 +90,13 @@ class Result:
 
     :ivar lost: the attempts that ended with their nodes.
     :ivar archives: those that are joined of the shares.
+    :ivar sent_as: the last part of the path by which its context is sent.
     """
 
     shares: List[BuiltShare] = field(default_factory=list)
     lost: List[Attempt] = field(default_factory=list)
     archives: List[Archive] = field(default_factory=list)
+    sent_as: str = ""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -121,6 +124,12 @@ class World:
     fetcher: Fetcher
     results: Dict[int, Result] = field(default_factory=dict)
     published: Dict[int, str] = field(default_factory=dict)
+
+    def sent_as(self, image: Image, inputs: Mapping[str, Inputs]) -> str:
+        """Return the last part of the path by which an image's context is sent, empty where it is no directory."""
+        if image.is_remote or not inputs:
+            return ""
+        return sent_as(image, next(iter(inputs.values())), str(self.farm.store.directory / "buildfarm" / "sent"))
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,7 @@ class BuildImage(Step[World]):
             declared, or a tag could not be moved.
         """
         result = world.results.setdefault(self.number, Result())
+        result.sent_as = world.sent_as(self.image, self.inputs)
         with ExitStack() as stack:
             result.archives += [Archive.of(stack, output) for output in self.joined]
             for shares in each(self.shares, lambda share: self._built(share, world, result)):
@@ -270,13 +280,16 @@ class BuildImage(Step[World]):
         :raises NodeLost: the node went away.
         :raises FarmError: the build failed.
         """
-        bases = {name: world.published[position] for name, position in self.bases.items() if position in world.published}
+        done = world.published
+        bases = {name: done[position] for name, position in self.bases.items() if position in done}
         build, environment = self.build(share), world.on_nodes if node else {}
-        parts = {archive.output.dest: archive.new_part() for archive in world.results[self.number].archives}
+        result = world.results[self.number]
+        parts = {archive.output.dest: archive.new_part() for archive in result.archives}
         try:
             with world.watch.listed(node) as started:
                 report = self._reporter(world, share, node)
-                built = build.run(world.buildx, node or self.builder, bases, environment, report, started, parts)
+                name = node or self.builder
+                built = build.run(world.buildx, name, bases, environment, report, started, parts, result.sent_as)
                 return BuiltShare(node, share, built, parts)
         except CommandError as exc:
             error = build_error(exc, self.image, where, build.action(node or self.builder))

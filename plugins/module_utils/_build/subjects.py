@@ -45,7 +45,8 @@ def find_subjects(
         return Subject(image, number, bases[number], there, by_node, annotated, state, inputs), evidence
 
     found = each(range(len(images)), read)
-    changes = fetcher.changes([source for _one, evidence in found for source in sources_of(declaration.rebuild, evidence)])
+    sources = [source for _one, evidence in found for source in sources_of(declaration.rebuild, evidence)]
+    changes = fetcher.changes(sources)
     subjects = [
         replace(one, decision=decide(one.image, declaration.rebuild, replace(evidence, changes=changes), one.annotated))
         for one, evidence in found

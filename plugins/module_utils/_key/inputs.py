@@ -11,7 +11,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Mapping, Tuple
 
-from .._source.tree import Tree, digest
+from .._source.record import digest
+from .._source.tree import Tree
 
 #: Changes whenever the same declaration and sources are to have another key, or a record another shape.
 SCHEMA = 1

@@ -17,7 +17,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .._source.record import compact, differences, words
+from .._source.record import compact, differences, packed, words
 from .inputs import SCHEMA, Inputs
 from .sources import Source
 
@@ -139,5 +139,4 @@ class Record:
         return cls(key, dict(raw["fields"]), dict(raw["trees"]), sources, dict(raw["images"]), raw.get("content"))
 
     def _packed(self) -> str:
-        text = json.dumps(self._as_dict(), sort_keys=True, separators=(",", ":"))
-        return base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
+        return packed(self._as_dict())

@@ -89,9 +89,7 @@ def read_sources(
     return tuple(replace(source, targets=tuple(targets)) for source, targets in found.items())
 
 
-def sources_of_bases(
-    platforms: Sequence[Platform], bases: Mapping[str, str], crosses: bool
-) -> Tuple[Source, ...]:
+def sources_of_bases(platforms: Sequence[Platform], bases: Mapping[str, str], crosses: bool) -> Tuple[Source, ...]:
     """Return the images that buildx was given by their digests, as their names will be asked for again.
 
     :param bases: by their names ``REFERENCE@DIGEST``.
@@ -105,9 +103,7 @@ def sources_of_bases(
     return tuple(found)
 
 
-def _of_provenance(
-    platforms: Sequence[Platform], metadata: Mapping[str, Any]
-) -> List[Tuple[Source, Tuple[str, ...]]]:
+def _of_provenance(platforms: Sequence[Platform], metadata: Mapping[str, Any]) -> List[Tuple[Source, Tuple[str, ...]]]:
     """Return the sources with the platforms that were built with them, nothing where buildx wrote no provenance."""
     found: List[Tuple[Source, Tuple[str, ...]]] = []
     for key, provenance in metadata.items():
