@@ -19,8 +19,9 @@ description:
     warm. The nodes build side by side and push by digest. Once every platform is in the registry and has passed its
     checks, each tag is written once, as one complete index, see O(gate).
   - A node that goes away costs its share. Its platforms are built again on the next node, two times at most.
-  - BuildKit decides which steps have to run again. The task is changed when a result differs from what was in its
-    place before.
+  - An image is built if what it is made of changed since its tags were written, or if something of it is missing, see
+    O(rebuild). The task says why in RV(images[].reasons). BuildKit decides which steps have to run again. The task is
+    changed when a result differs from what was in its place before.
   - What buildx would fail on late, or get wrong without an error, is refused before anything is built. This includes a
     platform that no node of the builder serves, which buildx would send to the first node.
 requirements:
@@ -31,11 +32,11 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: partial
-    description: Predicts what can be told without building, and refuses bad input as a real run does.
+    description: Decides as a real run does what is built and why, and refuses bad input as that does.
     details:
-      - A change is predicted where a result is missing, where an image in a registry has other platforms than
-        O(platforms) or one in an engine has none of them, and where two O(tags) stand for different images. Whether
-        the sources have changed otherwise can only be told by building, so no change is predicted then.
+      - A change is predicted where something is built that differs from what was built before, or where a tag is
+        written. What is only built because it cannot be told whether it changed, or with O(rebuild=always), is
+        predicted to be the same.
       - A local O(context) that does not exist is a warning, as an earlier task may be about to make it.
       - Nothing is built or started, so a platform that is not pinned is not refused where a node that is not running
         might serve it.
@@ -44,11 +45,11 @@ attributes:
     description: Shows digest and platforms of the images, and digests of files and directories.
   idempotent:
     support: partial
-    description: Changes nothing where the build's result is what it was before.
+    description: Builds nothing where all that decides the result is what it was.
     details:
-      - The builds run each time, and take less than a second where BuildKit has every step in its cache. They
-        change nothing then.
-      - With O(provenance) or O(sbom) every push changes the index, as an attestation holds the time of the build.
+      - Where an image is built all the same, as with O(rebuild=always), nothing is changed if BuildKit has every step
+        in its cache.
+      - With O(provenance) or O(sbom) every build changes the index, as an attestation holds the time of the build.
       - Steps that run again, with O(no_cache) or after the cache was pruned, make other layers unless the Dockerfile
         is reproducible.
 options:
@@ -404,6 +405,37 @@ options:
     type: str
     choices: [prefer_native, allow, forbid]
     default: prefer_native
+  rebuild:
+    description:
+      - V(when_changed) builds an image only if the result could be another one, V(always) builds it, and V(never)
+        builds only what is not there.
+      - Compared are the directories as BuildKit is sent them, without what C(.dockerignore) excludes and without times
+        and owners; the Dockerfile; all options that decide the result, such as O(build_args), O(labels), O(target) and
+        the options of O(outputs); the names of O(secrets) and O(ssh), never their values; O(run) and O(programs); and
+        proxies of the docker configuration. Base images, frontends, git repositories and files from the web are asked
+        whether they are what the last build fetched. A base image that was built anew for other platforms only is
+        none that changed.
+      - Not compared are nodes, caches, O(timeout), and the versions of buildx and BuildKit.
+      - What these were at the last build is recorded with its result. In a registry that is an annotation of what the
+        O(tags) stand for, so that any controller can tell. The record holds names of files and arguments, and no
+        values, only short digests of them. Beside files and directories it is a file C(DEST.buildfarm.json). Of images in
+        engines, with Docker's media types and without O(gate) this controller keeps it.
+      - A tag that is missing, or stands for another image, is written without a build where another one of O(tags)
+        stands for what is wanted. A platform that is missing is built alone.
+      - What cannot be told is built, such as with O(no_cache), and where a web server gives a file no C(ETag). So is an
+        image C(FROM) another one of O(images) that is built in the same run. RV(images[].reasons) say so.
+      - With buildx before 0.14, which does not tell which platforms a base image was fetched for, an image whose
+        Dockerfile has C(--platform) is built again as a whole if a base image changed for any platform.
+    type: str
+    default: when_changed
+    choices: [when_changed, always, never]
+  remote_inputs:
+    description:
+      - Whether git repositories and files from the web, which are contexts or named by C(ADD), count for O(rebuild).
+        V(check) asks for them, for which git has to be on the controller. V(ignore) takes them for unchanged.
+    type: str
+    default: check
+    choices: [check, ignore]
   builds_per_node:
     description:
       - How many builds a node is given at the same time. Another node that would be idle takes a build that would have
@@ -633,6 +665,16 @@ images:
       description: Whether one of its results differs from what was in its place before.
       type: bool
       sample: true
+    built:
+      description: Whether it was built, or would be, in whole or for the platforms that were missing.
+      type: bool
+      sample: true
+    reasons:
+      description: Why it was built or its tags were written, the most important reason first. Empty where nothing was
+        done about it.
+      type: list
+      elements: str
+      sample: ["src/main.c changed", "build arg VERSION changed"]
     platforms:
       description:
         - As RV(image.platforms), with how each was built. In check mode, RV(images[].platforms[].node) is the node that
@@ -653,7 +695,7 @@ images:
           type: int
           sample: 1048997
         node:
-          description: Name of the builder's node that built it.
+          description: Name of the builder's node that built it. V(null) where it was not built.
           type: str
           sample: farm-arm1
         native:

@@ -103,7 +103,8 @@ def decide(image: Image, rebuild: str, evidence: Evidence, annotated: bool) -> D
         reasons += found
         certain = certain or differs
     in_registry = _of_registry(image, rebuild, evidence) if annotated and evidence.state.registry else NOTHING
-    if not reasons:
+    # Other results are of all platforms at once.
+    if not reasons and not (beside and in_registry.builds):
         return in_registry
     joined = tuple(dict.fromkeys((*in_registry.reasons, *reasons)))
     return _whole(image, joined, certain or in_registry.certain)

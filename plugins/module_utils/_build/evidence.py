@@ -21,16 +21,17 @@ from .._registry.client import Registries
 from .decision import Evidence, Found
 from .declaration import ALWAYS, WHEN_CHANGED, Image
 from .destination import Destination
-from .inputs import Contexts, and_checks, and_exporter, read_inputs
+from .inputs import Contexts, and_all, and_checks, and_exporter, read_inputs
 from .output import ENGINE, REGISTRY
 from .state import State
 
 
 def inputs_of(
-    image: Image, destinations: Sequence[Destination], contexts: Contexts, docker_config: Path
+    image: Image, destinations: Sequence[Destination], annotated: bool, contexts: Contexts, docker_config: Path
 ) -> Dict[str, Inputs]:
     """Return what each destination's content is made of, by the names of a state's report.
 
+    :param annotated: whether what the image's tags stand for holds its record.
     :raises FarmError: something cannot be read.
     """
     inputs = read_inputs(image, contexts, docker_config)
@@ -38,11 +39,12 @@ def inputs_of(
     for destination in destinations:
         output = destination.output
         if destination.kind == REGISTRY:
-            found.update({f"registry {tag}": and_checks(and_exporter(inputs, output), image) for tag in image.tags})
+            pushed = and_checks(and_exporter(inputs, output), image)
+            found.update({f"registry {tag}": pushed if annotated else and_all(pushed, image) for tag in image.tags})
         elif destination.kind == ENGINE:
-            found.update({f"engine {tag}": and_exporter(inputs, output) for tag in image.tags})
+            found.update({f"engine {tag}": and_all(and_exporter(inputs, output), image) for tag in image.tags})
         elif output.dest:
-            found[output.dest] = and_exporter(inputs, output)
+            found[output.dest] = and_all(and_exporter(inputs, output), image)
     return found
 
 

@@ -104,6 +104,11 @@ def and_exporter(inputs: Inputs, output: Output) -> Inputs:
     return inputs.and_field("the options of the output", [kind, options])
 
 
+def and_all(inputs: Inputs, image: Image) -> Inputs:
+    """Return inputs with what of a result is told neither by its tag nor by its parts: platforms and names."""
+    return inputs.and_field("the platforms", sorted(map(str, image.platforms))).and_field("the tags", list(image.tags))
+
+
 def and_checks(inputs: Inputs, image: Image) -> Inputs:
     """Return inputs with what an image is put to before its tags move: other checks are for it to pass, too."""
     return inputs.and_field("what the image is checked for", repr(image.checks)) if image.checks else inputs

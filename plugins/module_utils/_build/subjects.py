@@ -40,7 +40,7 @@ def find_subjects(
         state = read_state(image, there, farm.registries, farm.contexts, lenient=True)
         by_node = is_built_by_node(declaration, image, farm, version)
         annotated = by_node and not any(output.has_docker_types for output in image.outputs)
-        inputs = inputs_of(image, there, contexts, farm.docker_config)
+        inputs = inputs_of(image, there, annotated, contexts, farm.docker_config)
         evidence = read_evidence(image, declaration.rebuild, state, inputs, annotated, records, farm.registries)
         return Subject(image, number, bases[number], there, by_node, annotated, state, inputs), evidence
 

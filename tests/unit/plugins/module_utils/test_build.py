@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import engine as _engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import farm as _farm
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.decision import Decision
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import resolve
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.failure import failing_step
@@ -148,6 +149,7 @@ def params(tmp_path):
         "tags": [TAG],
         "push": True,
         "gate": False,
+        "rebuild": "always",
     }
 
 
@@ -397,7 +399,7 @@ def test_a_failed_build_leaves_the_last_good_file(world, params, tmp_path):
     world.failure = "ERROR: no"
     with pytest.raises(FarmError):
         run(params, False, world)
-    assert [path.name for path in tmp_path.glob("*out*")] == ["out.tar"]
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.tar", "out.tar.buildfarm.json"]
     assert dest.read_text() == "built"
     assert f"type=tar,dest={dest}" not in world.builds[0], "buildx would empty it at once"
 
@@ -556,7 +558,8 @@ def test_an_engine_that_cannot_be_asked_is_named(monkeypatch, tmp_path, context,
 )
 def test_what_is_predicted_is_a_function_of_the_state(params, found, digest):
     state = State({TAG: Index.parse(Document("sha256:1", "", index(*found).encode())) if found else None})
-    assert predict(Image.from_params(params), state) == {f"registry {TAG}": {"digest": digest, "platforms": BOTH}}
+    expected = {f"registry {TAG}": {"digest": digest, "platforms": BOTH}}
+    assert predict(Image.from_params(params), state, Decision(True)) == expected
 
 
 @pytest.mark.parametrize(
