@@ -13,7 +13,8 @@ version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Takes RV(buildfarm.multiarch.buildx_build#module:images) and returns the lines of a table, one for each platform.
+  - Takes RV(buildfarm.multiarch.buildx_build#module:images) and returns the lines of a table, one for each platform,
+    and below it why images were built.
 positional: _input
 options:
   _input:
@@ -67,7 +68,8 @@ def farm_images_table(images: Sequence[Mapping[str, Any]]) -> List[str]:
             )
             name = ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return table + [f"{image['name']}: {'; '.join(image['reasons'])}" for image in images if image.get("reasons")]
 
 
 def _size(count: float) -> str:

@@ -155,9 +155,15 @@ def _dockerfile(image: Image) -> Dict[str, Any]:
     if image.is_remote:
         return {"the option file": image.file, "the Dockerfile": image.options.dockerfile}
     path = _path(image)
-    found = {"the Dockerfile": image.options.dockerfile or _content(path or "")}
-    rules = ignore_file(image.context, path)
-    return {**found, os.path.basename(rules): _content(rules)} if rules else found
+    files = [one for one in (path, ignore_file(image.context, path)) if one]
+    found = {_inside(one, image.context): _content(one) for one in files}
+    return {**found, "the Dockerfile": image.options.dockerfile}
+
+
+def _inside(path: str, context: str) -> str:
+    """Return a file's name as it is in the context, so that a change of it is told once."""
+    name = os.path.relpath(path, context)
+    return path if name.startswith("..") else name
 
 
 def _annotations(image: Image) -> Dict[str, Any]:

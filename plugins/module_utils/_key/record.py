@@ -118,7 +118,7 @@ class Record:
             before, after = self.fields.get(name), inputs.fields.get(name, "")[:_SHORT]
             if before != (after or None):
                 found.append(f"{name} {'changed' if before and after else 'is new' if after else 'is gone'}")
-        return found
+        return list(dict.fromkeys(found))
 
     def _as_dict(self) -> Dict[str, Any]:
         return {
