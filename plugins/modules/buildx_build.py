@@ -18,7 +18,8 @@ description:
   - Each platform of each image is built on one of the nodes that serve it, the same one each time, so that its cache is
     warm. The nodes build side by side and push by digest. Once every platform is in the registry and has passed its
     checks, each tag is written once, as one complete index, see O(gate).
-  - A node that goes away costs its share. Its platforms are built again on the next node, two times at most.
+  - A node that goes away costs its share. Its platforms are built again on the next node, two times at most. One whose
+    engine has just come back is waited for until its BuildKit runs again, 20 seconds at most.
   - An image is built if what it is made of changed since its tags were written, or if something of it is missing, see
     O(rebuild). The task says why in RV(images[].reasons). BuildKit decides which steps have to run again. The task is
     changed when a result differs from what was in its place before.

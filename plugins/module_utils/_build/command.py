@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Buildx, Version
 from .._buildx.progress import BuildProgress, StepEvent
+from .._buildx.settling import Settling
 from .._core.runner import CommandError
 from .._core.urls import mask
 from .._key.sources import Source, read_sources, sources_of_bases
@@ -34,7 +35,7 @@ _CONTEXTS = (0, 8, 0)
 #: The registry's answer to a node whose layer another node was just pushing as well: for a moment it finds nothing in
 #: the layer's link, which it empties to write it (distribution/distribution#4489, seen with 2.8.3).
 _CONCURRENT_PUSH = re.compile(r"ERROR: .*failed to push .*\n.*provided digest did not match uploaded content")
-_ATTEMPTS = 3
+_PUSHES = 3
 
 
 @dataclass(frozen=True)
@@ -159,17 +160,23 @@ class Build:
     def _run(self, buildx: Buildx, args: Sequence[str], **options: Any) -> None:
         """Run buildx, and again where a registry refused only because two nodes pushed the same layer at once.
 
+        It is run again, too, once BuildKit is up where it was just starting again.
+
         :raises CommandError: the build failed, or took longer than declared with all attempts together.
         """
         limit, stdin = self.image.timeout, self.image.options.dockerfile or None
         deadline = None if limit is None else time.monotonic() + limit
-        for attempts_left in reversed(range(_ATTEMPTS)):
+        settling, pushes_left = Settling(), _PUSHES
+        while True:
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 buildx.run(args, failure="build", timeout=timeout, stdin=stdin, **options)
                 return
             except CommandError as exc:
-                if not attempts_left or not _CONCURRENT_PUSH.search(exc.result.stderr):
+                if settling.again(exc.result):
+                    continue
+                pushes_left -= 1
+                if not pushes_left or not _CONCURRENT_PUSH.search(exc.result.stderr):
                     raise
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping, Sequence
 
+from .._buildx.settling import RESTARTING
 from .._core.errors import FarmError
 from .._core.runner import CommandError
 from .._core.urls import mask
@@ -33,7 +34,8 @@ _REFUSED = re.compile(
 #: docker's client, buildx's driver. A registry that cannot be reached is none of these.
 _NODE_WENT = re.compile(
     r"code = Unavailable|error reading from server|failed to receive status|failed to list workers"
-    r"|closing transport|error during connect|Cannot connect to the Docker daemon|No such container|is not running",
+    r"|closing transport|error during connect|Cannot connect to the Docker daemon|No such container|is not running|"
+    + RESTARTING.pattern,
 )
 
 

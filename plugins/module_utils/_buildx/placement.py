@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Iterable, Mapping, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
-from .._core.runner import CommandError
+from .._core.runner import CommandError, Result
 from .._docker.context_store import ContextStore
 from .._platform.platform import Platform
 from .._platform.routing import Worker, routes
 from .cli import Buildx, Inspection, parse_inspect
+from .settling import Settling
 from .store import Instance, Node, Store
 
 
@@ -121,11 +122,7 @@ def workers_of(
     unpinned = [platform for platform in platforms if not any(platform in worker.pins for worker in workers)]
     if not unpinned or not workers:
         return tuple(workers)
-    result = buildx.run(
-        ["inspect", *(["--bootstrap"] if start else []), builder.name],
-        failure=f"builder {builder.name!r}: its nodes could not be asked for their platforms",
-    )
-    inspection = parse_inspect(result.stdout)
+    inspection = parse_inspect(_described(buildx, builder, start).stdout)
     served = []
     for worker in workers:
         status = inspection.node(worker.name)
@@ -147,10 +144,7 @@ def _offers(worker: Worker, platform: Platform) -> bool:
 
 
 def _inspect(buildx: Buildx, builder: Instance, start: bool) -> Inspection:
-    result = buildx.run(
-        ["inspect", *(["--bootstrap"] if start else []), builder.name],
-        failure=f"builder {builder.name!r}: the platforms of its nodes could not be read",
-    )
+    result = _described(buildx, builder, start)
     inspection = parse_inspect(result.stdout)
     broken = [f"node {node.name!r}: {node.error}" for node in inspection.nodes if node.error]
     if broken or inspection.error:
@@ -161,6 +155,18 @@ def _inspect(buildx: Buildx, builder: Instance, start: bool) -> Inspection:
             **CommandError("", result).details,
         )
     return inspection
+
+
+def _described(buildx: Buildx, builder: Instance, start: bool) -> Result:
+    """Have buildx describe a builder, once each BuildKit is up that was just starting again."""
+    settling = Settling()
+    while True:
+        result = buildx.run(
+            ["inspect", *(["--bootstrap"] if start else []), builder.name],
+            failure=f"builder {builder.name!r}: the platforms of its nodes could not be read",
+        )
+        if not settling.again(result):
+            return result
 
 
 def _detected(inspection: Inspection, name: str) -> Tuple[Platform, ...]:

@@ -10,6 +10,7 @@ import json
 import tarfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import farm as _farm
@@ -18,6 +19,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import steps as _steps
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.layout import pack
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import settling as _settling
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
@@ -32,6 +34,12 @@ AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 BOTH = ["linux/amd64", "linux/arm64"]
 APP, LATEST, BASE = "r.example.com/app:1", "r.example.com/app:latest", "r.example.com/base:1"
 GONE = "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF"
+#: What buildx 0.29 prints right after an engine came back, and 0.13 without the second word.
+RESTARTING = (
+    "ERROR: failed to build: Error response from daemon: Container "
+    "d9136475b11f3311394254e4d6f136b39cdd4a809bdc5ee46e694e68b8842408 "
+    "is restarting, wait until the container is running"
+)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -194,6 +202,56 @@ def test_platforms_are_built_again_twice_at_most(world, image):
     with pytest.raises(FarmError, match="on node 'c' failed: ERROR: failed to receive status"):
         run({**image(APP, platforms=["linux/arm64"]), "builder": "farm"}, False, world)
     assert [node for node, _platforms, _argv in world.builds] == ["c"] * 3, "it may have come back"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, which passes only while somebody waits."""
+    clock = SimpleNamespace(now=100.0)
+    clock.monotonic = lambda: clock.now
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
+    monkeypatch.setattr(_settling, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("said", [RESTARTING, RESTARTING.replace(" failed to build:", "")])
+def test_a_node_whose_buildkit_is_just_starting_again_is_waited_for(world, image, clock, said):
+    world.failing = {"c": said}
+
+    def coming_back(argv, **options):
+        if clock.now >= 105:
+            world.failing = {}
+        return world(argv, **options)
+
+    done = run({**image(APP), "builder": "farm"}, False, coming_back).as_result()
+    assert done["changed"] and done["images"][0]["retries"] == []
+    assert clock.now < 107
+
+
+def test_a_node_whose_buildkit_does_not_come_up_costs_its_share(world, image, clock):
+    params = {**image(APP, platforms=["linux/amd64"]), "builder": "farm"}
+    run(params, False, world)
+    ((first, _platforms, _argv),) = world.builds
+    world.failing = {first: RESTARTING}
+    done = run(params, False, world).as_result()
+    assert [(retry["node"], retry["reason"]) for retry in done["images"][0]["retries"]] == [(first, RESTARTING)]
+    assert 119 < clock.now < 122
+
+
+def test_a_builder_is_described_once_each_buildkit_is_up(world, image, clock, tmp_path):
+    nodes = tuple(Node(name, f"tcp://{name}:2375", ()) for name in "ac")
+    (tmp_path / "buildx/instances/farm").write_bytes(Instance("farm", "docker-container", nodes).to_json())
+    up = "Status: running\nPlatforms: linux/arm64\n"
+
+    def coming_back(argv, **options):
+        if argv[2] != "inspect":
+            return world(argv, **options)
+        of_c = up if clock.now >= 103 else f"Error: {RESTARTING[len('ERROR: ') :]}\n"
+        head = "Name: farm\nDriver: docker-container\n\nNodes:\nName: a\nEndpoint: tcp://a:2375\nStatus: running\n"
+        return Result(tuple(argv), 0, f"{head}\nName: c\nEndpoint: tcp://c:2375\n{of_c}", "")
+
+    run({**image(APP, platforms=["linux/arm64"]), "builder": "farm"}, False, coming_back)
+    assert [node for node, _platforms, _argv in world.builds] == ["c"]
 
 
 def test_a_node_that_does_not_answer_gets_nothing(world, image):
