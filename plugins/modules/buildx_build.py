@@ -187,7 +187,9 @@ options:
         too. One that is missing is no error.
       - Credentials for V(s3), V(azblob) and V(gha) are refused here, as they would stand in the process list.
         buildx takes those of V(s3) and V(gha) from the task's environment.
-      - V(gha) needs buildx 0.6.
+      - V(gha) needs buildx 0.6, and of the environment of a job on GitHub E(ACTIONS_RUNTIME_TOKEN) and
+        E(ACTIONS_CACHE_URL) or E(ACTIONS_RESULTS_URL). That they are missing is refused, as buildx
+        would leave the cache out without an error.
     type: list
     elements: raw
   cache_to: &cache_to
@@ -256,8 +258,8 @@ options:
     description:
       - Further names of hosts for C(RUN) instructions, as a dictionary of names and IP addresses or as a list of texts
         C(NAME:ADDRESS) or C(NAME=ADDRESS), in which a name may have several.
-      - The address V(host-gateway) is that of the node; it needs buildx 0.10 with the C(docker) driver and 0.12 with
-        others.
+      - The address V(host-gateway) is that of the engine's host. It needs buildx 0.10 and a builder of the C(docker)
+        driver, the only one for which buildx knows it.
     type: raw
   ulimits: &ulimits
     description:

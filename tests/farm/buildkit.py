@@ -17,6 +17,8 @@ CONFIG = {
     "Entrypoint": ["buildkitd"],
     "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
 }
+# What docker/dockerfile's image for experiments has as well: RUN --security.
+_TAGS = ["dfrunsecurity"]
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _OURS = Path(__file__).with_name("sources") / "buildkit"
 _BUILDKIT = "github.com/moby/buildkit"
@@ -35,7 +37,7 @@ def image(arch: str) -> Image:
 def image_root(arch: str) -> Path:
     """A directory with the image's `root` and the same as `layer.tar.gz`."""
     workroom = golang.workroom()
-    inputs = [2, arch, VERSION, workroom.name, cache.digest(*sorted(_OURS.glob("*.go")))]
+    inputs = [2, arch, VERSION, _TAGS, workroom.name, cache.digest(*sorted(_OURS.glob("*.go")))]
 
     def build(target: Path) -> None:
         root = target / "root"
@@ -76,6 +78,7 @@ def _compile(arch: str, target: Path) -> None:
                 "github.com/moby/profiles/seccomp": seccomp,
             },
             replacements=replacements,
+            tags=_TAGS,
         )
 
 

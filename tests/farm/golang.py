@@ -63,13 +63,15 @@ def build(
     variables: Mapping[str, str],
     additions: Mapping[str, Path | str],
     replacements: Mapping[str, Path | None] | None = None,
+    tags: Sequence[str] = (),
 ) -> None:
     """Compile static programs, named by import path, into the directory `target`.
 
     `variables` sets Go string variables while linking. `additions` provides
     packages that nobody packages: import path → a directory of this machine,
     or, as a string, one of the workroom. `replacements` exchanges single files
-    of the workroom by files of this machine; None leaves one out.
+    of the workroom by files of this machine; None leaves one out. `tags` are
+    those of build constraints.
     """
     with tempfile.TemporaryDirectory() as made:
         farm = Path(made)
@@ -98,6 +100,7 @@ def build(
                 "-trimpath",
                 "-overlay=/farm/overlay.json",
                 f"-ldflags={' '.join(flags)}",
+                f"-tags={','.join(tags)}",
                 "-o=/out/",
                 *programs,
             ],

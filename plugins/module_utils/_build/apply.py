@@ -33,7 +33,7 @@ from .declaration import Declaration, Image
 from .failure import describe_leftovers
 from .farm import Farm, find_farm, with_workers
 from .plan import PlannedImage, Subject, plan, route
-from .preconditions import check_image_stores, check_split, check_versions
+from .preconditions import check_driver, check_image_stores, check_split, check_versions
 from .report import ImageOutcome
 from .schedule import Slots
 from .state import State, read_state
@@ -54,6 +54,7 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     farm = find_farm(params, declaration, buildx)
     for image in declaration.images:
         check_versions(buildx, image)
+        check_driver(image, farm.builder.driver)
     for image in declaration.images:
         if image.options.call:
             farm = with_workers(farm, buildx, declaration.platforms, start=not check_mode)

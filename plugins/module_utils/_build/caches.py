@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Version
-from .._core.environment import expanded
+from .._core.environment import expanded, option
 from .._core.errors import FarmError
 from .._docker.reference import Reference
 from .._platform.platform import Platform
@@ -27,6 +27,8 @@ FROM, TO = "cache_from", "cache_to"
 _NAMES = {"gha": ("scope", "buildkit"), "s3": ("name", "buildkit"), "azblob": ("name", "buildkit")}
 _TYPES = ("registry", "local", "inline", *_NAMES)
 _SECRETS = ("secret_access_key", "session_token", "token")
+#: What buildx takes from the environment of a job on GitHub for a cache of type ``gha``: its token, and one of the URLs.
+_TOKEN, _URLS = "ACTIONS_RUNTIME_TOKEN", ("ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL")
 _GITHUB: Version = (0, 6, 0)
 #: With BuildKit 0.11 (moby/buildkit#3024).
 _SEVERAL: Version = (0, 10, 0)
@@ -137,6 +139,22 @@ class Caches:
         if len(self.targets) > 1 or (named and len(self.platforms) > 1):
             found.append(("cache_to for more than one platform or cache", _SEVERAL))
         return found
+
+    def problems(self) -> Tuple[str, ...]:
+        """Return what of this controller the caches need and is not there, as sentences.
+
+        buildx leaves out a cache of type ``gha`` without a word where it has no token or no URL for it.
+        """
+        of_github = [dict(one.attributes) for one in self._all if one.type == "gha"]
+        has_url = any(option(name) for name in _URLS) or all(one.get("url") or one.get("url_v2") for one in of_github)
+        missing = [] if option(_TOKEN) else [_TOKEN]
+        missing += [] if has_url else [" or ".join(_URLS)]
+        if not of_github or not missing:
+            return ()
+        return (
+            f"a cache of type gha: the task's environment has no {' and no '.join(missing)}, so that buildx would "
+            f"leave the cache out; wanted those of a job on GitHub",
+        )
 
     @property
     def _all(self) -> Tuple[Cache, ...]:

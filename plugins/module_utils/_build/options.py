@@ -128,7 +128,7 @@ class BuildOptions:
     def problems(self) -> Tuple[str, ...]:
         """Return what of this controller these options need and is not there, as sentences."""
         needed: Sequence[Union[NamedContext, Secret, Agent]] = (*self.contexts, *self.secrets, *self.agents)
-        return tuple(problem for problem in (one.problem() for one in needed) if problem)
+        return (*(problem for problem in (one.problem() for one in needed) if problem), *self.caches.problems())
 
     def arguments(
         self, version: Version, platforms: Sequence[Platform] = (), with_index: bool = True, whole: bool = True

@@ -40,6 +40,19 @@ def check_versions(buildx: Buildx, image: Image) -> None:
         buildx.require(feature, floor)
 
 
+def check_driver(image: Image, driver: str) -> None:
+    """Refuse options that buildx has for its docker driver only.
+
+    :param driver: the builder's.
+    :raises FarmError: it is another one.
+    """
+    if image.options.runtime.names_gateway and driver != "docker":
+        raise FarmError(
+            f"image {image.name}: add_hosts with host-gateway needs a builder of the docker driver, found driver {driver}, "
+            f"for which buildx does not know that address; name the address itself"
+        )
+
+
 def check_gate(image: Image, is_gated: bool, driver: str) -> None:
     """Refuse checks before the tags move, where buildx moves them or no node could run anything.
 

@@ -62,11 +62,16 @@ class Runtime:
             cgroup_parent=_matching("cgroup_parent", params.get("cgroup_parent"), _PATH, "a control group's path"),
         )
 
+    @property
+    def names_gateway(self) -> bool:
+        """Whether a name stands for the node itself."""
+        return any(address == _GATEWAY for _name, address in self.add_hosts)
+
     def requirements(self) -> List[Tuple[str, Version]]:
         """Return what not every buildx has, in the user's words, and its first version with that."""
         parity = ("ulimits", "shm_size", "cgroup_parent")
         found = [(name, _PARITY) for name in parity if getattr(self, name)]
-        if any(address == _GATEWAY for _name, address in self.add_hosts):
+        if self.names_gateway:
             found.append((f"add_hosts with {_GATEWAY}", _HOST_GATEWAY))
         if any(item.startswith("device") for item in self.allow):
             found.append(("allow: device", _DEVICES))

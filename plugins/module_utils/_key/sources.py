@@ -163,7 +163,7 @@ def _of_progress(
             reference = Reference.parse(match.group(1))
         except FarmError:
             continue
-        own = platform or ("" if len(targets) > 1 else targets[0])
+        own = platform or (targets[0] if len(targets) == 1 else "")
         source = Source(IMAGE, str(reference), match.group(2), platform="" if crosses else own)
         found.append((source, (own,) if own in targets and not crosses else targets))
     return found

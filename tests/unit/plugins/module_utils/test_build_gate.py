@@ -342,6 +342,12 @@ def test_checks_that_nothing_would_wait_for_are_refused(world, image, change, wo
     assert not world.builds
 
 
+def test_the_nodes_gateway_is_refused_where_buildx_does_not_know_it(world, image):
+    with pytest.raises(FarmError, match="host-gateway needs a builder of the docker driver, found driver docker-cont"):
+        run({**image(APP, add_hosts=["gate:host-gateway"]), "builder": "farm"}, True, world)
+    assert not world.builds
+
+
 def test_an_image_is_built_from_what_the_list_has_just_built(world, image):
     base, app = image(BASE), image(APP, dockerfile=f"FROM {BASE}\n")
     done = run({"images": [app, base], "builder": "farm"}, False, world).as_result()

@@ -151,6 +151,25 @@ def test_what_buildx_would_fail_on_or_show_is_refused(params, words):
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "environment", "missing"),
+    [
+        ("", [], "no ACTIONS_RUNTIME_TOKEN and no ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL,"),
+        ("", ["ACTIONS_RUNTIME_TOKEN"], "no ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL,"),
+        ("", ["ACTIONS_CACHE_URL"], "no ACTIONS_RUNTIME_TOKEN,"),
+        (",url=https://cache.example", ["ACTIONS_RUNTIME_TOKEN"], ""),
+        ("", ["ACTIONS_RUNTIME_TOKEN", "ACTIONS_RESULTS_URL"], ""),
+    ],
+)
+def test_a_cache_on_github_needs_what_jobs_there_have(monkeypatch, attributes, environment, missing):
+    for name in ("ACTIONS_RUNTIME_TOKEN", "ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in environment:
+        monkeypatch.setenv(name, "https://github.example")
+    problems = options(cache_from=[f"type=gha{attributes}"]).problems()
+    assert [missing in problem for problem in problems] == ([True] if missing else [])
+
+
 def test_each_platform_has_a_cache_of_its_own_and_all_are_read():
     caches = [CACHE, {"type": "local", "src": "/c", "dest": "/c"}, "type=gha,scope=app", "type=inline"]
     params = {**BOTH, "cache_from": caches[:3], "cache_to": caches}
