@@ -141,7 +141,7 @@ def test_tags_stay_where_they_are_until_the_checks_pass(images: BuildFarm, store
         on,
         build(build_args={"SALT": 1}, run={"expected": "hello"}, **common),
         build(fails=True, build_args={"SALT": 2}, run={"expected": "good bye"}, **common),
-        build(check=True, build_args={"SALT": 1}, **common),
+        build(check=True, build_args={"SALT": 1}, run={"expected": "hello"}, **common),
     )
     assert first["changed"] and not again["changed"]
     assert f"linux/amd64 on node '{on}-amd'" in failed["msg"]

@@ -126,6 +126,7 @@ def test_what_is_decided_in_a_moment_is_not_shown(images: BuildFarm, tmp_path: P
 
 def test_silent_builds_have_the_same_result(images: BuildFarm) -> None:
     options = sleeping(images, "ctl", 2) | {"tags": [f"{images.repository}:silent"], "push": True}
+    options["rebuild"] = "always"
     silent = {**task("buildx_build", **options, progress="none"), "no_log": False}
     asynchronous = {**task("buildx_build", **options), "async": 60, "poll": 1}
     shown, unseen, later = images.farm.tasks("ctl", task("buildx_build", **options), silent, asynchronous)

@@ -11,10 +11,12 @@ the registry; then both decide, and each builds a half of what there is to build
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 import shlex
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,8 +129,8 @@ CASES: dict[str, Case] = {
     ),
     "ignore-file-beside-dockerfile": Case(
         ALL,
-        ("log is gone", r"Dockerfile\.dockerignore is new"),
-        "printf 'log\\nDockerfile*\\n' > Dockerfile.dockerignore",
+        ("log is gone", r"Dockerfile\.dockerignore is new", r"\.dockerignore is gone"),
+        "printf 'log\\nDockerfile*\\n.dockerignore\\n' > Dockerfile.dockerignore",
         dockerfile="FROM BASE\nCOPY note lo[g] /srv/\n",
         files={".dockerignore": "Dockerfile*\n.dockerignore\n", "log": "x"},
     ),
@@ -140,7 +142,7 @@ CASES: dict[str, Case] = {
     "dockerfile-mode": Case(NOTHING, change="chmod 600 Dockerfile", files={".dockerignore": EVERYTHING}),
     "another-dockerfile": Case(
         ALL,
-        ("Dockerfile is gone", "other is new"),
+        ("other is new", "Dockerfile is gone"),
         files={".dockerignore": EVERYTHING, "other": COPIED + "ENV B=2\n"},
         after={"file": "other"},
     ),
@@ -204,13 +206,15 @@ CASES: dict[str, Case] = {
         before={"annotations": {"com.example.a": "1"}},
         after={"annotations": {"com.example.a": "2"}},
     ),
-    "secret-id": Case(ALL, ("secret a is new",), after={"secrets": [{"id": "a", "value": "x"}]}),
+    "secret-id": Case(ALL, ("secret a is new",), after={"secrets": [{"id": "a", "value": "first-secret"}]}),
     "secret-value": Case(
-        NOTHING, before={"secrets": [{"id": "a", "value": "x"}]}, after={"secrets": [{"id": "a", "value": "y"}]}
+        NOTHING,
+        before={"secrets": [{"id": "a", "value": "first-secret"}]},
+        after={"secrets": [{"id": "a", "value": "second-secret"}]},
     ),
     "secret-source": Case(
         NOTHING,
-        before={"secrets": [{"id": "a", "value": "x"}]},
+        before={"secrets": [{"id": "a", "value": "first-secret"}]},
         after={"secrets": [{"id": "a", "src": "/etc/hostname"}]},
     ),
     "network": Case(ALL, ("the option network is new",), after={"network": "none"}),
@@ -294,7 +298,7 @@ CASES: dict[str, Case] = {
     "fewer-tags": Case(NOTHING, after={"tags": ["REPOSITORY/fewer-tags:1"]}),
     "another-repository": Case(
         ALL,
-        (f"{PLATFORMS[0]} is missing in the registry", "tag REPOSITORY/elsewhere:1 is missing"),
+        (f"{PLATFORMS[0]} is missing in the registry",),
         after={"tags": ["REPOSITORY/another-repository:1", "REPOSITORY/elsewhere:1"]},
     ),
     "child-gone": Case(ARM, (f"{ARM} is missing in the registry",), in_registry=f"remove {ARM}", before=BOTH),
@@ -495,9 +499,7 @@ class Corpus:
 
     def expected(self, name: str) -> tuple[str, list[str]]:
         """What has to be decided, and the patterns of the reasons."""
-        return CASES[name].decision, [
-            re.sub(r"\.(?=[a-z])", r"\.", one) for one in self.filled(CASES[name].reasons, name)
-        ]
+        return CASES[name].decision, self.filled(CASES[name].reasons, name)
 
 
 def decided(image: dict[str, Any]) -> str:
@@ -608,4 +610,5 @@ def test_what_buildkit_takes_for_unchanged_reaches_the_image(corpus: Corpus, don
 
 def test_no_value_is_in_a_record(corpus: Corpus, done: dict[str, Any]) -> None:
     index = Somebody(corpus.images).index(f"{corpus.images.repository}/secret-value".partition("/")[2])
-    assert done and "io.github.buildfarm.multiarch.key" in index["annotations"]
+    record = zlib.decompress(base64.b64decode(index["annotations"]["io.github.buildfarm.multiarch.inputs"])).decode()
+    assert done and "secret a" in record and "first-secret" not in record and "second-secret" not in record
