@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
-from ansible import constants, context
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import (
@@ -29,6 +29,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree i
     load_names,
     top,
 )
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.folders import source_folders
 
 MODULE = "buildfarm.multiarch.build_context"
 #: As the user gives them; ``~`` in dest is the host's.
@@ -60,7 +61,7 @@ class ActionModule(ActionBase):
             return {"failed": True, "msg": exc.message, **exc.details}
 
     def _send(self, options: Mapping[str, Any], variables: Dict[str, Any]) -> Dict[str, Any]:
-        source = find_source(options["src"], self._folders(variables))
+        source = find_source(options["src"], source_folders(self, variables))
         if self._connection.transport == "local":
             _check_apart(source, options["dest"])
         wanted = read_source(source, options["dockerfiles"], options["send_ignored"])
@@ -83,21 +84,6 @@ class ActionModule(ActionBase):
             if applied.get("failed"):
                 return applied
         return result
-
-    def _folders(self, variables: Mapping[str, Any]) -> List[str]:
-        """Return where a relative source is searched: where the user is, then where the user's files are."""
-        given = [text[1:] for text in context.CLIARGS.get("extra_vars") or () if text.startswith("@")]
-        inventories = [text for text in variables.get("ansible_inventory_sources") or () if "," not in text]
-        return [
-            os.path.abspath(folder)
-            for folder in (
-                os.getcwd(),
-                *(os.path.dirname(os.path.expanduser(file)) for file in given),
-                self._loader.get_basedir(),
-                *(text if os.path.isdir(text) else os.path.dirname(text) for text in inventories),
-                *(place for path in self._task.get_search_path() for place in (os.path.join(path, "files"), path)),
-            )
-        ]
 
     def _run_module(self, options: Mapping[str, Any], variables: Dict[str, Any], **request: str) -> Dict[str, Any]:
         result: Dict[str, Any] = self._execute_module(

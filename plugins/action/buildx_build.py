@@ -2,12 +2,137 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Ansible machine's part of C(buildx_build): shows the build while it runs."""
+"""The Ansible machine's part of C(buildx_build): finds sources and sends what is built of them, and shows the build."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Optional
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import find_source
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.sources import Sources
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.folders import source_folders
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.live import LiveAction
+
+_SEND = "buildfarm.multiarch.build_context"
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """An image whose sources are on the Ansible machine.
+
+    :ivar options: of the image in the task; what the module gets is written into them.
+    :ivar position: of the image among the module's results.
+    """
+
+    options: Dict[str, Any]
+    position: int
+    source: str
+    force: bool
+
+    def read(self) -> Sources:
+        """Return what a build would be sent, as ``build_context`` sends it.
+
+        :raises FarmError: it cannot be read.
+        """
+        file = None if self.options.get("dockerfile_inline") else self._dockerfile()
+        return Sources.read(self.source, file, every_xattr=False)
+
+    def _dockerfile(self) -> str:
+        named = self.options.get("file")
+        if named:
+            return os.path.join(self.source, named)
+        usual, lower = (os.path.join(self.source, name) for name in ("Dockerfile", "dockerfile"))
+        return lower if os.path.isfile(lower) and not os.path.isfile(usual) else usual
 
 
 class ActionModule(LiveAction):
     """Ansible's entry point."""
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return the task's result."""
+        variables = task_vars or {}
+        try:
+            sourced = self._sourced(variables)
+            if not sourced:
+                result: Dict[str, Any] = super().run(tmp, task_vars)
+                return result
+            return self._sent_and_built(sourced, tmp, variables)
+        except FarmError as exc:
+            return {"failed": True, "msg": exc.message, **exc.details}
+
+    def _sourced(self, variables: Mapping[str, Any]) -> List[Sourced]:
+        """Return the images that have a source; those of a controller that is the Ansible machine are built from that.
+
+        :raises FarmError: a source is nowhere.
+        """
+        images = self._task.args.get("images")
+        options = [dict(image) for image in images] if isinstance(images, list) else [dict(self._task.args)]
+        found: List[Sourced] = []
+        for position, image in enumerate(options):
+            source, force = image.pop("source", None), image.pop("force", False)
+            if not source:
+                continue
+            path = find_source(str(source), source_folders(self, variables))
+            if self._connection.transport == "local":
+                image["context"] = path
+            elif not image.get("context"):
+                raise FarmError(f"source {source}: context is missing; wanted the directory on the controller for it")
+            else:
+                found.append(Sourced(image, position, path, bool(force)))
+        self._task.args = {**self._task.args, "images": options} if isinstance(images, list) else options[0]
+        return found
+
+    def _sent_and_built(self, sourced: List[Sourced], tmp: Optional[str], variables: Dict[str, Any]) -> Dict[str, Any]:
+        """Send the sources of what is to be built, and build.
+
+        :raises FarmError: a source cannot be read.
+        """
+        wanted = sourced
+        if not self._task.async_val:
+            for one in sourced:
+                one.options["sources"] = one.read().as_dict()
+            with self._in_check_mode():
+                decided: Dict[str, Any] = super().run(tmp, variables)
+            done = not any(image["built"] or image["reasons"] for image in decided.get("images", ()))
+            if decided.get("failed") or self._task.check_mode or done:
+                return decided
+            wanted = [one for one in sourced if decided["images"][one.position]["built"]]
+        for one in wanted:
+            one.options.pop("sources", None)
+            sent = self._send(one, variables)
+            if sent.get("failed"):
+                return sent
+        result: Dict[str, Any] = super().run(tmp, variables)
+        return result
+
+    def _send(self, one: Sourced, variables: Dict[str, Any]) -> Dict[str, Any]:
+        """Make the context of an image what its source is."""
+        task = self._task.copy()
+        named = one.options.get("file")
+        task.args = {"src": one.source, "dest": one.options["context"], "force": one.force}
+        if named or one.options.get("dockerfile_inline"):
+            task.args["dockerfiles"] = [named] if named else []
+        action = self._shared_loader_obj.action_loader.get(
+            _SEND,
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        result: Dict[str, Any] = action.run(task_vars=variables)
+        return result
+
+    @contextlib.contextmanager
+    def _in_check_mode(self) -> Iterator[None]:
+        check_mode = self._task.check_mode
+        self._task.check_mode = True
+        try:
+            yield
+        finally:
+            self._task.check_mode = check_mode

@@ -61,6 +61,26 @@ options:
         secret is a password, a token in the place of the user's name, or one in the query.
       - Needed, here or in each of O(images).
     type: str
+  source: &source
+    description:
+      - A directory on the Ansible machine that O(context) is made equal to if something is built of it, as
+        M(buildfarm.multiarch.build_context) does it. Whether anything changed is told on the Ansible machine, so that
+        nothing is sent where nothing is built.
+      - A relative one is looked for in the working directory of C(ansible-playbook), beside the variables files of
+        C(-e @FILE), beside the playbook and beside the inventory.
+      - Where the controller is the Ansible machine, with connection C(local), it is built from where it is, and
+        O(context) is not used.
+    type: path
+  force: &force
+    description:
+      - Whether what O(source) does not have is removed from O(context) also where it was not sent there, as in
+        O(buildfarm.multiarch.build_context#module:force).
+    type: bool
+    default: false
+  sources: &sources
+    description:
+      - What the module's part on the Ansible machine tells of O(source). A task does not set it.
+    type: dict
   file: &file
     description:
       - The Dockerfile, absolute or relative to O(context).
@@ -354,6 +374,9 @@ options:
     elements: dict
     suboptions:
       context: *context
+      source: *source
+      force: *force
+      sources: *sources
       file: *file
       dockerfile_inline: *dockerfile_inline
       contexts: *contexts
@@ -869,6 +892,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declara
 
 IMAGE = {
     "context": {"type": "str"},
+    "source": {"type": "path"},
+    "force": {"type": "bool", "default": False},
+    "sources": {"type": "dict"},
     "file": {"type": "str"},
     "dockerfile_inline": {"type": "str"},
     "contexts": {"type": "dict"},

@@ -67,6 +67,9 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
         farm = with_workers(farm, buildx, tuple(dict.fromkeys(wanted)), start=not check_mode)
         warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
     plans = _plans(subjects, declaration, farm, buildx, start=not check_mode)
+    unsent = [planned.subject.image.name for planned in plans if planned.build and planned.subject.image.sources]
+    if unsent and not check_mode:
+        raise FarmError(f"{', '.join(unsent)}: the sources changed while they were sent; run the task again")
     if check_mode:
         return _outcome(params, [ImageOutcome(planned) for planned in plans], warnings)
     slots = Slots(farm.limits(declaration.per_node))

@@ -27,7 +27,7 @@ FROM, TO = "cache_from", "cache_to"
 _NAMES = {"gha": ("scope", "buildkit"), "s3": ("name", "buildkit"), "azblob": ("name", "buildkit")}
 _TYPES = ("registry", "local", "inline", *_NAMES)
 _SECRETS = ("secret_access_key", "session_token", "token")
-#: What buildx takes from the environment of a job on GitHub for a cache of type ``gha``: its token, and one of the URLs.
+#: What buildx takes from the environment of a job on GitHub for a cache of type ``gha``: its token, and a URL.
 _TOKEN, _URLS = "ACTIONS_RUNTIME_TOKEN", ("ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL")
 _GITHUB: Version = (0, 6, 0)
 #: With BuildKit 0.11 (moby/buildkit#3024).
@@ -152,8 +152,10 @@ class Caches:
         if not of_github or not missing:
             return ()
         return (
-            f"a cache of type gha: the task's environment has no {' and no '.join(missing)}, so that buildx would "
-            f"leave the cache out; wanted those of a job on GitHub",
+            (
+                f"a cache of type gha: the task's environment has no {' and no '.join(missing)}, so that buildx would "
+                f"leave the cache out; wanted those of a job on GitHub"
+            ),
         )
 
     @property

@@ -16,6 +16,7 @@ from .._core.errors import FarmError
 from .._docker.reference import Reference
 from .._image.declaration import ImageChecks
 from .._platform.platform import Platform, parse_all
+from .._source.sources import Sources
 from .contexts import located
 from .options import BuildOptions
 from .output import Output, check_combination
@@ -35,6 +36,7 @@ class Image:
     :ivar file: the Dockerfile's absolute path; for a URL its path in the context; empty for buildx's choice.
     :ivar checks: what each platform's image is put to before its tags move; None for nothing.
     :ivar timeout: seconds, None for as long as it takes.
+    :ivar sources: what the context is to become; None where it is what is there.
     """
 
     context: str
@@ -46,6 +48,7 @@ class Image:
     options: BuildOptions
     checks: Optional[ImageChecks]
     timeout: Optional[float]
+    sources: Optional[Sources] = None
 
     @property
     def name(self) -> str:
@@ -91,6 +94,7 @@ class Image:
             options=BuildOptions.from_params(params),
             checks=ImageChecks.from_params(params),
             timeout=params.get("timeout"),
+            sources=Sources.from_dict(params["sources"]) if params.get("sources") else None,
         )
         check_combination(outputs, tags, len(platforms), image.options.attested)
         return image
@@ -102,8 +106,18 @@ class Image:
         :returns: warnings.
         :raises FarmError: naming what is missing.
         """
-        if lenient and not self.is_remote and not os.path.lexists(self.context):
+        if lenient and not self.is_remote and not self.sources and not os.path.lexists(self.context):
             return (f"context {self.context}: nothing there yet, so what is built of it cannot be predicted",)
+        if not self.sources:
+            self._check_context()
+        for output in self.outputs:
+            output.check_dest()
+        problems = self.options.problems()
+        if problems and not lenient:
+            raise FarmError("; ".join(problems))
+        return problems
+
+    def _check_context(self) -> None:
         if not self.is_remote and not os.path.isdir(self.context):
             found = "a file, not a directory" if os.path.lexists(self.context) else "nothing there"
             raise FarmError(
@@ -114,12 +128,6 @@ class Image:
             raise FarmError(
                 f"context {self.context}: no Dockerfile at {self.file}; put one there, or name it with the option file"
             )
-        for output in self.outputs:
-            output.check_dest()
-        problems = self.options.problems()
-        if problems and not lenient:
-            raise FarmError("; ".join(problems))
-        return problems
 
 
 @dataclass(frozen=True)

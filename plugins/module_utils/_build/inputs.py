@@ -16,14 +16,15 @@ import secrets
 import stat
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .._core.errors import FarmError
 from .._docker.config import read_config
 from .._key.inputs import Inputs, digest_of
-from .._source.ignore import CannotTell, ignore_file, rules_of
+from .._source.ignore import ignore_file
 from .._source.sent import name_for
-from .._source.tree import FILE, Entry, Tree, read_tree
+from .._source.sources import Sources
+from .._source.tree import FILE, Entry, Tree
 from .declaration import Image
 from .output import Output
 
@@ -35,23 +36,23 @@ class Contexts:
     """The directories that builds are sent, each read once; shared by threads."""
 
     def __init__(self) -> None:
-        self._trees: Dict[Tuple[str, str], Tree] = {}
+        self._found: Dict[Tuple[str, str], Sources] = {}
         self._locks: Dict[Tuple[str, str], threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def tree(self, path: str, dockerfile: Optional[str]) -> Tree:
+    def read(self, path: str, dockerfile: Optional[str]) -> Sources:
         """Return what a build is sent of a directory.
 
         :param dockerfile: its path, None where it is none of a file.
-        :raises FarmError: it cannot be read; or, as ``CannotTell``, it is not certain what is sent.
+        :raises FarmError: BuildKit would refuse the ignore file.
         """
         key = (os.path.realpath(path), dockerfile or "")
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
-            if key not in self._trees:
-                self._trees[key] = read_tree(path, rules_of(path, dockerfile))
-            return self._trees[key]
+            if key not in self._found:
+                self._found[key] = Sources.read(path, dockerfile)
+            return self._found[key]
 
 
 def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs:
@@ -79,18 +80,20 @@ def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs
         **_annotations(image),
         **_proxies(docker_config),
     }
-    fields.update(_dockerfile(image))
+    fields["the Dockerfile"] = options.dockerfile
     trees: Dict[str, Tree] = {}
     doubts: List[str] = [f"{name} is set" for name in ("no_cache", "no_cache_filter") if getattr(options, name)]
     if image.is_remote:
-        fields["the context's URL"] = image.context
-    elif not os.path.lexists(image.context):
-        doubts.append(f"context {image.context} is not there yet")
+        fields.update({"the context's URL": image.context, "the option file": image.file})
+    elif image.sources or os.path.lexists(image.context):
+        sources = image.sources or contexts.read(image.context, _path(image))
+        fields.update(sources.files)
+        _add(trees, doubts, "", sources)
     else:
-        _add(trees, doubts, "", lambda: contexts.tree(image.context, _path(image)))
+        doubts.append(f"context {image.context} is not there yet")
     for one in options.contexts:
         if one.path and not one.is_layout:
-            _add(trees, doubts, one.name, lambda path=one.path: contexts.tree(path, None))  # type: ignore[misc]
+            _add(trees, doubts, one.name, contexts.read(one.path, None))
         else:
             layout = _content(os.path.join(one.path, "index.json")) if one.is_layout else ""
             fields[f"named context {one.name}"] = [one.value, layout]
@@ -138,32 +141,16 @@ def crosses(image: Image) -> bool:
     return not text or "--platform" in text
 
 
-def _add(trees: Dict[str, Tree], doubts: List[str], name: str, read: Callable[[], Tree]) -> None:
-    try:
-        trees[name] = read()
-    except CannotTell as exc:
-        doubts.append(exc.message)
+def _add(trees: Dict[str, Tree], doubts: List[str], name: str, sources: Sources) -> None:
+    if sources.tree is None:
+        doubts.append(sources.doubt)
+    else:
+        trees[name] = sources.tree
 
 
 def _path(image: Image) -> Optional[str]:
     """Return the path of the Dockerfile, None where it is no file of this controller."""
     return image.file if os.path.isabs(image.file) else None
-
-
-def _dockerfile(image: Image) -> Dict[str, Any]:
-    """Return the Dockerfile and, of a local context, the rules of what is ignored."""
-    if image.is_remote:
-        return {"the option file": image.file, "the Dockerfile": image.options.dockerfile}
-    path = _path(image)
-    files = [one for one in (path, ignore_file(image.context, path)) if one]
-    found = {_inside(one, image.context): _content(one) for one in files}
-    return {**found, "the Dockerfile": image.options.dockerfile}
-
-
-def _inside(path: str, context: str) -> str:
-    """Return a file's name as it is in the context, so that a change of it is told once."""
-    name = os.path.relpath(path, context)
-    return path if name.startswith("..") else name
 
 
 def _annotations(image: Image) -> Dict[str, Any]:

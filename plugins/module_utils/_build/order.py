@@ -61,8 +61,8 @@ def _references(image: Image) -> List[Tuple[str, Reference]]:
 
 def _dockerfile(image: Image) -> str:
     """Return the text of an image's Dockerfile, nothing where it is not on this controller."""
-    if image.options.dockerfile:
-        return image.options.dockerfile
+    if image.options.dockerfile or image.sources:
+        return image.options.dockerfile or (image.sources.dockerfile if image.sources else "")
     if image.is_remote or not os.path.isfile(image.file):
         return ""
     try:

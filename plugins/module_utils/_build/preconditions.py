@@ -48,8 +48,8 @@ def check_driver(image: Image, driver: str) -> None:
     """
     if image.options.runtime.names_gateway and driver != "docker":
         raise FarmError(
-            f"image {image.name}: add_hosts with host-gateway needs a builder of the docker driver, found driver {driver}, "
-            f"for which buildx does not know that address; name the address itself"
+            f"image {image.name}: add_hosts with host-gateway needs a builder of the docker driver, found driver "
+            f"{driver}, for which buildx does not know that address; name the address itself"
         )
 
 
