@@ -125,8 +125,11 @@ class ActionModule(LiveAction):
             templar=self._templar,
             shared_loader_obj=self._shared_loader_obj,
         )
-        result: Dict[str, Any] = action.run(task_vars=variables)
-        return result
+        try:
+            result: Dict[str, Any] = action.run(task_vars=variables)
+            return result
+        finally:
+            action.cleanup()
 
     @contextlib.contextmanager
     def _in_check_mode(self) -> Iterator[None]:

@@ -579,7 +579,8 @@ def test_what_is_done_is_what_check_mode_said(checked: dict[str, Any], done: dic
     found = done[name]
     for host in CONTROLLERS:
         assert (decided(found), found["reasons"]) == (decided(checked[host][name]), checked[host][name]["reasons"])
-        if not CASES[name].again:
+        # What is built again of other files' times may be another image.
+        if not CASES[name].again and name != "child-gone":
             assert found["changed"] == checked[host][name]["changed"]
 
 

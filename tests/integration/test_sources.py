@@ -167,7 +167,7 @@ def test_a_relative_source_is_found_where_the_user_is(farm: LiveFarm, tmp_path: 
     # Beside the file with the images, wherever the user is.
     assert images(farm, folder, name, tmp_path, source=image["source"]).expect_success().changed == []
     missing = images(farm, folder, name, folder, source="./helo")
-    (message,) = [result["msg"] for one in missing.tasks for result in one.result.get("results", [])]
+    (message,) = [one.result["msg"] for one in missing.tasks if one.outcome == "failed"]
     assert f"{folder}/helo" in message
     assert "/roles/images/files/helo" in message
 

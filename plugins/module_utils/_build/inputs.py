@@ -28,6 +28,9 @@ from .._source.tree import FILE, Entry, Tree
 from .declaration import Image
 from .output import Output
 
+#: Labels and annotations that say where an image is from. With others the same sources make the same image, and those
+#: that it was built with are true of it.
+OF_ORIGIN = tuple(f"org.opencontainers.image.{name}" for name in ("created", "revision", "source", "version"))
 #: The file that the environment may name, with rules for what BuildKit fetches.
 _POLICY = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
 
@@ -74,7 +77,7 @@ def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs
         "the option ulimits": [list(pair) for pair in options.runtime.ulimits],
         "the source policy": _content(os.environ.get(_POLICY, "")),
         **{f"build arg {name}": value for name, value in options.build_args},
-        **{f"label {name}": value for name, value in options.labels},
+        **{f"label {name}": value for name, value in options.labels if name not in OF_ORIGIN},
         **{f"secret {one.id}": "there" for one in options.secrets},
         **{f"ssh {one.id}": "there" for one in options.agents},
         **_annotations(image),
@@ -156,6 +159,8 @@ def _path(image: Image) -> Optional[str]:
 def _annotations(image: Image) -> Dict[str, Any]:
     found: Dict[str, List[Any]] = {}
     for one in image.options.annotations.entries:
+        if one.key in OF_ORIGIN:
+            continue
         found.setdefault(f"annotation {one.key}", []).append([one.type, str(one.platform or ""), one.value])
     return found
 
