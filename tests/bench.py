@@ -70,11 +70,41 @@ _COPIED = "FROM %(registry)s/%(busybox)s\nARG SALT\nCOPY Dockerfile /copied\nLAB
 #: Builds and looks at images as a person's script does.
 _LOOP = """
 for number in $(seq %(images)d); do
-    name=%(registry)s/cached$number:1
+    name=%(registry)s/looped$number:1
     docker buildx build --builder farm --quiet --push --platform linux/amd64,linux/arm64 --provenance=false \\
         --build-arg SALT=$number --tag $name /srv/cached || exit
     docker buildx imagetools inspect --builder farm $name >/dev/null || exit
 done
+"""
+#: Files of a build context that did not change, and bytes of each.
+FILES, FILE_SIZE = 10_000, 20_000
+#: Runs buildx_build's logic as the module does, its imports included; prints the seconds, the peak of its memory in
+#: MiB, and whether it built anything.
+_BUILDING = """
+import json, resource, sys, time
+started = time.monotonic()
+sys.path.insert(0, "/srv/bench")
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run as run_module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import run
+(image,) = run_module(json.load(sys.stdin), False, run).as_result()["images"]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps([time.monotonic() - started, peak, image["built"]]))
+"""
+#: Makes a context of many files, a hundred in each directory.
+_MANY_FILES = """
+import os
+os.makedirs("/srv/large", exist_ok=True)
+for number in range(%(files)d):
+    folder = f"/srv/large/{number // 100}"
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/{number}", "wb") as stream:
+        stream.write(os.urandom(%(size)d))
+with open("/srv/large/Dockerfile", "w") as stream:
+    stream.write("FROM %(registry)s/%(busybox)s\\nCOPY . /srv/\\n")
+"""
+_BUILD_LARGE = """
+docker buildx build --builder farm --quiet --push --platform linux/amd64,linux/arm64 --provenance=false \\
+    --tag %(registry)s/large:loop /srv/large
 """
 #: Servers whose certificates are looked at, against one.
 SERVERS = 100
@@ -277,6 +307,7 @@ def building() -> None:
             live.ssh("controller", f"mkdir -p /srv/{name}; cat > /srv/{name}/Dockerfile", stdin=dockerfile % words)
         slow_images(live, names)
         cached_images(live, names, _LOOP % words)
+        unchanged_context(live, {**words, "files": FILES, "size": FILE_SIZE})
     finally:
         live.farm.down()
 
@@ -298,9 +329,11 @@ def declare_builder(live: LiveFarm, platforms: dict[str, list[str]], configurati
     live.module("controller", "buildx_builder", name="farm", nodes=nodes, purge_nodes=True)
 
 
-def build_playbook(live: LiveFarm, images: list[dict[str, Any]], platforms: list[str]) -> float:
+def build_playbook(
+    live: LiveFarm, images: list[dict[str, Any]], platforms: list[str], rebuild: str = "when_changed"
+) -> float:
     """The seconds of the playbook `build`."""
-    variables = {"images_list": images, "images_platforms": platforms}
+    variables = {"images_list": images, "images_platforms": platforms, "images_rebuild": rebuild}
     started = time.monotonic()
     live.playbook("buildfarm.multiarch.build", variables=variables).expect_success()
     return time.monotonic() - started
@@ -342,16 +375,46 @@ def cached_images(live: LiveFarm, names: Sequence[str], loop: str) -> None:
         {"name": f"{live.registry}/cached{number}:1", "context": "/srv/cached", "build_args": {"SALT": str(number)}}
         for number in range(1, CACHED + 1)
     ]
+    both = ["linux/amd64", "linux/arm64"]
     works = {
-        "playbook": lambda: build_playbook(live, images, ["linux/amd64", "linux/arm64"]),
+        "building": lambda: build_playbook(live, images, both, "always"),
+        "skipping": lambda: build_playbook(live, images, both),
         "loop": lambda: timed(lambda _argv: print(live.ssh("controller", loop)[-200:], end=""), []),
     }
     for work in works.values():
         work()
     medians = in_turns(works, rounds=3)
+    for name, what, limit in (("building", "with", 1.0), ("skipping", "skipping", 0.2)):
+        share = medians[name] / medians["loop"]
+        ratio(f"build {what} {CACHED} cached images / the same commands in a loop", share, limit)
+
+
+def unchanged_context(live: LiveFarm, words: dict[str, Any]) -> None:
+    """An image of a large context that did not change, against a build of it from the cache."""
+    step(f"{FILES} files that did not change against docker buildx build --push of them")
+    live.ssh("controller", "python3 -", stdin=_MANY_FILES % words)
+    bring_logic(live, _BUILDING)
+    image = {"context": "/srv/large", "platforms": ["linux/amd64", "linux/arm64"], "push": True}
+    params = json.dumps({"builder": "farm", **image, "tags": [f"{live.registry}/large:1"]})
+    peaks: list[float] = []
+
+    def skip(expected: bool = False) -> float:
+        seconds, peak, built = json.loads(live.ssh("controller", "python3 /srv/bench/driver.py", stdin=params))
+        if built != expected:
+            raise OSError(f"built: {built}")
+        peaks.append(peak)
+        return float(seconds)
+
+    skip(expected=True)
+    works = {"skip": skip, "build": lambda: timed(lambda _argv: live.ssh("controller", _BUILD_LARGE % words), [])}
+    works["build"]()
+    near = in_turns(works, rounds=5)
     ratio(
-        f"build with {CACHED} cached images / the same commands in a loop", medians["playbook"] / medians["loop"], 1.0
+        f"{FILES} unchanged files / docker buildx build --push of them from the cache",
+        near["skip"] / near["build"],
+        0.5,
     )
+    ratio("its memory / 100 MiB", max(peaks[1:]) / 100, 1.0)
 
 
 def builders() -> None:

@@ -441,8 +441,8 @@ options:
         proxies of the docker configuration. Base images, frontends, git repositories and files from the web are asked
         whether they are what the last build fetched. A base image that was built anew for other platforms only is
         none that changed.
-      - Labels and annotations C(org.opencontainers.image.created), C(.revision), C(.source) and C(.version) say where an
-        image is from. They are no reason to build it again, and stay those that it was built with.
+      - Labels and annotations C(org.opencontainers.image.created), C(.revision), C(.source) and C(.version) say where
+        an image is from. They are no reason to build it again, and stay those that it was built with.
       - Not compared are nodes, caches, O(timeout), and the versions of buildx and BuildKit.
       - What these were at the last build is recorded with its result. In a registry that is an annotation of what the
         O(tags) stand for, so that any controller can tell. The record holds names of files and arguments, and no
