@@ -194,9 +194,10 @@ def complaints(spec: dict[str, Any], values: dict[str, Any], **rules: Any) -> li
 def test_examples_of_modules(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example's options exist, have values that they take, and go together."""
     monkeypatch.syspath_prepend(str(tree.parents[2]))
-    ansible = importlib.import_module("ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module")
     declared: list[Any] = []
-    monkeypatch.setattr(ansible, "main", lambda spec, _logic, seen=False, **rules: declared.append((spec, rules)))
+    for name in ("module", "live_module"):
+        adapter = importlib.import_module(f"ansible_collections.buildfarm.multiarch.plugins.module_utils._core.{name}")
+        monkeypatch.setattr(adapter, "main", lambda spec, _logic, **rules: declared.append((spec, rules)))
     wrong = []
     for name in sorted(modules(tree)):
         examples = runpy.run_path(str(tree / f"plugins/modules/{name}.py"), run_name="__main__")["EXAMPLES"]

@@ -23,7 +23,7 @@ from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils import live
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.live import LiveAction, News, Started
 
-#: As module_utils/_core/module.py does it, without AnsibleModule.
+#: As module_utils/_core/live_module.py does it, without AnsibleModule.
 MODULE = """
 import atexit, os, sys, time
 sys.path[:0] = {path!r}
