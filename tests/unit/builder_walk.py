@@ -77,9 +77,8 @@ class Walk:
             node: dict[str, Any] = {"name": host, "endpoint": dice.choice([host, self.at(host)])}
             kept = {**self.nodes.get(host, _NEW), "endpoint": node["endpoint"]}
             if host not in self.nodes or dice.random() < 0.5:
-                opts = {"image": self.image, "network": "host"}
-                opts |= dice.choice([{}, {"env.A": "b"}, {"restart-policy": "always"}])
-                node["driver_opts"] = kept["opts"] = opts
+                more = dice.choice([{}, {"env.A": "b"}, {"restart-policy": "always"}])
+                node["driver_opts"] = kept["opts"] = {"image": self.image, "network": "host", **more}
             if dice.random() < 0.6:
                 node["platforms"] = kept["platforms"] = dice.sample(PLATFORMS, dice.choice([0, 1, 2]))
             if dice.random() < 0.2:
