@@ -119,9 +119,10 @@ def test_antsibull_changelog(own_tree: Path, tool: Tool) -> None:
 
 
 def test_galaxy_importer_without_warnings(tarball: Path, tool: Tool, tmp_path: Path) -> None:
-    """Galaxy takes the tarball as it is."""
-    output = tool("importer", "python", "-m", "galaxy_importer.main", tarball, cwd=tmp_path)
-    assert "...ansible-lint run complete" in output, output
+    """Galaxy takes the tarball as it is. The same ansible-lint has seen all of it in a test of its own."""
+    settings = {"GALAXY_IMPORTER_RUN_ANSIBLE_LINT": "false"}
+    output = tool("importer", "python", "-m", "galaxy_importer.main", tarball, cwd=tmp_path, **settings)
+    assert "Importer processing completed successfully" in output, output
     complaints = re.findall(r"^(?:WARNING|ERROR|CRITICAL): .*", output, re.MULTILINE)
     assert not complaints, "\n".join(complaints)
 
