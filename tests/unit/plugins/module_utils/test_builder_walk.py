@@ -19,7 +19,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.tests.unit.builder_walk import Walk
 
-CASES = int(os.environ.get("BUILDFARM_MEMORY_CASES", "400"))
+CASES = int(os.environ.get("BUILDFARM_MEMORY_CASES", "200"))
 SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
 #: How many walks those are: each begins with nothing.
 WALKS = 8
