@@ -30,7 +30,7 @@ lint: venv ## ruff and mypy, in seconds
 	@$(PYTEST) -q tests/quality -k mypy
 
 unit: venv ## unit tests: no Docker, no hosts
-	@$(PYTEST) -q tests/unit
+	@$(PYTEST) -q --numprocesses auto --dist worksteal tests/unit
 
 quality: venv ## all checks of the Ansible ecosystem
 	@$(BOOTSTRAP) packages quality

@@ -6,8 +6,8 @@
 
 Random places of `plugins/module_utils` are changed, one at a time, in a copy of the checkout; the unit tests have to
 fail. Those that do not are printed with their place. Only test files that execute the changed line are run, in as many
-processes as there are processors. `MUTANTS_SEED` repeats a selection, `MUTANTS` is its size, `MUTANTS_IN` a part of the
-files' paths.
+processes as there are processors. `MUTANTS_SEED` repeats a selection, `MUTANTS` is its size, `MUTANTS_IN` parts of the
+files' paths, with blanks between them.
 """
 
 from __future__ import annotations
@@ -192,9 +192,9 @@ def survives(mutant: Mutant, copy: Path, tests: Tests) -> bool:
 def main() -> int:
     """Judge a random selection; the exit status says whether few enough survived."""
     seed = os.environ.get("MUTANTS_SEED") or str(random.SystemRandom().randrange(10**6))
-    part = os.environ.get("MUTANTS_IN", "")
+    parts = os.environ.get("MUTANTS_IN", "").split() or [""]
     files = [path.relative_to(CHECKOUT) for path in sorted(CHECKOUT.glob("plugins/module_utils/**/*.py"))]
-    known = [mutant for path in files if part in str(path) for mutant in mutants(path)]
+    known = [mutant for path in files if any(part in str(path) for part in parts) for mutant in mutants(path)]
     chosen = random.Random(seed).sample(known, min(len(known), int(os.environ.get("MUTANTS") or 160)))
     print(f"MUTANTS_SEED={seed}: {len(chosen)} of {len(known)} mutants", flush=True)
     copies: SimpleQueue[Path] = SimpleQueue()

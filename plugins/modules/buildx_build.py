@@ -889,7 +889,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declara
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.options import CALLS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.runtime import NETWORKS
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import PROGRESS, main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.live_module import PROGRESS, main
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declaration import RUN
 
 IMAGE = {
@@ -962,4 +962,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, run, seen=True)
+    main(SPEC, run)

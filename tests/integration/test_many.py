@@ -59,7 +59,9 @@ def clean(farm: LiveFarm) -> None:
     for controller in (AUTHORITY, SECOND):
         farm.ssh(controller, f"rm -rf {DIRECTORY}")
     for node in NODES:
-        farm.ssh(node, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+        # The directory stays for others, and the engine's own key in it.
+        left = "/etc/docker/daemon.json /etc/docker/tls"
+        farm.ssh(node, f"rm -rf {left}; systemctl reset-failed docker; systemctl restart docker")
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,12 @@ def _tree() -> Path:
 sys.path.insert(0, str(_tree()))
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests write need not outlive this machine."""
+    monkeypatch.setattr("os.fsync", lambda _handle: None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Take ansible-test's plugin out that forks for each test, and makes each fixture of the session anew in it."""
     forked = config.pluginmanager.get_plugin("ansible_forked")

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import traceback
 from functools import partial
-from typing import Any, Callable, Dict, Mapping, Optional, Union
+from typing import Any, Callable, Dict, Mapping, Union
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import remove_values
 
-from . import live
-from .ending import Interrupted, interruptible, survived
+from .ending import Interrupted, interruptible
 from .environment import settle
 from .errors import FarmError
 from .outcome import Outcome
-from .progress import SILENT, Progress
 from .runner import run
 from .urls import secrets_of
 
@@ -27,69 +25,58 @@ Returned = Union[Outcome, Mapping[str, Any]]
 #: The logic of a module: of (parameters, check mode, runner), and what takes its progress where it is seen.
 Logic = Callable[..., Returned]
 
-#: The option of modules that are seen while they run.
-PROGRESS: Mapping[str, Any] = {"type": "str", "default": "auto", "choices": ["auto", "none"]}
 
+class Module(AnsibleModule):
+    """A module whose log and results show no secret of a URL that stands in any of its options.
 
-class _Module(AnsibleModule):
-    """A module whose log and results show no secret of a URL that stands in any of its options."""
+    :param options: keywords of AnsibleModule, ``mutually_exclusive`` for example.
+    """
+
+    def __init__(self, argument_spec: Dict[str, Any], **options: Any) -> None:
+        settle()
+        super().__init__(argument_spec=argument_spec, supports_check_mode=True, **options)
+
+    def bind(self, logic: Logic) -> Callable[..., Returned]:
+        """Return a module's logic with what this module was given; it takes what else the logic takes."""
+        return partial(logic, self.params, self.check_mode, partial(run, log=self.log))
+
+    def hide(self, text: str) -> str:
+        """Return a text without the values that the module knows for secrets."""
+        return str(remove_values(text, self.no_log_values))
+
+    def finish(self, work: Callable[[], Returned]) -> None:
+        """Do the work, and end the process with what comes of it.
+
+        :param work: a FarmError from it becomes the task's failure.
+        """
+        try:
+            outcome = work()
+        except FarmError as exc:
+            self.fail_json(msg=exc.message, **exc.details)
+        except Interrupted as exc:
+            self.fail_json(msg=f"{exc}; what was running has been ended")
+        except Exception as exc:  # pylint: disable=broad-except
+            self.fail_json(
+                msg=f"unexpected {type(exc).__name__}: {exc}; please report it", exception=traceback.format_exc()
+            )
+        if isinstance(outcome, Outcome):
+            for warning in outcome.warnings:
+                self.warn(warning)
+            self.exit_json(**outcome.as_result())
+        else:
+            self.exit_json(changed=False, **outcome)
 
     def _log_invocation(self) -> None:
         self.no_log_values.update(secrets_of(self.params))
         super()._log_invocation()
 
 
-def main(argument_spec: Dict[str, Any], logic: Logic, seen: bool = False, **module_options: Any) -> None:
-    """Run a module's logic and end the process as Ansible expects.
+def main(argument_spec: Dict[str, Any], logic: Logic, **options: Any) -> None:
+    """Run a module's logic, once, and end the process as Ansible expects.
 
     :param argument_spec: the module's options.
-    :param logic: called once; a FarmError from it becomes the task's failure.
-    :param seen: it is shown while it runs, which takes an action plugin (``plugins/plugin_utils/live.py``) and the
-        option ``PROGRESS``; and none of its programs is left, however it ends.
-    :param module_options: further keywords of AnsibleModule, ``mutually_exclusive`` for example.
+    :param options: further keywords of AnsibleModule.
     """
-    settle()
-    asked = live.asked()
-    module = _Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
-    work = partial(logic, module.params, module.check_mode, partial(run, log=module.log))
-    if seen:
-        # In check mode nothing takes long.
-        _run_seen(module, work, live.Session.start(asked) if asked and not module.check_mode else None)
+    module = Module(argument_spec, **options)
     with interruptible():
-        _finish(module, work)
-
-
-def _run_seen(module: AnsibleModule, work: Callable[[Progress], Returned], session: Optional[live.Session]) -> None:
-    with interruptible(), survived():
-        if session is None:
-            _finish(module, partial(work, SILENT))
-        else:
-            quiet = module.params["progress"] == "none"
-            progress = SILENT if quiet else session.progress(partial(_hidden, module))
-            with session.watched():
-                _finish(module, partial(work, progress))
-
-
-def _hidden(module: AnsibleModule, text: str) -> str:
-    """Return a text without the values that the module knows for secrets."""
-    return str(remove_values(text, module.no_log_values))
-
-
-def _finish(module: AnsibleModule, work: Callable[[], Returned]) -> None:
-    """Do the work, and end the process with what comes of it."""
-    try:
-        outcome = work()
-    except FarmError as exc:
-        module.fail_json(msg=exc.message, **exc.details)
-    except Interrupted as exc:
-        module.fail_json(msg=f"{exc}; what was running has been ended")
-    except Exception as exc:  # pylint: disable=broad-except
-        module.fail_json(
-            msg=f"unexpected {type(exc).__name__}: {exc}; please report it", exception=traceback.format_exc()
-        )
-    if isinstance(outcome, Outcome):
-        for warning in outcome.warnings:
-            module.warn(warning)
-        module.exit_json(**outcome.as_result())
-    else:
-        module.exit_json(changed=False, **outcome)
+        module.finish(module.bind(logic))

@@ -40,10 +40,6 @@ def issue():
     return certificates.issue
 
 
-#: Other ways to an engine.
-_ALIASES = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
-
-
 #: By which buildx has BuildKit read its configuration, if there is one.
 _CONFIG = ("--config", "/etc/buildkit/buildkitd.toml")
 
@@ -52,6 +48,8 @@ class BuilderWorld:
     """Engines in memory by endpoint, what they hold, a buildx that starts containers on them, and what was run.
 
     It stands in the place of the engines of a builder's nodes.
+
+    :ivar aliases: other ways to engines, each with the endpoint by which `containers` and `volumes` know its engine.
     """
 
     NODE = NODE
@@ -61,6 +59,7 @@ class BuilderWorld:
         self.containers, self.volumes, self.dead = {}, set(), set()
         self.ran, self.made, self.meanwhile = [], 0, None
         self.docker, self.version = True, "v0.29.1"
+        self.aliases = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
 
     def run(self, argv, env=None, timeout=None, stdin=None, follow=None, executable=None):
         if not self.docker:
@@ -93,11 +92,11 @@ class BuilderWorld:
     def inspect(self, builder, boot):
         lines = ["Name: farm", "Driver: docker-container", "", "Nodes:"]
         for node in builder.nodes:
-            place = (_ALIASES.get(node.endpoint, node.endpoint), node.container)
+            place = self._place(node, node.container)
             image = (node.driver_opts or {}).get("image", DEFAULT_IMAGE)
             lines += [f"Name: {node.name}", f"Endpoint: {node.endpoint}"]
             if boot and place not in self.containers:
-                self.volumes.add((node.endpoint, node.volume))
+                self.volumes.add(self._place(node, node.volume))
                 if image != "bad":
                     self.made += 1
                     self.containers[place] = Container(
@@ -105,6 +104,7 @@ class BuilderWorld:
                         image=image,
                         args=(*(_CONFIG if "buildkitd.toml" in (node.files or {}) else ()), *(node.flags or ())),
                         env=node.env,
+                        limits=_limits(node.driver_opts or {}),
                         files=node.files or {},
                         identifier=str(self.made),
                     )
@@ -129,23 +129,32 @@ class BuilderWorld:
         found = {}
         for key, nodes in definitions.items():
             node = nodes[0]
-            container = self.containers.get((_ALIASES.get(endpoint.text, endpoint.text), node.container))
+            container = self.containers.get(self._place(node, node.container))
             if container and not any(node.files for node in nodes):
                 container = replace(container, files={})
-            cache = container is None and (endpoint.text, node.volume) in self.volumes
+            cache = container is None and self._place(node, node.volume) in self.volumes
             native = Platform("linux", "amd64")
             found[key] = NodeState(known=True, native=native, container=container, cache=cache)
         return found
 
     def remove_container(self, node):
-        self.containers.pop((node.endpoint, node.container), None)
+        self.containers.pop(self._place(node, node.container), None)
 
     def remove_cache(self, node):
-        self.volumes.discard((node.endpoint, node.volume))
+        self.volumes.discard(self._place(node, node.volume))
 
     def stop_container(self, node):
-        place = (node.endpoint, node.container)
+        place = self._place(node, node.container)
         self.containers[place] = replace(self.containers[place], running=False)
+
+    def _place(self, node, name):
+        return self.aliases.get(node.endpoint, node.endpoint), name
+
+
+def _limits(opts):
+    """What an engine makes of a node's driver options, as far as tests use them."""
+    policy = {"RestartPolicy": {"Name": opts["restart-policy"]}} if "restart-policy" in opts else {}
+    return {"NetworkMode": opts.get("network", "bridge"), **policy}
 
 
 @pytest.fixture

@@ -346,6 +346,24 @@ def test_bad_input_is_refused_before_anything_is_built(world, params, change, wo
     assert not world.builds
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_nodes_are_started_by_builds_only(world, params, tmp_path, check_mode):
+    loose = Instance("loose", "docker-container", (Node("n", "tcp://n:2375"),))
+    (tmp_path / "buildx/instances/loose").write_bytes(loose.to_json())
+    started = []
+
+    def runner(argv, **options):
+        if argv[2] != "inspect":
+            return world(argv, **options)
+        started.append("--bootstrap" in argv)
+        status = "Status: running\nPlatforms: linux/amd64, linux/arm64" if started[-1] else "Status: inactive"
+        report = f"Name: loose\nDriver: docker-container\n\nNodes:\nName: n\nEndpoint: tcp://n:2375\n{status}\n"
+        return Result(tuple(argv), 0, report, "")
+
+    assert run({**params, "builder": "loose"}, check_mode, runner).changed
+    assert started and set(started) == {not check_mode}
+
+
 def test_a_missing_context_is_refused_and_only_warned_of_in_check_mode(world, params):
     params = {**params, "context": "/nonexistent"}
     with pytest.raises(FarmError, match="context /nonexistent: nothing there on this controller"):

@@ -21,16 +21,16 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.ending i
     Interrupted,
     Programs,
     interruptible,
-    survived,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.lease import Lease
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.progress import SILENT, Progress
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.survival import survived
 
 #: What an interrupted module was doing: a program with a child, in another thread.
 MODULE = """
 import sys, threading
 sys.path[:0] = {path!r}
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import ending, runner
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import ending, runner, survival
 
 def work():
     runner.run(["sh", "-c", "sleep 0.1; setsid sh -c 'echo $$; touch {mark}; exec sleep 60' >{pids} & wait"])
@@ -87,7 +87,7 @@ def module(tmp_path):
 
 
 def test_nothing_is_left_of_a_killed_module(module):
-    process, child = module("ending.survived()")
+    process, child = module("survival.survived()")
     process.kill()
     assert process.communicate(timeout=10) == (b"", b"")
     wait_for(lambda: not is_running(child))

@@ -14,12 +14,12 @@ import time
 
 import pytest
 from ansible.module_utils import basic
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import ending
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import ending, live, live_module
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import module as adapter
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.outcome import Outcome
 
-SEEN = {"progress": adapter.PROGRESS}
+SEEN = {"progress": live_module.PROGRESS}
 SPEC = {"name": {"type": "str", "required": True}, "url": {"type": "str"}, "token": {"type": "str", "no_log": True}}
 
 
@@ -31,14 +31,17 @@ def call(monkeypatch, capsys):
         arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, **params}}
         # What ansible-core keeps of a process's input, and since 2.19 how it writes results; warnings go another way
         # once a process has imported what belongs to a controller.
-        monkeypatch.setattr(adapter._Module, "warn", lambda self, text, *_options: make.warned.append(text))
+        monkeypatch.setattr(adapter.Module, "warn", lambda self, text, *_options: make.warned.append(text))
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps(arguments).encode())
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
         monkeypatch.setattr(adapter, "settle", lambda: None)
-        monkeypatch.setattr(adapter._Module, "_log_to_syslog", lambda self, text: make.logged.append(text))
+        monkeypatch.setattr(adapter.Module, "_log_to_syslog", lambda self, text: make.logged.append(text))
         monkeypatch.setattr(basic, "has_journal", False)
         with pytest.raises(SystemExit) as ended:
-            adapter.main({**SPEC, **(SEEN if seen else {})}, logic, seen)
+            if seen:
+                live_module.main({**SPEC, **SEEN}, logic)
+            else:
+                adapter.main(SPEC, logic)
         make.output = capsys.readouterr().out
         return ended.value.code, json.loads(make.output)
 
@@ -121,12 +124,12 @@ def test_a_module_that_is_seen(call, monkeypatch, tmp_path, asked, check, progre
 
     def start(asked):
         started.append(asked)
-        return adapter.live.Session(str(tmp_path), asked)
+        return live.Session(str(tmp_path), asked)
 
-    monkeypatch.setenv(adapter.live.ASKED, asked)
-    monkeypatch.setattr(adapter.live.Session, "start", start)
+    monkeypatch.setenv(live.ASKED, asked)
+    monkeypatch.setattr(live.Session, "start", start)
     # What ends the process.
-    monkeypatch.setattr(adapter.live.Session, "watched", lambda self: contextlib.nullcontext())
+    monkeypatch.setattr(live.Session, "watched", lambda self: contextlib.nullcontext())
 
     def logic(params, check_mode, runner, progress):
         progress.report("working on https://user:hunter2@host/x with t0k3n-value")

@@ -46,6 +46,7 @@ class Server(ThreadingHTTPServer):
     """A registry with one image, ``app:1``, and as many faults as it is told.
 
     :ivar auth: None, ``basic`` or ``token``; what it does not have it refuses then, as Quay does.
+    :ivar demanded: the scope that it asks for.
     :ivar faults: by path, what is done to the next requests for it, see ``Handler.spoil``.
     """
 
@@ -61,6 +62,7 @@ class Server(ThreadingHTTPServer):
             BLOB_OF: CONFIG,
         }
         self.auth = None
+        self.demanded = "repository:app:pull"
         self.tokens = 0
         self.scopes = []
         self.written = []
@@ -131,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def is_authorized(self):
         auth = self.server.auth
-        realm = f'Bearer realm="http://{self.server.name}/token",service="tests",scope="repository:app:pull"'
+        realm = f'Bearer realm="http://{self.server.name}/token",service="tests",scope="{self.server.demanded}"'
         expected = {"basic": f"Basic {BASIC}", "token": f"Bearer {TOKEN}-{self.server.tokens}"}.get(auth, "none")
         if auth is None or self.headers.get("Authorization") == expected:
             return True
@@ -316,6 +318,24 @@ def test_a_token_for_reading_does_not_do_for_writing(server, docker):
     assert registries.manifest(app(server)).content == INDEX
     assert written(registries, app(server)) == digest_of(OTHER)
     assert server.scopes == ["repository:app:pull", "repository:app:pull,push"]
+
+
+@pytest.mark.parametrize(
+    ("demanded", "asked"),
+    [
+        ("", ["repository:app:pull", "repository:app:pull,push"]),
+        ("repository:app:pull repository:base:pull", None),
+        ("repository:app:pull,push,delete", ["repository:app:pull,push,delete"] * 2),
+    ],
+)
+def test_a_token_is_for_what_the_registry_demands(server, docker, demanded, asked):
+    server.auth, server.demanded = "token", demanded
+    log_in(docker, server.name)
+    registries = Registries(docker, {})
+    assert registries.manifest(app(server)).content == INDEX
+    assert written(registries, app(server)) == digest_of(OTHER)
+    # What is demanded for reading does not do for writing.
+    assert server.scopes == (asked or [demanded, "repository:app:pull,push"])
 
 
 def test_a_mirror_is_not_written_to(server, elsewhere, docker):

@@ -23,7 +23,7 @@ from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils import live
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.live import LiveAction, News, Started
 
-#: As module_utils/_core/module.py does it, without AnsibleModule.
+#: As module_utils/_core/live_module.py does it, without AnsibleModule.
 MODULE = """
 import atexit, os, sys, time
 sys.path[:0] = {path!r}
@@ -152,8 +152,13 @@ def test_a_module_ends_with_the_action(tmp_path: Path, host: Connection, monkeyp
     monkeypatch.setattr(live.display, "display", lambda *_arguments, **_options: os.kill(os.getpid(), signal.SIGINT))
     mark = tmp_path / "mark"
     work = f"progress.report('a …')\n    try:\n        time.sleep(60)\n    finally:\n        open({str(mark)!r}, 'w')"
-    with pytest.raises(KeyboardInterrupt):
-        action()._low_level_execute_command(module(tmp_path, work))
+    # Ignored in what a shell has started in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            action()._low_level_execute_command(module(tmp_path, work))
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait_for(mark.exists)
     wait_for(lambda: not left(tmp_path))
 
