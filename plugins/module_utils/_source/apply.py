@@ -63,7 +63,7 @@ def read_source(path: str) -> Tree:
 
     :raises FarmError: something in it cannot be read or sent.
     """
-    tree = read_tree(path)
+    tree = read_tree(path, every_xattr=False)
     special = [name for name, entry in tree.items() if entry.kind == SPECIAL]
     if special:
         raise FarmError(
@@ -164,7 +164,7 @@ def _look(path: str, record: _Record, force: bool, wanted: str, names: List[byte
     if exists and not force:
         # Before all is read: a directory that was named by mistake may be a large one.
         check_foreign(path, set(names_in(path)).difference(names), owned)
-    found = read_tree(path) if exists else {}
+    found = read_tree(path, every_xattr=False) if exists else {}
     found_path: Dict[str, Any] = {"path": path, "exists": exists}
     if digest(found) == wanted:
         return found_path
@@ -174,7 +174,7 @@ def _look(path: str, record: _Record, force: bool, wanted: str, names: List[byte
 
 def _receive(path: str, record: _Record, force: bool, sent: str) -> None:
     exists, owned = os.path.isdir(path), record.read()
-    found = read_tree(path) if exists else {}
+    found = read_tree(path, every_xattr=False) if exists else {}
     try:
         with tarfile.open(sent, "r:") as archive:
             wanted = read_wanted(archive)
@@ -194,7 +194,7 @@ def _receive(path: str, record: _Record, force: bool, sent: str) -> None:
             f"context {path}: {name} cannot be written: {exc.strerror}; what was sent so far stays, and a re-run "
             f"continues"
         ) from exc
-    differing = Changes.between(read_tree(path), wanted)
+    differing = Changes.between(read_tree(path, every_xattr=False), wanted)
     if differing:
         names = sorted({*differing.added, *differing.changed, *differing.removed})
         raise FarmError(

@@ -18,7 +18,7 @@ import time
 from typing import IO, List, Mapping, Optional
 
 from .._core.errors import FarmError
-from .tree import CAPABILITY, DIRECTORY, FILE, LINK, Changes, Entry, Tree, dump, load, shown, target
+from .tree import CAPABILITY, DIRECTORY, FILE, LINK, Changes, Entry, Tree, capability, dump, load, shown, target
 
 _TREE = "tree"
 _CHUNK = 1 << 20
@@ -114,8 +114,8 @@ def _write_files(archive: tarfile.TarFile, changes: Changes, paths: Mapping[byte
             shutil.copyfileobj(content, stream, _CHUNK)
             stream.flush()
             os.fchmod(handle, entry.mode)
-            if entry.capability:
-                os.setxattr(handle, CAPABILITY, bytes.fromhex(entry.capability))
+            if capability(entry):
+                os.setxattr(handle, CAPABILITY, capability(entry))
             moment = _time(changes.found.get(name), entry)
             os.utime(handle, ns=(moment, moment))
     if missing:

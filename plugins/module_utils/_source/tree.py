@@ -10,25 +10,32 @@ Names are bytes, relative to the tree's root: a file system may hold names that 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import stat
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple, Union
 
 from .._core.errors import FarmError
+from .ignore import NO_RULES, CannotTell, IgnoreRules, Matches
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
 #: A device or a FIFO. Its content cannot be read, so it is never sent.
 SPECIAL = "special file"
 
-#: The one extended attribute that images are made for.
+#: What setcap(8) gives a file: the one extended attribute that images are made for.
 CAPABILITY = "security.capability"
+#: What the extended attributes begin with that BuildKit does not count, that one excepted: labels and access lists of
+#: the machine (``cache/contenthash``), and what macOS notes.
+_LOCAL = ("security.", "system.", "com.apple.")
 
 _CHUNK = 1 << 20
+_EMPTY = hashlib.sha256().hexdigest()
+#: Files that are read at a time, at most, and bytes below which one thread is quicker.
+_READERS, _FEW = 4, 4 << 20
 #: How many names a result lists; a tree may have many thousands.
 _SHOWN = 200
 
@@ -39,9 +46,9 @@ class Entry:
 
     :ivar kind: one of the constants above.
     :ivar mode: permission bits with setuid, setgid and sticky; 0 for a link, which has none of its own.
-    :ivar value: SHA-256 of a file's content as hex, a link's target, else empty.
+    :ivar value: SHA-256 of a file's content as hex, a link's target, type and numbers of a special file, else empty.
     :ivar size: bytes of a file, else 0.
-    :ivar capability: of a file, what setcap(8) gave it, as hex; empty for none.
+    :ivar xattrs: extended attributes that count, each ``NAME=HEX``, in the order of their names, a NUL between them.
     :ivar mtime: nanoseconds since 1970. Two entries that differ in nothing else are equal, as they are to BuildKit.
     """
 
@@ -49,14 +56,14 @@ class Entry:
     mode: int
     value: str = ""
     size: int = 0
-    capability: str = ""
+    xattrs: str = ""
     mtime: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         if self.kind == LINK:
             return f"link to {shown(target(self))}"
         if self.kind == FILE:
-            more = ", with capabilities" if self.capability else ""
+            more = ", with capabilities" if capability(self) else ""
             return f"file, mode {self.mode:04o}, {self.size} bytes, sha256:{self.value[:12]}{more}"
         return f"{self.kind}, mode {self.mode:04o}"
 
@@ -65,18 +72,132 @@ class Entry:
 Tree = Dict[bytes, Entry]
 
 
-def read_tree(root: str) -> Tree:
-    """Return what is below a directory; links are never followed.
+def read_tree(root: str, rules: IgnoreRules = NO_RULES, every_xattr: bool = True) -> Tree:
+    """Return what is below a directory, as BuildKit would be sent it; links are never followed.
 
     A socket counts as an empty file, as BuildKit clears the bit that distinguishes them (``mkstat`` in fsutil's
-    ``stat.go``).
+    ``stat.go``). Directories that the rules exclude are in the tree if something in them is. Of files' contents no more
+    than a few MiB are in memory at a time.
 
-    :raises FarmError: something in it cannot be read. It names what.
+    :param rules: what is left out.
+    :param every_xattr: whether extended attributes other than capabilities count, as they do for BuildKit.
+    :raises CannotTell: something in it cannot be read. BuildKit would be sent an empty file, or fail. It names what.
     """
+    walk = _Walk(os.fsencode(root), rules, every_xattr)
     try:
-        return dict(sorted(_walk(os.fsencode(root), b"")))
+        walk.enter(b"", None)
+        walk.read_files()
     except OSError as exc:
         raise _unreadable(root, exc) from exc
+    return dict(sorted(walk.found.items()))
+
+
+class _Walk:
+    """One reading of a directory.
+
+    :ivar found: what was found so far.
+    """
+
+    def __init__(self, root: bytes, rules: IgnoreRules, every_xattr: bool) -> None:
+        self._root, self._rules, self._every_xattr = root, rules, every_xattr
+        self.found: Tree = {}
+        self._files: List[Tuple[bytes, bytes, os.stat_result]] = []
+
+    def enter(self, folder: bytes, matches: Matches) -> None:
+        """Note all that is in a directory, contents of files excepted.
+
+        :param matches: the rules that match the directory.
+        """
+        prefix = folder + b"/" if folder else b""
+        with os.scandir(os.path.join(self._root, folder)) as listed:
+            entries = list(listed)
+        for one in entries:
+            name = prefix + one.name
+            is_folder = one.is_dir(follow_symlinks=False)
+            excluded, below = self._rules.excludes(_text(name), matches) if self._rules else (False, None)
+            if not excluded:
+                self._note(name, one.path, one.stat(follow_symlinks=False))
+            elif not is_folder or not self._rules.enters(_text(name)):
+                continue
+            if is_folder:
+                try:
+                    self.enter(name, below)
+                except PermissionError:
+                    if not excluded:
+                        raise
+
+    def _note(self, name: bytes, path: bytes, status: os.stat_result) -> None:
+        folder = os.path.dirname(name)
+        if folder and folder not in self.found:
+            self._note(folder, os.path.dirname(path), os.lstat(os.path.dirname(path)))
+        mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
+        if stat.S_ISREG(status.st_mode):
+            if status.st_size and self._rules.withholds(_text(name)):
+                raise CannotTell(
+                    f"file {shown(path)}: rules of the ignore file bring it back and exclude it again, for which "
+                    f"BuildKit sends it without its content; remove one of these rules"
+                )
+            self._files.append((name, path, status))
+        elif stat.S_ISDIR(status.st_mode):
+            self.found[name] = Entry(DIRECTORY, mode, xattrs=self._xattrs(path), mtime=mtime)
+        elif stat.S_ISLNK(status.st_mode):
+            self.found[name] = Entry(LINK, 0, _text(os.readlink(path)), xattrs=self._xattrs(path), mtime=mtime)
+        elif stat.S_ISSOCK(status.st_mode):
+            self.found[name] = Entry(FILE, mode, _EMPTY, xattrs=self._xattrs(path), mtime=mtime)
+        else:
+            device = f"{stat.S_IFMT(status.st_mode):o}:{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+            self.found[name] = Entry(SPECIAL, mode, device, xattrs=self._xattrs(path), mtime=mtime)
+
+    def read_files(self) -> None:
+        """Read the contents of the files that were noted, several at a time: hashlib lets other threads run."""
+        self._files.sort(key=lambda file: file[2].st_size, reverse=True)
+        threads = min(_READERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+        if sum(status.st_size for _name, _path, status in self._files) < _FEW:
+            threads = 1
+        with ThreadPoolExecutor(threads) as pool:
+            parts = [pool.submit(self._read, self._files[number::threads]) for number in range(threads)]
+        for part in parts:
+            self.found.update(part.result())
+
+    def _read(self, files: Iterable[Tuple[bytes, bytes, os.stat_result]]) -> Tree:
+        read: Tree = {}
+        buffer = memoryview(bytearray(_CHUNK))
+        for name, path, status in files:
+            try:
+                size, content, xattrs = self._content(path, status.st_size, buffer)
+            except OSError as exc:
+                exc.filename = path
+                raise
+            read[name] = Entry(FILE, stat.S_IMODE(status.st_mode), content, size, xattrs, status.st_mtime_ns)
+        return read
+
+    def _content(self, path: bytes, expected: int, buffer: memoryview) -> Tuple[int, str, str]:
+        """Return a file's size, the digest of its content, both of the same reading, and its extended attributes."""
+        size, digest = 0, hashlib.sha256()
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            while True:
+                count = os.readv(handle, (buffer,))
+                digest.update(buffer[:count])
+                size += count
+                # Of small files one call reads all.
+                if not count or (count < len(buffer) and size == expected):
+                    return size, digest.hexdigest(), self._xattrs(handle)
+        finally:
+            os.close(handle)
+
+    def _xattrs(self, file: Union[bytes, int]) -> str:
+        # Only Linux has them, and not on each of its file systems.
+        if not hasattr(os, "listxattr"):
+            return ""
+        follow = isinstance(file, int)
+        try:
+            names = os.listxattr(file, follow_symlinks=follow)
+        except OSError:
+            return ""
+        counted = [name for name in names if name == CAPABILITY or (self._every_xattr and not name.startswith(_LOCAL))]
+        values = [(name, os.getxattr(file, name, follow_symlinks=follow)) for name in sorted(counted)]
+        return "\0".join(f"{name}={value.hex()}" for name, value in values)
 
 
 def names_in(root: str) -> List[bytes]:
@@ -90,70 +211,22 @@ def names_in(root: str) -> List[bytes]:
         raise _unreadable(root, exc) from exc
 
 
-def _unreadable(root: str, exc: OSError) -> FarmError:
-    return FarmError(
+def _unreadable(root: str, exc: OSError) -> CannotTell:
+    return CannotTell(
         f"directory {root}: {shown(os.fsencode(exc.filename or root))} cannot be read: {exc.strerror}; make it "
         f"readable for the user that reads it, or run again if it was changed meanwhile"
     )
 
 
-def _walk(root: bytes, folder: bytes) -> Iterator[Tuple[bytes, Entry]]:
-    with os.scandir(os.path.join(root, folder)) as listed:
-        for found in listed:
-            name = os.path.join(folder, found.name)
-            yield name, _entry(found.path, found.stat(follow_symlinks=False))
-            if found.is_dir(follow_symlinks=False):
-                yield from _walk(root, name)
-
-
-def _entry(path: bytes, status: os.stat_result) -> Entry:
-    mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
-    if stat.S_ISLNK(status.st_mode):
-        return Entry(LINK, 0, _text(os.readlink(path)), mtime=mtime)
-    if stat.S_ISDIR(status.st_mode):
-        return Entry(DIRECTORY, mode, mtime=mtime)
-    if stat.S_ISREG(status.st_mode):
-        size, content = _content(path)
-        return Entry(FILE, mode, content, size, _capability(path), mtime)
-    if stat.S_ISSOCK(status.st_mode):
-        return Entry(FILE, mode, hashlib.sha256().hexdigest(), mtime=mtime)
-    return Entry(SPECIAL, mode, mtime=mtime)
-
-
-def _capability(path: bytes) -> str:
-    # Only Linux has it, and not on each of its file systems.
-    with contextlib.suppress(AttributeError, OSError):
-        return os.getxattr(path, CAPABILITY, follow_symlinks=False).hex()
-    return ""
-
-
-def _content(path: bytes) -> Tuple[int, str]:
-    """Return a file's size and the digest of its content, both of the same reading."""
-    size, digest = 0, hashlib.sha256()
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as stream:
-            while True:
-                chunk = stream.read(_CHUNK)
-                if not chunk:
-                    return size, digest.hexdigest()
-                size += len(chunk)
-                digest.update(chunk)
-    except OSError as exc:
-        exc.filename = path
-        raise
-
-
 def digest(tree: Tree) -> str:
     """Return a digest that two trees share if they are equal: ``sha256:`` and 64 hex digits."""
-    rows = [[_text(name), one.kind, one.mode, one.value, one.capability] for name, one in tree.items()]
+    rows = [[_text(name), one.kind, one.mode, one.value, one.xattrs] for name, one in tree.items()]
     return "sha256:" + hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()
 
 
 def dump(tree: Tree) -> str:
     """Return a tree as ASCII that ``load`` reads."""
-    rows = [
-        [_text(name), one.kind, one.mode, one.value, one.size, one.capability, one.mtime] for name, one in tree.items()
-    ]
+    rows = [[_text(name), one.kind, one.mode, one.value, one.size, one.xattrs, one.mtime] for name, one in tree.items()]
     return base64.b64encode(zlib.compress(json.dumps(rows).encode("ascii"), 1)).decode("ascii")
 
 
@@ -193,6 +266,12 @@ def load_names(text: str) -> List[bytes]:
 def target(link: Entry) -> bytes:
     """Return what a link points to."""
     return _bytes(link.value)
+
+
+def capability(file: Entry) -> bytes:
+    """Return what setcap(8) gave a file, empty for nothing."""
+    values = dict(one.split("=") for one in file.xattrs.split("\0") if one.startswith(CAPABILITY + "="))
+    return bytes.fromhex(values.get(CAPABILITY, ""))
 
 
 def shown(name: bytes) -> str:
@@ -251,7 +330,7 @@ class Changes:
     def keeps_content(self, name: bytes) -> bool:
         """Say whether the file of this name has the wanted content already, and capabilities, which go with it."""
         found, wanted = self.found.get(name, _NOTHING), self.wanted[name]
-        return (found.kind, found.value, found.capability) == (wanted.kind, wanted.value, wanted.capability)
+        return (found.kind, found.value, found.xattrs) == (wanted.kind, wanted.value, wanted.xattrs)
 
     def as_state(self, tree: Tree) -> Dict[str, Any]:
         """Return what a diff shows of one of the two trees: the names that differ, described."""

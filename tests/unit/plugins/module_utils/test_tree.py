@@ -341,7 +341,10 @@ def test_capabilities_of_a_file_arrive_with_its_content(
 ) -> None:
     (source / "ping").write_text("ping")
     wanted = read_tree(str(source))
-    wanted = {name: dataclasses.replace(entry, capability="0100000200200000") for name, entry in wanted.items()}
+    wanted = {
+        name: dataclasses.replace(entry, xattrs="security.capability=0100000200200000")
+        for name, entry in wanted.items()
+    }
     changes, stream, given = Changes.between({}, wanted), io.BytesIO(), []
     write_archive(stream, str(source), changes)
     stream.seek(0)
@@ -357,7 +360,10 @@ def test_capabilities_of_a_file_arrive_with_its_content(
         (Entry("link", 0, "a/b"), "link to a/b"),
         (Entry("directory", 0o1777), "directory, mode 1777"),
         (Entry(FILE, 0o644, "0123456789abcdef", 7), "file, mode 0644, 7 bytes, sha256:0123456789ab"),
-        (Entry(FILE, 0o755, "00", 7, "01"), "file, mode 0755, 7 bytes, sha256:00, with capabilities"),
+        (
+            Entry(FILE, 0o755, "00", 7, "security.capability=01"),
+            "file, mode 0755, 7 bytes, sha256:00, with capabilities",
+        ),
     ],
 )
 def test_entries_in_a_diff(entry: Entry, text: str) -> None:
