@@ -260,8 +260,9 @@ def _clean(path: str) -> str:
 def _pattern(text: str) -> _Pattern:
     if text == "!":
         raise FarmError("an exclamation mark without a pattern, which BuildKit refuses; remove the line")
-    if re.search("[\0\ufeff\ufffd\ud800-\udfff]", text):
-        raise CannotTell("it is not plain UTF-8")
+    if re.search("[\0-\x1f\x7f\ufeff\ufffd\ud800-\udfff]", text):
+        # Patterns travel in headers of gRPC, which do not take control characters.
+        raise CannotTell("it has control characters, or is not plain UTF-8")
     excepts = text.startswith("!")
     text = text[1:] if excepts else text
     _check_syntax(text)
