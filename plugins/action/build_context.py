@@ -16,6 +16,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import (
     check_foreign,
     find_source,
+    identity,
     outcome,
     read_source,
 )
@@ -35,6 +36,8 @@ OPTIONS = {
     "src": {"type": "path", "required": True},
     "dest": {"type": "str", "required": True},
     "force": {"type": "bool", "default": False},
+    "dockerfiles": {"type": "list", "elements": "str", "default": ["Dockerfile"]},
+    "send_ignored": {"type": "bool", "default": False},
 }
 #: What Ansible itself wants to know of a module that was run.
 _PASSED_ON = ("ansible_facts", "warnings", "deprecations")
@@ -60,8 +63,9 @@ class ActionModule(ActionBase):
         source = find_source(options["src"], self._folders(variables))
         if self._connection.transport == "local":
             _check_apart(source, options["dest"])
-        wanted = read_source(source)
-        report = self._run_module(options, variables, digest=digest(wanted), top=dump_names(top(wanted)))
+        wanted = read_source(source, options["dockerfiles"], options["send_ignored"])
+        asked = {"digest": digest(wanted), "top": dump_names(top(wanted)), "identity": identity(source)}
+        report = self._run_module(options, variables, **asked)
         if report.get("failed"):
             return report
         path = report["path"]

@@ -16,6 +16,8 @@ description:
     C(docker build) of the directory itself gives.
   - Links stay links and are never followed, wherever they point. Permission bits are preserved, with setuid, setgid and
     sticky. Names may hold anything. Empty directories are sent too. What the source no longer has is removed.
+  - What the ignore file leaves out of the context, C(.dockerignore) for one, is not sent. It is read as BuildKit reads
+    it.
   - Only what differs is sent, in one piece. Where nothing does, only a digest is.
 attributes:
   check_mode:
@@ -48,6 +50,22 @@ options:
         the task fails then.
     type: bool
     default: false
+  dockerfiles:
+    description:
+      - The Dockerfiles that are built with O(dest), relative to O(src). The ignore file of C(NAME) is
+        C(NAME.dockerignore) beside it, or else C(.dockerignore) in O(src). What one of them leaves in is sent, and so
+        are these files themselves.
+      - If it is empty, or for a Dockerfile that is not in O(src), C(.dockerignore) counts.
+      - Two tasks with one O(dest) need the same value, as each removes what it does not send.
+    type: list
+    elements: str
+    default: [Dockerfile]
+  send_ignored:
+    description:
+      - Whether what the ignore files leave out is sent nevertheless. Directories in O(src) that are named contexts of a
+        build need it, if the context itself leaves them out.
+    type: bool
+    default: false
   request:
     description:
       - What the module's part on the Ansible machine asks of its part on the host. The module sets it; a task that does
@@ -64,7 +82,11 @@ notes:
     later time than the old one had, as BuildKit takes a file of the same size and time for unchanged.
   - Each name of a hard-linked file is sent as a file. A socket is sent as an empty file, which is what BuildKit makes
     of it. Devices and FIFOs are refused.
-  - C(.dockerignore) is sent like other files. The build obeys it. Files that C(ansible-vault) encrypted stay encrypted.
+  - What was sent before, and is ignored now, is removed from O(dest). What is ignored and was never sent, but lies in
+    O(dest), is of somebody else; see O(force).
+  - An ignore file that BuildKit would refuse is refused. So are a few that it might understand in another way, as those
+    with classes as C([[:alpha:]]) or escaped letters; O(send_ignored=true) sends the source all the same.
+  - Files that C(ansible-vault) encrypted stay encrypted.
   - If O(src) and O(dest) are one directory, nothing is done.
 seealso:
   - module: buildfarm.multiarch.buildx_build
@@ -84,6 +106,12 @@ EXAMPLES = r"""
     platforms: [linux/amd64, linux/arm64]
     tags: [registry.example.com/hello:latest]
     push: true
+
+- name: Send the sources of two images that are built of one context
+  buildfarm.multiarch.build_context:
+    src: ./hello
+    dest: /srv/hello
+    dockerfiles: [Dockerfile, debug.Dockerfile]
 
 - name: Take over a directory that holds files of an older version
   buildfarm.multiarch.build_context:
@@ -107,7 +135,8 @@ context:
       type: str
       sample: /home/me/hello
     digest:
-      description: A digest of names, types, modes, contents and targets of links. Two contexts that share it are equal.
+      description:
+        - A digest of names, types, modes, contents and targets of links. Two contexts that share it are equal.
       type: str
       sample: sha256:6fd4a1d0c6f0f2b7b8b7f4b6c5d1f9f64ca4c1d7b6b1b8c7b0f7a3c3e2a1d0c9
     files:
@@ -135,6 +164,8 @@ ARGUMENT_SPEC = {
     "src": {"type": "path", "required": True},
     "dest": {"type": "path", "required": True},
     "force": {"type": "bool", "default": False},
+    "dockerfiles": {"type": "list", "elements": "str", "default": ["Dockerfile"]},
+    "send_ignored": {"type": "bool", "default": False},
     "request": {"type": "dict"},
 }
 

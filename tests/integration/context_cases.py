@@ -21,6 +21,8 @@ import socket
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +60,21 @@ ODD = [
 MODES = [0o644, 0o644, 0o644, 0o600, 0o755, 0o664, 0o4755, 0o444, 0o2755, 0o1644]
 FOLDER_MODES = [0o755, 0o755, 0o755, 0o700, 0o775, 0o1777, 0o2755]
 
-#: Of no other run, so that nothing of another is in BuildKit's cache.
+#: Of no other run, so that BuildKit has nothing of another in its cache, and no context of the same name.
 SALT = secrets.token_hex(4)
 
 #: What is made at a path: kind, mode, text or target.
 Spec = dict[str, tuple[str, int, str]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A context, with its Dockerfile if it is built alone, and what the collection says of it."""
+
+    number: int
+    root: Path
+    dockerfile: str | None
+    tree: Tree
 
 
 def random_spec(chance: random.Random) -> Spec:
@@ -196,61 +208,66 @@ def build(builder: str, main: Path, named: dict[str, Path], *options: str) -> su
     return subprocess.run([*argv, *options, str(main)], capture_output=True, text=True, check=False)
 
 
+def random_context(chance: random.Random, root: Path, alone: bool) -> str | None:
+    """Make a context with an ignore file.
+
+    :param alone: whether it may have a Dockerfile of its own, perhaps with an ignore file, beside it or in it.
+    :returns: the Dockerfile's path, if it has.
+    """
+    spec = random_spec(chance)
+    write(root, spec)
+    name = chance.choice([None, "Dockerfile", "dockerfile", "other.Dockerfile", "linked"]) if alone else None
+    place = root
+    if name:
+        place = chance.choice([root, root.with_name(f"{root.name}-beside")])
+        place.mkdir(exist_ok=True)
+        (place / name).write_text("FROM scratch\nCOPY . /0/\n")
+        rules = place / f"{name}.dockerignore"
+        if name == "linked":
+            (place / "rules").write_bytes(random_ignore(chance, spec))
+            rules.symlink_to(chance.choice(["rules", "/rules", "../rules", "missing", "../../../../rules"]))
+        elif chance.random() < 0.7:
+            rules.write_bytes(b"" if chance.random() < 0.2 else random_ignore(chance, spec))
+    if chance.random() < 0.9:
+        (root / ".dockerignore").write_bytes(random_ignore(chance, spec))
+    if chance.random() < 0.05:
+        files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+        chance.choice(files or [root]).chmod(0o700 if not files else 0)
+    return str(place / name) if name else None
+
+
 def ignore_cases(builder: str, seed: int, cases: int) -> dict[str, Any]:
-    """What arrives in builds against what the collection says of it."""
-    result: dict[str, Any] = {"same": 0, "refused": 0, "doubtful": 0, "withheld": 0, "wrong": [], "entries": 0}
-    pending: list[tuple[int, Path, str | None, Tree]] = []
-    doubtful = 0
+    """What arrives in builds against what the collection says of it.
+
+    Those of which it says nothing are counted, and so are those that it says BuildKit refuses, of which some are tried.
+    """
+    result: dict[str, Any] = {"same": 0, "entries": 0, "refused": 0, "doubtful": 0, "wrong": []}
+    pending: list[Case] = []
     for number in range(cases):
-        chance = random.Random(f"{seed}-{number}")
-        root = Path.cwd() / f"{seed}-{number}"
-        spec = random_spec(chance)
-        write(root, spec)
-        dockerfile = (
-            chance.choice([None, None, "Dockerfile", "other.Dockerfile", "linked"]) if number % 10 == 0 else None
-        )
-        place = root
-        if dockerfile:
-            place = chance.choice([root, root.with_name(f"{root.name}-beside")])
-            place.mkdir(exist_ok=True)
-            (place / dockerfile).write_text("FROM scratch\nCOPY . /0/\n")
-            target = place / f"{dockerfile}.dockerignore"
-            if dockerfile == "linked":
-                (place / "rules").write_bytes(random_ignore(chance, spec))
-                target.symlink_to(chance.choice(["rules", "/rules", "../rules", "missing", "../../../../rules"]))
-            elif chance.random() < 0.7:
-                target.write_bytes(b"" if chance.random() < 0.2 else random_ignore(chance, spec))
-        if chance.random() < 0.9:
-            (root / ".dockerignore").write_bytes(random_ignore(chance, spec))
-        if chance.random() < 0.05:
-            files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
-            chance.choice(files or [root / ".dockerignore"]).chmod(0)
-        where = str(place / dockerfile) if dockerfile else None
+        chance, root = random.Random(f"{seed}-{number}"), Path.cwd() / f"{SALT}-{number}"
+        dockerfile = random_context(chance, root, alone=number % 10 == 0)
         try:
-            tree = read_tree(str(root), rules_of(str(root), where))
-        except CannotTell as exc:
+            case = Case(number, root, dockerfile, read_tree(str(root), rules_of(str(root), dockerfile)))
+        except CannotTell:
             result["doubtful"] += 1
-            result["withheld"] += "without its content" in exc.message
-            shutil.rmtree(root, ignore_errors=True)
-            continue
         except FarmError as exc:
-            if "BuildKit refuses" not in exc.message:
-                raise
-            # Each is a build of its own.
             if result["refused"] < 5 + cases // 100:
-                done = build_alone(builder, root, where)
+                done = build_alone(builder, root, dockerfile)
                 if done.returncode == 0 or not re.search("syntax error in pattern|illegal exclusion", done.stderr):
                     result["wrong"].append([number, exc.message, done.stderr[-500:]])
             result["refused"] += 1
-            continue
-        if where:
-            compare(result, [(number, root, where, tree)], build_alone(builder, root, where))
         else:
-            pending.append((number, root, where, tree))
-        if len(pending) == BATCH:
-            batch(builder, result, pending)
-            pending = []
-    batch(builder, result, pending)
+            if dockerfile:
+                compare(result, [case], build_alone(builder, root, dockerfile))
+            else:
+                pending.append(case)
+            if len(pending) == BATCH:
+                batch(builder, result, pending)
+                pending = []
+            continue
+        shutil.rmtree(root)
+    if pending:
+        batch(builder, result, pending)
     return result
 
 
@@ -261,94 +278,104 @@ def build_alone(builder: str, root: Path, dockerfile: str | None) -> subprocess.
     return build(builder, root, {}, "-f", dockerfile or str(plain), "-o", "type=tar,dest=out.tar")
 
 
-def batch(builder: str, result: dict[str, Any], cases: list[tuple[int, Path, str | None, Tree]]) -> None:
+def batch(builder: str, result: dict[str, Any], cases: list[Case]) -> None:
     """Build several contexts at once."""
-    if not cases:
-        return
-    (_number, main, _where, _tree), *others = cases
     file = Path("batch.Dockerfile")
     lines = ["FROM scratch", "COPY . /0/"]
     lines += [f"COPY --from=c{number} . /{number}/" for number in range(1, len(cases))]
     file.write_text("\n".join(lines))
-    named = {f"c{number}": root for number, (_case, root, _where, _found) in enumerate(others, 1)}
-    compare(result, cases, build(builder, main, named, "-f", str(file), "-o", "type=tar,dest=out.tar"))
+    named = {f"c{number}": case.root for number, case in enumerate(cases) if number}
+    compare(result, cases, build(builder, cases[0].root, named, "-f", str(file), "-o", "type=tar,dest=out.tar"))
 
 
-def compare(
-    result: dict[str, Any],
-    cases: list[tuple[int, Path, str | None, Tree]],
-    done: subprocess.CompletedProcess[str],
-) -> None:
+def compare(result: dict[str, Any], cases: list[Case], done: subprocess.CompletedProcess[str]) -> None:
     """Note whether what arrived is what was said."""
+    arrived = {} if done.returncode else listed(Path("out.tar"))
     if done.returncode:
-        result["wrong"].append([[number for number, *_rest in cases], "the build failed", done.stderr[-1500:]])
-        return
-    arrived = listed(Path("out.tar"))
-    for position, (number, root, where, tree) in enumerate(cases):
-        said, found = told(tree), arrived.get(str(position), {})
+        result["wrong"].append([[case.number for case in cases], "the build failed", done.stderr[-1500:]])
+    for position, case in enumerate(cases if not done.returncode else ()):
+        said, found = told(case.tree), arrived.get(str(position), {})
         if said == found:
             result["same"] += 1
             result["entries"] += len(said)
         else:
-            rules = [(str(path), path.read_text(errors="replace")) for path in sorted(root.glob("*.dockerignore"))]
-            differing = {
-                name: [said.get(name), found.get(name)] for name in {*said, *found} if said.get(name) != found.get(name)
-            }
-            result["wrong"].append([number, where, rules, differing])
-        shutil.rmtree(root, ignore_errors=True)
+            rules = [(str(path), path.read_text(errors="replace")) for path in case.root.glob("*.dockerignore")]
+            names = [name for name in {*said, *found} if said.get(name) != found.get(name)]
+            differing = {name: [said.get(name), found.get(name)] for name in names}
+            result["wrong"].append([case.number, case.dockerfile, rules, differing])
+    for case in cases:
+        shutil.rmtree(case.root)
 
 
-def changed(chance: random.Random, root: Path, spec: Spec) -> tuple[str, Spec]:
-    """Change a context in one way; returns which one, and what has to be made instead."""
-    kinds: dict[str, list[str]] = {}
-    for name, (kind, _mode, _text) in spec.items():
-        kinds.setdefault(kind, []).append(name)
+def _replaced(change: Callable[[tuple[str, int, str]], tuple[str, int, str]]) -> Callable[[Spec, str], None]:
+    def apply(spec: Spec, name: str) -> None:
+        spec[name] = change(spec[name])
+
+    return apply
+
+
+def _added(name: str, kind: str, mode: int = 0, text: str = "") -> Callable[[Spec, str], None]:
+    def apply(spec: Spec, chosen: str) -> None:
+        spec[name] = (kind, mode, text or chosen)
+
+    return apply
+
+
+def _renamed(spec: Spec, name: str) -> None:
+    spec[f"{name}.new"] = spec.pop(name)
+
+
+def _umask(spec: Spec, _name: str) -> None:
+    for name, (kind, mode, text) in spec.items():
+        if kind not in ("link", "hard"):
+            spec[name] = (kind, mode ^ 0o020, text)
+
+
+def _nothing(_spec: Spec, _name: str) -> None:
+    pass
+
+
+#: Ways to change a context, by what they need an entry of ("" for nothing); some are done after it is written.
+CHANGES: dict[str, dict[str, Callable[[Spec, str], None]]] = {
+    "": {
+        **dict.fromkeys(["nothing", "time", "root"], _nothing),
+        "empty directory": _added("empty", "folder", 0o755),
+        "new file": _added("new", "file", 0o644, "new"),
+        "link for everything": _added("all", "link", 0, "."),
+        "ignored": _added("ignored", "file", 0o644, "ignored"),
+        "umask": _umask,
+    },
+    "file": {
+        "content": _replaced(lambda one: (*one[:2], one[2].swapcase() if one[2].swapcase() != one[2] else "1")),
+        "size": _replaced(lambda one: (*one[:2], one[2] + "more")),
+        "execution": _replaced(lambda one: (one[0], one[1] ^ 0o111, one[2])),
+        "setuid": _replaced(lambda one: (one[0], one[1] ^ 0o4000, one[2])),
+        "sticky": _replaced(lambda one: (one[0], one[1] ^ 0o1000, one[2])),
+        "rename": _renamed,
+        "gone": lambda spec, name: spec.pop(name) and None,
+        "link": _replaced(lambda _one: ("link", 0, "elsewhere")),
+        "directory": _replaced(lambda _one: ("folder", 0o755, "")),
+        "socket": _replaced(lambda one: ("socket", one[1], "")),
+        "hard": _added("hard link", "hard"),
+        "xattr": _nothing,
+    },
+    "folder": {
+        "directory mode": _replaced(lambda one: (one[0], one[1] ^ 0o020, "")),
+        "directory sticky": _replaced(lambda one: (one[0], one[1] ^ 0o1000, "")),
+        "directory xattr": _nothing,
+    },
+    "link": {"target": _replaced(lambda one: ("link", 0, f"{one[2]}/x"))},
+}
+
+
+def changed(chance: random.Random, root: Path, spec: Spec) -> str:
+    """Make a context that differs from another one in one way; returns which."""
     linked = {text for kind, _mode, text in spec.values() if kind == "hard"}
-    files = [name for name in kinds.get("file", []) if name not in linked]
-    ways = ["nothing", "time", "empty directory", "new file", "link for everything", "root", "ignored"]
-    ways += ["content", "size", "mode", "rename", "gone", "link", "directory"] * bool(files)
-    ways += ["xattr", "socket", "hard"] * bool(files)
-    ways += ["directory mode", "directory mode", "directory xattr", "umask"] * ("folder" in kinds) + ["target"] * ("link" in kinds)
-    way, made = chance.choice(ways), dict(spec)
-    name = chance.choice(files) if files else ""
-    kind, mode, text = made.get(name, ("", 0, ""))
-    if way == "content":
-        made[name] = (kind, mode, text.swapcase() if text.swapcase() != text else f"{text}.")
-    elif way == "size":
-        made[name] = (kind, mode, text + "more")
-    elif way == "mode":
-        made[name] = (kind, mode ^ chance.choice([0o1, 0o10, 0o100, 0o200, 0o4000, 0o1000]), text)
-    elif way == "rename":
-        made[f"{name}.new"] = made.pop(name)
-    elif way == "gone":
-        del made[name]
-    elif way == "link":
-        made[name] = ("link", 0, "elsewhere")
-    elif way == "directory":
-        made[name] = ("folder", 0o755, "")
-    elif way == "socket":
-        made[name] = ("socket", mode, "")
-    elif way == "hard":
-        made["hard link"] = ("hard", 0, name)
-    elif way == "empty directory":
-        made["empty"] = ("folder", 0o755, "")
-    elif way == "new file":
-        made["new"] = ("file", 0o644, "new")
-    elif way == "link for everything":
-        made["all"] = ("link", 0, ".")
-    elif way == "directory mode":
-        folder = chance.choice(kinds["folder"])
-        made[folder] = ("folder", made[folder][1] ^ chance.choice([0o1, 0o20, 0o1000, 0o2000]), "")
-    elif way == "umask":
-        made = {
-            one: (what, bits if what in ("link", "hard") else bits ^ 0o020, value)
-            for one, (what, bits, value) in made.items()
-        }
-    elif way == "target":
-        link = chance.choice(kinds["link"])
-        made[link] = ("link", 0, made[link][2] + "/x")
-    elif way == "ignored":
-        made["ignored"] = ("file", 0o644, "ignored")
+    entries = {kind: [name for name, one in spec.items() if one[0] == kind and name not in linked] for kind in CHANGES}
+    entries[""] = [""]
+    way, kind = chance.choice([(way, kind) for kind, ways in CHANGES.items() if entries[kind] for way in ways])
+    name, made = chance.choice(entries[kind]), dict(spec)
+    CHANGES[kind][way](made, name)
     write(root, made)
     if way == "time":
         for path in root.rglob("*"):
@@ -356,11 +383,12 @@ def changed(chance: random.Random, root: Path, spec: Spec) -> tuple[str, Spec]:
                 os.utime(path, (1_600_000_000, 1_600_000_000))
     elif way == "root":
         root.chmod(0o700)
-    elif way == "xattr":
+    elif way.endswith("xattr"):
+        # Whoever owns a file may not change its attributes if its mode forbids writing.
+        (root / name).chmod(0o700)
         os.setxattr(root / name, "user.note", b"text")
-    elif way == "directory xattr":
-        os.setxattr(root / chance.choice(kinds["folder"]), "user.note", b"text")
-    return way, made
+        (root / name).chmod(made[name][1])
+    return way
 
 
 def key_cases(builder: str, seed: int, cases: int) -> dict[str, Any]:
@@ -372,9 +400,9 @@ def key_cases(builder: str, seed: int, cases: int) -> dict[str, Any]:
         for number in numbers:
             chance = random.Random(f"{seed}-{number}")
             spec = random_spec(chance)
-            first, second = (Path.cwd() / f"{part}-{seed}-{number}" for part in ("first", "second"))
+            first, second = (Path.cwd() / f"{part}-{SALT}-{number}" for part in ("first", "second"))
             write(first, spec)
-            ways[number], _made = changed(chance, second, spec)
+            ways[number] = changed(chance, second, spec)
             for root in (first, second):
                 (root / ".dockerignore").write_text("ignored\n")
             before[number], after[number] = first, second

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import tarfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Sequence, Set
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
 from .._core.files import read_bytes, write_atomically
 from .._core.outcome import Outcome
 from .._core.runner import Runner
+from .ignore import ignore_file, rules_of, spelled, way_to
 from .transfer import apply, read_wanted
 from .tree import (
     FILE,
@@ -32,6 +34,7 @@ from .tree import (
     listed,
     load_names,
     names_in,
+    read_names,
     read_tree,
     shown,
 )
@@ -58,19 +61,45 @@ def find_source(source: str, folders: Sequence[str]) -> str:
     )
 
 
-def read_source(path: str) -> Tree:
-    """Return the tree of a source directory.
+def read_source(path: str, dockerfiles: Sequence[str] = ("Dockerfile",), send_ignored: bool = False) -> Tree:
+    """Return the tree of a source directory, as it is to be sent.
 
-    :raises FarmError: something in it cannot be read or sent.
+    :param dockerfiles: what it is built with, paths relative to it; none for one that is not in a file. What the ignore
+        file of each excludes is not sent, but these files are, as they do not travel with the context in a build.
+    :param send_ignored: whether everything is sent.
+    :raises FarmError: something in it cannot be read or sent, or an ignore file is wrong.
     """
-    tree = read_tree(path, every_xattr=False)
+    if send_ignored:
+        tree = read_tree(path, every_xattr=False)
+    else:
+        tree = {}
+        inside = [name for name in map(posixpath.normpath, dockerfiles) if not name.startswith(("/", "../"))]
+        places: List[Optional[str]] = [os.path.join(path, name) for name in inside]
+        if len(inside) < len(dockerfiles) or not places:
+            places.append(None)
+        # Of several with the same ignore file the context is read once.
+        for place in {ignore_file(path, place): place for place in places}.values():
+            tree.update(read_tree(path, rules_of(path, place), every_xattr=False))
+        needed = [os.fsencode(name) for name in _needed(path, inside)]
+        tree = dict(sorted({**read_names(path, needed), **tree}.items()))
     special = [name for name, entry in tree.items() if entry.kind == SPECIAL]
     if special:
         raise FarmError(
             f"source {path}: {', '.join(listed(special, _NAMED))}: found a device or a FIFO, wanted files, directories "
-            f"and links; remove it, and make it in the Dockerfile where the image needs it"
+            f"and links; remove it, or name it in .dockerignore, and make it in the Dockerfile where the image needs it"
         )
     return tree
+
+
+def _needed(path: str, dockerfiles: Sequence[str]) -> List[str]:
+    """Return the Dockerfiles of a source and their ignore files, with the links on the way to them."""
+    needed = way_to(path, ".dockerignore")
+    for dockerfile in dockerfiles:
+        folder, name = posixpath.split(dockerfile)
+        name = spelled(os.path.join(path, folder), name)
+        for file in (name, f"{name}.dockerignore"):
+            needed += way_to(path, posixpath.join(folder, file))
+    return needed
 
 
 def check_foreign(path: str, extra: Iterable[bytes], owned: Iterable[bytes]) -> None:
@@ -83,9 +112,9 @@ def check_foreign(path: str, extra: Iterable[bytes], owned: Iterable[bytes]) -> 
     foreign = sorted(set(extra).difference(owned))
     if foreign:
         raise FarmError(
-            f"context {path}: found {', '.join(listed(foreign, _NAMED))}, which the source does not have and which "
-            f"were not sent there; wanted a directory of its own for these sources; remove what is no longer needed, "
-            f"name another directory, or set force to have it removed"
+            f"context {path}: found {', '.join(listed(foreign, _NAMED))}, which the source does not have or its ignore "
+            f"file leaves out, and which were not sent there; wanted a directory of its own for these sources; remove "
+            f"what is no longer needed, name another directory, or set force to have it removed"
         )
 
 
@@ -151,7 +180,19 @@ def build_context(params: Dict[str, Any], check_mode: bool, runner: Runner) -> D
     if "archive" in request:
         _receive(path, record, force, request["archive"])
         return {}
+    if request["identity"] == identity(path):
+        # Nothing of the source is removed because a build does not see it.
+        return {"path": path, "exists": True}
     return _look(path, record, force, request["digest"], load_names(request["top"]))
+
+
+def identity(path: str) -> str:
+    """Return what tells whether a directory is another one; empty where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_ino}:{found.st_ctime_ns}"
 
 
 def _look(path: str, record: _Record, force: bool, wanted: str, names: List[bytes]) -> Dict[str, Any]:

@@ -15,7 +15,6 @@ import contextlib
 import os
 import posixpath
 import re
-import stat
 from dataclasses import dataclass
 from typing import Iterable, List, Optional, Sequence, Tuple
 
@@ -167,7 +166,7 @@ def ignore_file(context: str, dockerfile: Optional[str] = None) -> Optional[str]
     """
     if dockerfile is not None:
         folder, name = os.path.split(dockerfile)
-        beside = _inside(folder or ".", f"{_spelled(folder or '.', name)}.dockerignore")
+        beside = _inside(folder or ".", f"{spelled(folder or '.', name)}.dockerignore")
         if beside:
             return beside
     return _inside(context, ".dockerignore")
@@ -190,7 +189,7 @@ def rules_of(context: str, dockerfile: Optional[str] = None) -> IgnoreRules:
         raise CannotTell(f"{path} cannot be read: {exc.strerror}; make it readable") from exc
 
 
-def _spelled(folder: str, name: str) -> str:
+def spelled(folder: str, name: str) -> str:
     """Return how buildx spells a Dockerfile's name: it looks for the usual one in lower case too."""
     if name == "Dockerfile":
         with contextlib.suppress(OSError):
@@ -199,36 +198,41 @@ def _spelled(folder: str, name: str) -> str:
     return name
 
 
-def _inside(root: str, name: str) -> Optional[str]:
-    """Return the path of a file in a directory that BuildKit was sent, None if it has none of that name.
+def way_to(root: str, name: str) -> List[str]:
+    """Return all that is passed on the way to a file in a directory that BuildKit was sent, the file itself last.
 
-    It follows links, and takes the directory for the root of the file system.
+    Links are followed, and the directory is taken for the root of the file system, as BuildKit does it.
+
+    :returns: paths relative to the directory, none if there is no such file.
     """
-    parts = [name]
+    parts = name.split("/")
     done: List[str] = []
-    for _link in range(_LINKS):
-        while parts:
-            part = parts.pop(0)
-            if part in ("", "."):
-                continue
-            if part == "..":
-                done = done[:-1]
-                continue
-            done.append(part)
-            path = os.path.join(root, *done)
-            try:
-                status = os.lstat(path)
-                if stat.S_ISLNK(status.st_mode):
-                    target = os.readlink(path)
-                    done = [] if target.startswith("/") else done[:-1]
-                    parts = [*target.split("/"), *parts]
-                    break
-            except OSError:
-                return None
-        else:
-            path = os.path.join(root, *done)
-            return path if os.path.isfile(path) else None
-    return None
+    passed: List[str] = []
+    links = 0
+    while parts:
+        part = parts.pop(0)
+        if part in ("", ".", ".."):
+            done = done[:-1] if part == ".." else done
+            continue
+        done.append(part)
+        path = "/".join(done)
+        passed.append(path)
+        try:
+            target = os.readlink(os.path.join(root, path))
+        except OSError:
+            # No link.
+            continue
+        links += 1
+        if links > _LINKS:
+            return []
+        done = [] if target.startswith("/") else done[:-1]
+        parts = [*target.split("/"), *parts]
+    return passed if os.path.isfile(os.path.join(root, *done)) else []
+
+
+def _inside(root: str, name: str) -> Optional[str]:
+    passed = way_to(root, name)
+    return os.path.join(root, passed[-1]) if passed else None
 
 
 def _read_line(line: bytes) -> str:

@@ -92,6 +92,21 @@ def read_tree(root: str, rules: IgnoreRules = NO_RULES, every_xattr: bool = True
     return dict(sorted(walk.found.items()))
 
 
+def read_names(root: str, names: Iterable[bytes]) -> Tree:
+    """Return some names of a directory, with the directories that they are in, as ``read_tree`` would.
+
+    :raises CannotTell: one of them cannot be read.
+    """
+    walk = _Walk(os.fsencode(root), NO_RULES, every_xattr=False)
+    try:
+        for name in names:
+            walk.note(name)
+        walk.read_files()
+    except OSError as exc:
+        raise _unreadable(root, exc) from exc
+    return walk.found
+
+
 class _Walk:
     """One reading of a directory.
 
@@ -126,10 +141,15 @@ class _Walk:
                     if not excluded:
                         raise
 
+    def note(self, name: bytes) -> None:
+        """Note one name."""
+        path = os.path.join(self._root, name)
+        self._note(name, path, os.lstat(path))
+
     def _note(self, name: bytes, path: bytes, status: os.stat_result) -> None:
         folder = os.path.dirname(name)
         if folder and folder not in self.found:
-            self._note(folder, os.path.dirname(path), os.lstat(os.path.dirname(path)))
+            self.note(folder)
         mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
         if stat.S_ISREG(status.st_mode):
             if status.st_size and self._rules.withholds(_text(name)):

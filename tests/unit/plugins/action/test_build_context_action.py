@@ -61,18 +61,21 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "src"
 
 
+DEFAULTS: Dict[str, Any] = {"force": False, "dockerfiles": ["Dockerfile"], "send_ignored": False}
+
+
 def options(source: Path, **more: Any) -> Dict[str, Any]:
-    return {"src": str(source), "dest": str(source.parent / "dest"), "force": False, **more}
+    return {"src": str(source), "dest": str(source.parent / "dest"), **DEFAULTS, **more}
 
 
 def test_a_source_is_sent_once(source: Path) -> None:
     predicted = Action(options(source), check_mode=True)
     assert predicted.run(None, {})["changed"] is True
-    assert [set(request) for request in predicted.requests] == [{"digest", "top"}]
+    assert [set(request) for request in predicted.requests] == [{"digest", "top", "identity"}]
     action = Action(options(source))
     result = action.run(None, {})
     assert (result["changed"], result["warnings"]) == (True, ["mind"])
-    assert [set(request) for request in action.requests] == [{"digest", "top"}, {"archive"}]
+    assert [set(request) for request in action.requests] == [{"digest", "top", "identity"}, {"archive"}]
     assert (source.parent / "dest/sub/app").read_text() == "app\n"
     again = Action(options(source))
     assert again.run(None, {})["changed"] is False

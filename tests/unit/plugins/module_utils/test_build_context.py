@@ -18,6 +18,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply 
     build_context,
     check_foreign,
     find_source,
+    identity,
     outcome,
     read_source,
 )
@@ -48,11 +49,11 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def send(source: Path, dest: str, force: bool = False) -> List[List[str]]:
+def send(source: Path, dest: str, force: bool = False, **which: Any) -> List[List[str]]:
     """Do what the action plugin does, on one host; returns the actions."""
-    wanted = read_source(str(source))
+    wanted = read_source(str(source), **which)
     options: Dict[str, Any] = {"src": str(source), "dest": dest, "force": force}
-    request = {"digest": digest(wanted), "top": dump_names(top(wanted))}
+    request = {"digest": digest(wanted), "top": dump_names(top(wanted)), "identity": identity(str(source))}
     look = build_context({**options, "request": request}, False, run)
     changes = Changes.between(load(look["tree"]) if "tree" in look else wanted, wanted)
     if changes and not force:
@@ -103,11 +104,11 @@ def test_what_was_sent_is_removed_and_nothing_else(source: Path, tmp_path: Path)
     assert send(source, str(context)) == [["remove", "old", "old/file"]]
     # A name that was removed is not the sender's any more.
     (context / "old").touch()
-    with pytest.raises(FarmError, match="found old, which the source does not have"):
+    with pytest.raises(FarmError, match="found old, which the source does not have or"):
         send(source, str(context))
     (context / "old").unlink()
     (context / "mine").touch()
-    with pytest.raises(FarmError, match="found mine, which the source does not have"):
+    with pytest.raises(FarmError, match="found mine, which the source does not have or"):
         send(source, str(context))
     assert send(source, str(context), force=True) == [["remove", "mine"]]
 
@@ -119,8 +120,10 @@ def test_a_directory_of_somebody_else_is_not_even_read(
     (context / "library").mkdir(parents=True)
     os.mkfifo(context / "library/pipe")
     monkeypatch.setattr("ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply.read_tree", None)
-    with pytest.raises(FarmError, match="found library, which the source does not have"):
-        build_context({"dest": str(context), "force": False, "request": {"digest": "", "top": "[]"}}, False, run)
+    with pytest.raises(FarmError, match="found library, which the source does not have or"):
+        build_context(
+            {"dest": str(context), "force": False, "request": {"digest": "", "top": "[]", "identity": ""}}, False, run
+        )
 
 
 def test_a_directory_with_no_other_names_is_taken_over(source: Path, tmp_path: Path) -> None:
@@ -179,3 +182,45 @@ def test_a_context_as_it_is_returned(source: Path) -> None:
     (source / "link").symlink_to("sub/app")
     found = outcome("/there", True, str(source), Changes.between({}, read_source(str(source)))).values["context"]
     assert (found["path"], found["source"], found["files"], found["size"]) == ("/there", str(source), 2, 13 + 5)
+
+
+def test_what_a_build_does_not_see_is_not_sent(source: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    (source / "secret").write_text("shh")
+    (source / "docker").mkdir()
+    (source / "docker/Dockerfile.prod").symlink_to("prod")
+    (source / "docker/prod").write_text("FROM scratch")
+    (source / "docker/Dockerfile.prod.dockerignore").write_text("secret\ndocker\n")
+    (source / "docker/notes").touch()
+    assert send(source, str(context), send_ignored=True)[1][-1] == "secret"
+    (source / ".dockerignore").write_text("*\n")
+    # What was sent once is the sender's, whatever the rules say now.
+    removed = ["docker", "docker/Dockerfile.prod", "docker/Dockerfile.prod.dockerignore", "docker/notes", "docker/prod"]
+    assert send(source, str(context)) == [["remove", *removed, "secret"], ["add", ".dockerignore"]]
+    kept = ["docker", "docker/Dockerfile.prod", "docker/Dockerfile.prod.dockerignore", "docker/prod"]
+    assert send(source, str(context), dockerfiles=["docker/Dockerfile.prod"]) == [["add", *kept]]
+    (source / ".dockerignore").write_text("*\n!secret\n")
+    both = ["docker/Dockerfile.prod", "Dockerfile"]
+    assert send(source, str(context), dockerfiles=both) == [["add", "secret"], ["change", ".dockerignore"]]
+    assert send(source, str(context), dockerfiles=[])[0][:2] == ["remove", "Dockerfile"]
+    assert send(source, str(context), dockerfiles=["../x", str(source / "docker/Dockerfile.prod")]) == []
+    (context / "Dockerfile").touch()
+    with pytest.raises(
+        FarmError, match="found Dockerfile, which the source does not have or its ignore file leaves out"
+    ):
+        send(source, str(context), dockerfiles=[])
+    (source / ".dockerignore").write_text("a\n[\n")
+    with pytest.raises(FarmError, match="line 2: '\\['"):
+        send(source, str(context))
+    (source / ".dockerignore").unlink()
+    os.mkfifo(source / "fifo")
+    (source / "Dockerfile.dockerignore").write_text("fifo")
+    assert send(source, str(context), force=True)
+
+
+def test_a_source_that_is_its_own_context_loses_nothing(source: Path, tmp_path: Path) -> None:
+    """Whatever path it has on the host: what the rules leave out is not removed there, even by force."""
+    (source / "secret").write_text("shh")
+    (source / ".dockerignore").write_text("*\n")
+    assert send(source, str(source), force=True) == []
+    assert (source / "secret").read_text() == "shh"
