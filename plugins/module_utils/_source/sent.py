@@ -4,9 +4,12 @@
 
 """By which name a build context is sent, so that BuildKit never takes a file that has changed for one that it has.
 
-BuildKit keeps what it was sent, by the last part of the context's path and the client's id (``bx:build/opt.go``), and
-asks only for what is new: files of another size, time or mode (``diff_containerd.go`` in tonistiigi/fsutil). Content
-that changed without these does not reach it. Under a name that it has not met it asks for everything.
+BuildKit keeps what it was sent, by the last part of the context's path and the client's id (buildx's ``build/opt.go``),
+and asks only for what is new: files of another size, time or mode (``diff_containerd.go`` in tonistiigi/fsutil).
+Content and extended attributes that changed without these do not reach it, and neither do modes of directories,
+whatever their time. Local named contexts are kept by the name of the main one and their own. Dockerfiles and ignore
+files are asked for each time. Under a name that it has not met BuildKit asks for everything; its cache of steps goes by
+what arrives.
 
 So it is noted here what was sent under the present name of a context. What BuildKit has may be any of that: a node may
 have been left out of builds for a while. Where something in it could be mistaken for what is to be sent, or nothing is
@@ -46,8 +49,8 @@ def name_for(store_dir: str, context: str, tree: Tree, others: Optional[Mapping[
     :param store_dir: a directory of this user for such notes, made where it is missing.
     :param context: the context's path.
     :param tree: what is in it.
-    :param others: what else travels with it in one build, by what it is and where it is from: the Dockerfile with its
-        ignore file, named contexts. Contexts that differ in this have different names.
+    :param others: local named contexts of the same build, by their names and where they are (``NAME=PATH``). The same
+        context has another name with others of these.
     """
     trees = {"": tree, **(others or {})}
     origin = "\0".join([os.path.realpath(context), *sorted(trees)])
