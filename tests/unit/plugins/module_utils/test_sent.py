@@ -16,6 +16,7 @@ from typing import Dict
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.lock import LockTimeout
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source import notes as _notes
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source import sent as _sent
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.sent import name_for
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree import DIRECTORY, FILE, Entry, Tree
@@ -83,7 +84,7 @@ def test_names_are_plain(store: str, path: str, start: str) -> None:
 
 
 def test_notes_are_private_and_bounded(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sent, "_CONTEXTS", 3)
+    monkeypatch.setattr(_notes, "CONTEXTS", 3)
     monkeypatch.setattr(_sent, "_MORE", 5)
     names = [name_for(store, f"/srv/{number}", TREE) for number in range(5)]
     notes = [entry for entry in os.scandir(store) if entry.name.endswith(".sent")]
