@@ -203,3 +203,23 @@ def test_an_ignore_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("builtins.open", denied)
     with pytest.raises(CannotTell, match="dockerignore cannot be read: Permission denied"):
         rules_of(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rules", "folder", "entered"),
+    [
+        (b"d", "d", False),
+        (b"d\n!e/f", "d", False),
+        (b"d\n!d/e/f", "d", True),
+        (b"d\n!d/e/f", "d/e", True),
+        (b"d\n!d/e/f", "d/f", False),
+        (b"d\n!e/**", "d", False),
+        (b"d\n!e/*", "d", False),
+        (b"d\n!d/**", "d", True),
+        (b"d\n!e/*/f", "d", True),
+        (b"d\n!e^", "d", True),
+        (b"*/x\nd", "d", False),
+    ],
+)
+def test_which_excluded_directories_are_searched(rules: bytes, folder: str, entered: bool) -> None:
+    assert IgnoreRules.parse(rules).enters(folder) is entered
