@@ -119,6 +119,18 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoi
 result = endpoint_info(json.load(sys.stdin), False, None)
 print(json.dumps([time.monotonic() - started, result["endpoints"]]))
 """
+#: Build contexts: how many files of how many bytes.
+CONTEXTS = {"1 GB in 10 files": (10, 100_000_000), "200 MB in 10,000 files": (10_000, 20_000)}
+#: Reads a build context as a module does, its imports included, and prints the most memory that it had, in MiB.
+_READING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.record import compact, digest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree import read_tree
+tree = read_tree(sys.argv[2])
+digest(tree), compact(tree, 32 << 10)
+print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024)
+"""
 
 
 #: The ratios that are above their limits.
@@ -132,6 +144,7 @@ def main() -> int:
         "thirty": many_nodes,
         "builders": builders,
         "building": building,
+        "context": context,
     }
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(parts)} (default: all)")
@@ -415,6 +428,45 @@ def unchanged_context(live: LiveFarm, words: dict[str, Any]) -> None:
         0.5,
     )
     ratio("its memory / 100 MiB", max(peaks[1:]) / 100, 1.0)
+
+
+def context() -> None:
+    """The digest and the record of build contexts that are not in memory, against sha256sum of their files."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        link = Path(folder) / "ansible_collections/buildfarm/multiarch"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(CHECKOUT)
+        for number, (name, (files, size)) in enumerate(CONTEXTS.items()):
+            step(f"The digest of {name} against sha256sum, three times in turn")
+            root = Path(folder) / f"context{number}"
+            for file in range(files):
+                path = root / str(file % 100) / str(file)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(os.urandom(size))
+            os.sync()
+            memory: list[float] = []
+
+            def read(root: Path = root, memory: list[float] = memory) -> float:
+                forget(root)
+                argv = [sys.executable, "-c", _READING, folder, str(root)]
+                return timed(lambda argv: memory.append(float(subprocess.check_output(argv))), argv)
+
+            def summed(root: Path = root) -> float:
+                forget(root)
+                argv = ["find", str(root), "-type", "f", "-exec", "sha256sum", "{}", "+"]
+                return timed(lambda argv: subprocess.run(argv, stdout=subprocess.DEVNULL, check=True), argv)
+
+            medians = in_turns({"digest": read, "sha256sum": summed}, rounds=3)
+            ratio(f"digest of {name} / sha256sum", medians["digest"] / medians["sha256sum"], 1.67)
+            ratio(f"memory for {name} in MiB / 100", max(memory) / 100, 1.0)
+
+
+def forget(root: Path) -> None:
+    """Have files read from the disk again."""
+    for path in root.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def builders() -> None:

@@ -18,7 +18,16 @@ import pytest
 _OF_HANDLERS = {"articles", "arm64", "build", "build_options", "imagetools_info", "site", "verify"}
 _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
 _FIRST = ["handlers", "test_ansible_test_sanity", "builder", "rotation", "listener", "engine", "engine_rpm"]
-_FIRST += ["controllers", "plugin", "certificates", "ssh", "contexts", "endpoint_info", "test_ansible_test_units"]
+_FIRST += [
+    "controllers",
+    "ignore",
+    "plugin",
+    "certificates",
+    "ssh",
+    "contexts",
+    "endpoint_info",
+    "test_ansible_test_units",
+]
 _FIRST += ["test_galaxy_importer_without_warnings", "test_ansible_lint", "unit", "test_antsibull_docs"]
 
 

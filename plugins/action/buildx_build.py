@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import find_source
@@ -33,20 +33,39 @@ class Sourced:
     source: str
     force: bool
 
+    @property
+    def context(self) -> str:
+        """The directory on the controller."""
+        return str(self.options["context"]).rstrip("/")
+
+    @property
+    def dockerfile(self) -> Optional[str]:
+        """The Dockerfile's path in the source, or absolute where it is elsewhere; None where it is in no file."""
+        if self.options.get("dockerfile_inline"):
+            return None
+        named = str(self.options.get("file") or "")
+        if named:
+            return named[len(self.context) + 1 :] if named.startswith(f"{self.context}/") else named
+        there = os.listdir(self.source)
+        return "dockerfile" if "dockerfile" in there and "Dockerfile" not in there else "Dockerfile"
+
+    @property
+    def has_contexts(self) -> bool:
+        """Whether directories in the source may be further contexts, which no rule of the source's is for."""
+        return bool(self.options.get("contexts"))
+
+    @property
+    def is_told_there(self) -> bool:
+        """Whether only the controller has all that the image is made of."""
+        return self.has_contexts or (self.dockerfile or "").startswith("/")
+
     def read(self) -> Sources:
         """Return what a build would be sent, as ``build_context`` sends it.
 
         :raises FarmError: it cannot be read.
         """
-        file = None if self.options.get("dockerfile_inline") else self._dockerfile()
+        file = None if self.dockerfile is None else os.path.join(self.source, self.dockerfile)
         return Sources.read(self.source, file, every_xattr=False)
-
-    def _dockerfile(self) -> str:
-        named = self.options.get("file")
-        if named:
-            return os.path.join(self.source, named)
-        usual, lower = (os.path.join(self.source, name) for name in ("Dockerfile", "dockerfile"))
-        return lower if os.path.isfile(lower) and not os.path.isfile(usual) else usual
 
 
 class ActionModule(LiveAction):
@@ -91,31 +110,52 @@ class ActionModule(LiveAction):
 
         :raises FarmError: a source cannot be read.
         """
-        wanted = sourced
-        if not self._task.async_val:
-            for one in sourced:
+        sent_first = [one for one in sourced if self._task.async_val or one.is_told_there]
+        failed = self._send(sent_first, sourced, variables)
+        if failed:
+            return failed
+        told = [one for one in sourced if one not in sent_first]
+        if told:
+            for one in told:
                 one.options["sources"] = one.read().as_dict()
             with self._in_check_mode():
                 decided: Dict[str, Any] = super().run(tmp, variables)
             done = not any(image["built"] or image["reasons"] for image in decided.get("images", ()))
             if decided.get("failed") or self._task.check_mode or done:
                 return decided
-            wanted = [one for one in sourced if decided["images"][one.position]["built"]]
-        for one in wanted:
-            one.options.pop("sources", None)
-            sent = self._send(one, variables)
-            if sent.get("failed"):
-                return sent
+            wanted = [one for one in told if decided["images"][one.position]["built"]]
+            for one in wanted:
+                del one.options["sources"]
+            failed = self._send(wanted, sourced, variables)
+            if failed:
+                return failed
         result: Dict[str, Any] = super().run(tmp, variables)
         return result
 
-    def _send(self, one: Sourced, variables: Dict[str, Any]) -> Dict[str, Any]:
-        """Make the context of an image what its source is."""
+    def _send(
+        self, wanted: Sequence[Sourced], sourced: Sequence[Sourced], variables: Dict[str, Any]
+    ) -> Optional[Dict[str, Any]]:
+        """Make contexts what their sources are; returns the first failure.
+
+        :param sourced: all images of the task that have sources, several of which may be built of one context.
+        """
+        for context in dict.fromkeys(one.context for one in wanted):
+            together = [one for one in sourced if one.context == context]
+            options = {
+                "src": together[0].source,
+                "dest": context,
+                "force": any(one.force for one in together),
+                "dockerfiles": list(dict.fromkeys(one.dockerfile for one in together if one.dockerfile)),
+                "send_ignored": any(one.has_contexts for one in together),
+            }
+            sent = self._run_action(options, variables)
+            if sent.get("failed"):
+                return sent
+        return None
+
+    def _run_action(self, options: Dict[str, Any], variables: Dict[str, Any]) -> Dict[str, Any]:
         task = self._task.copy()
-        named = one.options.get("file")
-        task.args = {"src": one.source, "dest": one.options["context"], "force": one.force}
-        if named or one.options.get("dockerfile_inline"):
-            task.args["dockerfiles"] = [named] if named else []
+        task.args, task.async_val = options, 0
         action = self._shared_loader_obj.action_loader.get(
             _SEND,
             task=task,

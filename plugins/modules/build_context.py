@@ -84,8 +84,8 @@ notes:
     of it. Devices and FIFOs are refused.
   - What was sent before, and is ignored now, is removed from O(dest). What is ignored and was never sent, but lies in
     O(dest), is of somebody else; see O(force).
-  - An ignore file that BuildKit would refuse is refused. So are a few that it might understand in another way, as those
-    with classes as C([[:alpha:]]) or escaped letters; O(send_ignored=true) sends the source all the same.
+  - An ignore file that BuildKit would refuse is refused. If it holds what BuildKit might understand in another way, as
+    classes like C([[:alpha:]]) or escaped letters, everything is sent; the build obeys the file in any case.
   - Files that C(ansible-vault) encrypted stay encrypted.
   - If O(src) and O(dest) are one directory, nothing is done.
 seealso:

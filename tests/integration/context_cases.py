@@ -4,7 +4,8 @@
 
 """Random build contexts, what the collection says of them, and what BuildKit makes of them; it runs on a controller.
 
-`context_cases.py ignore|keys BUILDER SEED CASES`, in a directory of its own that also has the collection; prints JSON.
+`context_cases.py ignore|keys|names|emptied BUILDER SEED CASES`, in a directory of its own that also has the collection.
+It prints JSON.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ sys.path.insert(0, os.getcwd())
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.ignore import CannotTell, rules_of
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.record import digest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.sent import name_for
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree import FILE, LINK, Tree, read_tree
 
 #: How many contexts one build has; each but the first is a named one with an ignore file of its own.
@@ -236,7 +238,7 @@ def random_context(chance: random.Random, root: Path, alone: bool) -> str | None
     return str(place / name) if name else None
 
 
-def ignore_cases(builder: str, seed: int, cases: int) -> dict[str, Any]:
+def ignore_cases(builder: str, seed: str, cases: int) -> dict[str, Any]:
     """What arrives in builds against what the collection says of it.
 
     Those of which it says nothing are counted, and so are those that it says BuildKit refuses, of which some are tried.
@@ -368,12 +370,17 @@ CHANGES: dict[str, dict[str, Callable[[Spec, str], None]]] = {
 }
 
 
+#: Those that a build does not see.
+UNSEEN = ("nothing", "time", "root", "ignored")
+
+
 def changed(chance: random.Random, root: Path, spec: Spec) -> str:
     """Make a context that differs from another one in one way; returns which."""
     linked = {text for kind, _mode, text in spec.values() if kind == "hard"}
     entries = {kind: [name for name, one in spec.items() if one[0] == kind and name not in linked] for kind in CHANGES}
     entries[""] = [""]
-    way, kind = chance.choice([(way, kind) for kind, ways in CHANGES.items() if entries[kind] for way in ways])
+    ways = [(way, kind) for kind, ways in CHANGES.items() if entries[kind] for way in ways]
+    way, kind = chance.choice([*ways, *[(way, "") for way in UNSEEN] * 3])
     name, made = chance.choice(entries[kind]), dict(spec)
     CHANGES[kind][way](made, name)
     write(root, made)
@@ -391,7 +398,7 @@ def changed(chance: random.Random, root: Path, spec: Spec) -> str:
     return way
 
 
-def key_cases(builder: str, seed: int, cases: int) -> dict[str, Any]:
+def key_cases(builder: str, seed: str, cases: int) -> dict[str, Any]:
     """Whether trees that share a digest are those of which BuildKit has the steps in its cache."""
     result: dict[str, Any] = {"same": 0, "other": 0, "ways": {}, "wrong": []}
     for start in range(0, cases, BATCH):
@@ -449,10 +456,96 @@ def built(builder: str, roots: list[Path]) -> tuple[set[int], list[str]]:
         return cached, [layer["digest"] for layer in document(f"blobs/{manifest}")["layers"]]
 
 
+def names(builder: str) -> dict[str, Any]:
+    """What becomes of content that changes without size or time, by several names of its context."""
+    root, scratch = Path.cwd() / f"names-{SALT}", Path.cwd() / f"links-{SALT}"
+    write(root / "main", {"d": ("folder", 0o755, ""), "d/x": ("file", 0o644, "x")})
+    write(root / "named", {})
+    scratch.mkdir()
+    file = Path("names.Dockerfile")
+    file.write_text(f"FROM scratch\nCOPY . /{SALT}/0/\nCOPY --from=named . /{SALT}/1/\n")
+    found: dict[str, Any] = {}
+
+    def build_as(main: Path) -> tuple[dict[str, Any], str]:
+        options = ["-f", str(file), "-o", "type=tar,dest=out.tar", "--progress=plain"]
+        done = build(builder, main, {"named": root / "named"}, *options)
+        if done.returncode:
+            raise OSError(done.stderr[-2000:])
+        with tarfile.open("out.tar") as archive:
+            members = {member.name.strip("/").partition("/")[2]: member for member in archive}
+            texts = {
+                name: archive.extractfile(member).read().decode()  # type: ignore[union-attr]
+                for name, member in members.items()
+                if member.isfile()
+            }
+        return {**texts, "mode": f"{members['0/d'].mode:04o}"}, done.stderr
+
+    def named_anew(main: Path) -> Path:
+        tree, other = read_tree(str(main)), read_tree(str(root / "named"))
+        link = scratch / name_for(str(Path.cwd() / "sent"), str(main), tree, {f"named={root / 'named'}": other})
+        if not link.is_symlink():
+            link.symlink_to(main)
+        return link
+
+    used = []
+    for text, mode in (("one", 0o755), ("two", 0o700), ("ten", 0o1777)):
+        for path in (root / "main/f", root / "named/f"):
+            path.write_text(text)
+            os.utime(path, (1_600_000_000, 1_600_000_000))
+        (root / "main/d").chmod(mode)
+        found.setdefault("by its own name", []).append(build_as(root / "main")[0]["0/f"])
+        links = [named_anew(root / "main") for _again in range(2)]
+        arrived, _said = build_as(links[0])
+        used.append(links)
+        found.setdefault("by the name for it", []).append(arrived["0/f"])
+        found.setdefault("named context", []).append(arrived["1/f"])
+        found.setdefault("mode of the directory", []).append(arrived["mode"])
+    right = all(first == second for first, second in used) and len({first for first, _second in used}) == len(used)
+    found["names"] = "one for each content, the same for the same content" if right else str(used)
+    other = root / "other/main"
+    shutil.copytree(root / "main", other)
+    (other / "f").write_text("six")
+    os.utime(other / "f", (1_600_000_000, 1_600_000_000))
+    found["another context of this name"] = build_as(named_anew(other))[0]["0/f"]
+    # The same content under a name that BuildKit has never met.
+    (scratch / f"new-{SALT}").symlink_to(root / "main")
+    before, content = build_as(used[-1][0]), Path("out.tar").read_bytes()
+    after = build_as(scratch / f"new-{SALT}")
+    same = before[0] == after[0] and content == Path("out.tar").read_bytes()
+    cached = len(re.findall(r"(?m)^#\d+ CACHED$", after[1]))
+    found["under a new name"] = "every step cached, and the same image" if same and cached == 2 else after[1][-3000:]
+    return found
+
+
+def emptied(builder: str) -> dict[str, Any]:
+    """Files whose content BuildKit is not sent: what the collection says, and what arrives."""
+    found = {}
+    for way in ("brought back and excluded", "unreadable"):
+        root = Path.cwd() / f"{way.replace(' ', '-')}-{SALT}"
+        write(root, {"d": ("folder", 0o755, ""), "d/b": ("file", 0 if way == "unreadable" else 0o644, "text")})
+        (root / ".dockerignore").write_text("x" if way == "unreadable" else "d\n!d/b\nd\n")
+        try:
+            read_tree(str(root), rules_of(str(root)))
+            said = "accepted"
+        except CannotTell:
+            said = "refused"
+        done = build_alone(builder, root, None)
+        if done.returncode:
+            raise OSError(done.stderr[-2000:])
+        with tarfile.open("out.tar") as archive:
+            content = archive.extractfile("0/d/b")
+            found[way] = [said, content.read().decode() if content else None]
+    return found
+
+
 def main() -> None:
     """Print what was found."""
-    kind, builder, seed, cases = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    print(json.dumps({"ignore": ignore_cases, "keys": key_cases}[kind](builder, seed, cases)))
+    kind, builder, seed, cases = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+    kind, _dash, number = kind.partition("-")
+    if kind in ("ignore", "keys"):
+        print(json.dumps({"ignore": ignore_cases, "keys": key_cases}[kind](builder, f"{seed}{number}", cases)))
+    else:
+        print(json.dumps({"names": names, "emptied": emptied}[kind](builder)))
 
 
 if __name__ == "__main__":

@@ -200,6 +200,32 @@ def test_a_changed_file_of_the_same_size_and_time_reaches_the_image(farm: LiveFa
         assert [entry[4] for entry in built(farm, name)] == [text.encode()]
 
 
+def test_what_a_build_does_not_see_stays_where_it_is(farm: LiveFarm, tmp_path: Path) -> None:
+    """Two images of one context, each with an ignore file; the second run sends and removes nothing."""
+    source, host = tmp_path / "src", f"{farm.registry}/{REPOSITORY}/ignored"
+    (source / "docs").mkdir(parents=True)
+    (source / "docs/debug.Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    (source / "docs/debug.Dockerfile.dockerignore").write_text("*\n!debug\n")
+    (source / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    (source / ".dockerignore").write_text("secret\ndocs\nDockerfile\ndebug\n")
+    for name in ("app", "debug", "secret", "docs/guide.md"):
+        (source / name).write_text(name)
+    declared = {"context": CONTEXT, "platforms": ["linux/amd64"], "source": str(source)}
+    listed = [
+        {"name": f"{host}:1", **declared},
+        {"name": f"{host}:debug", "file": f"{CONTEXT}/docs/debug.Dockerfile", **declared},
+    ]
+    variables = {"images_builder": BUILDER, "images_list": listed}
+    for changed in (True, False):
+        run = farm.playbook("buildfarm.multiarch.build", variables=variables, inventory=GROUPS).expect_success()
+        assert bool(run.changed) is changed
+    there = [name for name, *_rest in on_host(farm, f"tar -C {CONTEXT} -cf - .")]
+    needed = ["docs", "docs/debug.Dockerfile", "docs/debug.Dockerfile.dockerignore"]
+    assert there == [".dockerignore", "Dockerfile", "app", "debug", *needed]
+    assert [name for name, *_rest in built(farm, f"{host}:1")] == [".dockerignore", "app"]
+    assert [name for name, *_rest in built(farm, f"{host}:debug")] == ["debug"]
+
+
 def test_the_context_is_the_source(farm: LiveFarm, tmp_path: Path) -> None:
     """Predicted, sent, and nothing left to send; then all kinds of changes at once."""
     source = tree(tmp_path / "src")

@@ -21,7 +21,7 @@ from .._core.errors import FarmError
 from .._core.files import read_bytes, write_atomically
 from .._core.outcome import Outcome
 from .._core.runner import Runner
-from .ignore import ignore_file, rules_of, spelled, way_to
+from .ignore import CannotTell, ignore_file, rules_of, spelled, way_to
 from .transfer import apply, read_wanted
 from .tree import (
     FILE,
@@ -69,19 +69,11 @@ def read_source(path: str, dockerfiles: Sequence[str] = ("Dockerfile",), send_ig
     :param send_ignored: whether everything is sent.
     :raises FarmError: something in it cannot be read or sent, or an ignore file is wrong.
     """
-    if send_ignored:
+    try:
+        tree = read_tree(path, every_xattr=False) if send_ignored else _seen(path, dockerfiles)
+    except CannotTell:
+        # Rather too much than too little: what BuildKit makes of the rules is seen in the build.
         tree = read_tree(path, every_xattr=False)
-    else:
-        tree = {}
-        inside = [name for name in map(posixpath.normpath, dockerfiles) if not name.startswith(("/", "../"))]
-        places: List[Optional[str]] = [os.path.join(path, name) for name in inside]
-        if len(inside) < len(dockerfiles) or not places:
-            places.append(None)
-        # Of several with the same ignore file the context is read once.
-        for place in {ignore_file(path, place): place for place in places}.values():
-            tree.update(read_tree(path, rules_of(path, place), every_xattr=False))
-        needed = [os.fsencode(name) for name in _needed(path, inside)]
-        tree = dict(sorted({**read_names(path, needed), **tree}.items()))
     special = [name for name, entry in tree.items() if entry.kind == SPECIAL]
     if special:
         raise FarmError(
@@ -89,6 +81,20 @@ def read_source(path: str, dockerfiles: Sequence[str] = ("Dockerfile",), send_ig
             f"and links; remove it, or name it in .dockerignore, and make it in the Dockerfile where the image needs it"
         )
     return tree
+
+
+def _seen(path: str, dockerfiles: Sequence[str]) -> Tree:
+    """Return what builds with these Dockerfiles see of a source, and the files that decide it."""
+    inside = [name for name in map(posixpath.normpath, dockerfiles) if not name.startswith(("/", "../"))]
+    places: List[Optional[str]] = [os.path.join(path, name) for name in inside]
+    if len(inside) < len(dockerfiles) or not places:
+        places.append(None)
+    tree: Tree = {}
+    # Of several with the same ignore file the context is read once.
+    for place in {ignore_file(path, place): place for place in places}.values():
+        tree.update(read_tree(path, rules_of(path, place), every_xattr=False))
+    needed = [os.fsencode(name) for name in _needed(path, inside)]
+    return dict(sorted({**read_names(path, needed), **tree}.items()))
 
 
 def _needed(path: str, dockerfiles: Sequence[str]) -> List[str]:

@@ -250,6 +250,9 @@ def _read_line(line: bytes) -> str:
     if text:
         text = _clean(text)
         text = text[1:] if len(text) > 1 and text.startswith("/") else text
+    if re.search("[\0-\x1f\x7f]", text):
+        # Patterns travel in headers of gRPC, which are refused then, if the others of the file are ASCII too.
+        raise CannotTell("it has control characters")
     # Another reader does it again: what a slash or a dot stood before may have become a mark or a blank.
     text = (mark + text).strip(_BLANKS)
     return _clean(text) if text else ""
@@ -264,9 +267,8 @@ def _clean(path: str) -> str:
 def _pattern(text: str) -> _Pattern:
     if text == "!":
         raise FarmError("an exclamation mark without a pattern, which BuildKit refuses; remove the line")
-    if re.search("[\0-\x1f\x7f\ufeff\ufffd\ud800-\udfff]", text):
-        # Patterns travel in headers of gRPC, which do not take control characters.
-        raise CannotTell("it has control characters, or is not plain UTF-8")
+    if re.search("[\ufeff\ufffd\ud800-\udfff]", text):
+        raise CannotTell("it is not plain UTF-8")
     excepts = text.startswith("!")
     text = text[1:] if excepts else text
     _check_syntax(text)

@@ -313,8 +313,9 @@ def words(found: Iterable[Difference]) -> List[str]:
         if number <= _SINGLE_MODES and all(one.name.strip("/") for one in group):
             lines += [(f"{one.name} has another mode ({before} → {after})", 1) for one in group]
         else:
-            what = ("directories have" if is_folder else "files have") if number > 1 else "one entry has"
-            lines.append((f"{number} {what} another mode ({before} → {after}): another umask?", number))
+            kind = ("directories" if is_folder else "files") if number > 1 else ("directory" if is_folder else "file")
+            verb, asked = ("have", ": another umask?") if number > 1 else ("has", "")
+            lines.append((f"{number} {kind} {verb} another mode ({before} → {after}){asked}", number))
     if len(lines) <= _LINES:
         return [line for line, _number in lines]
     hidden = sum(number for _line, number in lines[_LINES - 1 :])

@@ -4,9 +4,12 @@
 
 """By which name a build context is sent, so that BuildKit never takes a file that has changed for one that it has.
 
-BuildKit keeps what it was sent, by the last part of the context's path and the client's id (``bx:build/opt.go``), and
-asks only for what is new: files of another size, time or mode (``diff_containerd.go`` in tonistiigi/fsutil). Content
-that changed without these does not reach it. Under a name that it has not met it asks for everything.
+BuildKit keeps what it was sent, by the last part of the context's path and the client's id (buildx's ``build/opt.go``),
+and asks only for what is new: files of another size, time or mode (``diff_containerd.go`` in tonistiigi/fsutil).
+Content and extended attributes that changed without these do not reach it, and neither do modes of directories,
+whatever their time. Local named contexts are kept by the name of the main one and their own. Dockerfiles and ignore
+files are asked for each time. Under a name that it has not met BuildKit asks for everything; its cache of steps goes by
+what arrives.
 
 So it is noted here what was sent under the present name of a context. What BuildKit has may be any of that: a node may
 have been left out of builds for a while. Where something in it could be mistaken for what is to be sent, or nothing is
@@ -15,22 +18,20 @@ known, the context gets another name.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
 import secrets
 import struct
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Dict, Iterator, Mapping, Optional, Tuple
 
 from .._core.files import read_bytes, write_atomically
 from .._core.lock import LockTimeout, locked
+from .notes import forget, note_path
 from .tree import DIRECTORY, Entry, Tree
 
 _MAGIC = b"buildfarm sent 1\n"
 _PAIR = struct.Struct("<QQ")
-#: Contexts of which something is noted; the one that was used longest ago is forgotten first.
-_CONTEXTS = 64
 #: How much more than what a context has now may be noted of it: so many times its entries, and so many.
 _TIMES, _MORE = 4, 1000
 _WAIT = 10.0
@@ -46,17 +47,16 @@ def name_for(store_dir: str, context: str, tree: Tree, others: Optional[Mapping[
     :param store_dir: a directory of this user for such notes, made where it is missing.
     :param context: the context's path.
     :param tree: what is in it.
-    :param others: what else travels with it in one build, by what it is and where it is from: the Dockerfile with its
-        ignore file, named contexts. Contexts that differ in this have different names.
+    :param others: local named contexts of the same build, by their names and where they are (``NAME=PATH``). The same
+        context has another name with others of these.
     """
     trees = {"": tree, **(others or {})}
     origin = "\0".join([os.path.realpath(context), *sorted(trees)])
     made = f"{_readable(context)}-{secrets.token_hex(6)}"
-    key = hashlib.sha256(origin.encode("utf-8", "surrogateescape")).hexdigest()
     try:
         os.makedirs(store_dir, mode=0o700, exist_ok=True)
         with locked(store_dir, _WAIT):
-            path = os.path.join(store_dir, f"{key}.sent")
+            path = note_path(store_dir, origin, "sent")
             name, noted = _read(path)
             now = dict(_pairs(trees))
             mistaken = any(noted.get(one, value) != value for one, value in now.items())
@@ -64,7 +64,7 @@ def name_for(store_dir: str, context: str, tree: Tree, others: Optional[Mapping[
                 name, noted = made, {}
             if not now.keys() <= noted.keys():
                 _write(path, name, {**noted, **now})
-                _forget(store_dir)
+                forget(store_dir, "sent")
             else:
                 os.utime(path)
             return name
@@ -112,15 +112,3 @@ def _read(path: str) -> Tuple[str, Dict[int, int]]:
 def _write(path: str, name: str, noted: Mapping[int, int]) -> None:
     pairs = b"".join(_PAIR.pack(key, value) for key, value in noted.items())
     write_atomically(path, _MAGIC + name.encode("ascii") + b"\n" + pairs, 0o600)
-
-
-def _forget(store_dir: str) -> None:
-    notes: List[Tuple[float, str]] = []
-    with os.scandir(store_dir) as listed:
-        for one in listed:
-            if one.name.endswith(".sent"):
-                with contextlib.suppress(OSError):
-                    notes.append((one.stat().st_mtime, one.path))
-    for _moment, path in sorted(notes, reverse=True)[_CONTEXTS:]:
-        with contextlib.suppress(OSError):
-            os.unlink(path)

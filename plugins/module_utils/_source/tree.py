@@ -17,10 +17,11 @@ import stat
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
 from .._core.errors import FarmError
 from .ignore import NO_RULES, CannotTell, IgnoreRules, Matches
+from .known import KnownContents
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
 #: A device or a FIFO. Its content cannot be read, so it is never sent.
@@ -34,8 +35,8 @@ _LOCAL = ("security.", "system.", "com.apple.")
 
 _CHUNK = 1 << 20
 _EMPTY = hashlib.sha256().hexdigest()
-#: Files that are read at a time, at most, and bytes below which one thread is quicker.
-_READERS, _FEW = 4, 4 << 20
+#: Files that are read at a time, at most, and bytes of those for which that is quicker.
+_READERS, _LARGE = 4, 256 << 10
 #: How many names a result lists; a tree may have many thousands.
 _SHOWN = 200
 
@@ -72,7 +73,9 @@ class Entry:
 Tree = Dict[bytes, Entry]
 
 
-def read_tree(root: str, rules: IgnoreRules = NO_RULES, every_xattr: bool = True) -> Tree:
+def read_tree(
+    root: str, rules: IgnoreRules = NO_RULES, every_xattr: bool = True, known: Optional[KnownContents] = None
+) -> Tree:
     """Return what is below a directory, as BuildKit would be sent it; links are never followed.
 
     A socket counts as an empty file, as BuildKit clears the bit that distinguishes them (``mkstat`` in fsutil's
@@ -81,9 +84,10 @@ def read_tree(root: str, rules: IgnoreRules = NO_RULES, every_xattr: bool = True
 
     :param rules: what is left out.
     :param every_xattr: whether extended attributes other than capabilities count, as they do for BuildKit.
+    :param known: contents that need not be read; what is read is noted there.
     :raises CannotTell: something in it cannot be read. BuildKit would be sent an empty file, or fail. It names what.
     """
-    walk = _Walk(os.fsencode(root), rules, every_xattr)
+    walk = _Walk(os.fsencode(root), rules, every_xattr, known)
     try:
         walk.enter(b"", None)
         walk.read_files()
@@ -97,7 +101,7 @@ def read_names(root: str, names: Iterable[bytes]) -> Tree:
 
     :raises CannotTell: one of them cannot be read.
     """
-    walk = _Walk(os.fsencode(root), NO_RULES, every_xattr=False)
+    walk = _Walk(os.fsencode(root), NO_RULES, False, None)
     try:
         for name in names:
             walk.note(name)
@@ -113,8 +117,8 @@ class _Walk:
     :ivar found: what was found so far.
     """
 
-    def __init__(self, root: bytes, rules: IgnoreRules, every_xattr: bool) -> None:
-        self._root, self._rules, self._every_xattr = root, rules, every_xattr
+    def __init__(self, root: bytes, rules: IgnoreRules, every_xattr: bool, known: Optional[KnownContents]) -> None:
+        self._root, self._rules, self._every_xattr, self._known = root, rules, every_xattr, known
         self.found: Tree = {}
         self._files: List[Tuple[bytes, bytes, os.stat_result]] = []
 
@@ -131,7 +135,7 @@ class _Walk:
             is_folder = one.is_dir(follow_symlinks=False)
             excluded, below = self._rules.excludes(_text(name), matches) if self._rules else (False, None)
             if not excluded:
-                self._note(name, one.path, one.stat(follow_symlinks=False))
+                self._note(folder, name, one.path, one.stat(follow_symlinks=False))
             elif not is_folder or not self._rules.enters(_text(name)):
                 continue
             if is_folder:
@@ -144,10 +148,9 @@ class _Walk:
     def note(self, name: bytes) -> None:
         """Note one name."""
         path = os.path.join(self._root, name)
-        self._note(name, path, os.lstat(path))
+        self._note(os.path.dirname(name), name, path, os.lstat(path))
 
-    def _note(self, name: bytes, path: bytes, status: os.stat_result) -> None:
-        folder = os.path.dirname(name)
+    def _note(self, folder: bytes, name: bytes, path: bytes, status: os.stat_result) -> None:
         if folder and folder not in self.found:
             self.note(folder)
         mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
@@ -169,15 +172,27 @@ class _Walk:
             self.found[name] = Entry(SPECIAL, mode, device, xattrs=self._xattrs(path), mtime=mtime)
 
     def read_files(self) -> None:
-        """Read the contents of the files that were noted, several at a time: hashlib lets other threads run."""
-        self._files.sort(key=lambda file: file[2].st_size, reverse=True)
-        threads = min(_READERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-        if sum(status.st_size for _name, _path, status in self._files) < _FEW:
-            threads = 1
-        with ThreadPoolExecutor(threads) as pool:
-            parts = [pool.submit(self._read, self._files[number::threads]) for number in range(threads)]
-        for part in parts:
-            self.found.update(part.result())
+        """Read the contents of the files that were noted; large ones side by side: hashlib lets other threads run."""
+        if self._known:
+            self._files = [file for file in self._files if not self._is_known(*file)]
+        large = [file for file in self._files if file[2].st_size >= _LARGE]
+        threads = min(_READERS, len(large), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+        if threads > 1:
+            large.sort(key=lambda file: file[2].st_size, reverse=True)
+            with ThreadPoolExecutor(threads) as pool:
+                parts = [pool.submit(self._read, large[number::threads]) for number in range(threads)]
+            for part in parts:
+                self.found.update(part.result())
+            self._files = [file for file in self._files if file[2].st_size < _LARGE]
+        self.found.update(self._read(self._files))
+
+    def _is_known(self, name: bytes, _path: bytes, status: os.stat_result) -> bool:
+        content = self._known.content(name, status) if self._known else None
+        if content is None:
+            return False
+        mode = stat.S_IMODE(status.st_mode)
+        self.found[name] = Entry(FILE, mode, content, status.st_size, "", status.st_mtime_ns)
+        return True
 
     def _read(self, files: Iterable[Tuple[bytes, bytes, os.stat_result]]) -> Tree:
         read: Tree = {}
@@ -189,6 +204,8 @@ class _Walk:
                 exc.filename = path
                 raise
             read[name] = Entry(FILE, stat.S_IMODE(status.st_mode), content, size, xattrs, status.st_mtime_ns)
+            if self._known and not xattrs and size == status.st_size:
+                self._known.note(name, status, content)
         return read
 
     def _content(self, path: bytes, expected: int, buffer: memoryview) -> Tuple[int, str, str]:

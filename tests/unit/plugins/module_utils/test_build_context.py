@@ -212,6 +212,8 @@ def test_what_a_build_does_not_see_is_not_sent(source: Path, tmp_path: Path) -> 
     (source / ".dockerignore").write_text("a\n[\n")
     with pytest.raises(FarmError, match="line 2: '\\['"):
         send(source, str(context))
+    (source / ".dockerignore").write_text("[[:alpha:]]*\n")
+    assert set(read_source(str(source))) > {b"secret", b"docker/notes"}
     (source / ".dockerignore").unlink()
     os.mkfifo(source / "fifo")
     (source / "Dockerfile.dockerignore").write_text("fifo")

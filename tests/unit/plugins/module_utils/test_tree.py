@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import os
 import socket
@@ -17,6 +18,7 @@ from typing import Any, Callable, Dict
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source import tree as _tree
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.ignore import CannotTell, IgnoreRules
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.transfer import (
     apply,
     read_wanted,
@@ -30,11 +32,13 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.tree i
     Changes,
     Entry,
     Tree,
+    capability,
     digest,
     dump,
     dump_names,
     load,
     load_names,
+    read_names,
     read_tree,
     shown,
 )
@@ -368,3 +372,75 @@ def test_capabilities_of_a_file_arrive_with_its_content(
 )
 def test_entries_in_a_diff(entry: Entry, text: str) -> None:
     assert str(entry) == text
+
+
+def test_extended_attributes_that_buildkit_counts(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source / "file").write_text("x")
+    (source / "folder").mkdir()
+    (source / "link").symlink_to("file")
+    names = ["user.b", "security.selinux", "system.posix_acl_access", "security.capability", "user.a", "com.apple.x"]
+    monkeypatch.setattr(os, "listxattr", lambda _file, **_options: names, raising=False)
+    monkeypatch.setattr(os, "getxattr", lambda _file, name, **_options: name[-1].encode(), raising=False)
+    counted = "security.capability=79\0user.a=61\0user.b=62"
+    assert {entry.xattrs for entry in read_tree(str(source)).values()} == {counted}
+    plain = read_tree(str(source), every_xattr=False)
+    assert {entry.xattrs for entry in plain.values()} == {"security.capability=79"}
+    assert capability(read_tree(str(source))[b"file"]) == b"y"
+    assert capability(Entry(FILE, 0o644)) == b""
+
+    def none(*_all: Any, **_options: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "listxattr", none)
+    assert {entry.xattrs for entry in read_tree(str(source)).values()} == {""}
+    monkeypatch.delattr(os, "listxattr")
+    assert {entry.xattrs for entry in read_tree(str(source)).values()} == {""}
+
+
+def test_rules_leave_out_what_they_exclude_and_keep_what_leads_to_the_rest(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("closed/deep/kept.md", "closed/other", "skipped/file", "locked/file", "plain"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    (source / "closed").chmod(0o750)
+    rules = IgnoreRules.parse(b"closed\nskipped\nlocked\n!closed/deep/*\n!locked/file\n")
+    # A directory that is excluded may be unreadable, one that is not may not; others are not even looked at.
+    denied, scandir = [b"locked", b"skipped"], os.scandir
+
+    def guarded(path: bytes) -> Any:
+        if os.path.basename(path) in denied:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(_tree.os, "scandir", guarded)
+    found = read_tree(str(source), rules)
+    assert list(found) == [b"closed", b"closed/deep", b"closed/deep/kept.md", b"plain"]
+    assert found[b"closed"].mode == 0o750
+    with pytest.raises(CannotTell, match="locked cannot be read: Permission denied"):
+        read_tree(str(source), IgnoreRules.parse(b"skipped"))
+
+
+def test_large_files_are_read_side_by_side_and_in_pieces(source: Path) -> None:
+    contents = {f"{number}": bytes([number]) * (3_000_000 + number) for number in range(5)}
+    contents["chunk"] = b"x" * (1 << 20)
+    for name, content in contents.items():
+        (source / name).write_bytes(content)
+    found = read_tree(str(source))
+    assert {os.fsdecode(name): (entry.size, entry.value) for name, entry in found.items()} == {
+        name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()
+    }
+
+
+def test_special_files_are_told_by_their_numbers(source: Path) -> None:
+    os.mkfifo(source / "fifo")
+    assert read_tree(str(source))[b"fifo"].value == "10000:0:0"
+
+
+def test_names_are_read_with_the_directories_that_they_are_in(source: Path) -> None:
+    (source / "a/b").mkdir(parents=True)
+    (source / "a/b/c").write_text("c")
+    (source / "a/d").write_text("d")
+    assert list(read_names(str(source), [b"a/b/c"])) == [b"a", b"a/b", b"a/b/c"]
+    with pytest.raises(CannotTell, match="x cannot be read"):
+        read_names(str(source), [b"x"])
