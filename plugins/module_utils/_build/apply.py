@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from .._buildx.cli import Buildx
@@ -53,11 +54,12 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
         if image.options.call:
             return _evaluated(image, farm, buildx, warnings)
     plans = _plans(declaration, farm, buildx, start=not check_mode)
-    warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
+    warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in {**farm.unreachable, **farm.drained}.items())
     if check_mode:
         return _outcome(params, [ImageOutcome(planned) for planned in plans], warnings)
     slots = Slots(farm.limits(declaration.per_node))
-    watch = Watch(farm.unanswering, slots.lose)
+    # What runs on a node that is drained meanwhile goes on; what has not begun goes elsewhere.
+    watch = Watch(partial(farm.unanswering, drained=slots.lose), slots.lose)
     with node_builders(farm.store, farm.builder) as environment, watch.running():
         done = _build_all(plans, World(buildx, farm, environment, slots, watch, progress))
     return _outcome(params, done, warnings)
@@ -83,6 +85,8 @@ def _plans(declaration: Declaration, farm: Farm, buildx: Buildx, start: bool) ->
         else route_platforms(buildx, farm.builder, image.platforms, start)
         for image in images
     ]
+    for placement in filter(None, placed):
+        farm.refuse_drained(placement.names)
     steps = route(declaration, farm, version, destinations, placed)
     for step in steps:
         check_split(buildx, step.image.options, () if step.orders else step.nodes)
