@@ -190,9 +190,7 @@ def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.
         ),
         "disk full": lambda _play: full(chance.choice([CONTROLLER, node])),
         "certificate is no server's": lambda _play: once(node, certificate),
-        "daemon.json edited": lambda _play: once(
-            node, f"mkdir -p /etc/docker; echo '{edited}' > /etc/docker/daemon.json"
-        ),
+        "daemon.json edited": lambda _play: once(node, edited),
         # It is so from the start, see below.
         "a year ahead": lambda _play: nothing,
     }
