@@ -61,10 +61,24 @@ class Engine(FakeEngine):
         raise AssertionError((method, path))
 
 
+class Clock:
+    """A clock that goes on by itself only while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(_apply, "_INTERVAL", 0.01)
-    monkeypatch.setattr(_apply, "_SETTLES", 0.05)
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(_apply, "time", made)
+    return made
 
 
 def run(url, check=False, **options):
@@ -100,22 +114,28 @@ def test_a_node_is_drained_once_and_takes_builds_again(tmp_path):
         assert not run(url, state="active").changed
 
 
-def test_builds_that_run_are_waited_for():
+def test_builds_that_run_are_waited_for(clock):
     with serving(Engine(2, 2, 1, 0)) as url:
-        (node,) = run(url).values["nodes"]
+        (node,) = run(url, timeout=60).values["nodes"]
         assert node["builds"] == 0
+        # The last of them was seen after one second, and four more are quiet.
+        assert clock.now == 5
+        # What was drained before has been quiet for long.
+        assert not run(url).changed
+        assert clock.now == 5
 
 
-def test_a_build_that_begins_just_after_the_mark_is_waited_for():
+def test_a_build_that_begins_just_after_the_mark_is_waited_for(clock):
     with serving(Engine(0, 0, 0, 1, 1, 0)) as url:
-        assert run(url).values["nodes"][0]["builds"] == 0
+        assert run(url, timeout=60).values["nodes"][0]["builds"] == 0
+        assert clock.now == 3 + 4
 
 
 def test_builds_that_take_too_long_are_left():
     engine = Engine(2)
     with serving(engine) as url:
-        with pytest.raises(FarmError, match=r"builds still run after 0\.1 s on tcp://.* \(2\); no new ones") as caught:
-            run(url, timeout=0.1)
+        with pytest.raises(FarmError, match=r"builds still run after 3 s on tcp://.* \(2\); no new ones") as caught:
+            run(url, timeout=3)
         assert engine.volumes and caught.value.details["changed"]
         assert caught.value.details["nodes"][0]["containers"] == ["buildx_buildkit_farm-a"]
         assert run(url, timeout=0).values["nodes"][0]["builds"] == 2
