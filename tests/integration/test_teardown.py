@@ -9,7 +9,6 @@ Handlers are the machine's own, so tests that run side by side would change them
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +31,7 @@ find . -xdev \( {" -o ".join(f"-path ./{path}" for path in _PASSING.split())} \)
 find ./etc ./root ./home ./usr/local ./opt ./var/lib -xdev \
   \( {" -o ".join(f"-path ./{path}" for path in _PASSING.split())} \) -prune -o -type f -print0 | xargs -0r sha256sum
 systemctl list-unit-files --no-legend --no-pager | awk '{{print "unit", $1, $2}}'
-ss -ltnH | awk '{{print "port", $4}}' | sort
+ss -ltnH not src 127.0.0.1 | awk '{{print "port", $4}}' | sort
 getent passwd; getent group
 dpkg -l | awk '/^ii/ {{print "package", $2, $3}}'
 if command -v docker >/dev/null; then
@@ -139,7 +138,6 @@ def test_all_is_as_it_was_before(hosts: Farm) -> None:
     own = [line for line in after.pop(CONTROLLER, []) if not any(f" {path}" in line for path in kept)]
     assert not own, own
     assert not after, after
-    assert json.loads(ssh("mid1", "cat /etc/docker/daemon.json")) == json.loads(OTHERS)
     last = hosts.play("teardown", "--tags", "all,authority").expect_success()
     assert [change.partition(" : ")[2][:32] for change in last.changed] == ["Remove the certificate authority"]
     assert ssh(CONTROLLER, "ls ~/.config/buildfarm") == ""

@@ -34,7 +34,8 @@ def recorded(record: Optional[bytes], held: Optional[bytes], content: bytes, pat
     :param content: the file after the change.
     :raises FarmError: one of them is not a JSON object.
     """
-    whole = daemon_config.parse(record, record_path(path)) or {"created": held is None, "changed": []}
+    whole = daemon_config.parse(record, record_path(path))
+    whole = whole or {"text": None if held is None else held.decode(), "changed": []}
     known = {tuple(one["key"]): one for one in whole["changed"]}
     before, after = (dict(_leaves(daemon_config.parse(text, path))) for text in (held, content))
     for key in [*before, *(key for key in after if key not in before)]:
@@ -48,6 +49,8 @@ def recorded(record: Optional[bytes], held: Optional[bytes], content: bytes, pat
 def put_back(record: Optional[bytes], held: Optional[bytes], path: str) -> Optional[bytes]:
     """Return the configuration file as it was before, in what is still as it was set; None where there was no file.
 
+    With the same values as before it has the same bytes.
+
     :raises FarmError: one of them is not a JSON object.
     """
     whole = daemon_config.parse(record, record_path(path))
@@ -60,7 +63,8 @@ def put_back(record: Optional[bytes], held: Optional[bytes], path: str) -> Optio
             values = _with(values, key, one["before"])
     if values == current:
         return held
-    return None if whole.get("created") and not values else daemon_config.render(values)
+    former = whole["text"] if whole["text"] is None else whole["text"].encode()
+    return former if values == daemon_config.parse(former, path) else daemon_config.render(values)
 
 
 def _leaves(values: Mapping[str, Any], above: Tuple[str, ...] = ()) -> Iterator[_Leaf]:
