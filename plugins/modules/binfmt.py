@@ -69,6 +69,13 @@ options:
       - Required with O(state=present), and with O(state=exact), where an empty list removes all.
     type: list
     elements: str
+  only_own:
+    description:
+      - With O(state=absent), whether only those of O(platforms) are removed that the service of O(persistent)
+        registers, and the files with which this module has overridden those of packages. Handlers that anything else
+        has registered stay.
+    type: bool
+    default: false
   source:
     description:
       - V(image) takes the handlers from O(image). Those of the host's packages are replaced.
@@ -235,6 +242,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module i
 SPEC = {
     "state": {"type": "str", "choices": ["present", "absent", "exact"], "default": "present"},
     "platforms": {"type": "list", "elements": "str"},
+    "only_own": {"type": "bool", "default": False},
     "source": {"type": "str", "choices": ["image", "packages"], "default": "image"},
     "image": {"type": "str", "default": "docker.io/tonistiigi/binfmt:qemu-v10.0.4"},
     "endpoint": {"type": "str"},

@@ -160,6 +160,12 @@ endpoints:
         - Whole days until then. V(none) as RV(endpoints[].certificate_subject).
       type: int
       sample: 364
+    drained:
+      description:
+        - In words since when and why the engine's node takes no builds, see M(buildfarm.multiarch.buildx_drain).
+          V(none) if it does.
+      type: str
+      sample: it is drained since 2026-03-01T10:20:30Z (kernel update)
     error:
       description:
         - Why the engine was not reached, and what to do. V(none) if it was.

@@ -57,7 +57,7 @@ options:
     description:
       - V(present) makes the engine listen.
       - V(absent) removes the drop-in and the three files in O(tls_directory), and restarts the engine if it runs. It
-        does not undo O(daemon_config), and does not start an engine.
+        does not start an engine, and undoes O(daemon_config) with O(restore_daemon_config=true) only.
       - V(confirmed) makes the change of the last task with O(provisional=true) final. The engine stays as it is, so
         nothing is reported as changed. The task fails where that change was ended half-way.
       - V(reverted) puts back what the last task with O(provisional=true) has replaced, restarts the engine, and returns
@@ -132,6 +132,15 @@ options:
       - Excludes O(state=confirmed) and O(state=reverted). Settings without a listener are declared with
         M(buildfarm.multiarch.docker_daemon_config).
     type: dict
+  restore_daemon_config:
+    description:
+      - With O(state=absent), whether C(daemon.json) gets back what it had before O(daemon_config), of this module and
+        of M(buildfarm.multiarch.docker_daemon_config), was merged into it for the first time.
+      - That is noted beside the file, in C(.daemon.json.former), which is removed then. Keys that have been given other
+        values since then stay as they are, and so does all that was never declared. A file that was not there before
+        goes if nothing is left in it. V(hosts) and the keys of TLS, which the listener has replaced, do not come back.
+    type: bool
+    default: false
   service:
     description:
       - Name of the engine's systemd service. Rootless engines and Docker from a snap are not supported.
@@ -338,6 +347,7 @@ SPEC = {
     "tls_directory": {"type": "str", "default": "/etc/docker/tls"},
     "insecure": {"type": "bool", "default": False},
     "daemon_config": {"type": "dict"},
+    "restore_daemon_config": {"type": "bool", "default": False},
     "service": {"type": "str", "default": "docker"},
     "probe_timeout": {"type": "float", "default": 30},
     "provisional": {"type": "bool", "default": False},

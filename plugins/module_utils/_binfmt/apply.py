@@ -24,7 +24,7 @@ from .declaration import Declaration
 from .engine import Engine, EngineError
 from .plan import plan
 from .rules import RuleFile, read_rule_files
-from .state import State, read_state
+from .state import State, own_architectures, read_state
 from .status import MISSING, NATIVE, NO_RULE, Status
 from .steps import BootStep, Host, KernelStep, RunImage
 
@@ -43,6 +43,8 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     host = _host(params, declaration, runner)
     if not declaration.remote:
         _require_local(host.name, declaration)
+    if declaration.only_own:
+        declaration = declaration.without(set(declaration.architectures) - set(own_architectures()))
     state = _read(host, declaration, files)
     declaration, state = _as_the_image_has(host, declaration, state, check_mode)
     missing_packages = _require_packages(host.name, params, declaration, state, check_mode)
@@ -132,7 +134,7 @@ def _require_packages(
     :raises FarmError: they do not; in check mode they may be yet to come, so that this is a warning.
     """
     lacking = [str(platform) for platform, status in state.statuses.items() if status.text == NO_RULE]
-    if params["platforms"] and not declaration.platforms:
+    if params["platforms"] and not declaration.platforms and not declaration.only_own:
         lacking = ["any of these handlers"]
     if not lacking:
         return ()

@@ -26,6 +26,7 @@ class Declaration:
 
     :ivar image: None where the host's packages are the source.
     :ivar optional: architectures that are declared only as far as the image has their emulators.
+    :ivar only_own: whether handlers that this module does not register at boot stay.
     :ivar remote: whether the handlers are another host's, of which only the engine can be reached.
     :ivar docker: the docker CLI with the arguments that lead to the engine, as actions are reported.
     """
@@ -41,6 +42,7 @@ class Declaration:
     remote: bool = False
     docker: Tuple[str, ...] = ("docker",)
     optional: Tuple[str, ...] = ()
+    only_own: bool = False
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], files: Sequence[RuleFile]) -> Declaration:
@@ -75,6 +77,7 @@ class Declaration:
             remote,
             _docker(params["endpoint"]),
             tuple(one.arch for one in platforms if one.arch not in named and unknown),
+            params["only_own"],
         )
 
     @property
@@ -117,6 +120,8 @@ def _docker(endpoint: Optional[str]) -> Tuple[str, ...]:
 
 
 def _check(params: Mapping[str, Any], image: Optional[EmulatorImage], remote: bool) -> None:
+    if params["only_own"] and (params["state"] != "absent" or remote):
+        raise FarmError("only_own limits what is removed; it goes with state: absent, and without endpoint")
     if remote and image is None:
         raise FarmError("source is packages, which are the host's own; run the task on that host, without endpoint")
     if remote and params["persistent"]:

@@ -130,11 +130,12 @@ def _overrides(declaration: Declaration, state: State) -> _Overrides:
             arch = next((arch for arch in state.emulated(declaration) if rule.handler.runs(program(arch))), None)
             if arch is None:
                 lines.update({rule.handler.name: None} if declaration.state == "exact" else {})
-            elif not declaration.present:
+            elif not declaration.present and not declaration.only_own:
                 lines[rule.handler.name] = None
             elif declaration.image is None:
                 lines[rule.handler.name] = rule.with_flags(declaration.demand(arch, state.files)).line
-        text = file.render_override(lines)
+        # Where the packages' rules stay, no override is needed.
+        text = None if declaration.only_own else file.render_override(lines)
         if file.can_be_overridden and text != file.override:
             changes[file.override_path] = text
     return changes

@@ -16,7 +16,7 @@ from .._platform.elf import probe_here, program
 from .._platform.platform import Platform, native_platform
 from .binfmt_misc import BinfmtMisc
 from .declaration import Declaration
-from .image import UNIT_LINK, UNIT_PATH
+from .image import UNIT_LINK, UNIT_PATH, unit_settings
 from .rules import RuleFile, rule_for, update_binfmts_handlers
 from .status import MISSING, NATIVE, NO_RULE, REGISTERED, Status, platform_status
 
@@ -56,6 +56,11 @@ class State:
         """Return QEMU's handlers that are not of the declared platforms."""
         own = set(self.conflicting(declaration, self.emulated(declaration)))
         return tuple(one.name for one in self.kernel.handlers.values() if one.is_qemu and one.name not in own)
+
+
+def own_architectures() -> Tuple[str, ...]:
+    """Return the architectures whose handlers this module registers at boot."""
+    return unit_settings((read_bytes(UNIT_PATH) or b"").decode(errors="replace"))[1]
 
 
 def read_state(declaration: Declaration, files: Sequence[RuleFile], runner: Runner) -> State:

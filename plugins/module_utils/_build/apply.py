@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from .._buildx.cli import Buildx
@@ -65,7 +66,8 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     wanted = [platform for one in subjects if one.decision.builds for platform in one.image.platforms]
     if any(one.decision.builds for one in subjects):
         farm = with_workers(farm, buildx, tuple(dict.fromkeys(wanted)), start=not check_mode)
-        warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in farm.unreachable.items())
+        without = {**farm.unreachable, **farm.drained}
+        warnings += tuple(f"node {name!r} gets no builds: {why}" for name, why in without.items())
     plans = _plans(subjects, declaration, farm, buildx, start=not check_mode)
     unsent = [planned.subject.image.name for planned in plans if planned.build and planned.subject.image.sources]
     if unsent and not check_mode:
@@ -73,7 +75,8 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     if check_mode:
         return _outcome(params, [ImageOutcome(planned) for planned in plans], warnings)
     slots = Slots(farm.limits(declaration.per_node))
-    watch = Watch(farm.unanswering, slots.lose)
+    # What runs on a node that is drained meanwhile goes on; what has not begun goes elsewhere.
+    watch = Watch(partial(farm.unanswering, drained=slots.lose), slots.lose)
     with node_builders(farm.store, farm.builder) as environment, watch.running():
         world = World(buildx, farm, environment, slots, watch, progress, fetcher)
         done = _build_all(plans, world, records)
@@ -96,6 +99,8 @@ def _plans(
         for one in subjects
         if one.decision.builds and not one.by_node
     }
+    for placement in placed.values():
+        farm.refuse_drained(placement.names)
     steps = route(subjects, declaration, farm, buildx.version(), placed)
     for step in steps.values():
         check_split(buildx, step.image.options, () if step.orders else step.nodes)

@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
 from .._buildx.buildkitd import CONFIG_FILE, toml_loads
 from .._buildx.cli import Buildx
 from .._buildx.placement import find_builder, workers_of
 from .._buildx.store import Instance, Node, Store
 from .._core.environment import NO_ENGINE
+from .._core.errors import FarmError
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
@@ -29,6 +30,8 @@ from .schedule import PER_NODE
 
 #: The driver whose nodes are engines; the only other one that has engines, ``docker``, has a single node.
 ENGINES = "docker-container"
+#: How a drained node takes builds again.
+ACTIVATE = "end that with the module buildfarm.multiarch.buildx_drain, state active"
 #: Seconds for the answers of all engines.
 PROBE_TIMEOUT = 3.0
 
@@ -44,6 +47,7 @@ class Farm:
     :ivar contexts: the docker contexts of engines.
     :ivar store: where buildx has the builder's definition.
     :ivar docker_config: the directory of the docker configuration.
+    :ivar drained: in words since when other nodes are drained, by their names.
     """
 
     builder: Instance
@@ -54,6 +58,7 @@ class Farm:
     contexts: ContextStore
     store: Store
     docker_config: Path
+    drained: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def routes(self) -> bool:
@@ -78,10 +83,29 @@ class Farm:
         """
         return {node.name: declared or _own_limit(node) for node in self.builder.nodes}
 
-    def unanswering(self, names: Sequence[str]) -> Set[str]:
-        """Return those of the nodes whose engines do not answer; only nodes that are engines can be asked."""
+    def refuse_drained(self, names: Sequence[str]) -> None:
+        """Refuse nodes that take no builds, where others cannot be chosen instead.
+
+        :raises FarmError: one of them is drained.
+        """
+        for name in names:
+            if name in self.drained:
+                raise FarmError(
+                    f"builder {self.builder.name!r}: buildx would build on node {name!r}, and {self.drained[name]};"
+                    f" {ACTIVATE}"
+                )
+
+    def unanswering(self, names: Sequence[str], drained: Callable[[str], object] = lambda name: None) -> Set[str]:
+        """Return those of the nodes whose engines do not answer; only nodes that are engines can be asked.
+
+        :param drained: is told the names of those that are drained.
+        """
         nodes = [self.node(name) for name in names] if self.builder.driver == ENGINES else []
-        return {name for name, info in _probe(nodes, self.contexts).items() if not info.reachable}
+        found = _probe(nodes, self.contexts)
+        for name, info in found.items():
+            if info.drained:
+                drained(name)
+        return {name for name, info in found.items() if not info.reachable}
 
 
 def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Buildx) -> Farm:
@@ -110,9 +134,13 @@ def with_workers(farm: Farm, buildx: Buildx, platforms: Sequence[Platform], star
     found = _probe(builder.nodes, farm.contexts) if builder.driver in (ENGINES, "docker") else {}
     unreachable = {name: info.error or "no answer" for name, info in found.items() if not info.reachable}
     natives = {name: info.platform for name, info in found.items() if info.platform}
-    nodes = [node for node in builder.nodes if node.name not in unreachable]
+    drained = {name: info.drained for name, info in found.items() if info.drained}
+    nodes = [node for node in builder.nodes if node.name not in unreachable and node.name not in drained]
     workers = workers_of(buildx, builder, nodes, natives, platforms, start) if farm.routes else ()
-    return replace(farm, workers=tuple(workers), natives=natives, unreachable=unreachable)
+    asked = replace(farm, workers=tuple(workers), natives=natives, unreachable=unreachable, drained=drained)
+    if not farm.routes:
+        asked.refuse_drained([node.name for node in builder.nodes])
+    return asked
 
 
 def _loads(declaration: Declaration, builder: Instance) -> bool:
@@ -123,7 +151,9 @@ def _loads(declaration: Declaration, builder: Instance) -> bool:
 
 def _probe(nodes: Sequence[Node], contexts: ContextStore) -> Dict[str, EngineInfo]:
     endpoints = [Endpoint.parse(node.endpoint) for node in nodes]
-    answers: List[EngineInfo] = list(probe_all(endpoints, contexts, PROBE_TIMEOUT)) if endpoints else []
+    answers: List[EngineInfo] = (
+        list(probe_all(endpoints, contexts, PROBE_TIMEOUT, anonymous=False)) if endpoints else []
+    )
     return {node.name: info for node, info in zip(nodes, answers)}
 
 

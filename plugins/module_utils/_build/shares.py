@@ -12,7 +12,7 @@ from .._core.errors import FarmError
 from .._platform.platform import Platform
 from .._platform.spread import eligible, spread
 from .declaration import Image
-from .farm import Farm
+from .farm import ACTIVATE, Farm
 
 #: The nodes that may build a platform of an image, in the order in which they are tried.
 Orders = Mapping[Platform, Tuple[str, ...]]
@@ -72,6 +72,7 @@ def _unserved(platforms: Sequence[Platform], farm: Farm, emulation: str) -> str:
         f"node {worker.name!r} serves {', '.join(str(pin) for pin in worker.pins) or 'none'}" for worker in farm.workers
     ]
     gone = [f"node {name!r} does not answer: {why}" for name, why in farm.unreachable.items()]
+    gone += [f"node {name!r} gets no builds: {why}; {ACTIVATE}" for name, why in farm.drained.items()]
     missing = ", ".join(str(platform) for platform in platforms)
     forbidden = " without emulation" if emulation == "forbid" else ""
     return (

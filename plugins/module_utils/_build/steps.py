@@ -270,7 +270,9 @@ class BuildImage(Step[World]):
             return self._built(share, world, result, (*lost, exc.attempt.node))
         except NoNodeLeft as exc:
             names = ", ".join(repr(name) for name in nodes)
-            raise FarmError(f"no node is left that could build {_join(share)}: {names} went away") from exc
+            raise FarmError(
+                f"no node is left that could build {_join(share)}: {names} went away or were drained"
+            ) from exc
 
     def _run(self, share: Share, world: World, node: str, where: str) -> BuiltShare:
         """Build a share.

@@ -17,6 +17,7 @@ from .._buildx.store import Node
 from .._core.errors import FarmError
 from .._docker.client import Conversation, conversation, platform_of
 from .._docker.context_store import ContextStore
+from .._docker.drain import read_drained
 from .._docker.endpoint import Endpoint
 from .model import Container, NodeKey, NodeState
 
@@ -51,12 +52,13 @@ class Engines:
         """
         found: Dict[NodeKey, NodeState] = {}
         with conversation(endpoint, self._contexts, self._timeout) as engine:
-            native = platform_of(engine.version())
+            native, mark = platform_of(engine.version()), read_drained(engine)
+            drained = str(mark) if mark else ""
             for key, nodes in definitions.items():
                 try:
                     container = read_container(engine, endpoint, nodes)
                     cache = container is None and _cache_exists(engine, endpoint, nodes[0])
-                    found[key] = NodeState(known=True, native=native, container=container, cache=cache)
+                    found[key] = NodeState(known=True, native=native, container=container, cache=cache, drained=drained)
                 except FarmError as exc:
                     found[key] = NodeState(known=True, native=native, error=exc.message)
         return found

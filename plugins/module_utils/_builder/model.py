@@ -55,6 +55,7 @@ class NodeState:
     :ivar detected: the platforms that the running BuildKit reports; None where it was not read.
     :ivar version: BuildKit's; empty where it does not run or was not read.
     :ivar trouble: why BuildKit does not answer although its container runs.
+    :ivar drained: in words that the node takes no builds; empty where it does.
     """
 
     known: bool = False
@@ -65,6 +66,7 @@ class NodeState:
     detected: Optional[Tuple[Platform, ...]] = None
     version: str = ""
     trouble: str = ""
+    drained: str = ""
 
     @property
     def is_running(self) -> bool:

@@ -88,6 +88,11 @@ def _other_warnings(declaration: Declaration, target: Instance, state: State) ->
         for node in target.nodes
         if state.at(node).trouble and declaration.state == "present"
     ]
+    warnings += [
+        f"builder {target.name!r}, node {node.name!r}: {state.at(node).drained}; it gets no builds, and stays as it is"
+        for node in target.nodes
+        if state.at(node).drained and declaration.state == "present"
+    ]
     if _is_broken(state):
         warnings.append(f"{state.path} was broken and is rewritten; a copy is {state.broken_copy}")
     return warnings

@@ -24,6 +24,7 @@ from .._core.parallel import each_within
 from .._platform.platform import Platform
 from .client import MAXIMUM_ANSWER, Conversation, failure, platform_of, unanswered
 from .context_store import ContextStore, TlsFiles
+from .drain import read_drained
 from .endpoint import Endpoint
 from .transport import Route, Unreachable, classify_error, open_connection, resolve
 
@@ -56,6 +57,7 @@ class EngineInfo:
         TLS or without verification.
     :ivar certificate_expires: ISO 8601 in UTC.
     :ivar certificate_days_left: whole days until then.
+    :ivar drained: in words that its node takes no builds, None where it does.
     :ivar error: one sentence naming the endpoint, None where it was reached.
     :ivar error_kind: ``answer``, ``client_certificate``, ``context``, ``expired``, ``files``, ``name``,
         ``not_yet_valid``, ``refused``, ``socket``, ``ssh``, ``timeout``, ``tls``, ``unreachable``, ``unresolved`` or
@@ -74,6 +76,7 @@ class EngineInfo:
     certificate_subject: Optional[str] = None
     certificate_expires: Optional[str] = None
     certificate_days_left: Optional[int] = None
+    drained: Optional[str] = None
     error: Optional[str] = None
     error_kind: Optional[str] = None
 
@@ -135,16 +138,21 @@ def _direct_client() -> Type[docker.DockerClient]:
 
 
 def probe_all(
-    endpoints: Sequence[Endpoint], store: ContextStore, timeout: float = 5, tls: Optional[TlsFiles] = None
+    endpoints: Sequence[Endpoint],
+    store: ContextStore,
+    timeout: float = 5,
+    tls: Optional[TlsFiles] = None,
+    anonymous: bool = True,
 ) -> Tuple[EngineInfo, ...]:
     """Probe engines in parallel.
 
     :param timeout: seconds that the whole call takes at most, whatever the hosts do.
     :param tls: material for ``tcp`` endpoints; contexts bring their own.
+    :param anonymous: whether to find out, over a second connection, if the engine takes clients without a certificate.
     :return: what was found, in the order given.
     """
     deadline = time.monotonic() + timeout
-    found = each_within(timeout, endpoints, lambda endpoint: _probe(endpoint, store, deadline, timeout, tls))
+    found = each_within(timeout, endpoints, lambda endpoint: _probe(endpoint, store, deadline, timeout, tls, anonymous))
     return tuple(
         info or EngineInfo(endpoint, error=unanswered(endpoint, timeout), error_kind="timeout")
         for endpoint, info in zip(endpoints, found)
@@ -157,7 +165,12 @@ def probe(endpoint: Endpoint, store: ContextStore, timeout: float = 5, tls: Opti
 
 
 def _probe(
-    endpoint: Endpoint, store: ContextStore, deadline: float, timeout: float, tls: Optional[TlsFiles]
+    endpoint: Endpoint,
+    store: ContextStore,
+    deadline: float,
+    timeout: float,
+    tls: Optional[TlsFiles],
+    anonymous: bool,
 ) -> EngineInfo:
     info = EngineInfo(endpoint)
     try:
@@ -167,8 +180,11 @@ def _probe(
             info = replace(info, tls="none" if route.tls is None else "mutual")
             if route.tls is not None:
                 info = replace(info, tls_verified=route.verify, **_certificate(connection))
-            info = replace(info, **_facts(Conversation(connection).version()))
-        if route.tls is not None and _accepts_anonymous_clients(route, deadline):
+            engine = Conversation(connection)
+            info = replace(info, **_facts(engine.version()))
+            drained = read_drained(engine)
+            info = replace(info, drained=str(drained) if drained else None)
+        if anonymous and route.tls is not None and _accepts_anonymous_clients(route, deadline):
             info = replace(info, tls="server")
         return info
     except FarmError as exc:

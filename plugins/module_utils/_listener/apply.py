@@ -12,6 +12,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
+from .._core.plan import Step
 from .._core.runner import CommandError, Runner
 from .._docker import tls
 from .._host.init import require_systemd
@@ -19,10 +20,11 @@ from .checkpoint import Checkpoint
 from .checks import check, check_certificate, needs_key
 from .declaration import Declaration
 from .dockerd import hosts
+from .former import record_path, recorded
 from .plan import Plan, describe, plan, plan_back
 from .probe import wait_for
 from .state import State, read_state
-from .steps import RELOAD, Systemctl, restart
+from .steps import RELOAD, File, Systemctl, WriteFiles, changed_files, restart
 from .verify import find_problem, read_journal, validate
 
 
@@ -179,7 +181,9 @@ def apply(declaration: Declaration, state: State, planned: Plan, runner: Runner)
     began = time.time()
     way_back = _way_back(declaration, state)
     try:
-        checkpoint = Checkpoint.create(declaration.unit, planned.steps, way_back, began, state.checkpoint)
+        checkpoint = Checkpoint.create(
+            declaration.unit, (*_noting(state, planned), *planned.steps), way_back, began, state.checkpoint
+        )
     except OSError as exc:
         raise FarmError(f"{declaration.host}: {exc}; nothing was changed") from exc
     touched = state.checkpoint is not None
@@ -205,10 +209,24 @@ def _change_files(
     :raises OSError: one of them cannot be changed.
     :raises CommandError: the engine refuses its configuration.
     """
-    for step in planned.file_steps:
+    for step in (*_noting(state, planned), *planned.file_steps):
         step.apply(runner)
     if declaration.runs:
         validate(declaration, state, checkpoint.former(state.config_path), runner)
+
+
+def _noting(state: State, planned: Plan) -> Tuple[Step[Runner], ...]:
+    """Return the step that notes what daemon.json has before settings are merged into it; none where none are.
+
+    It is no part of what is reported: it belongs to the change of the file.
+    """
+    path, record = state.config_path, record_path(state.config_path)
+    changed = changed_files(planned.steps)
+    file = changed.get(path)
+    if file is None or record in changed:
+        return ()
+    noted = recorded(state.file(record).content, state.file(path).content, file.content, path)
+    return (WriteFiles((File(record, noted, 0o600),)),)
 
 
 def _change_engine(declaration: Declaration, state: State, planned: Plan, began: float, runner: Runner) -> None:

@@ -38,6 +38,7 @@ class Declaration:
     :ivar ca, certificate, key: PEM; None where they were not given.
     :ivar probe_timeout: seconds.
     :ivar provisional: whether a change has to be confirmed, and can be reverted until then.
+    :ivar restores_config: whether what was set in ``daemon.json`` is taken out again.
     :ivar reports_missing_key: whether nothing is changed where the host lacks the certificate's key, instead of a
         failure.
     """
@@ -56,6 +57,7 @@ class Declaration:
     key: Optional[bytes] = field(default=None, repr=False)
     provisional: bool = False
     reports_missing_key: bool = False
+    restores_config: bool = False
 
     @property
     def present(self) -> bool:
@@ -125,6 +127,11 @@ class Declaration:
                 f"daemon_config and state {state} exclude each other: it concerns a change that has been made already; "
                 "declare settings with state present, or with the module docker_daemon_config"
             )
+        if params["restore_daemon_config"] and (state != "absent" or config):
+            raise FarmError(
+                "restore_daemon_config takes out of daemon.json what was set before; it goes with state absent, and"
+                " without daemon_config"
+            )
         port = params["port"] or (2375 if insecure else 2376)
         if not 0 < port < 65536:
             raise FarmError(f"port {port}: wanted 1 to 65535")
@@ -142,6 +149,7 @@ class Declaration:
             # Nobody but this host itself could try a listener on loopback.
             provisional=params["provisional"] and state == "present" and not address.is_loopback,
             reports_missing_key=params["missing_key"] == "report",
+            restores_config=params["restore_daemon_config"],
             **tls,
         )
 

@@ -19,6 +19,7 @@ from . import daemon_config
 from .config_plan import plan_config
 from .declaration import Declaration
 from .dockerd import hosts, on_network
+from .former import put_back, record_path
 from .state import State
 from .steps import RELOAD, CreateDirectory, File, RemoveFile, Systemctl, WriteFiles, changed_files, restart
 
@@ -108,10 +109,21 @@ def _wanted(declaration: Declaration, state: State) -> Iterator[Tuple[str, Optio
     elif declaration.state == "absent":
         yield declaration.drop_in, None
     config = plan_config(declaration, state)
-    if config is not None:
+    if declaration.restores_config:
+        yield from _restored(state)
+    elif config is not None:
         yield state.config_path, File(state.config_path, config, state.file(state.config_path).mode)
     if declaration.state == "absent":
         yield from ((declaration.tls_path(name), None) for name in TLS_NAMES)
+
+
+def _restored(state: State) -> Iterator[Tuple[str, Optional[File]]]:
+    """Yield daemon.json as it was before settings were merged into it, and then without the record of that."""
+    held = state.file(state.config_path)
+    record = record_path(state.config_path)
+    config = put_back(state.file(record).content, held.content, state.config_path)
+    yield state.config_path, None if config is None else File(state.config_path, config, held.mode)
+    yield record, None
 
 
 def _tls_files(declaration: Declaration, state: State) -> Iterator[File]:

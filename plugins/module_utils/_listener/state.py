@@ -27,6 +27,7 @@ from .._host.systemd import (
 from .checkpoint import Checkpoint
 from .declaration import DROP_IN, Declaration
 from .dockerd import DEFAULT_CONFIG, options, without_network
+from .former import record_path
 from .tls_material import Findings, inspect
 
 #: Other engines than the system's own that a host may have, and by which file each is known.
@@ -122,7 +123,7 @@ def read_state(declaration: Declaration, runner: Runner, directories: Sequence[s
     variables = environment(others)
     flags = {flag: value for flag, value, _words in options(split_command(command or "", variables))}
     config_path = flags.get("--config-file") or DEFAULT_CONFIG
-    files = {path: Content.read(path) for path in (config_path, *declaration.own_files)}
+    files = {path: Content.read(path) for path in (config_path, record_path(config_path), *declaration.own_files)}
     directory = declaration.tls_directory
     checkpoint = Checkpoint.load(declaration.unit)
     return State(

@@ -316,6 +316,7 @@ PARAMS = {
     "preserve_argv0": None,
     "verify": True,
     "persistent": False,
+    "only_own": False,
 }
 
 
@@ -924,6 +925,23 @@ class TestApplying:
         with pytest.raises(FarmError, match="systemctl daemon-reload failed"):
             self.run(kernel, persistent=True)
         assert (kernel / "qemu-aarch64").exists() and not (kernel / "new.service").exists()
+
+    def test_what_others_have_registered_stays(self, kernel, engine, monkeypatch):
+        monkeypatch.setattr(_binfmt_apply, "require_systemd", lambda host: None)
+        absent = {"state": "absent", "persistent": True, "only_own": True, "platforms": ["arm64", "s390x"]}
+        self.run(kernel)
+        assert not self.run(kernel, **absent).changed
+        (kernel / "none.service").write_text(unit("arm64"))
+        actions = self.run(kernel, True, **absent).actions
+        assert ["write", f"{kernel}/qemu-aarch64", "-1"] in actions
+        assert ["systemctl", "disable", "--now", UNIT] in actions
+        with pytest.raises(FarmError, match="only_own limits what is removed; it goes with state: absent"):
+            self.run(kernel, only_own=True)
+
+    def test_an_override_goes_where_the_rules_of_packages_stay(self):
+        want = packages(state="absent", persistent=True, only_own=True)
+        have = found(want, host(arm64=DEBIANS), REGISTERED, files=[dataclasses.replace(FILE, override=C_OVERRIDE)])
+        assert ["remove", OVERRIDE] in actions(want, have)
 
     def test_an_engine_that_does_not_run(self, kernel, monkeypatch):
         monkeypatch.setenv("DOCKER_HOST", f"unix://{kernel}/none.sock")

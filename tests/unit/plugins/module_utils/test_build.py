@@ -133,7 +133,7 @@ def world(tmp_path, monkeypatch, registries):
         (tmp_path / "buildx/instances" / builder.name).write_bytes(builder.to_json())
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
     monkeypatch.setattr(
-        _farm, "probe_all", lambda endpoints, *_: [EngineInfo(e, True, platform=AMD64) for e in endpoints]
+        _farm, "probe_all", lambda endpoints, *_, **__: [EngineInfo(e, True, platform=AMD64) for e in endpoints]
     )
     there = World(registries.documents)
     monkeypatch.setattr(_engine, "conversation", there.conversation)

@@ -18,8 +18,10 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import joining as _joining
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import steps as _steps
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Declaration
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.layout import pack
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx import settling as _settling
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
@@ -62,12 +64,13 @@ class World:
 
     :ivar failing: by node, what its builds print before they fail.
     :ivar silent: the nodes whose engines do not answer.
+    :ivar drained: in words that nodes are drained.
     """
 
     def __init__(self, registries):
         self.registry = registries.documents
         self.version = "0.29.1"
-        self.failing, self.silent = {}, set()
+        self.failing, self.silent, self.drained = {}, set(), {}
         self.natives = {"a": AMD64, "b": AMD64, "c": ARM64}
         self.sources = "one"
         self.builds, self.writes = [], []
@@ -116,10 +119,16 @@ class World:
         self.registry[f"{reference.repository}@{digest_of(content)}"] = content.decode()
         return digest_of(content)
 
-    def probe_all(self, endpoints, *_arguments):
+    def probe_all(self, endpoints, *_arguments, **_options):
         hosts = [endpoint.host for endpoint in endpoints]
         return [
-            EngineInfo(endpoint, host not in self.silent, platform=self.natives[host], error=f"{host} is silent")
+            EngineInfo(
+                endpoint,
+                host not in self.silent,
+                platform=self.natives[host],
+                drained=self.drained.get(host),
+                error=f"{host} is silent",
+            )
             for endpoint, host in zip(endpoints, hosts)
         ]
 
@@ -305,6 +314,30 @@ def test_what_only_emulation_could_build(world, image, emulation):
     world.silent = {"c"}
     params = {**image(APP, platforms=["linux/amd64"]), "builder": "farm", "emulation": emulation}
     assert run(params, True, world).changed
+
+
+def test_a_drained_node_gets_nothing(world, image):
+    world.drained = {"a": "it is drained since noon (disk)"}
+    done = run({**image(APP), "builder": "farm"}, False, world)
+    assert done.warnings == ("node 'a' gets no builds: it is drained since noon (disk)",)
+    assert sorted(node for node, _platforms, _argv in world.builds) == ["b", "c"]
+    world.drained = {"c": "it is drained since noon"}
+    words = r"no node serves linux/arm64; .*; node 'c' gets no builds: it is drained since noon; end that with .*drain"
+    with pytest.raises(FarmError, match=words):
+        run({**image(APP), "builder": "farm"}, False, world)
+    # Where buildx chooses the nodes itself, they cannot be left out.
+    with pytest.raises(FarmError, match="buildx would build on node 'c', and it is drained since noon; end that with"):
+        run({**image(APP), "builder": "farm", "gate": False}, False, world)
+
+
+def test_nodes_that_are_drained_meanwhile_get_no_more_builds(world, image):
+    lost = []
+    buildx, params = Buildx(world), {**image(APP), "builder": "farm"}
+    found = _farm.find_farm({}, Declaration.from_params(params), buildx)
+    farm = _farm.with_workers(found, buildx, (), start=False)
+    world.drained, world.silent = {"a": "it is drained"}, {"b"}
+    assert farm.unanswering(["a", "b", "c"], drained=lost.append) == {"b"}
+    assert lost == ["a"]
 
 
 def test_a_check_that_fails_leaves_the_tags(world, image, monkeypatch):

@@ -20,6 +20,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.drain import LABEL
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
@@ -236,6 +237,7 @@ def test_the_nodes_of_an_engine_are_read_over_one_connection():
     answers = {
         "GET /version": (200, {"Os": "linux", "Arch": "arm64"}),
         "GET /containers/buildx_buildkit_a/json": (200, recorded("28.5.2")),
+        "GET /volumes": (200, {"Volumes": [{"CreatedAt": "noon", "Labels": {LABEL: "disk"}}]}),
         "GET /volumes/buildx_buildkit_b_state": (200, {}),
         "GET /containers/buildx_buildkit_d/json": (500, {"message": "layer does not exist"}),
         "GET /containers/buildx_buildkit_e/json": (500, b"no JSON "),
@@ -246,6 +248,7 @@ def test_the_nodes_of_an_engine_are_read_over_one_connection():
         found = {key[0]: state for key, state in Engines(None, 5).read(Endpoint.parse(url), nodes).items()}
     assert {state.native for state in found.values()} == {Platform("linux", "arm64")}
     assert all(state.known for state in found.values())
+    assert found["a"].drained == "it is drained since noon (disk)"
     assert {name: (state.status, state.cache) for name, state in found.items()} == {
         "a": ("running", False),
         "b": ("missing", True),

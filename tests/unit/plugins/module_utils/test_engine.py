@@ -362,8 +362,8 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
     body = json.dumps(VERSION)
     fake_ssh.write_text(
-        f'#!/bin/sh\necho "$@" > {tmp_path}/argv\nread -r line\n'
-        f"printf 'HTTP/1.1 200 OK\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n%s' '{body}'\nsleep 60\n"
+        f'#!/bin/sh\necho "$@" > {tmp_path}/argv\nwhile read -r line; do case "$line" in GET*)\n'
+        f"printf 'HTTP/1.1 200 OK\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n%s' '{body}';; esac; done\nsleep 60\n"
     )
     fake_ssh.chmod(0o755)
     started = time.monotonic()

@@ -66,6 +66,7 @@ def declared(**options):
         "tls_directory": "/etc/docker/tls",
         "insecure": False,
         "daemon_config": None,
+        "restore_daemon_config": False,
         "service": "docker",
         "probe_timeout": 30,
         "provisional": False,
@@ -245,6 +246,10 @@ def test_hosts_in_any_form_of_the_flag(words):
         (
             {"state": "reverted", "daemon_config": {"debug": True}},
             "daemon_config and state reverted exclude each other",
+        ),
+        (
+            {"restore_daemon_config": True},
+            "restore_daemon_config takes out of daemon.json .*; it goes with state absent",
         ),
         ({"state": "confirmed", "daemon_config": {"debug": True}}, "daemon_config and state confirmed exclude"),
         ({"daemon_config": {"tlsverify": True, "tlscacert": "/a"}}, "tlsverify, tlscacert cannot stand in daemon.json"),
@@ -717,6 +722,7 @@ class TestRollBack:
         assert real["journal"] == ["a line"]
         assert {key: real[key] for key in predicted} == predicted
         assert predicted["actions"] == [
+            ["remove", str(tmp_path / ".daemon.json.former")],
             ["remove", str(tmp_path / "docker.service.d/50.conf")],
             ["write", str(config)],
             RELOAD,
@@ -740,7 +746,7 @@ class TestRollBack:
         assert _apply.confirm(want, found, False).as_result() == predicted
         assert (predicted["changed"], predicted["provisional"]) == (False, False)
         assert predicted["diff"]["before"] == predicted["diff"]["after"]
-        assert left(tmp_path) == ["daemon.json", "docker.service.d/50.conf"]
+        assert left(tmp_path) == [".daemon.json.former", "daemon.json", "docker.service.d/50.conf"]
         assert json.loads((tmp_path / "daemon.json").read_bytes()) == {"debug": True}
 
     def test_what_a_killed_run_has_kept_is_where_a_failure_leads_back_to(self, host, tmp_path):
@@ -839,6 +845,7 @@ class Host:
             "service": "docker",
             "probe_timeout": 0,
             "provisional": False,
+            "restore_daemon_config": False,
             **options,
         }
         before, self.ran = left(self.folder), []
@@ -923,6 +930,27 @@ class TestTheModule:
         assert host.ran == RESTARTED
         assert left(tmp_path) == ["units/docker.service"]
         assert not host.run(state="absent")["changed"]
+
+    @pytest.mark.parametrize("text", [None, '{"debug": true, "log-opts": {"max-size": "1m"}, "mtu": 1400}'])
+    def test_settings_are_taken_out_again(self, host, pems, tmp_path, text):
+        if text:
+            host.config.write_text(text)
+        host.run(**pems, daemon_config={"log-opts": {"max-size": "9m", "max-file": "3"}, "mtu": 1500})
+        host.run(**pems, daemon_config={"log-opts": {"max-size": "10m"}, "dns": ["192.0.2.1"], "debug": None})
+        removed = host.run(state="absent", restore_daemon_config=True)
+        assert removed["changed"]
+        if text:
+            assert host.config.read_text() == text
+        assert left(tmp_path) == (["daemon.json"] if text else []) + ["units/docker.service"]
+        assert not host.run(state="absent", restore_daemon_config=True)["changed"]
+
+    def test_settings_that_somebody_has_changed_meanwhile_stay(self, host, pems):
+        host.config.write_text('{"mtu": 1400, "tlsverify": true}')
+        host.run(**pems, daemon_config={"mtu": 1500, "dns": ["192.0.2.1"]})
+        host.config.write_text('{"mtu": 1500, "dns": ["192.0.2.1", "192.0.2.2"], "bip": "10.9.0.1/24"}')
+        host.run(state="absent", restore_daemon_config=True)
+        found = json.loads(host.config.read_text())
+        assert found == {"mtu": 1400, "dns": ["192.0.2.1", "192.0.2.2"], "bip": "10.9.0.1/24"}
 
     @pytest.mark.parametrize("state", ["confirmed", "reverted"])
     def test_a_provisional_change_is_confirmed_or_reverted(self, host, pems, tmp_path, state):
@@ -1021,6 +1049,7 @@ class TestTheModule:
             "address": None,
             "interface": None,
             "port": None,
+            "restore_daemon_config": False,
         }
         params.update(
             dict.fromkeys(("ca", "certificate", "key", "daemon_config")), tls_directory="/t", service="docker"
