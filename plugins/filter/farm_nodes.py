@@ -30,8 +30,8 @@ description:
     emulate. C(farm_endpoint) replaces its endpoint.
     C(farm_address) is its name or address as the controllers see it, by default C(ansible_host), else its name in
     the inventory. C(listener_port), C(listener_insecure), C(listener_ssh) and C(listener_ssh_user) are the role
-    C(listener)'s. C(farm_node_driver_opts) and C(farm_node_buildkitd_config) are laid over O(driver_opts) and
-    O(buildkitd_config).
+    C(listener)'s. C(farm_node_driver_opts), C(farm_node_buildkitd_config) and C(farm_node_cache) are laid over
+    O(driver_opts), O(buildkitd_config) and O(cache).
 positional: _input
 options:
   _input:
@@ -69,6 +69,10 @@ options:
   buildkitd_config:
     description: The text of every node's C(buildkitd.toml).
     type: str
+  cache:
+    description: What the cache of every node may take.
+    type: dict
+    version_added: 1.1.0
 """
 
 EXAMPLES = r"""
@@ -190,6 +194,7 @@ def _node(
     client: Mapping[str, str],
     driver_opts: Mapping[str, str],
     buildkitd_config: Optional[str],
+    cache: Optional[Mapping[str, Any]],
 ) -> Dict[str, Any]:
     endpoint, tls = _endpoint(assigned.name, variables)
     paths = {key: client[f"{key}_path"] for key in ("ca", "cert", "key") if f"{key}_path" in client}
@@ -203,6 +208,9 @@ def _node(
     config = option("farm_node_buildkitd_config", variables) or buildkitd_config
     if config is not None:
         node["buildkitd_config"] = config
+    own = option("farm_node_cache", variables)
+    if cache is not None or own is not None:
+        node["cache"] = {**(cache or {}), **(own or {})}
     if tls:
         node["context"] = context
     return {
@@ -222,6 +230,7 @@ def farm_nodes(
     client: Optional[Mapping[str, str]] = None,
     driver_opts: Optional[Mapping[str, str]] = None,
     buildkitd_config: Optional[str] = None,
+    cache: Optional[Mapping[str, Any]] = None,
 ) -> List[Dict[str, Any]]:
     """Return the nodes of a builder; see DOCUMENTATION."""
     try:
@@ -246,6 +255,7 @@ def farm_nodes(
                 client or {},
                 driver_opts or {},
                 buildkitd_config,
+                cache,
             )
             for node, decided in pins
         ]

@@ -16,10 +16,11 @@ from urllib.parse import quote
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import containers as _containers
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines, read_container
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE, drift, parse_size
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE, drift
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.quantities import parse_size
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
