@@ -291,6 +291,14 @@ options:
         are the same. V(false) refuses that.
     type: bool
     default: false
+  controller:
+    description:
+      - What this controller calls itself on the engines of nodes, by which M(buildfarm.multiarch.buildx_prune) knows
+        what other controllers use. An empty volume marks each node, when the builder's definition is written. It goes
+        with the node's cache.
+      - By default its host name. Controllers that are thrown away after each job should have one name.
+    type: str
+    version_added: 1.1.0
   probe:
     description:
       - With V(false), check mode contacts no node and predicts as if none had a container, and docker contexts need not
@@ -579,6 +587,7 @@ SPEC = {
     "platforms": {"type": "list", "elements": "str"},
     "emulation": {"type": "str", "choices": ["allow", "prefer_native", "forbid"], "default": "allow"},
     "share_nodes": {"type": "bool", "default": False},
+    "controller": {"type": "str"},
     "probe": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 10},
     "bootstrap_timeout": {"type": "float", "default": 600},

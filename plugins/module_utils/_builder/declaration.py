@@ -21,7 +21,7 @@ from .._core.errors import FarmError
 from .._core.quantities import parse_size
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
-from .._docker.transport import resolve
+from .._docker.transport import canonical
 from .._platform.platform import Platform, parse_all
 
 _ENV_NAME = re.compile(r"[^=\s\x00]+\Z")
@@ -153,14 +153,6 @@ def _driver(params: Mapping[str, Any], stored: str) -> str:
     if params["state"] == "stopped" and driver != "docker-container":
         raise FarmError(f"builder {name!r}: the {driver} driver has nothing that buildx could stop")
     return driver
-
-
-def canonical(endpoint: str, contexts: ContextStore) -> str:
-    """Return an endpoint as text that is the same for a context and its engine's URL."""
-    try:
-        return resolve(Endpoint.parse(endpoint), contexts).url.text
-    except FarmError:
-        return endpoint
 
 
 class _Reader:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
@@ -183,7 +185,17 @@ class WriteDefinition(Step[Site]):
         return ["write", self.path]
 
     def apply(self, world: Site) -> None:
+        if self.target.driver == "docker-container":
+            each(
+                [node for node in self.target.nodes if node.endpoint not in world.unreachable],
+                partial(self._mark, world),
+            )
         world.store.write(self.target, self.before)
+
+    def _mark(self, world: Site, node: Node) -> None:
+        # Without it the node's cache is never taken for an orphan that may be removed.
+        with contextlib.suppress(FarmError):
+            world.engines.mark(node, self.target.name)
 
     def revert(self, world: Site) -> None:
         if world.store.read(self.target.name) != self.before:

@@ -70,7 +70,7 @@ class Containers:
         self.failing, self.done = failing, []
 
     def __getattr__(self, name):
-        def change(node):
+        def change(node, *_builder):
             if f"{name} {node.name}" in self.failing:
                 raise FarmError(f"{name} {node.name}: busy")
             self.done.append(f"{name} {node.name}")
