@@ -4,8 +4,8 @@
 
 """What no builder has any more, and whose it is. Everything here is pure.
 
-A container, volume or network is an orphan where no builder of this controller has a node of its name. It may be made by
-hand, or be another controller's. So only what this controller, and no other, has marked is removed, see
+A container, volume or network is an orphan where no builder of this controller has a node of its name. It may be made
+by hand, or be another controller's. So only what this controller, and no other, has marked is removed, see
 ``_buildx/marks.py``.
 """
 
