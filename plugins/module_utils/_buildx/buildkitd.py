@@ -24,6 +24,9 @@ _HOST_NETWORK = "network.host"
 _ENTITLEMENT = "--allow-insecure-entitlement"
 #: Lines for which a configuration cannot be taken as it is: buildx copies the files that they name.
 _NAMES_FILES = re.compile(r"(?m)^\s*(ca|key|cert|\"ca\"|keypair)\s*=|^\s*\[+\s*registry.*keypair|^\s*registry\b")
+#: Lines that say something of Docker Hub, and a mirror of it.
+_DOCKER_HUB = re.compile(r"(?m)^[^#\n]*registry\s*\.\s*[\"']?docker\.io\b")
+_MIRROR = re.compile(r"(https?)://([^/\s]+)/?\Z")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _CERTS_DIR = re.compile(r"[^a-zA-Z0-9.-]+")
 _ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
@@ -75,6 +78,30 @@ def with_cache_limits(text: str, limits: CacheLimits) -> str:
     if sets_policy(text) or not rules:
         return text
     return "\n".join([text.rstrip("\n") + "\n" if text.strip() else "", *map(_rule, rules)]).lstrip("\n")
+
+
+def with_mirrors(text: str, mirrors: Sequence[str]) -> str:
+    """Return a buildkitd configuration with mirrors of Docker Hub, unless it says something of Docker Hub itself.
+
+    :param text: TOML, as a user writes it.
+    :param mirrors: URLs, in the order in which they are tried.
+    :raises FarmError: one is no URL of a mirror.
+    """
+    hosts = []
+    for mirror in mirrors:
+        match = _MIRROR.match(mirror)
+        if match is None:
+            raise FarmError(f"mirror {mirror!r}: wanted http://HOST[:PORT] or https://HOST[:PORT], as engines do")
+        hosts.append((match.group(2), match.group(1) == "http"))
+    if not hosts or _DOCKER_HUB.search(text):
+        return text
+    tables = [f'[registry."docker.io"]\n  mirrors = {_value([host for host, _plain in hosts])}\n']
+    tables += [
+        f"[registry.{_string(host)}]\n  http = true\n"
+        for host, plain in hosts
+        if plain and not re.search(rf"(?m)^[^#\n]*registry\.[\"']?{re.escape(host)}\b", text)
+    ]
+    return "\n".join([*([text.rstrip("\n") + "\n"] if text.strip() else []), *tables])
 
 
 def limited(files: Mapping[str, bytes], limits: CacheLimits) -> Dict[str, bytes]:
