@@ -109,6 +109,9 @@ options:
     type: float
     default: 600
 notes:
+  - Marks are volumes that no container uses. C(docker volume prune --all) removes them, and so does
+    C(docker volume prune) before Docker 23.0. The next run of M(buildfarm.multiarch.buildx_builder) that starts a node
+    or changes a builder makes them again.
   - The volumes of orphans are counted by their engines, which takes time where they are large.
 seealso:
   - module: buildfarm.multiarch.buildx_builder

@@ -191,7 +191,7 @@ def test_notes_of_buildx_are_bounded(pruning):
     assert "gone" not in pruning.farm.ssh("ctlnew", f"ls {refs}")
 
 
-def test_a_cache_stays_within_its_limit(pruning):
+def test_a_cache_stays_within_its_limit(pruning, record_property):
     pruning.filled["ctl"].result()
     until = time.monotonic() + PATIENCE
     before = used = pruning.used(LIMITED, "buildx_buildkit_limited")
@@ -201,3 +201,7 @@ def test_a_cache_stays_within_its_limit(pruning):
     assert used <= (LIMIT << 20) * 1.05, json.dumps({"before": before, "after": used})
     # Not all of it went, and what stays is still of use.
     assert used > (LIMIT << 20) / 4
+    record_property("megabytes", f"{20 * MEGABYTES} built, {used >> 20} kept")
+    # With a cache its mark goes.
+    pruning.farm.module("ctl", "buildx_builder", name="limited", state="absent")
+    assert pruning.there(LIMITED) == set()

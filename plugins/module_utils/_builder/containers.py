@@ -13,7 +13,7 @@ from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from .._buildx.buildkitd import CONFIG_DIR
-from .._buildx.marks import mark, mark_name
+from .._buildx.marks import mark, unmark
 from .._buildx.store import Node
 from .._core.errors import FarmError
 from .._docker.client import Conversation, conversation, message, platform_of
@@ -71,13 +71,13 @@ class Engines:
         self._change(node, "DELETE", f"/containers/{quote(node.container)}?force=1&v=1", f"remove {node.container}")
 
     def remove_cache(self, node: Node) -> None:
-        """Remove the volume with a node's cache, which no container uses any more, and the mark of its use.
+        """Remove the volume with a node's cache, which no container uses any more, and the marks of its use.
 
         :raises FarmError: the engine did not do it.
         """
         self._change(node, "DELETE", f"/volumes/{quote(node.volume)}", f"remove volume {node.volume}")
-        own = mark_name(node.name, self._controller)
-        self._change(node, "DELETE", f"/volumes/{quote(own)}", f"remove volume {own}")
+        with conversation(Endpoint.parse(node.endpoint), self._contexts, self._timeout) as engine:
+            unmark(engine, node.name)
 
     def mark(self, node: Node, builder: str) -> None:
         """Leave a mark that a builder of this controller uses a node's container and cache.

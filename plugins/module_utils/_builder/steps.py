@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
@@ -99,6 +98,7 @@ class StartNodes(Step[Site]):
             states[key] = with_status(states.get(key, NodeState()), node, self.target.driver, inspection)
             world.reports[key] = states[key]
         check_platforms(self.declaration, self.target, states)
+        _mark(self.target, self.nodes, world)
 
     def revert(self, world: Site) -> None:
         failures = []
@@ -185,17 +185,8 @@ class WriteDefinition(Step[Site]):
         return ["write", self.path]
 
     def apply(self, world: Site) -> None:
-        if self.target.driver == "docker-container":
-            each(
-                [node for node in self.target.nodes if node.endpoint not in world.unreachable],
-                partial(self._mark, world),
-            )
+        _mark(self.target, self.target.nodes, world)
         world.store.write(self.target, self.before)
-
-    def _mark(self, world: Site, node: Node) -> None:
-        # Without it the node's cache is never taken for an orphan that may be removed.
-        with contextlib.suppress(FarmError):
-            world.engines.mark(node, self.target.name)
 
     def revert(self, world: Site) -> None:
         if world.store.read(self.target.name) != self.before:
@@ -297,6 +288,17 @@ def _remove_pods(part: Instance, options: Sequence[str], world: Site) -> None:
             env=env,
             timeout=world.bootstrap_timeout,
         )
+
+
+def _mark(builder: Instance, nodes: Sequence[Node], world: Site) -> None:
+    """Tell engines who uses their nodes. One without a mark is never taken for something that may be removed."""
+
+    def mark(node: Node) -> None:
+        with contextlib.suppress(FarmError):
+            world.engines.mark(node, builder.name)
+
+    if builder.driver == "docker-container":
+        each([node for node in nodes if node.endpoint not in world.unreachable], mark)
 
 
 def _not_put_back(node: Node, exc: FarmError) -> str:

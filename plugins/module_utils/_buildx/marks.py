@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from typing import Any, Dict, Mapping, Set
+from typing import Any, Dict, List, Mapping, Set
 from urllib.parse import quote
 
 from .._core.errors import FarmError
@@ -45,17 +45,31 @@ def mark(engine: Conversation, node: str, builder: str, controller: str) -> None
         raise FarmError(f"node {node!r} could not be marked as used: {message(body)}")
 
 
+def unmark(engine: Conversation, node: str) -> None:
+    """Remove all marks of a node whose cache is gone.
+
+    :raises FarmError: the engine did not do it.
+    """
+    for volume in _listed(engine, f"{_LABEL}.node={node}"):
+        status, body = engine.request("DELETE", f"/volumes/{quote(volume['Name'])}")
+        if status not in (200, 204, 404):
+            raise FarmError(f"the mark of node {node!r} could not be removed: {message(body)} (HTTP {status})")
+
+
 def marks(engine: Conversation) -> Dict[str, Set[str]]:
     """Return the names of the controllers that use a node, by the node's name.
 
     :raises FarmError: the engine did not tell.
     """
-    wanted = quote(json.dumps({"label": [f"{_LABEL}.controller"]}))
-    status, body = engine.request("GET", f"/volumes?filters={wanted}")
-    if status != 200:
-        raise FarmError(f"volumes could not be listed: {message(body)}")
     found: Dict[str, Set[str]] = {}
-    for volume in json.loads(body).get("Volumes") or ():
-        labels = volume.get("Labels") or {}
+    for volume in _listed(engine, f"{_LABEL}.controller"):
+        labels = volume["Labels"]
         found.setdefault(labels.get(f"{_LABEL}.node", ""), set()).add(labels[f"{_LABEL}.controller"])
     return found
+
+
+def _listed(engine: Conversation, label: str) -> List[Dict[str, Any]]:
+    status, body = engine.request("GET", f"/volumes?filters={quote(json.dumps({'label': [label]}))}")
+    if status != 200:
+        raise FarmError(f"volumes could not be listed: {message(body)} (HTTP {status})")
+    return list(json.loads(body).get("Volumes") or ())
