@@ -77,8 +77,6 @@ def site(farm: LiveFarm) -> Iterator[Site]:
     whole.play("teardown", *NODES)
     for node in NODES:
         farm.ssh(node, "docker volume ls -q | grep '^build[xf].*_farm-' | xargs -r docker volume rm")
-            node, "docker volume ls -q | grep '^buildx_buildkit_farm\\|^buildfarm_mark_' | xargs -r docker volume rm"
-        )
         farm.ssh(node, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
     farm.ssh(CONTROLLER, "rm -rf ~/.config/buildfarm ~/.docker")
 
