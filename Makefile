@@ -56,11 +56,11 @@ test: farm ## every test, on a farm of real hosts here
 	@.venv/bin/python tests/measured.py \
 		$(PYTEST) -q --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations=15
 
-test-long: farm ## builders and handlers from 200 random states to random declarations, then a real arm64 machine
+test-long: farm ## 200 random declarations of builders and handlers, a large cache, then a real arm64 machine
 	@$(BOOTSTRAP) packages arm64
 	@.venv/bin/python tests/farm prepare $(BASES) arm64
-	@BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q -k from_any_state \
-		tests/integration/test_builder.py tests/integration/test_binfmt_packages.py
+	@BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q -k 'from_any_state or within_its_limit' \
+		tests/integration/test_builder.py tests/integration/test_binfmt_packages.py tests/integration/test_prune.py
 	@ARM64=1 $(PYTEST) -q --durations=15 tests/integration/test_builder.py tests/integration/test_arm64.py
 
 mutants: venv ## whether the unit tests notice mistakes: random changes of plugins/module_utils, one at a time

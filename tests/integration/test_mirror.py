@@ -67,6 +67,7 @@ def mirrored(farm: LiveFarm) -> Iterator[Mirrored]:
         found.twice("mirror", MIRROR, mirror_upstream=f"http://{farm.registry}")
         yield found
     finally:
+        farm.module(CONTROLLER, "buildx_builder", name="mirrored", state="absent")
         unlisten(farm, NODE)
         farm.ssh(CONTROLLER, "rm -rf ~/.docker /srv/mirror")
         farm.ssh(MIRROR, "apt-get -q -y purge docker-registry; rm -rf /var/lib/docker-registry /etc/docker/registry")

@@ -90,6 +90,8 @@ def pruning(farm: LiveFarm) -> Iterator[Pruning]:
             yield found
         finally:
             list(pool.map(lambda host: unlisten(farm, host), (LIMITED, FREE)))
+            volumes = "docker volume ls -q | grep '^buildx_buildkit_' | xargs -r docker volume rm"
+            list(pool.map(lambda host: farm.ssh(host, volumes), (LIMITED, FREE)))
             list(pool.map(lambda host: farm.ssh(host, "rm -rf ~/.docker /srv/prune-*"), ("ctl", "ctlnew")))
 
 
@@ -204,4 +206,4 @@ def test_a_cache_stays_within_its_limit(pruning, record_property):
     record_property("megabytes", f"{20 * MEGABYTES} built, {used >> 20} kept")
     # With a cache its mark goes.
     pruning.farm.module("ctl", "buildx_builder", name="limited", state="absent")
-    assert pruning.there(LIMITED) == set()
+    assert not [name for name in pruning.there(LIMITED) if "limited" in name]

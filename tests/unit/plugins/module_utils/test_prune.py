@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.marks import mark_name
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.marks import controller_name, mark_name
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.files import write_atomically
@@ -29,6 +30,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._prune.predict
 )
 from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
 
+_PREFIX = "io.github.buildfarm.multiarch"
 NOW = parse_time("2026-11-29T12:00:00Z")
 PARAMS = {
     "builder": None,
@@ -184,9 +186,8 @@ class Engine(FakeEngine):
             return 200, self.ran(self.commands[int(path.split("/")[2])])
         if path.startswith("/exec/"):
             return 200, {"ExitCode": int("broken" in self.fails)}
-        prefix = "io.github.buildfarm.multiarch"
         marks = [
-            {"Name": name, "Labels": {f"{prefix}.node": node, f"{prefix}.controller": one}}
+            {"Name": name, "Labels": {f"{_PREFIX}.node": node, f"{_PREFIX}.controller": one}}
             for name, (node, one) in self.marks.items()
         ]
         volumes = [{"Name": name, "UsageData": {"Size": 5}} for name in sorted(self.volumes)]
@@ -340,6 +341,42 @@ def test_what_cannot_be_removed_stays_marked(here):
     with serving(at) as url, pytest.raises(FarmError, match="could not remove volume buildx_buildkit_mine_state: busy"):
         here(("farm", Node("n", url)), cache=False, orphans="remove")
     assert at.removed == [] and at.marks
+
+
+def test_marks():
+    class Volumes(FakeEngine):
+        def __init__(self, status):
+            super().__init__()
+            self.status, self.made, self.asked = status, [], []
+
+        def answer(self, method, path, query, body, headers):
+            self.asked.append(f"{method} {path}")
+            if method == "GET":
+                wanted = json.loads(query["filters"])["label"][0].partition("=")[2]
+                return 200, {"Volumes": [one for one in self.made if one["Labels"].get(f"{_PREFIX}.node") == wanted]}
+            self.made += [json.loads(body)] if method == "POST" and self.status == 201 else []
+            return self.status if method == "POST" else 204, {"message": "no space"}
+
+    at = Volumes(201)
+    with serving(at) as url:
+        engines = Engines(None, 5, "me")
+        node = Node("n", url)
+        engines.mark(node, "farm")
+        engines.mark(Node("other", url), "farm")
+        engines.remove_cache(node)
+    labels = {f"{_PREFIX}.node": "n", f"{_PREFIX}.builder": "farm", f"{_PREFIX}.controller": "me"}
+    assert at.made[0] == {"Name": mark_name("n", "me"), "Labels": labels}
+    # With the cache go the marks of its node alone.
+    removed = [one for one in at.asked if one.startswith("DELETE")]
+    assert removed == ["DELETE /volumes/buildx_buildkit_n_state", f"DELETE /volumes/{mark_name('n', 'me')}"]
+    with serving(Volumes(500)) as url, pytest.raises(FarmError, match="could not be marked as used: no space"):
+        Engines(None, 5, "me").mark(Node("n", url), "farm")
+
+
+def test_what_a_controller_calls_itself(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    assert (controller_name({}), controller_name({"controller": "awx"})) == ("here", "awx")
+    assert mark_name("n", "here") != mark_name("n", "awx")
 
 
 def test_notes_of_builds(tmp_path):
