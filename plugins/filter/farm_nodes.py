@@ -30,8 +30,8 @@ description:
     emulate. C(farm_endpoint) replaces its endpoint.
     C(farm_address) is its name or address as the controllers see it, by default C(ansible_host), else its name in
     the inventory. C(listener_port), C(listener_insecure), C(listener_ssh) and C(listener_ssh_user) are the role
-    C(listener)'s. C(farm_node_driver_opts) and C(farm_node_buildkitd_config) are laid over O(driver_opts) and
-    O(buildkitd_config).
+    C(listener)'s. C(farm_node_driver_opts), C(farm_node_buildkitd_config) and C(farm_node_cache) are laid over
+    O(driver_opts), O(buildkitd_config) and O(cache). C(engine_registry_mirrors) is the role C(engine)'s.
 positional: _input
 options:
   _input:
@@ -69,6 +69,18 @@ options:
   buildkitd_config:
     description: The text of every node's C(buildkitd.toml).
     type: str
+  cache:
+    description: What the cache of every node may take.
+    type: dict
+    version_added: 1.1.0
+  mirrors:
+    description:
+      - Hosts of the inventory that are mirrors of Docker Hub. Nodes without C(engine_registry_mirrors) use all of them.
+      - A C(buildkitd.toml) that says something of C(docker.io) itself stays as it is.
+    type: list
+    elements: str
+    default: []
+    version_added: 1.1.0
 """
 
 EXAMPLES = r"""
@@ -113,6 +125,7 @@ _value:
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.buildkitd import with_mirrors
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.pinning import (
     Assigned,
@@ -125,7 +138,12 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.plat
     parse_all,
     platform_of_host,
 )
-from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import address_of, node_names, tcp_endpoint
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import (
+    address_of,
+    mirrors_of,
+    node_names,
+    tcp_endpoint,
+)
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import as_list, option
 
 
@@ -190,6 +208,8 @@ def _node(
     client: Mapping[str, str],
     driver_opts: Mapping[str, str],
     buildkitd_config: Optional[str],
+    cache: Optional[Mapping[str, Any]],
+    mirrors: Optional[Sequence[str]],
 ) -> Dict[str, Any]:
     endpoint, tls = _endpoint(assigned.name, variables)
     paths = {key: client[f"{key}_path"] for key in ("ca", "cert", "key") if f"{key}_path" in client}
@@ -201,8 +221,13 @@ def _node(
         "driver_opts": {**driver_opts, **option("farm_node_driver_opts", variables)},
     }
     config = option("farm_node_buildkitd_config", variables) or buildkitd_config
+    if mirrors is not None:
+        config = with_mirrors(config or "", mirrors)
     if config is not None:
         node["buildkitd_config"] = config
+    own = option("farm_node_cache", variables)
+    if cache is not None or own is not None:
+        node["cache"] = {**(cache or {}), **(own or {})}
     if tls:
         node["context"] = context
     return {
@@ -222,6 +247,8 @@ def farm_nodes(
     client: Optional[Mapping[str, str]] = None,
     driver_opts: Optional[Mapping[str, str]] = None,
     buildkitd_config: Optional[str] = None,
+    cache: Optional[Mapping[str, Any]] = None,
+    mirrors: Sequence[str] = (),
 ) -> List[Dict[str, Any]]:
     """Return the nodes of a builder; see DOCUMENTATION."""
     try:
@@ -246,6 +273,8 @@ def farm_nodes(
                 client or {},
                 driver_opts or {},
                 buildkitd_config,
+                cache,
+                mirrors_of(hostvars[node.name], mirrors, hostvars),
             )
             for node, decided in pins
         ]

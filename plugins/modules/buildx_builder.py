@@ -169,6 +169,45 @@ options:
         description:
           - Path of a file with the configuration, on the host where the module runs.
         type: path
+      cache:
+        description:
+          - What the node's build cache may take, written into the configuration of buildkitd as every version of
+            BuildKit wants it. The container is made anew then, and its cache stays.
+          - BuildKit clears up by it a minute after a build, and after it has started.
+          - With O(nodes[].buildkitd_config) or O(nodes[].buildkitd_config_file) the limits are added to it, unless it
+            says something on garbage collection itself (C(gcpolicy), C(reservedSpace) or another of these keys), which
+            then holds alone.
+            Without, they replace what the node's configuration has of garbage collection, and the rest of it stays.
+          - They stand for the whole of BuildKit's own rules, and what is not limited grows. An empty dictionary brings
+            BuildKit's own rules back.
+          - Sizes are bytes, or as in V(40g), where a C(g) is 1024 to the third; from BuildKit 0.13 also percentages of
+            the disk, as in V(20%).
+        type: dict
+        version_added: 1.1.0
+        suboptions:
+          max_used:
+            description: What the cache is cut down to, records first that were not used for longest.
+            type: str
+          reserved:
+            description:
+              - What the cache may have, however little is free. Without O(nodes[].cache.max_used), BuildKit before 0.17
+                takes it for that.
+            type: str
+          min_free:
+            description:
+              - What is to be free on the disk of the engine. Needs BuildKit 0.17, and O(nodes[].cache.max_used) or
+                O(nodes[].cache.reserved) for what older ones do.
+            type: str
+          max_age:
+            description: How long a record may go unused, as in V(48h) or V(30d).
+            type: str
+          kinds:
+            description:
+              - Rules for single kinds of records, by their names - V(regular), V(source.local), V(source.git.checkout),
+                V(exec.cachemount), V(frontend) and V(internal). Each is a dictionary with C(max_age), C(max_used) or
+                both. Records of the kind that went unused for that long are removed while the whole cache has
+                more than C(max_used), or in any case where that is not given.
+            type: dict
   purge_nodes:
     description:
       - What becomes of the builder's nodes that are not in O(nodes), as other tasks, runs for a part of an inventory or
@@ -252,6 +291,14 @@ options:
         are the same. V(false) refuses that.
     type: bool
     default: false
+  controller:
+    description:
+      - What this controller calls itself on the engines of nodes, by which M(buildfarm.multiarch.buildx_prune) knows
+        what other controllers use. An empty volume marks each node, when the builder's definition is written. It goes
+        with the node's cache.
+      - By default its host name. Controllers that are thrown away after each job should have one name.
+    type: str
+    version_added: 1.1.0
   probe:
     description:
       - With V(false), check mode contacts no node and predicts as if none had a container, and docker contexts need not
@@ -320,6 +367,18 @@ EXAMPLES = r"""
           key: ~/.config/buildfarm/certificates/clients/client/key.pem
         platforms: [linux/arm64]
     purge_contexts: true
+
+- name: Keep each cache below 40 GB, and forget the contexts of builds after two days
+  buildfarm.multiarch.buildx_builder:
+    name: farm
+    nodes:
+      - name: amd1
+        cache:
+          max_used: 40g
+          min_free: 10%
+          max_age: 30d
+          kinds:
+            source.local: {max_age: 48h, max_used: 10g}
 
 - name: Change the BuildKit image and its limits on a running builder, its cache kept
   buildfarm.multiarch.buildx_builder:
@@ -498,6 +557,13 @@ NODE = {
     "buildkitd_flags": {"type": "raw"},
     "buildkitd_config": {"type": "str"},
     "buildkitd_config_file": {"type": "path"},
+    "cache": {
+        "type": "dict",
+        "options": {
+            **{name: {"type": "str"} for name in ("max_used", "reserved", "min_free", "max_age")},
+            "kinds": {"type": "dict"},
+        },
+    },
 }
 SPEC = {
     "name": {"type": "str", "required": True},
@@ -521,6 +587,7 @@ SPEC = {
     "platforms": {"type": "list", "elements": "str"},
     "emulation": {"type": "str", "choices": ["allow", "prefer_native", "forbid"], "default": "allow"},
     "share_nodes": {"type": "bool", "default": False},
+    "controller": {"type": "str"},
     "probe": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 10},
     "bootstrap_timeout": {"type": "float", "default": 600},

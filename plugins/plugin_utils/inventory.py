@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import validate_name
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.model import is_name
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import option
 
 #: The volume of a node is a directory, whose name has 255 characters at most, ``buildx_buildkit_`` and ``_state`` among
 #: them.
@@ -78,6 +79,22 @@ def tcp_endpoint(host: str, variables: Mapping[str, Any], port: int) -> str:
     """
     address = address_of(host, variables)
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def mirrors_of(
+    variables: Mapping[str, Any], hosts: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
+) -> Optional[List[str]]:
+    """Return the URLs of the mirrors of Docker Hub that a node uses, None where nothing is declared of them.
+
+    :param variables: the node's; ``engine_registry_mirrors`` comes before the inventory's mirrors.
+    :param hosts: names of the mirrors in the inventory.
+    :raises FarmError: a variable cannot be meant.
+    """
+    own = option("engine_registry_mirrors", variables)
+    if own is not None or not hosts:
+        return own if own is None else [str(url) for url in own]
+    endpoints = [tcp_endpoint(host, hostvars[host], option("mirror_port", hostvars[host])) for host in hosts]
+    return [endpoint.replace("tcp://", "http://", 1) for endpoint in endpoints]
 
 
 def bare(address: str) -> str:

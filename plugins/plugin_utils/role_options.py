@@ -79,6 +79,7 @@ _CHECKS: Dict[str, Callable[[Any], object]] = {
     "images_list": _one_source_each,
     "images_platforms": parse_all,
     "listener_port": _port,
+    "mirror_port": _port,
     "platforms": parse_all,
 }
 

@@ -76,7 +76,7 @@ def site(farm: LiveFarm) -> Iterator[Site]:
     yield whole
     whole.play("teardown", *NODES)
     for node in NODES:
-        farm.ssh(node, "docker volume ls -q | grep ^buildx_buildkit_farm | xargs -r docker volume rm")
+        farm.ssh(node, "docker volume ls -q | grep '^build[xf].*_farm-' | xargs -r docker volume rm")
         farm.ssh(node, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
     farm.ssh(CONTROLLER, "rm -rf ~/.config/buildfarm ~/.docker")
 

@@ -29,7 +29,7 @@ CLIENT = f"{DIRECTORY}/clients/client"
 _QUIET = """
 cd /var/lib/docker
 test -z "$(ls containers)" || docker ps -aq --filter name=buildx_buildkit_ | xargs -r docker rm -f
-ls volumes | grep ^buildx_buildkit_ | xargs -r docker volume rm
+ls volumes | grep '^buildx_buildkit_\\|^buildfarm_mark_' | xargs -r docker volume rm
 """
 #: What a fresh controller has: nothing but the contexts.
 _CONTEXTS = "/root/contexts-of-a-test.tar"
@@ -85,7 +85,8 @@ class Builders:
 
     def volumes(self, host: str) -> list[str]:
         """The caches on an engine, each with the time it was made."""
-        command = "docker volume ls -q | xargs -r docker volume inspect --format '{{.Name}} {{.CreatedAt}}'"
+        command = "docker volume ls -q --filter name=buildx_buildkit_ | xargs -r docker volume inspect"
+        command += " --format '{{.Name}} {{.CreatedAt}}'"
         return sorted(self.farm.ssh(host, command).splitlines())
 
 

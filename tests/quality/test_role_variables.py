@@ -61,6 +61,8 @@ def example(name: str, spec: dict[str, Any]) -> Any:
         return not spec.get("default", False)
     if kind == "int":
         return 2400
+    if kind == "dict" and "options" in spec:
+        return {key: example(key, option) for key, option in spec["options"].items()}
     if kind == "dict":
         return {"image": "registry.example.com/a:1", "quoted": 'a "b"'}
     if kind == "list" and spec.get("elements") == "dict":

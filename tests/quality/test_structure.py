@@ -29,6 +29,7 @@ PACKAGES = {
     "_listener": ["_core", "_host", "_docker"],
     "_certificate": ["_core", "_docker"],
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
+    "_prune": ["_core", "_docker", "_buildx", "_context"],
     "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_source", "_image", "_key"],
 }
 #: What is of no package: it draws on several.

@@ -13,9 +13,10 @@ from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from .._buildx.buildkitd import CONFIG_DIR
+from .._buildx.marks import mark, unmark
 from .._buildx.store import Node
 from .._core.errors import FarmError
-from .._docker.client import Conversation, conversation, platform_of
+from .._docker.client import Conversation, conversation, message, platform_of
 from .._docker.context_store import ContextStore
 from .._docker.drain import read_drained
 from .._docker.endpoint import Endpoint
@@ -39,10 +40,11 @@ class Engines:
     """The engines of a builder's nodes.
 
     :param timeout: seconds that each step of reading may take.
+    :param controller: by which the engines are told who uses what.
     """
 
-    def __init__(self, contexts: ContextStore, timeout: float) -> None:
-        self._contexts, self._timeout = contexts, timeout
+    def __init__(self, contexts: ContextStore, timeout: float, controller: str = "") -> None:
+        self._contexts, self._timeout, self._controller = contexts, timeout, controller
 
     def read(self, endpoint: Endpoint, definitions: Mapping[NodeKey, Sequence[Node]]) -> Dict[NodeKey, NodeState]:
         """Return the state of an engine's nodes, read over one connection: a handshake costs more than all requests.
@@ -71,11 +73,21 @@ class Engines:
         self._change(node, "DELETE", f"/containers/{quote(node.container)}?force=1&v=1", f"remove {node.container}")
 
     def remove_cache(self, node: Node) -> None:
-        """Remove the volume with a node's cache, which no container uses any more.
+        """Remove the volume with a node's cache, which no container uses any more, and the marks of its use.
 
         :raises FarmError: the engine did not do it.
         """
         self._change(node, "DELETE", f"/volumes/{quote(node.volume)}", f"remove volume {node.volume}")
+        with conversation(Endpoint.parse(node.endpoint), self._contexts, self._timeout) as engine:
+            unmark(engine, node.name)
+
+    def mark(self, node: Node, builder: str) -> None:
+        """Leave a mark that a builder of this controller uses a node's container and cache.
+
+        :raises FarmError: the engine did not do it.
+        """
+        with conversation(Endpoint.parse(node.endpoint), self._contexts, self._timeout) as engine:
+            mark(engine, node.name, builder, self._controller)
 
     def stop_container(self, node: Node) -> None:
         """Stop a node's container.
@@ -90,7 +102,7 @@ class Engines:
             status, body = engine.request(method, path)
         # 304: stopped already. 404: gone already, which is what was wanted.
         if status not in (200, 204, 304, 404):
-            raise FarmError(f"engine {endpoint}: could not {what}: {_message(body)} (HTTP {status})")
+            raise FarmError(f"engine {endpoint}: could not {what}: {message(body)} (HTTP {status})")
 
 
 def read_container(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Node]) -> Optional[Container]:
@@ -164,13 +176,6 @@ def _get(engine: Conversation, endpoint: Endpoint, path: str) -> Optional[Dict[s
     if status == 404:
         return None
     if status != 200:
-        raise FarmError(f"engine {endpoint}: GET {path} failed: {_message(body)} (HTTP {status})")
+        raise FarmError(f"engine {endpoint}: GET {path} failed: {message(body)} (HTTP {status})")
     document: Dict[str, Any] = json.loads(body)
     return document
-
-
-def _message(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace").strip()

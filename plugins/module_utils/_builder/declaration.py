@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from .._buildx.buildkitd import config_files
+from .._buildx.buildkitd import config_files, with_cache_limits
+from .._buildx.cache_limits import CacheLimits
 from .._buildx.cli import Version
 from .._buildx.store import Instance, validate_name
 from .._core.errors import FarmError
+from .._core.quantities import parse_size
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
-from .._docker.transport import resolve
+from .._docker.transport import canonical
 from .._platform.platform import Platform, parse_all
-from .drift import parse_size
 
 _ENV_NAME = re.compile(r"[^=\s\x00]+\Z")
 _ENV_OPTION = re.compile(r"env\.[^=\s\x00]+\Z")
@@ -36,6 +37,7 @@ class NodeSpec:
     :ivar endpoint: normalised; None for the kubernetes driver, which has none.
     :ivar env: the part ``env.NAME`` of the driver options, declared by itself.
     :ivar files: what the buildkitd configuration comes to.
+    :ivar cache: limits of the cache that are laid over the configuration that is found; None where ``files`` has them.
     """
 
     name: str
@@ -45,6 +47,7 @@ class NodeSpec:
     env: Optional[Mapping[str, str]] = None
     flags: Optional[Tuple[str, ...]] = None
     files: Optional[Mapping[str, bytes]] = None
+    cache: Optional[CacheLimits] = None
 
 
 @dataclass(frozen=True)
@@ -152,14 +155,6 @@ def _driver(params: Mapping[str, Any], stored: str) -> str:
     return driver
 
 
-def canonical(endpoint: str, contexts: ContextStore) -> str:
-    """Return an endpoint as text that is the same for a context and its engine's URL."""
-    try:
-        return resolve(Endpoint.parse(endpoint), contexts).url.text
-    except FarmError:
-        return endpoint
-
-
 class _Reader:
     """Reads the nodes of one builder."""
 
@@ -176,8 +171,9 @@ class _Reader:
         subject += f" {name!r}"
         try:
             flags = raw["buildkitd_flags"]
-            files = self._files(raw)
-            if self._driver == "remote" and (flags or files):
+            cache = None if raw.get("cache") is None else CacheLimits.from_params(raw["cache"])
+            files = self._files(raw, cache)
+            if self._driver == "remote" and (flags or files or cache):
                 raise FarmError("the remote driver takes neither buildkitd flags nor a configuration")
             return NodeSpec(
                 name=name,
@@ -187,6 +183,7 @@ class _Reader:
                 env=None if raw["env"] is None else _environment(raw["env"]),
                 flags=None if flags is None else _flags(flags),
                 files=files,
+                cache=cache if files is None else None,
             )
         except FarmError as exc:
             raise FarmError(f"{subject}: {exc.message}") from exc
@@ -233,7 +230,7 @@ class _Reader:
             raise FarmError("TLS of the remote driver needs the driver option cacert, and cert and key together")
         return options
 
-    def _files(self, raw: Mapping[str, Any]) -> Optional[Dict[str, bytes]]:
+    def _files(self, raw: Mapping[str, Any], cache: Optional[CacheLimits]) -> Optional[Dict[str, bytes]]:
         text, path = raw["buildkitd_config"], raw["buildkitd_config_file"]
         if text is not None and path is not None:
             raise FarmError("buildkitd_config and buildkitd_config_file cannot be given together")
@@ -241,6 +238,8 @@ class _Reader:
             return None
         if path is not None:
             text = _read(path).decode()
+        if cache is not None:
+            text = with_cache_limits(text, cache)
         return config_files(text, _read) if text.strip() else {}
 
 

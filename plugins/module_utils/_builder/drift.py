@@ -9,20 +9,17 @@ Source of what a container is created with: docker/buildx ``driver/docker-contai
 
 from __future__ import annotations
 
-import re
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.buildkitd import container_args
 from .._buildx.store import Node
-from .._core.errors import FarmError
+from .._core.quantities import parse_size
 from .model import Container
 
 DEFAULT_IMAGE = "moby/buildkit:buildx-stable-1"
 #: What buildx gives a container of an engine that manages cgroups itself.
 _DEFAULT_CGROUP = "/docker/buildx"
 _HOST_NETWORK_FLAG = "--allow-insecure-entitlement=network.host"
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?\Z", re.IGNORECASE)
 #: Driver options whose value the engine stores as a number or a text of its own, by name.
 _NUMBERS = {"cpu-period": "CpuPeriod", "cpu-quota": "CpuQuota", "cpu-shares": "CpuShares"}
 _TEXTS = {"cpuset-cpus": "CpusetCpus", "cpuset-mems": "CpusetMems"}
@@ -51,19 +48,6 @@ def drift(node: Node, container: Container) -> Tuple[str, ...]:
     names = sorted(set(wanted) | set(container.env))
     found += [f"env.{name}" for name in names if wanted.get(name) != container.env.get(name)]
     return tuple(found)
-
-
-def parse_size(text: str) -> int:
-    """Return a size in bytes, written as docker takes it (``512m``, ``1.5g``); -1 means no limit.
-
-    :raises FarmError: it is no size.
-    """
-    match = _SIZE.match(text.strip())
-    if text.strip() == "-1":
-        return -1
-    if match is None:
-        raise FarmError(f"{text!r} is no size; wanted a number of bytes, or one with k, m or g, as in 512m")
-    return int(float(match.group(1)) * _UNITS[match.group(2).lower()])
 
 
 def _changed_limits(opts: Mapping[str, str], limits: Mapping[str, Any]) -> List[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Dict, Mapping, Optional, Sequence
 from urllib.parse import urlencode
 
-from .._buildx.buildkitd import same_config, stored_flags
+from .._buildx.buildkitd import limited, same_config, stored_flags
 from .._buildx.store import Node
 from .._core.errors import FarmError
 from .declaration import Declaration, NodeSpec
@@ -26,7 +26,7 @@ def merge(
 ) -> Node:
     """Return a node as it is to be stored; what is not declared stays as stored, and is buildx's default if new.
 
-    :raises FarmError: it is new and has no endpoint.
+    :raises FarmError: it is new and has no endpoint, or limits of its cache cannot be laid over its configuration.
     """
     old = next((node for node in stored if node.name == spec.name), None)
     base = old or Node(spec.name, _new_endpoint(spec, declaration, driver), files=default_files)
@@ -39,8 +39,9 @@ def merge(
     wanted_opts = _options(spec, opts or {})
     if wanted_opts != dict(opts or {}):
         opts = wanted_opts or None
-    if spec.files is not None and not same_config(spec.files, files or {}):
-        files = dict(spec.files) or None
+    wanted_files = spec.files if spec.cache is None else limited(files or {}, spec.cache)
+    if wanted_files is not None and not same_config(wanted_files, files or {}):
+        files = dict(wanted_files) or None
     flags = base.flags
     if old is None or spec.flags is not None:
         wanted = stored_flags(spec.flags or (), driver, opts or {}, files or {})

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, TypeVar
 
 from .._buildx.cli import Buildx, Inspection, parse_inspect
+from .._buildx.marks import controller_name
 from .._buildx.store import Instance, Node, Store
 from .._core.environment import NO_ENGINE
 from .._core.errors import FarmError
@@ -79,7 +80,7 @@ class Site:
             store=Store.of(params),
             contexts=contexts,
             buildx=Buildx.of(params, runner),
-            engines=Engines(contexts, params["timeout"]),
+            engines=Engines(contexts, params["timeout"], controller_name(params)),
             timeout=params["timeout"],
             bootstrap_timeout=params.get("bootstrap_timeout", 0),
             share_nodes=params.get("share_nodes", False),

@@ -15,8 +15,9 @@ from .._buildx.buildkitd import config_files
 from .._buildx.store import Instance, Node, Store, StoreError, TruncatedInstance
 from .._core.errors import FarmError
 from .._core.files import read_bytes
+from .._docker.transport import canonical
 from . import nodes
-from .declaration import Declaration, canonical
+from .declaration import Declaration
 from .merge import merge
 from .model import NodeKey, NodeState, key_of
 from .nodes import Depth, Site

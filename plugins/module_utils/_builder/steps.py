@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple
@@ -97,6 +98,7 @@ class StartNodes(Step[Site]):
             states[key] = with_status(states.get(key, NodeState()), node, self.target.driver, inspection)
             world.reports[key] = states[key]
         check_platforms(self.declaration, self.target, states)
+        _mark(self.target, self.nodes, world)
 
     def revert(self, world: Site) -> None:
         failures = []
@@ -183,6 +185,7 @@ class WriteDefinition(Step[Site]):
         return ["write", self.path]
 
     def apply(self, world: Site) -> None:
+        _mark(self.target, self.target.nodes, world)
         world.store.write(self.target, self.before)
 
     def revert(self, world: Site) -> None:
@@ -285,6 +288,17 @@ def _remove_pods(part: Instance, options: Sequence[str], world: Site) -> None:
             env=env,
             timeout=world.bootstrap_timeout,
         )
+
+
+def _mark(builder: Instance, nodes: Sequence[Node], world: Site) -> None:
+    """Tell engines who uses their nodes. One without a mark is never taken for something that may be removed."""
+
+    def mark(node: Node) -> None:
+        with contextlib.suppress(FarmError):
+            world.engines.mark(node, builder.name)
+
+    if builder.driver == "docker-container":
+        each([node for node in nodes if node.endpoint not in world.unreachable], mark)
 
 
 def _not_put_back(node: Node, exc: FarmError) -> str:

@@ -15,6 +15,7 @@ import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
+from .cache_limits import GC_KEYS, CacheLimits, sets_policy
 
 CONFIG_FILE = "buildkitd.toml"
 CONFIG_DIR = "/etc/buildkit"
@@ -23,6 +24,9 @@ _HOST_NETWORK = "network.host"
 _ENTITLEMENT = "--allow-insecure-entitlement"
 #: Lines for which a configuration cannot be taken as it is: buildx copies the files that they name.
 _NAMES_FILES = re.compile(r"(?m)^\s*(ca|key|cert|\"ca\"|keypair)\s*=|^\s*\[+\s*registry.*keypair|^\s*registry\b")
+#: Lines that say something of Docker Hub, and a mirror of it.
+_DOCKER_HUB = re.compile(r"(?m)^[^#\n]*registry\s*\.\s*[\"']?docker\.io\b")
+_MIRROR = re.compile(r"(https?)://([^/\s]+)/?\Z")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _CERTS_DIR = re.compile(r"[^a-zA-Z0-9.-]+")
 _ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
@@ -63,6 +67,68 @@ def config_files(text: str, read: Callable[[str], bytes]) -> Dict[str, bytes]:
     files = _copy_registry_files(tree, read)
     files[CONFIG_FILE] = _dump(tree).encode()
     return files
+
+
+def with_cache_limits(text: str, limits: CacheLimits) -> str:
+    """Return a buildkitd configuration with limits of the cache, unless it has a policy of its own.
+
+    :param text: TOML, as a user writes it.
+    """
+    rules = limits.policy()
+    if sets_policy(text) or not rules:
+        return text
+    return "\n".join([text.rstrip("\n") + "\n" if text.strip() else "", *map(_rule, rules)]).lstrip("\n")
+
+
+def with_mirrors(text: str, mirrors: Sequence[str]) -> str:
+    """Return a buildkitd configuration with mirrors of Docker Hub, unless it says something of Docker Hub itself.
+
+    :param text: TOML, as a user writes it.
+    :param mirrors: URLs, in the order in which they are tried.
+    :raises FarmError: one is no URL of a mirror.
+    """
+    hosts = []
+    for mirror in mirrors:
+        match = _MIRROR.match(mirror)
+        if match is None:
+            raise FarmError(f"mirror {mirror!r}: wanted http://HOST[:PORT] or https://HOST[:PORT], as engines do")
+        hosts.append((match.group(2), match.group(1) == "http"))
+    if not hosts or _DOCKER_HUB.search(text):
+        return text
+    tables = [f'[registry."docker.io"]\n  mirrors = {_value([host for host, _plain in hosts])}\n']
+    tables += [
+        f"[registry.{_string(host)}]\n  http = true\n"
+        for host, plain in hosts
+        if plain and not re.search(rf"(?m)^[^#\n]*registry\.[\"']?{re.escape(host)}\b", text)
+    ]
+    return "\n".join([*([text.rstrip("\n") + "\n"] if text.strip() else []), *tables])
+
+
+def limited(files: Mapping[str, bytes], limits: CacheLimits) -> Dict[str, bytes]:
+    """Return what buildx has of a configuration with other limits of the cache, all else as it is.
+
+    :param files: as ``config_files`` returns them.
+    :raises FarmError: there is no TOML parser here to change the configuration with.
+    """
+    text = files.get(CONFIG_FILE, b"").decode(errors="replace")
+    loads = toml_loads()
+    if loads is None:
+        alone = with_cache_limits("", limits)
+        if text.strip() and text != alone:
+            raise FarmError(
+                "changing the limits of the cache within a configuration that is there needs Python 3.11 or the Python"
+                " library tomli on this host (python3-tomli in Debian), or buildkitd_config beside them"
+            )
+        return {CONFIG_FILE: alone.encode()} if alone else {}
+    tree = _parse(text, loads)
+    worker = dict(tree.get("worker") or {})
+    oci = {key: value for key, value in (worker.pop("oci", None) or {}).items() if key not in GC_KEYS}
+    oci.update({"gcpolicy": limits.policy()} if limits.policy() else {})
+    worker.update({"oci": oci} if oci else {})
+    tree = {key: value for key, value in tree.items() if key != "worker"}
+    tree.update({"worker": worker} if worker else {})
+    others = {path: content for path, content in files.items() if path != CONFIG_FILE}
+    return {**others, **({CONFIG_FILE: _dump(tree).encode()} if tree else {})}
 
 
 def same_config(left: Mapping[str, bytes], right: Mapping[str, bytes]) -> bool:
@@ -155,6 +221,11 @@ def _copy_registry_files(tree: Mapping[str, Any], read: Callable[[str], bytes]) 
         for pair in registry.get("keypair") or ():
             pair.update({part: copy(name, pair[part]) for part in ("key", "cert") if pair.get(part)})
     return files
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    """Write a rule as the end of a configuration, whatever that has of the same worker."""
+    return "".join(["[[worker.oci.gcpolicy]]\n", *_dump_table(rule, "", 1)])
 
 
 def _dump(tree: Mapping[str, Any]) -> str:

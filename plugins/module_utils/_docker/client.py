@@ -13,7 +13,8 @@ import contextlib
 import http.client
 import json
 import time
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from urllib.parse import quote
 
 from .._core.errors import FarmError
 from .._platform.platform import Platform
@@ -49,6 +50,11 @@ class Conversation:
         self._connection.request(method, path, body, headers={"Host": "docker", **(headers or {})})
         answer = self._connection.getresponse()
         return answer.status, answer.read(limit)
+
+    def send(self, method: str, path: str, document: Mapping[str, Any]) -> Tuple[int, bytes]:
+        """Send a JSON object with a request and return the status and the body of the answer."""
+        body = json.dumps(document).encode()
+        return self.request(method, path, body=body, headers={"Content-Type": "application/json"})
 
     def version(self) -> Mapping[str, Any]:
         """Return what the engine says of itself, ``Os`` and ``Arch`` among it.
@@ -87,6 +93,54 @@ def conversation(
     except (OSError, http.client.HTTPException, Unreachable) as exc:
         reason = classify_error(exc, route, timeout, trusted=opened)
         raise FarmError(failure(endpoint, reason, route.url)) from exc
+
+
+def execute(
+    endpoint: Endpoint, store: ContextStore, container: str, argv: Sequence[str], timeout: float
+) -> Tuple[int, bytes, str]:
+    """Run a program in a running container; return its exit status, its output, and what it says of errors.
+
+    :param timeout: seconds for which it may be silent.
+    :raises FarmError: the engine cannot be reached, or did not start it.
+    """
+    with conversation(endpoint, store, timeout) as engine:
+        wanted = {"Cmd": list(argv), "AttachStdout": True, "AttachStderr": True}
+        status, body = engine.send("POST", f"/containers/{quote(container)}/exec", wanted)
+        if status != 201:
+            raise FarmError(f"engine {endpoint}: could not run {argv[0]} in {container}: {message(body)}")
+        identifier = str(json.loads(body)["Id"])
+        # The answer is the program's output, and the end of the connection its end.
+        status, body = engine.send("POST", f"/exec/{identifier}/start", {"Detach": False, "Tty": False})
+        if status != 200:
+            raise FarmError(f"engine {endpoint}: could not run {argv[0]} in {container}: {message(body)}")
+    streams = demultiplexed(body)
+    with conversation(endpoint, store, timeout) as engine:
+        status, body = engine.request("GET", f"/exec/{identifier}/json")
+    if status != 200:
+        raise FarmError(f"engine {endpoint}: what became of {argv[0]} in {container} is not known: {message(body)}")
+    return int(json.loads(body)["ExitCode"] or 0), streams.get(1, b""), streams.get(2, b"").decode(errors="replace")
+
+
+def demultiplexed(body: bytes) -> Dict[int, bytes]:
+    """Return what a program wrote, by stream, 1 or 2, each in frames: stream, three zeros, length, content.
+
+    Source: moby ``api/docs``, "Stream format" of attaching to a container.
+    """
+    found: Dict[int, bytes] = {}
+    position = 0
+    while position + 8 <= len(body):
+        stream, length = body[position], int.from_bytes(body[position + 4 : position + 8], "big")
+        found[stream] = found.get(stream, b"") + body[position + 8 : position + 8 + length]
+        position += 8 + length
+    return found
+
+
+def message(body: bytes) -> str:
+    """Return what an engine says is wrong."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()
 
 
 def failure(endpoint: Endpoint, reason: Unreachable, url: Optional[Endpoint] = None) -> str:

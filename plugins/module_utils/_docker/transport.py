@@ -95,6 +95,14 @@ def resolve(endpoint: Endpoint, store: ContextStore, tls: Optional[TlsFiles] = N
     return Route(url, files, verify=not unverified) if url.scheme == "tcp" else Route(url)
 
 
+def canonical(endpoint: str, store: ContextStore) -> str:
+    """Return an endpoint as text that is the same for a context and its engine's URL."""
+    try:
+        return resolve(Endpoint.parse(endpoint), store).url.text
+    except FarmError:
+        return endpoint
+
+
 def open_connection(route: Route, deadline: float, cleanup: contextlib.ExitStack) -> http.client.HTTPConnection:
     """Return a connection that is open until the cleanup.
 

@@ -142,3 +142,54 @@ def test_the_engine_tells_what_is_native():
     found = FilterModule().filters()["farm_nodes"](["a"], {"a": {"ansible_facts": facts}}, ["linux/arm64"])
     assert (found[0]["native"], found[0]["emulated"]) == ("linux/arm/v7", ["linux/arm64"])
     assert shown([], a={"ansible_facts": facts}, b=AMD)["a"] == (["linux/arm/v7"], [])
+
+
+def configured(variables=None, mirror=None, **options):
+    """The parts of a node that are about its BuildKit's configuration."""
+    hosts = {"n": {**AMD, **(variables or {})}, "m": {"ansible_host": "192.0.2.9", **(mirror or {})}}
+    (found,) = FilterModule().filters()["farm_nodes"](["n"], hosts, **options)
+    return {key: found["node"][key] for key in ("buildkitd_config", "cache") if key in found["node"]}
+
+
+def test_limits_of_the_cache():
+    assert configured() == {}
+    assert configured(cache={}) == {"cache": {}}
+    limits = {"max_used": "40g", "max_age": "7d"}
+    own = {"farm_node_cache": '{"max_used": "9g"}'}
+    assert configured(own, cache=limits) == {"cache": {"max_used": "9g", "max_age": "7d"}}
+    assert configured(own) == {"cache": {"max_used": "9g"}}
+
+
+HUB = '[registry."docker.io"]\n  mirrors = ["{0}"]\n\n[registry."{0}"]\n  http = true\n'
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "expected"),
+    [
+        ({}, {}, None),
+        ({}, {"mirrors": ["m"]}, HUB.format("192.0.2.9:5001")),
+        ({}, {"mirrors": ["m"], "buildkitd_config": "debug = true"}, "debug = true\n\n" + HUB.format("192.0.2.9:5001")),
+        ({"engine_registry_mirrors": "http://x:1"}, {"mirrors": ["m"]}, HUB.format("x:1")),
+        ({"engine_registry_mirrors": []}, {"mirrors": ["m"]}, ""),
+        (
+            {"engine_registry_mirrors": ["https://a.test", "https://b.test/"]},
+            {},
+            '[registry."docker.io"]\n  mirrors = ["a.test", "b.test"]\n',
+        ),
+        # What a configuration says itself.
+        ({}, {"mirrors": ["m"], "buildkitd_config": "[registry.'docker.io']\n"}, "[registry.'docker.io']\n"),
+        (
+            {},
+            {"mirrors": ["m"], "buildkitd_config": '[registry."192.0.2.9:5001"]\n  http = true\n'},
+            '[registry."192.0.2.9:5001"]\n  http = true\n\n[registry."docker.io"]\n  mirrors = ["192.0.2.9:5001"]\n',
+        ),
+    ],
+)
+def test_mirrors(variables, options, expected):
+    found = configured(variables, {"mirror_port": "5001"}, **options)
+    assert found == ({} if expected is None else {"buildkitd_config": expected})
+
+
+def test_no_mirror():
+    with pytest.raises(AnsibleFilterError, match=r"mirror 'mirror.test': wanted http://HOST\[:PORT\]"):
+        configured({"engine_registry_mirrors": ["mirror.test"]})

@@ -143,6 +143,9 @@ class BuilderWorld:
     def remove_cache(self, node):
         self.volumes.discard(self._place(node, node.volume))
 
+    def mark(self, node, builder):
+        assert builder
+
     def stop_container(self, node):
         place = self._place(node, node.container)
         self.containers[place] = replace(self.containers[place], running=False)
@@ -163,5 +166,5 @@ def builder_world(tmp_path, monkeypatch):
     for name in ("BUILDX_CONFIG", "DOCKER_HOST", "DOCKER_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
     world = BuilderWorld(tmp_path)
-    monkeypatch.setattr(_builder_nodes, "Engines", lambda _contexts, _timeout: world)
+    monkeypatch.setattr(_builder_nodes, "Engines", lambda *_options: world)
     return world

@@ -70,7 +70,7 @@ class Containers:
         self.failing, self.done = failing, []
 
     def __getattr__(self, name):
-        def change(node):
+        def change(node, *_builder):
             if f"{name} {node.name}" in self.failing:
                 raise FarmError(f"{name} {node.name}: busy")
             self.done.append(f"{name} {node.name}")
@@ -254,11 +254,13 @@ def test_a_container_is_removed_and_started_again(tmp_path, with_cache):
 
 
 def test_a_definition_is_written_and_the_former_one_put_back(tmp_path):
-    site = site_of(tmp_path)
+    engines = Containers("mark b")
+    site = site_of(tmp_path, engines=engines)
     before = site.store.write(FARM, None)
     changed = replace(FARM, nodes=(A,))
     step = WriteDefinition("p", changed, before)
     step.apply(site)
+    assert engines.done == ["mark a"], "the node's engine is told of its use"
     assert site.store.get("farm") == changed
     step.revert(site)
     assert site.store.read("farm") == before
@@ -266,6 +268,12 @@ def test_a_definition_is_written_and_the_former_one_put_back(tmp_path):
     assert site.store.read("farm") == before, "one that was not written stays"
     with pytest.raises(StoreConflict):
         WriteDefinition("p", changed, b"other").apply(site)
+    # An engine that cannot be told is no reason to stop, and one that did not answer is not asked again.
+    WriteDefinition("p", FARM, before).apply(site)
+    done = len(engines.done)
+    site.unreachable[A.endpoint] = "no answer"
+    WriteDefinition("p", FARM, before).apply(site)
+    assert len(engines.done) == done
 
 
 def test_a_definition_is_removed_and_put_back(tmp_path):

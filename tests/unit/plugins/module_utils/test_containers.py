@@ -16,10 +16,11 @@ from urllib.parse import quote
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import containers as _containers
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines, read_container
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE, drift, parse_size
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE, drift
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.quantities import parse_size
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.drain import LABEL
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
@@ -288,7 +289,8 @@ def test_an_engine_that_takes_its_time_is_waited_for():
 )
 def test_changes_of_a_node(change, request_made, what, status):
     """Only what is done already may go on without being done."""
-    at = EngineOfNodes(**{request_made: (status, {"message": "in use"} if status >= 400 else None)})
+    marks = {"GET /volumes": (200, {"Volumes": [{"Name": "m"}]}), "DELETE /volumes/m": (204, None)}
+    at = EngineOfNodes(**{**marks, request_made: (status, {"message": "in use"} if status >= 400 else None)})
     with serving(at) as url:
         changing = getattr(Engines(None, 5), change)
         if status in (200, 204, 304, 404):
@@ -296,7 +298,10 @@ def test_changes_of_a_node(change, request_made, what, status):
         else:
             with pytest.raises(FarmError, match=f"could not {what}: in use \\(HTTP {status}\\)"):
                 changing(replace(node(), endpoint=url))
-    assert at.asked == [request_made]
+    assert at.asked[0] == request_made
+    # Who removes a cache no longer says that it is used.
+    removed = change == "remove_cache" and status in (200, 204, 304, 404)
+    assert at.asked[1:] == ["GET /volumes", "DELETE /volumes/m"] * removed
 
 
 def test_limits_that_an_engine_cannot_set_do_not_count():
