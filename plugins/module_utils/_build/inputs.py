@@ -77,6 +77,7 @@ def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs
         **{f"label {name}": value for name, value in options.labels},
         **{f"secret {one.id}": "there" for one in options.secrets},
         **{f"ssh {one.id}": "there" for one in options.agents},
+        **{f"named context {name}": f"target:{title}" for name, title in image.links},
         **_annotations(image),
         **_proxies(docker_config),
     }

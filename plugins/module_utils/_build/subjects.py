@@ -13,7 +13,7 @@ from .._buildx.cli import Version
 from .._core.parallel import each
 from .._key.fetcher import Fetcher
 from .._key.store import Records
-from .decision import Evidence, and_bases, decide
+from .decision import Evidence, and_bases, decide, for_takers
 from .declaration import Declaration
 from .destination import resolve
 from .evidence import inputs_of, read_evidence, sources_of
@@ -56,4 +56,13 @@ def find_subjects(
         built = sorted({base for base in one.bases.values() if subjects[base].decision.builds})
         decision = and_bases(one.image, one.decision, [images[base].name for base in built])
         subjects[number] = replace(one, decision=decision)
+    for number in reversed(in_order(bases)):
+        one = subjects[number]
+        takers = [other.image.name for other in subjects if other.decision.builds and _links(other, one)]
+        if takers and not one.image.is_pushed:
+            subjects[number] = replace(one, exported=True, decision=for_takers(one.image, one.decision, takers))
     return subjects
+
+
+def _links(image: Subject, base: Subject) -> bool:
+    return any(title == base.image.title for _name, title in image.image.links)
