@@ -21,8 +21,8 @@ from .._buildx.progress import BuildProgress, StepEvent
 from .._buildx.settling import Settling
 from .._core.runner import CommandError
 from .._core.urls import mask
-from .._key.sources import Source, read_sources, sources_of_bases
 from .._docker.reference import Reference
+from .._key.sources import Source, read_sources, sources_of_bases
 from .._platform.platform import Platform
 from .contexts import IMAGE
 from .declaration import Image

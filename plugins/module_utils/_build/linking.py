@@ -36,7 +36,7 @@ class Link:
 
     @property
     def output(self) -> Output:
-        """What a node exports; uncompressed would be quicker, but give the layers other digests where they are pushed."""
+        """What a node exports, its layers with the digests that they have where they are pushed."""
         return Output("oci", self.path)
 
     def new_part(self) -> str:

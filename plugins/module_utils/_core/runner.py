@@ -54,7 +54,7 @@ class CommandError(FarmError):
 
 #: Runs argv (no shell) and returns its result whatever the exit status.
 #: Keywords: env (added to the process's own), stdin (text), timeout (seconds), follow (of a line, what to log),
-#: executable (the file that is run in the place of argv's first), started (gets the process group), cwd (its directory).
+#: executable (the file that is run in the place of argv's first), started (gets the process group), cwd.
 #: Raises CommandError where the program cannot be started (rc 127) or is ended by the timeout (rc 124).
 Runner = Callable[..., Result]
 
