@@ -29,6 +29,7 @@ PACKAGES = {
     "_certificate": ["_core", "_docker"],
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
     "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_source", "_image", "_key"],
+    "_bake": ["_core", "_buildx", "_image", "_build"],
 }
 #: What is of no package: it draws on several.
 ALONE = {"_farm_facts"}

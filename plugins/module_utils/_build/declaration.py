@@ -26,6 +26,15 @@ STDIN = "-"
 #: Which images are built: those that changed, all, or those of which there is none.
 WHEN_CHANGED, ALWAYS, NEVER = "when_changed", "always", "never"
 REBUILD = (WHEN_CHANGED, ALWAYS, NEVER)
+#: The options of the modules that build that say how, whatever the images.
+HOW: Mapping[str, Any] = {
+    "builder": {"type": "str"},
+    "gate": {"type": "bool", "default": True},
+    "emulation": {"type": "str", "default": "prefer_native", "choices": ["prefer_native", "allow", "forbid"]},
+    "builds_per_node": {"type": "int"},
+    "rebuild": {"type": "str", "default": "when_changed", "choices": list(REBUILD)},
+    "remote_inputs": {"type": "str", "default": "check", "choices": ["check", "ignore"]},
+}
 
 
 @dataclass(frozen=True)
