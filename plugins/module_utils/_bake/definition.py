@@ -58,7 +58,8 @@ class Definition:
         raw = json.loads(text)
         targets = {str(name): dict(target) for name, target in (raw.get("target") or {}).items()}
         groups = {str(name): list(group.get("targets") or ()) for name, group in (raw.get("group") or {}).items()}
-        requested = _members(groups, _DEFAULT, ()) if _DEFAULT in groups else list(targets)
+        # A target of that name may come without its group.
+        requested = _members(groups, _DEFAULT, ())
         return cls(targets, tuple(name for name in dict.fromkeys(requested) if name in targets))
 
 

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from .._build.contexts import IMAGE, LAYOUT, TARGET, is_url
 from .._build.declaration import Image
-from .._build.fields import attributes_of, text_of
+from .._build.fields import attributes_of, pairs_of, text_of
 from .._build.output import TYPES
 from .._core.environment import expanded
 from .._core.errors import FarmError
@@ -298,6 +298,9 @@ class _Reader:
 
     @staticmethod
     def _attributes(subject: str, raw: Any) -> Dict[str, str]:
+        if isinstance(raw, str):
+            # The last one counts, as of what --push adds.
+            raw = dict(pairs_of(subject, next(csv.reader([raw]), [])))
         return dict(attributes_of(subject, raw))
 
 
