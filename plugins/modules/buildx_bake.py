@@ -91,8 +91,8 @@ options:
     description:
       - What targets may use, V(fs.read=PATH), V(fs.write=PATH), V(fs=PATH) for both, V(network.host),
         V(security.insecure), V(device), V(device=NAME) and V(ssh). A path stands for all below it, V(*) for all paths.
-      - O(chdir) may be read and written in any case. Contexts, Dockerfiles, secrets from files, ssh keys and local caches
-        are read, outputs and local caches written. Symbolic links are followed.
+      - O(chdir) may be read and written in any case. Contexts, Dockerfiles, secrets from files, ssh keys and local
+        caches are read, outputs and local caches written. Symbolic links are followed.
       - V(ssh) is for the agent of E(SSH_AUTH_SOCK), V(network.host) also for C(network = "host").
       - It is enforced here, with each version of buildx. BuildKit must allow V(network.host), V(security.insecure) and
         devices as well, with C(--allow-insecure-entitlement) in
@@ -123,7 +123,8 @@ options:
     description:
       - Provenance attestation of all targets, as O(buildfarm.multiarch.buildx_build#module:provenance). Not together
         with C(attest) of this type in a target.
-      - There is none unless it is declared, here or in the definition. C(docker buildx bake) adds one to what it pushes.
+      - There is none unless it is declared, here or in the definition. C(docker buildx bake) adds one to what it
+        pushes.
     type: str
   sbom:
     description:

@@ -105,23 +105,101 @@ def content(images: BuildFarm, host: str, repository: str, tags: list[str]) -> d
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
-@pytest.mark.parametrize("name", CASES)
-def test_the_same_targets_and_images_as_bake(images: BuildFarm, on: str, name: str) -> None:
-    """Checked mode predicts it, and a second run builds what is in the cache only."""
-    ours, theirs = f"{name}-{on}-ours", f"{name}-{on}-theirs"
-    options = bake(images, name, ours)
-    push = "" if name in OUTPUTS else "--push"
-    predicted, done, again, printed, _baked = images.farm.tasks(
-        on,
-        task("buildx_bake", check=True, **options),
-        task("buildx_bake", **options),
-        task("buildx_bake", **options),
-        shell(by_hand(images, name, ours, "--print").replace("2>&1", "2>/dev/null")),
-        shell(by_hand(images, name, theirs, f"--builder {ONE_NODE} --provenance=false {push}")),
+def test_the_same_targets_and_images_as_bake(images: BuildFarm, on: str) -> None:
+    """A check predicts it, and a second run changes nothing."""
+    tasks = []
+    for name in CASES:
+        options = bake(images, name, f"{name}-{on}-ours")
+        push = "" if name in OUTPUTS else "--push"
+        tasks += [task("buildx_bake", check=True, **options), *[task("buildx_bake", **options)] * 2]
+        tasks.append(shell(by_hand(images, name, f"{name}-{on}-ours", "--print").replace("2>&1", "2>/dev/null")))
+        flags = f"--builder {ONE_NODE} --provenance=false {push}"
+        tasks.append(shell(by_hand(images, name, f"{name}-{on}-theirs", flags)))
+    results = iter(images.farm.tasks(on, *tasks))
+    for (name, (_files, _targets, tags)), found in zip(CASES.items(), zip(*[results] * 5)):
+        predicted, done, again, printed, _baked = found
+        wanted = json.loads(printed["stdout"])["target"]
+        assert {image["name"] for image in done["images"]} == set(wanted), name
+        for image in done["images"]:
+            assert not image["digest"] or image["tags"] == wanted[image["name"]]["tags"], name
+        assert (predicted["changed"], predicted["actions"]) == (True, done["actions"]), name
+        assert not again["changed"], (name, again["diff"], [image["reasons"] for image in again["images"]])
+        ours, theirs = (content(images, on, f"{name}-{on}-{whose}", tags) for whose in ("ours", "theirs"))
+        if name == "links":
+            # Another way to the same files, whose steps are run again.
+            ours, theirs = without_times(ours), without_times(theirs)
+        assert ours == theirs, name
+
+
+def without_times(found: dict[str, Any]) -> Any:
+    """Images without what depends on when their steps were run."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strip(one) for key, one in value.items() if key != "created"}
+        return [strip(one) for one in value] if isinstance(value, list) else value
+
+    return {
+        tag: {arch: [layers, strip(config)] for arch, (_digest, layers, config) in parts.items()}
+        for tag, parts in found.items()
+    }
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_linked_targets_of_two_nodes(images: BuildFarm, on: str) -> None:
+    """Each platform gets that of the linked target, whatever node built that; nothing is left of it on the controller."""
+    options = bake(images, "links", f"two-{on}", builder=BUILDER)
+    shown = "ls -d /tmp/buildx-* 2>/dev/null | wc -l"
+    done, again, left = images.farm.tasks(
+        on, task("buildx_bake", **options), task("buildx_bake", **options), shell(shown)
     )
-    wanted = json.loads(printed["stdout"])["target"]
-    assert {image["name"] for image in done["images"]} == set(wanted)
-    assert (predicted["changed"], predicted["actions"]) == (True, done["actions"])
-    assert not again["changed"], again["diff"]
-    tags = CASES[name][2]
-    assert content(images, on, ours, tags) == content(images, on, theirs, tags)
+    built = {image["name"]: image for image in done["images"]}
+    assert list(built) == ["app", "plugin", "assets", "base"]
+    assert built["base"]["reasons"] == ["app is built from it"] and built["base"]["digest"] is None
+    assert {one["platform"] for one in built["app"]["platforms"]} == set(PLATFORMS)
+    assert len({one["node"] for one in built["app"]["platforms"]}) == 2
+    for tag, layers in (("app", 4), ("plugin", 5)):
+        for arch, (_digest, found, config) in content(images, on, f"two-{on}", [tag])[tag].items():
+            assert f"BUILT_FOR={arch}" in config["config"]["Env"] and config["config"]["Labels"] == {"is": tag}
+            assert len(found) == layers
+    assert not again["changed"] and not any(image["built"] for image in again["images"]), again["images"]
+    assert left["stdout"] == "0"
+
+
+def test_what_a_definition_may_use_is_what_the_task_allows(images: BuildFarm) -> None:
+    """With each version of buildx, and as it says itself what is missing."""
+    definition = (
+        'target "default" {\n context = "../outside"\n dockerfile-inline = "FROM scratch\\nCOPY f /"\n'
+        ' output = ["/srv/images/result"]\n}\n'
+        'target "net" {\n dockerfile-inline = "FROM scratch"\n entitlements = ["network.host"]\n}\n'
+    )
+    files = "mkdir -p /srv/images/outside /srv/images/inside; echo f > /srv/images/outside/f"
+    for on in CONTROLLERS:
+        images.farm.ssh(on, f"{files}; cat > /srv/images/inside/docker-bake.hcl", stdin=definition)
+        want = {"chdir": "/srv/images/inside", "files": ["docker-bake.hcl"], "builder": ONE_NODE}
+        refused, half, done = images.farm.tasks(
+            on,
+            task("buildx_bake", fails=True, **want),
+            task("buildx_bake", fails=True, allow=["fs.read=../outside"], **want),
+            task("buildx_bake", allow=["fs.read=../outside", "fs.write=/srv/images"], **want),
+        )
+        assert "add to allow: fs.read=/srv/images/outside, fs.write=/srv/images/result" in refused["msg"]
+        assert half["msg"].endswith("add to allow: fs.write=/srv/images/result")
+        assert done["changed"] and images.farm.ssh(on, "cat /srv/images/result/f") == "f\n"
+    refused = images.farm.module("ctlnew", "buildx_bake", fails=True, targets=["net"], **want)
+    assert "add to allow: network.host" in refused["msg"]
+
+
+def test_calls_and_what_a_definition_cannot_be(images: BuildFarm) -> None:
+    """A check of Dockerfiles builds nothing; errors name the target, and what buildx says of the definition."""
+    called = bake(images, "groups", "called", set={"*.call": "check"}, push=False)
+    checked = images.farm.module("ctlnew", "buildx_bake", **called)
+    assert not checked["changed"] and checked["images"] == [] and set(checked["call"]) == {"api", "worker"}
+    assert all(found["method"] == "check" for found in checked["call"].values())
+    unknown = images.farm.module("ctl", "buildx_bake", fails=True, **bake(images, "groups", "x", targets=["nothing"]))
+    assert "could not be evaluated" in unknown["msg"] and "nothing" in unknown["msg"]
+    gone = {"chdir": "/srv/images/gone", "builder": ONE_NODE}
+    missing, predicted = images.farm.tasks(
+        "ctl", task("buildx_bake", fails=True, **gone), task("buildx_bake", check=True, **gone)
+    )
+    assert "no such directory" in missing["msg"] and not predicted["changed"] and predicted["warnings"]
