@@ -132,8 +132,9 @@ options:
     type: str
   programs:
     description:
-      - Whether to look at the programs that the images of all targets that are pushed start, and to leave the tags where
-        they are if these are not made for their platforms, as O(buildfarm.multiarch.buildx_build#module:programs) does.
+      - Whether to look at the programs that the images of all targets that are pushed start, and to leave the tags
+        where they are if these are not made for their platforms, as
+        O(buildfarm.multiarch.buildx_build#module:programs) does.
     type: bool
     default: false
   timeout:
@@ -279,7 +280,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: What became of each target that was built, those that O(targets) means first, then those that they link to.
+  description: What became of each target, those that O(targets) means first, then those that they link to.
   returned: always, unless nothing was built as an option or the definition is wrong
   type: list
   elements: dict
@@ -295,8 +296,8 @@ images:
       sample: ["registry.example.com/team/app:1.4"]
     digest:
       description:
-        - Digest of the index, or of the manifest if there is only one. V(null) in check mode, where it failed, and where the
-          result is in neither a registry nor an engine.
+        - Digest of the index, or of the manifest if there is only one. V(null) in check mode, where it failed, and
+          where the result is in neither a registry nor an engine.
       type: str
       sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
     id:

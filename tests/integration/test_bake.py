@@ -147,7 +147,7 @@ def without_times(found: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("on", CONTROLLERS)
 def test_linked_targets_of_two_nodes(images: BuildFarm, on: str) -> None:
-    """Each platform gets that of the linked target, whatever node built that; nothing is left of it on the controller."""
+    """Each platform gets that of the linked target, whatever node built it; nothing is left on the controller."""
     options = bake(images, "links", f"two-{on}", builder=BUILDER)
     shown = "ls -d /tmp/buildx-* 2>/dev/null | wc -l"
     done, again, left = images.farm.tasks(

@@ -163,7 +163,7 @@ class _Reader:
         if inline:
             self._params["dockerfile_inline"] = inline
             return
-        if file == "-" or is_url(file):
+        if file == "-" or (is_url(file) and not file.startswith(_LOCAL)):
             raise FarmError(f"dockerfile {file!r}: wanted the path of a file, or dockerfile-inline")
         if file.startswith(_LOCAL):
             file, is_here = self._place.path(file), True
