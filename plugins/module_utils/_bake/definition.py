@@ -60,7 +60,8 @@ class Definition:
         groups = {str(name): list(group.get("targets") or ()) for name, group in (raw.get("group") or {}).items()}
         # A target of that name may come without its group.
         requested = _members(groups, _DEFAULT, ())
-        return cls(targets, tuple(name for name in dict.fromkeys(requested) if name in targets))
+        # In an order of ours, as that of Compose files differs from run to run.
+        return cls(targets, tuple(sorted(set(requested).intersection(targets))))
 
 
 def evaluate(bake: Bake, buildx: Buildx) -> Definition:

@@ -165,7 +165,8 @@ def _build(planned: PlannedImage, world: World, records: Records, bases: Sequenc
         nodes = planned.build.built_on(world) if planned.build else {}
         image = read_image(subject.image, world.farm, nodes, after, result.metadata)
         if image and image.digest and after.registry:
-            world.published[number] = IMAGE + str(subject.image.references[0].at(image.digest))
+            # With its tag, which is asked for again later.
+            world.published[number] = IMAGE + str(replace(subject.image.references[0], digest=image.digest))
         if planned.build:
             _store_records(planned.build, after, world, records)
     except FarmError as exc:
