@@ -164,6 +164,12 @@ def test_linked_targets_of_two_nodes(images: BuildFarm, on: str) -> None:
             assert len(found) == layers
     assert not again["changed"] and not any(image["reasons"] for image in again["images"]), again["images"]
     assert left["stdout"] == "0"
+    # What a target is made of that is in no registry is known of those that link to it.
+    note = shell(f"echo other > {FOLDER}/links/base/note")
+    _noted, changed = images.farm.tasks(on, note, task("buildx_bake", **options))
+    reasons = {image["name"]: image["reasons"] for image in changed["images"]}
+    assert "target:base: note changed" in reasons["app"] and changed["changed"], reasons
+    assert reasons["plugin"][0] == "base image app is built in this run"
 
 
 def test_what_a_definition_may_use_is_what_the_task_allows(images: BuildFarm) -> None:

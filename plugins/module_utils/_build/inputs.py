@@ -113,6 +113,17 @@ def and_all(inputs: Inputs, image: Image) -> Inputs:
     return inputs.and_field("the platforms", sorted(map(str, image.platforms))).and_field("the tags", list(image.tags))
 
 
+def and_linked(inputs: Inputs, title: str, linked: Inputs) -> Inputs:
+    """Return inputs with those of an image whose result is a context.
+
+    :param title: the image's.
+    """
+    fields = {f"{words} of target {title}": value for words, value in linked.fields.items()}
+    trees = {f"target:{title}{', ' + name if name else ''}": tree for name, tree in linked.trees.items()}
+    doubts = tuple(f"target {title}: {doubt}" for doubt in linked.doubts)
+    return Inputs({**inputs.fields, **fields}, {**inputs.trees, **trees}, inputs.doubts + doubts)
+
+
 def and_checks(inputs: Inputs, image: Image) -> Inputs:
     """Return inputs with what an image is put to before its tags move: other checks are for it to pass, too."""
     return inputs.and_field("what the image is checked for", repr(image.checks)) if image.checks else inputs

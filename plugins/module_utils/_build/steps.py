@@ -92,6 +92,7 @@ class Result:
     :ivar lost: the attempts that ended with their nodes.
     :ivar archives: those that are joined of the shares.
     :ivar link: what others take.
+    :ivar fetched: what was fetched for that.
     :ivar sent_as: the last part of the path by which its context is sent.
     """
 
@@ -99,6 +100,7 @@ class Result:
     lost: List[Attempt] = field(default_factory=list)
     archives: List[Archive] = field(default_factory=list)
     link: Optional[Link] = None
+    fetched: Tuple[Source, ...] = ()
     sent_as: str = ""
 
     @property
@@ -217,6 +219,7 @@ class BuildImage(Step[World]):
             if result.link:
                 parts = [share.parts[result.link.path] for share in result.shares]
                 world.published[self.number] = result.link.join(self.image, parts)
+                result.fetched = self.sources(world)
 
     def built_on(self, world: World) -> Dict[Platform, Optional[Node]]:
         """Return the node that built each platform, as far as it is known."""
@@ -234,9 +237,8 @@ class BuildImage(Step[World]):
     def _sources_of_links(self, world: World) -> List[Source]:
         """Return what was fetched for the images whose results were taken, which are in no registry."""
         targets = tuple(map(str, self.image.platforms))
-        results = [world.results[base] for base in set(self.bases.values()) if base in world.results]
-        shares = [share for result in results if result.link for share in result.shares]
-        return [replace(source, targets=targets) for share in shares for source in share.built.sources]
+        results = [world.results[base] for base in sorted(set(self.bases.values())) if base in world.results]
+        return [replace(source, targets=targets) for result in results for source in result.fetched]
 
     def _recorder(self, world: World) -> Callable[[Mapping[str, str]], Record]:
         sources, inputs = self.sources(world), self.inputs[f"registry {self.image.tags[0]}"]

@@ -24,9 +24,12 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._bake.targets 
     images_of,
     targets_of,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.inputs import and_linked
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.order import bases_of
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.inputs import Inputs
 
 BAKES = Path(__file__).parent / "bakes"
 VERSIONS = ("0.13.1", "0.29.1")
@@ -336,3 +339,19 @@ def test_a_directory_that_is_not_there_yet_is_a_warning_in_check_mode(tmp_path):
     assert outcome.warnings and outcome.values["images"] == []
     with pytest.raises(FarmError, match="no such directory"):
         run(params, False, fake("0.29.1", "", []))
+
+
+def test_what_is_linked_to_and_in_no_registry_counts_for_the_image():
+    before, linked = Inputs({"build arg A": "1"}, {}), Inputs({"build arg B": "2"}, {}, ("no_cache is set",))
+    found = and_linked(before, "base", linked)
+    assert found.fields == {"build arg A": "1", "build arg B of target base": "2"}
+    assert found.doubts == ("target base: no_cache is set",) and found.key != before.key
+
+
+def test_links_are_bases():
+    found = tuple(targets("links").values())
+    images = images_of(found, ["app", "plugin"], {})
+    names = [image.name for image in images]
+    bases = dict(zip(names, bases_of(images)))
+    assert {name: names[position] for name, position in bases["app"].items()} == {"base": "base", "assets": "assets"}
+    assert {name: names[position] for name, position in bases["plugin"].items()} == {"app": "app"}
