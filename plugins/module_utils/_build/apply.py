@@ -36,7 +36,7 @@ from .declaration import Declaration, Image
 from .failure import describe_leftovers
 from .farm import Farm, find_farm, with_workers
 from .plan import PlannedImage, Subject, plan, route
-from .preconditions import check_driver, check_image_stores, check_split, check_versions
+from .preconditions import check_driver, check_exported, check_image_stores, check_split, check_versions
 from .report import ImageOutcome
 from .schedule import Slots
 from .state import State, read_state
@@ -116,6 +116,8 @@ def _plans(
     for step in steps.values():
         check_split(buildx, step.image.options, () if step.orders else step.nodes)
         check_image_stores(step.image, step.destinations, farm.builder, farm.contexts)
+        if step.exported:
+            check_exported(buildx, step.image, farm.builder, farm.contexts)
     return [plan(one, steps.get(one.number)) for one in subjects]
 
 
