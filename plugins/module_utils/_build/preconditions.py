@@ -138,8 +138,8 @@ def check_exported(buildx: Buildx, image: Image, builder: Instance, contexts: Co
     if builder.driver == "docker" and not stores_indexes(contexts, engine_context(Output("image"), builder)):
         raise FarmError(
             f"builder {builder.name!r}: {image.name}, which others link to, is exported, and the image store of its "
-            f"engine cannot do that; push it, use a builder of the docker-container driver, or switch that engine to the "
-            f"containerd image store"
+            f"engine cannot do that; push it, use a builder of the docker-container driver, or switch that engine to "
+            f"the containerd image store"
         )
 
 
