@@ -885,7 +885,7 @@ stderr:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.apply import run
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import REBUILD
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import HOW
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.options import CALLS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import TYPES
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.runtime import NETWORKS
@@ -951,12 +951,7 @@ SPEC = {
     **IMAGE,
     "images": {"type": "list", "elements": "dict", "options": IMAGE},
     "call": {"type": "str", "default": "build", "choices": ["build", *CALLS]},
-    "builder": {"type": "str"},
-    "gate": {"type": "bool", "default": True},
-    "emulation": {"type": "str", "default": "prefer_native", "choices": ["prefer_native", "allow", "forbid"]},
-    "builds_per_node": {"type": "int"},
-    "rebuild": {"type": "str", "default": "when_changed", "choices": list(REBUILD)},
-    "remote_inputs": {"type": "str", "default": "check", "choices": ["check", "ignore"]},
+    **HOW,
     "progress": PROGRESS,
     "docker_config": {"type": "path"},
 }

@@ -31,6 +31,7 @@ PACKAGES = {
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
     "_prune": ["_core", "_docker", "_buildx", "_context"],
     "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_source", "_image", "_key"],
+    "_bake": ["_core", "_buildx", "_image", "_build"],
 }
 #: What is of no package: it draws on several.
 ALONE = {"_farm_facts"}

@@ -10,10 +10,12 @@ by comparing what its destinations hold before and after.
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
+from typing import Any, Dict, List, Optional, Sequence, Tuple, cast
 
 from .._buildx.cli import Buildx
 from .._buildx.node_builders import node_builders
@@ -30,11 +32,12 @@ from .._registry.client import Registries
 from .built import read_image, verify
 from .call import evaluate
 from .command import Build
+from .contexts import IMAGE
 from .declaration import Declaration, Image
 from .failure import describe_leftovers
 from .farm import Farm, find_farm, with_workers
 from .plan import PlannedImage, Subject, plan, route
-from .preconditions import check_driver, check_image_stores, check_split, check_versions
+from .preconditions import check_driver, check_exported, check_image_stores, check_split, check_versions
 from .report import ImageOutcome
 from .schedule import Slots
 from .state import State, read_state
@@ -49,7 +52,17 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     :param progress: takes what is shown while it runs.
     :raises FarmError: nothing was changed, or the message says what was.
     """
-    declaration = Declaration.from_params(params)
+    return build(Declaration.from_params(params), params, check_mode, runner, progress)
+
+
+def build(
+    declaration: Declaration, params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Progress = SILENT
+) -> Outcome:
+    """Build what is declared.
+
+    :param params: the task's options, for the docker configuration.
+    :raises FarmError: nothing was changed, or the message says what was.
+    """
     warnings = declaration.check_files(lenient=check_mode)
     buildx = Buildx.of(params, runner)
     farm = find_farm(params, declaration, buildx)
@@ -73,14 +86,17 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     if unsent and not check_mode:
         raise FarmError(f"{', '.join(unsent)}: the sources changed while they were sent; run the task again")
     if check_mode:
-        return _outcome(params, [ImageOutcome(planned) for planned in plans], warnings)
+        return _outcome(declaration, [ImageOutcome(planned) for planned in plans], warnings)
     slots = Slots(farm.limits(declaration.per_node))
     # What runs on a node that is drained meanwhile goes on; what has not begun goes elsewhere.
     watch = Watch(partial(farm.unanswering, drained=slots.lose), slots.lose)
-    with node_builders(farm.store, farm.builder) as environment, watch.running():
-        world = World(buildx, farm, environment, slots, watch, progress, fetcher)
+    with ExitStack() as stack:
+        environment = stack.enter_context(node_builders(farm.store, farm.builder))
+        layouts = stack.enter_context(tempfile.TemporaryDirectory(prefix="buildx-linked-"))
+        stack.enter_context(watch.running())
+        world = World(buildx, farm, environment, slots, watch, progress, fetcher, layouts)
         done = _build_all(plans, world, records)
-    return _outcome(params, done, warnings)
+    return _outcome(declaration, done, warnings)
 
 
 def _evaluated(image: Image, farm: Farm, buildx: Buildx, warnings: Tuple[str, ...]) -> Outcome:
@@ -105,6 +121,8 @@ def _plans(
     for step in steps.values():
         check_split(buildx, step.image.options, () if step.orders else step.nodes)
         check_image_stores(step.image, step.destinations, farm.builder, farm.contexts)
+        if step.exported:
+            check_exported(buildx, step.image, farm.builder, farm.contexts)
     return [plan(one, steps.get(one.number)) for one in subjects]
 
 
@@ -154,7 +172,8 @@ def _build(planned: PlannedImage, world: World, records: Records, bases: Sequenc
         nodes = planned.build.built_on(world) if planned.build else {}
         image = read_image(subject.image, world.farm, nodes, after, result.metadata)
         if image and image.digest and after.registry:
-            world.published[number] = str(subject.image.references[0].at(image.digest))
+            # With its tag, which is asked for again later.
+            world.published[number] = IMAGE + str(replace(subject.image.references[0], digest=image.digest))
         if planned.build:
             _store_records(planned.build, after, world, records)
     except FarmError as exc:
@@ -195,11 +214,11 @@ def _failure(failed: Sequence[ImageOutcome], done: Sequence[ImageOutcome]) -> Fa
     )
 
 
-def _outcome(params: Mapping[str, Any], done: Sequence[ImageOutcome], warnings: Tuple[str, ...]) -> Outcome:
+def _outcome(declaration: Declaration, done: Sequence[ImageOutcome], warnings: Tuple[str, ...]) -> Outcome:
     """Return the module's outcome."""
     plans = [one.reported for one in done]
     values: Dict[str, Any] = {"images": [one.as_dict() for one in done]}
-    if params.get("images") is None:
+    if not declaration.is_list:
         (one,) = done
         image = one.image.as_dict() if one.image else None
         values.update(call=None, image=image, outputs=one.outputs, metadata=one.result.metadata)

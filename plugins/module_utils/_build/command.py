@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -21,8 +21,10 @@ from .._buildx.progress import BuildProgress, StepEvent
 from .._buildx.settling import Settling
 from .._core.runner import CommandError
 from .._core.urls import mask
+from .._docker.reference import Reference
 from .._key.sources import Source, read_sources, sources_of_bases
 from .._platform.platform import Platform
+from .contexts import IMAGE
 from .declaration import Image
 from .inputs import crosses
 from .output import Output
@@ -98,7 +100,7 @@ class Build:
     ) -> Built:
         """Build, and move the files of the result to their destinations.
 
-        :param bases: images by the names that the Dockerfile has for them.
+        :param bases: images as buildx takes them for contexts, by the names that the Dockerfile has for them.
         :param env: variables for buildx.
         :param report: takes each step as it begins and ends.
         :param started: gets the command's process group.
@@ -124,7 +126,7 @@ class Build:
             unreported = ["--metadata-file", metadata_file] if self.version >= METADATA else []
             passed = bases if self.version >= _CONTEXTS else {}
             for name, base in passed.items():
-                unreported += ["--build-context", f"{name}=docker-image://{base}"]
+                unreported += ["--build-context", f"{name}={base}"]
             options = {"env": {**env, **self.image.options.environment()}, "follow": follow, "started": started}
             arguments = self.arguments(builder, outputs, unreported)
             if sent_as:
@@ -136,7 +138,7 @@ class Build:
             seconds, metadata = time.monotonic() - began, _read_metadata(metadata_file)
             may_cross = crosses(self.image)
             sources = read_sources(self.platforms, metadata, progress.fetched, may_cross)
-            sources += sources_of_bases(self.platforms, passed, may_cross)
+            sources += sources_of_bases(self.platforms, _pushed(passed), may_cross)
             return Built(metadata, seconds, progress.cached, progress.run, sources)
 
     def arguments(self, builder: str, outputs: Sequence[str], unreported: Sequence[str] = ()) -> List[str]:
@@ -178,6 +180,18 @@ class Build:
                 pushes_left -= 1
                 if not pushes_left or not _CONCURRENT_PUSH.search(exc.result.stderr):
                     raise
+
+
+def _pushed(bases: Mapping[str, str]) -> Dict[str, str]:
+    """Return the contexts that are images in registries, by the names under which they are found there."""
+    found = {}
+    for name, value in bases.items():
+        if value.startswith(IMAGE):
+            image, named = Reference.parse(value[len(IMAGE) :]), Reference.parse(name)
+            # A link has a name of its own.
+            is_named = named.repository == image.repository
+            found[str(named if is_named else replace(image, digest=""))] = str(image)
+    return found
 
 
 def _read_metadata(path: str) -> Dict[str, Any]:

@@ -19,10 +19,15 @@ from .._docker.reference import Reference
 from .fields import text_of
 
 _REMOTE = re.compile(r"[a-z]+://|github\.com/|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
-_IMAGE, _LAYOUT, _TARGET = "docker-image://", "oci-layout://", "target:"
+IMAGE, LAYOUT, TARGET = "docker-image://", "oci-layout://", "target:"
 _CONTEXTS: Version = (0, 8, 0)
 #: With BuildKit 0.11.
 _LAYOUTS: Version = (0, 10, 0)
+
+
+def is_url(text: str) -> bool:
+    """Return whether a context is a URL, unless there is a directory of that name."""
+    return bool(_REMOTE.match(text))
 
 
 def located(text: str, subject: str = "context") -> Tuple[str, bool]:
@@ -41,7 +46,7 @@ def located(text: str, subject: str = "context") -> Tuple[str, bool]:
             f"{subject} {mask(text)}: {secret} in a URL ends up in the process list and in the image's provenance; "
             f"check the sources out first and build from that directory"
         )
-    return (text, True) if _REMOTE.match(text) else (path, False)
+    return (text, True) if is_url(text) else (path, False)
 
 
 @dataclass(frozen=True)
@@ -67,29 +72,29 @@ class NamedContext:
         subject = f"contexts: {name}:"
         text = text_of(subject, raw)
         Reference.parse(name)
-        if text.startswith(_TARGET):
+        if text.startswith(TARGET):
             raise FarmError(
                 f"{subject} {text} is another target of a bake file, and this build has none; build that one first "
-                f"and name its image as {_IMAGE}IMAGE, or use the module buildfarm.multiarch.buildx_bake"
+                f"and name its image as {IMAGE}IMAGE, or use the module buildfarm.multiarch.buildx_bake"
             )
-        if text.startswith(_IMAGE):
-            Reference.parse(text[len(_IMAGE) :])
+        if text.startswith(IMAGE):
+            Reference.parse(text[len(IMAGE) :])
             return cls(name, text)
-        if text.startswith(_LAYOUT):
-            path, mark, rest = _split_layout(text[len(_LAYOUT) :])
-            return cls(name, f"{_LAYOUT}{expanded(path)}{mark}{rest}", expanded(path))
+        if text.startswith(LAYOUT):
+            path, mark, rest = _split_layout(text[len(LAYOUT) :])
+            return cls(name, f"{LAYOUT}{expanded(path)}{mark}{rest}", expanded(path))
         value, is_remote = located(text, subject)
         return cls(name, value, "" if is_remote else value)
 
     @property
     def image(self) -> str:
         """The name of the image that it is; empty for anything else."""
-        return self.value[len(_IMAGE) :] if self.value.startswith(_IMAGE) else ""
+        return self.value[len(IMAGE) :] if self.value.startswith(IMAGE) else ""
 
     @property
     def is_layout(self) -> bool:
         """Whether it is an image in an OCI layout."""
-        return self.value.startswith(_LAYOUT)
+        return self.value.startswith(LAYOUT)
 
     def problem(self) -> str:
         """Return why buildx could not read it here, empty if it can."""

@@ -93,6 +93,8 @@ def decide(image: Image, rebuild: str, evidence: Evidence, annotated: bool) -> D
     report = evidence.state.as_dict()
     if rebuild == ALWAYS:
         return _whole(image, ["the option rebuild is always"], certain=False)
+    if not report and image.only_linked:
+        return NOTHING
     if not report:
         return _whole(image, ["its result stays in the builder's cache, which tells nothing"], certain=False)
     beside = [name for name in report if not (annotated and name.startswith("registry "))]
@@ -119,6 +121,16 @@ def and_bases(image: Image, decision: Decision, built: Sequence[str]) -> Decisio
     if not built or decision.reasons[:1] == ("the option rebuild is always",):
         return decision
     return _whole(image, (*reasons, *decision.reasons), decision.certain)
+
+
+def for_takers(image: Image, decision: Decision, takers: Sequence[str]) -> Decision:
+    """Return what is done about an image that is in no registry, and whose result builds of the same run take.
+
+    :param takers: the names of the images that are built so.
+    """
+    if decision.builds and decision.platforms == image.platforms:
+        return decision
+    return _whole(image, (*decision.reasons, *(f"{name} is built from it" for name in takers)), decision.certain)
 
 
 def _whole(image: Image, reasons: Sequence[str], certain: bool) -> Decision:

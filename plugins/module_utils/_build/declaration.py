@@ -26,6 +26,15 @@ STDIN = "-"
 #: Which images are built: those that changed, all, or those of which there is none.
 WHEN_CHANGED, ALWAYS, NEVER = "when_changed", "always", "never"
 REBUILD = (WHEN_CHANGED, ALWAYS, NEVER)
+#: The options of the modules that build that say how, whatever the images.
+HOW: Mapping[str, Any] = {
+    "builder": {"type": "str"},
+    "gate": {"type": "bool", "default": True},
+    "emulation": {"type": "str", "default": "prefer_native", "choices": ["prefer_native", "allow", "forbid"]},
+    "builds_per_node": {"type": "int"},
+    "rebuild": {"type": "str", "default": "when_changed", "choices": list(REBUILD)},
+    "remote_inputs": {"type": "str", "default": "check", "choices": ["check", "ignore"]},
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class Image:
     :ivar checks: what each platform's image is put to before its tags move; None for nothing.
     :ivar timeout: seconds, None for as long as it takes.
     :ivar sources: what the context is to become; None where it is what is there.
+    :ivar title: what it is called, where that is neither its tag nor its context.
+    :ivar links: contexts of its build that are results of other images of the list: names, and titles of these.
+    :ivar only_linked: whether it is there for images that link to it, and is not wanted by itself.
     """
 
     context: str
@@ -49,16 +61,24 @@ class Image:
     checks: Optional[ImageChecks]
     timeout: Optional[float]
     sources: Optional[Sources] = None
+    title: str = ""
+    links: Tuple[Tuple[str, str], ...] = ()
+    only_linked: bool = False
 
     @property
     def name(self) -> str:
-        """What the image is called in messages: its first tag, else its context."""
-        return self.tags[0] if self.tags else self.context
+        """What the image is called in messages: its title, its first tag, or its context."""
+        return self.title or (self.tags[0] if self.tags else self.context)
 
     @property
     def short_name(self) -> str:
         """The last part of its name, for lines that have little room."""
         return self.name.rpartition("/")[2]
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether it goes to a registry."""
+        return any(output.pushes for output in self.outputs)
 
     @property
     def references(self) -> Tuple[Reference, ...]:
@@ -95,6 +115,9 @@ class Image:
             checks=ImageChecks.from_params(params),
             timeout=params.get("timeout"),
             sources=Sources.from_dict(params["sources"]) if params.get("sources") else None,
+            title=params.get("title") or "",
+            links=tuple(sorted((params.get("links") or {}).items())),
+            only_linked=bool(params.get("only_linked")),
         )
         check_combination(outputs, tags, len(platforms), image.options.attested)
         return image
@@ -140,6 +163,7 @@ class Declaration:
     :ivar per_node: how many builds a node takes at the same time; 0 leaves it to the nodes.
     :ivar rebuild: which images are built, see ``decide``.
     :ivar checks_remote: whether git repositories and files from the web count as inputs that may change.
+    :ivar is_list: whether its images are a list, and the result is one; else there is one image.
     """
 
     images: Tuple[Image, ...]
@@ -149,6 +173,7 @@ class Declaration:
     per_node: int
     rebuild: str = WHEN_CHANGED
     checks_remote: bool = True
+    is_list: bool = True
 
     @property
     def platforms(self) -> Tuple[Platform, ...]:
@@ -163,6 +188,14 @@ class Declaration:
         """
         listed = params.get("images")
         images = tuple(_image(raw) for raw in listed) if listed is not None else (Image.from_params(params),)
+        return cls.of(images, params, is_list=listed is not None)
+
+    @classmethod
+    def of(cls, images: Tuple[Image, ...], params: Mapping[str, Any], is_list: bool = True) -> Declaration:
+        """Return the declaration of images, with the options that say how they are built.
+
+        :raises FarmError: an option's value is wrong by itself, or two contradict each other.
+        """
         references = [reference for image in images for reference in image.references]
         for reference in references:
             if references.count(reference) > 1:
@@ -178,6 +211,7 @@ class Declaration:
             per_node=per_node,
             rebuild=params.get("rebuild") or WHEN_CHANGED,
             checks_remote=params.get("remote_inputs") != "ignore",
+            is_list=is_list,
         )
 
     def check_files(self, lenient: bool = False) -> Tuple[str, ...]:

@@ -80,6 +80,7 @@ def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs
         **{f"label {name}": value for name, value in options.labels if name not in OF_ORIGIN},
         **{f"secret {one.id}": "there" for one in options.secrets},
         **{f"ssh {one.id}": "there" for one in options.agents},
+        **{f"named context {name}": f"target:{title}" for name, title in image.links},
         **_annotations(image),
         **_proxies(docker_config),
     }
@@ -113,6 +114,17 @@ def and_exporter(inputs: Inputs, output: Output) -> Inputs:
 def and_all(inputs: Inputs, image: Image) -> Inputs:
     """Return inputs with what of a result is told neither by its tag nor by its parts: platforms and names."""
     return inputs.and_field("the platforms", sorted(map(str, image.platforms))).and_field("the tags", list(image.tags))
+
+
+def and_linked(inputs: Inputs, title: str, linked: Inputs) -> Inputs:
+    """Return inputs with those of an image whose result is a context.
+
+    :param title: the image's.
+    """
+    fields = {f"{words} of target {title}": value for words, value in linked.fields.items()}
+    trees = {f"target:{title}{', ' + name if name else ''}": tree for name, tree in linked.trees.items()}
+    doubts = tuple(f"target {title}: {doubt}" for doubt in linked.doubts)
+    return Inputs({**inputs.fields, **fields}, {**inputs.trees, **trees}, inputs.doubts + doubts)
 
 
 def and_checks(inputs: Inputs, image: Image) -> Inputs:

@@ -145,6 +145,18 @@ def unpack(path: str, layout: str) -> None:
         raise FarmError(f"{path}: buildx exported it as an OCI archive, and it is none: {exc}") from exc
 
 
+def image_in(layout: str) -> str:
+    """Return the digest of the image of a layout that has one: of its only manifest, else of its index.
+
+    BuildKit takes a manifest for any platform, as it does of a build that says for none what it is for.
+
+    :raises FarmError: the layout is broken, or has none or several.
+    """
+    part, _created = _read(layout)
+    images = Index.parse(part.document).manifests
+    return images[0].digest if len(images) == 1 else part.document.digest
+
+
 def _read(layout: str) -> Tuple[Part, str]:
     """Return the image that a node exported, and when.
 

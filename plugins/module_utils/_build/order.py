@@ -24,18 +24,22 @@ Bases = Mapping[str, int]
 
 
 def bases_of(images: Sequence[Image]) -> List[Dict[str, int]]:
-    """Return for each image the images of the list that its Dockerfile names.
+    """Return for each image the images of the list that its Dockerfile names, and those that it links to.
 
     Every word that is a tag of another image counts, as one that is built too early is built from the last run's base,
     and one that waits without need loses nothing but time.
 
     :raises FarmError: images are built from each other.
     """
+    titles = {image.title: position for position, image in enumerate(images)}
     tags: Dict[Reference, int] = {}
     for position, image in enumerate(images):
         tags.update(dict.fromkeys(image.references, position))
     found = [
-        {word: tags[reference] for word, reference in _references(image) if tags.get(reference, position) != position}
+        {
+            **{word: tags[name] for word, name in _references(image) if tags.get(name, position) != position},
+            **{name: titles[title] for name, title in image.links},
+        }
         for position, image in enumerate(images)
     ]
     _refuse_cycles(images, found)

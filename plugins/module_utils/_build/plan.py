@@ -37,6 +37,7 @@ class Subject:
     :ivar by_node: whether it is built node by node; else buildx chooses the nodes, and moves the tags itself.
     :ivar annotated: whether what its tags stand for holds its record.
     :ivar inputs: what its results are made of, by the names of the state's report.
+    :ivar exported: whether images that are built take its result from a layout.
     """
 
     image: Image
@@ -48,6 +49,7 @@ class Subject:
     state: State
     inputs: Mapping[str, Inputs]
     decision: Decision = NOTHING
+    exported: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def route(
             bases=subject.bases,
             inputs=subject.inputs,
             kept=subject.decision.kept,
+            exported=subject.exported,
             **(_by_buildx(subject.image, placement) if placement else _by_node(subject, orders[number])),
         )
         check_gate(step.image, step.is_gated, farm.builder.driver)

@@ -128,6 +128,21 @@ def check_image_stores(
             )
 
 
+def check_exported(buildx: Buildx, image: Image, builder: Instance, contexts: ContextStore) -> None:
+    """Refuse what others link to where it cannot be exported to the controller.
+
+    :raises FarmError: naming what is needed; or an engine cannot be read.
+    """
+    if image.outputs:
+        buildx.require(f"an output of {image.name}, which others link to,", _SEVERAL_OUTPUTS)
+    if builder.driver == "docker" and not stores_indexes(contexts, engine_context(Output("image"), builder)):
+        raise FarmError(
+            f"builder {builder.name!r}: {image.name}, which others link to, is exported, and the image store of its "
+            f"engine cannot do that; push it, use a builder of the docker-container driver, or switch that engine to "
+            f"the containerd image store"
+        )
+
+
 def _store_requirement(image: Image, destinations: Sequence[Destination], driver: str) -> str:
     """Return what of this build only the containerd image store can do, in words; empty if nothing."""
     if len(image.platforms) > 1:

@@ -32,6 +32,7 @@ from .farm import Farm
 from .gate import pass_gate, pass_on
 from .inputs import sent_as
 from .joining import Archive
+from .linking import Link
 from .order import Bases
 from .output import Output
 from .schedule import NoNodeLeft, Slots
@@ -90,12 +91,16 @@ class Result:
 
     :ivar lost: the attempts that ended with their nodes.
     :ivar archives: those that are joined of the shares.
+    :ivar link: what others take.
+    :ivar fetched: what was fetched for that.
     :ivar sent_as: the last part of the path by which its context is sent.
     """
 
     shares: List[BuiltShare] = field(default_factory=list)
     lost: List[Attempt] = field(default_factory=list)
     archives: List[Archive] = field(default_factory=list)
+    link: Optional[Link] = None
+    fetched: Tuple[Source, ...] = ()
     sent_as: str = ""
 
     @property
@@ -112,7 +117,8 @@ class World:
 
     :ivar on_nodes: environment of the buildx for which each node is a builder.
     :ivar results: by the positions of the images in the list.
-    :ivar published: what they stand for by digest, likewise.
+    :ivar layouts: the directory of what others take.
+    :ivar published: what images stand for, by their positions, as buildx takes it for a context.
     """
 
     buildx: Buildx
@@ -122,6 +128,7 @@ class World:
     watch: Watch
     progress: Progress
     fetcher: Fetcher
+    layouts: str
     results: Dict[int, Result] = field(default_factory=dict)
     published: Dict[int, str] = field(default_factory=dict)
 
@@ -144,6 +151,7 @@ class BuildImage(Step[World]):
     :ivar placed: the nodes that buildx chooses, as far as they are known.
     :ivar inputs: what its results are made of, by the names of the state's report.
     :ivar kept: what the image takes over from an earlier build.
+    :ivar exported: whether others take its result from a layout.
     """
 
     image: Image
@@ -157,6 +165,7 @@ class BuildImage(Step[World]):
     placed: Mapping[Platform, Optional[Node]] = field(default_factory=dict)
     inputs: Mapping[str, Inputs] = field(default_factory=dict)
     kept: Optional[Kept] = None
+    exported: bool = False
 
     @property
     def nodes(self) -> Tuple[str, ...]:
@@ -196,6 +205,7 @@ class BuildImage(Step[World]):
         result.sent_as = world.sent_as(self.image, self.inputs)
         with ExitStack() as stack:
             result.archives += [Archive.of(stack, output) for output in self.joined]
+            result.link = Link.of(world.layouts) if self.exported else None
             for shares in each(self.shares, lambda share: self._built(share, world, result)):
                 result.shares += shares
             for archive in result.archives:
@@ -206,6 +216,10 @@ class BuildImage(Step[World]):
                 pass_gate(self.image, world.farm, digests, nodes, self.kept, self._recorder(world))
             for archive in result.archives:
                 archive.install()
+            if result.link:
+                parts = [share.parts[result.link.path] for share in result.shares]
+                world.published[self.number] = result.link.join(self.image, parts)
+                result.fetched = self.sources(world)
 
     def built_on(self, world: World) -> Dict[Platform, Optional[Node]]:
         """Return the node that built each platform, as far as it is known."""
@@ -217,7 +231,14 @@ class BuildImage(Step[World]):
     def sources(self, world: World) -> Tuple[Source, ...]:
         """Return what was fetched for the image, with what is needed to compare it later."""
         built = [source for share in world.results[self.number].shares for source in share.built.sources]
+        built += self._sources_of_links(world)
         return world.fetcher.completed(dict.fromkeys(built)) + (_sources(self.kept) if self.kept else ())
+
+    def _sources_of_links(self, world: World) -> List[Source]:
+        """Return what was fetched for the images whose results were taken, which are in no registry."""
+        targets = tuple(map(str, self.image.platforms))
+        results = [world.results[base] for base in sorted(set(self.bases.values())) if base in world.results]
+        return [replace(source, targets=targets) for result in results for source in result.fetched]
 
     def _recorder(self, world: World) -> Callable[[Mapping[str, str]], Record]:
         sources, inputs = self.sources(world), self.inputs[f"registry {self.image.tags[0]}"]
@@ -287,6 +308,9 @@ class BuildImage(Step[World]):
         build, environment = self.build(share), world.on_nodes if node else {}
         result = world.results[self.number]
         parts = {archive.output.dest: archive.new_part() for archive in result.archives}
+        if result.link:
+            build = replace(build, outputs=(result.link.output, *build.outputs))
+            parts[result.link.path] = result.link.new_part()
         try:
             with world.watch.listed(node) as started:
                 report = self._reporter(world, share, node)

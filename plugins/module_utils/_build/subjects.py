@@ -7,18 +7,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 from .._buildx.cli import Version
 from .._core.parallel import each
 from .._key.fetcher import Fetcher
 from .._key.store import Records
-from .decision import Evidence, and_bases, decide
-from .declaration import Declaration
+from .decision import Evidence, and_bases, decide, for_takers
+from .declaration import Declaration, Image
 from .destination import resolve
 from .evidence import inputs_of, read_evidence, sources_of
 from .farm import Farm
-from .inputs import Contexts
+from .inputs import Contexts, and_all, and_linked, read_inputs
 from .order import bases_of, in_order
 from .plan import Subject, is_built_by_node
 from .state import read_state
@@ -41,6 +41,9 @@ def find_subjects(
         by_node = is_built_by_node(declaration, image, farm, version)
         annotated = by_node and not any(output.has_docker_types for output in image.outputs)
         inputs = inputs_of(image, there, annotated, contexts, farm.docker_config)
+        for base in _linked(image, images):
+            linked = and_all(read_inputs(base, contexts, farm.docker_config), base)
+            inputs = {name: and_linked(one, base.title, linked) for name, one in inputs.items()}
         evidence = read_evidence(image, declaration.rebuild, state, inputs, annotated, records, farm.registries)
         return Subject(image, number, bases[number], there, by_node, annotated, state, inputs), evidence
 
@@ -56,4 +59,23 @@ def find_subjects(
         built = sorted({base for base in one.bases.values() if subjects[base].decision.builds})
         decision = and_bases(one.image, one.decision, [images[base].name for base in built])
         subjects[number] = replace(one, decision=decision)
+    for number in reversed(in_order(bases)):
+        one = subjects[number]
+        takers = [other.image.name for other in subjects if other.decision.builds and _links(other, one)]
+        if takers and not one.image.is_pushed:
+            subjects[number] = replace(one, exported=True, decision=for_takers(one.image, one.decision, takers))
     return subjects
+
+
+def _linked(image: Image, images: Sequence[Image]) -> List[Image]:
+    """Return the images that are contexts of an image's build and in no registry, so that nothing tells of them."""
+    found: List[Image] = []
+    for _name, title in image.links:
+        for base in images:
+            if base.title == title and not base.is_pushed:
+                found += [base, *_linked(base, images)]
+    return found
+
+
+def _links(image: Subject, base: Subject) -> bool:
+    return any(title == base.image.title for _name, title in image.image.links)

@@ -65,6 +65,7 @@ class Buildx:
         stdin: Optional[str] = None,
         follow: Optional[Callable[[str], str]] = None,
         started: Optional[Callable[[int], object]] = None,
+        cwd: Optional[str] = None,
     ) -> Result:
         """Run a buildx command.
 
@@ -76,6 +77,7 @@ class Buildx:
         :param timeout: seconds.
         :param follow: returns what is to be logged of a line of its progress.
         :param started: gets the command's process group.
+        :param cwd: the directory that it is run in.
         :raises CommandError: it failed (with ``failure``), could not be started or took too long.
         """
         options: Dict[str, Any] = {"env": {**self.env, **(env or {})}, "timeout": timeout, "stdin": stdin}
@@ -84,6 +86,7 @@ class Buildx:
             options["env"][_STARTED_BY] = "docker"
         options.update({"follow": follow} if follow else {})
         options.update({"started": started} if started else {})
+        options.update({"cwd": cwd} if cwd else {})
         if failure is None:
             return self._runner(self.argv(args), **options)
         return checked(self._runner, self.argv(args), failure, **options)

@@ -54,7 +54,7 @@ class CommandError(FarmError):
 
 #: Runs argv (no shell) and returns its result whatever the exit status.
 #: Keywords: env (added to the process's own), stdin (text), timeout (seconds), follow (of a line, what to log),
-#: executable (the file that is run in the place of argv's first), started (gets the process group).
+#: executable (the file that is run in the place of argv's first), started (gets the process group), cwd.
 #: Raises CommandError where the program cannot be started (rc 127) or is ended by the timeout (rc 124).
 Runner = Callable[..., Result]
 
@@ -71,6 +71,7 @@ def run(
     log: Optional[Callable[[str], object]] = None,
     executable: Optional[str] = None,
     started: Optional[Callable[[int], object]] = None,
+    cwd: Optional[str] = None,
 ) -> Result:
     """Run a program on this host and wait for it: the real Runner.
 
@@ -83,6 +84,7 @@ def run(
     :param log: takes that; a module's adapter gives it.
     :param executable: path of the file to run, where it is not the one that ``argv`` names to people.
     :param started: gets the program's process group, for ``kill``.
+    :param cwd: the directory that it is run in.
     :raises CommandError: the program is missing, may not be run, or took too long.
     :raises Interrupted: the module is to end.
     """
@@ -92,6 +94,7 @@ def run(
         process = subprocess.Popen(
             list(argv),
             executable=executable,
+            cwd=cwd,
             env=for_program(argv, env or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.decisio
     Evidence,
     and_bases,
     decide,
+    for_takers,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import ALWAYS, NEVER, Image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.state import State
@@ -259,3 +260,11 @@ def test_an_image_is_built_after_its_base(image):
     assert (decision.builds, decision.platforms) == (True, BOTH)
     assert decision.reasons == ("base image r.example.com/base:1 is built in this run",)
     assert and_bases(image(APP), NOTHING, []) == NOTHING
+
+
+def test_what_is_only_linked_to_is_built_for_those_that_are_built_from_it(image):
+    base = replace(image(), only_linked=True)
+    assert decide(base, "when_changed", Evidence(State(), {}), annotated=False) == NOTHING
+    decision = for_takers(base, NOTHING, ["app"])
+    assert (decision.builds, decision.platforms, decision.reasons) == (True, base.platforms, ("app is built from it",))
+    assert for_takers(base, decision, ["other"]) == decision

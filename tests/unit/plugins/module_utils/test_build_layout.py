@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.layout import (
@@ -20,6 +21,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.layout 
     unpack,
     write_index,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.linking import Link
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
@@ -200,3 +202,31 @@ def test_an_archive_writes_nothing_outside_of_its_layout(tmp_path, exported):
     (tmp_path / "broken").write_text("no archive" * 100)
     with pytest.raises(FarmError, match="broken: buildx exported it as an OCI archive, and it is none"):
         unpack(str(tmp_path / "broken"), str(tmp_path / "other"))
+
+
+def linked(tmp_path, platforms, layouts):
+    """What other builds are given of an image that nodes exported so."""
+    link, parts = Link.of(str(tmp_path)), []
+    for layout in layouts:
+        parts.append(link.new_part())
+        pack(layout, parts[-1])
+    value = link.join(SimpleNamespace(platforms=platforms), parts)
+    path, _at, digest = value[len("oci-layout://") :].rpartition("@")
+    assert path == link.path
+    with open(f"{path}/blobs/sha256/{digest[len('sha256:') :]}", "rb") as stream:
+        return json.load(stream)
+
+
+@pytest.mark.parametrize("attested", [False, True])
+def test_a_link_has_the_platforms_of_all_nodes(tmp_path, exported, attested):
+    layouts = [exported("a", AMD64, attested=attested), exported("b", ARM64, attested=attested)]
+    found = linked(tmp_path, BOTH, layouts)
+    images = [entry["platform"] for entry in found["manifests"] if "architecture" in entry["platform"]]
+    assert {"architecture": "arm64", "os": "linux"} in images and len(found["manifests"]) == (4 if attested else 2)
+
+
+@pytest.mark.parametrize("attested", [False, True])
+def test_a_link_of_one_platform_is_for_any(tmp_path, exported, attested):
+    """BuildKit takes a manifest for every platform, and looks for the right one in an index."""
+    found = linked(tmp_path, (), [exported("a", AMD64, attested=attested)])
+    assert found["mediaType"] == OCI_MANIFEST

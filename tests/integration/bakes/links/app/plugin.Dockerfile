@@ -1,0 +1,3 @@
+FROM app
+LABEL is=plugin
+COPY plugin.Dockerfile /plugin
