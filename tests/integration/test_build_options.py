@@ -218,7 +218,8 @@ def git_address(images: BuildFarm) -> Iterator[str]:
         "printf 'FROM scratch\\nCOPY note /from-context\\n' > below/Dockerfile; git add .; "
         "git -c user.name=a -c user.email=a@example.com commit -qm one; "
         "systemd-run -q --unit=git-daemon git daemon --reuseaddr --export-all --base-path=/srv/git /srv/git/app; "
-        "tar -chf /srv/git/programs.tar $(ldd /usr/bin/git | grep -o '/[^ ]*') /usr/bin/git"
+        "tar -chf /srv/git/programs.tar $(ldd /usr/bin/git | grep -o '/[^ ]*') /usr/bin/git "
+        "/usr/lib/git-core/git /usr/lib/git-core/git-submodule /usr/lib/git-core/git-sh-*"
     )
     images.farm.ssh(AMD, f"{installing('git')} >/dev/null; rm -rf /srv/git; {made}")
     for on in CONTROLLERS:
