@@ -176,8 +176,12 @@ class BuildImage(Step[World]):
 
     @property
     def joined(self) -> Tuple[Output, ...]:
-        """The image archives that the shares of several nodes are joined in."""
-        return tuple(output for output in self.image.outputs if output.type == "oci") if len(self.shares) > 1 else ()
+        """The image archives that are made here: of the shares of several nodes, or with an index as the tags' own."""
+        options = self.image.options
+        has_own_index = self.is_gated and (options.index_annotations or options.descriptor_annotations)
+        if len(self.shares) < 2 and not has_own_index:
+            return ()
+        return tuple(output for output in self.image.outputs if output.type == "oci")
 
     @property
     def actions(self) -> List[List[str]]:
