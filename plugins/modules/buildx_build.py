@@ -419,7 +419,8 @@ options:
         before, a build, a check or the connection, the tags stand for what they stood for.
       - V(false) builds as buildx does, in one run of it for all platforms. buildx chooses the nodes and moves the tags.
       - Builders of the C(docker) driver, and buildx before 0.6, build like that in any case.
-      - A tag that the registry does not let move is an error, unless it stands for the same image already.
+      - A tag that the registry does not let move is an error, unless it stands for the same image already. Registries
+        cannot be asked for that, so it is seen after the build, when the tag is written.
     type: bool
     default: true
   emulation:
@@ -486,6 +487,7 @@ options:
       - What is shown while the build runs.
       - With V(auto), each step as it begins and ends. Nothing is shown of a build that takes less than a second, in
         check mode, under C(no_log), or with C(async) of the task.
+      - Of steps that run side by side BuildKit tells in turns, so that one may be shown some time after it began.
       - Where a callback writes JSON to standard output, it is shown on standard error.
       - With V(none), nothing. The result is the same.
     type: str

@@ -280,7 +280,7 @@ options:
       - Whether QEMU may serve O(platforms).
       - V(prefer_native) pins each of them to all nodes that run it natively where there are any, and to all nodes
         where there are none, so that buildx never emulates what a node could run. Only nodes without
-        O(nodes[].platforms) get such pins.
+        O(nodes[].platforms) get such pins; give a node that is not to emulate anything its own.
       - V(forbid) does so too, and refuses platforms and pins that no node's own processor runs.
     type: str
     choices: [allow, prefer_native, forbid]

@@ -17,8 +17,8 @@ CONFIG = {
     "Entrypoint": ["buildkitd"],
     "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
 }
-# What docker/dockerfile's image for experiments has as well: RUN --security.
-_TAGS = ["dfrunsecurity"]
+# What docker/dockerfile's image for experiments has as well: RUN --security and --device.
+_TAGS = ["dfrunsecurity", "dfrundevice"]
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _OURS = Path(__file__).with_name("sources") / "buildkit"
 _BUILDKIT = "github.com/moby/buildkit"

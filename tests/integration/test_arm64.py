@@ -1,13 +1,15 @@
-"""buildx_plugin and binfmt on the real arm64 machine, where the farm has one (`ARM64=1`)."""
+"""buildx_plugin, binfmt and builds on the real arm64 machine, where the farm has one (`ARM64=1`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import seed
 from ansible_runs import LiveFarm, shell, task
+from building import AMD, PLATFORMS, BuildFarm, listen, unlisten
 from buildx_releases import NEW, OLD
 from release_server import Releases, served
 
@@ -65,3 +67,60 @@ def test_what_its_processor_runs_is_not_registered(farm: LiveFarm) -> None:
         assert info["native"] == ["linux/arm/v6", "linux/arm/v7", "linux/arm64"]
         farm.converge(HOST, "binfmt", state="absent", platforms=names, **options)
         assert set(farm.ssh(HOST, f"ls {ROOT}").split()) == before
+
+
+@pytest.fixture
+def real(farm: LiveFarm) -> Iterator[str]:
+    """A builder of an amd64 node and the arm64 machine."""
+    name, on = "real", "ctl"
+    nodes = [
+        {
+            "name": f"real-{host}",
+            "endpoint": f"tcp://{host}:2375",
+            "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
+            "buildkitd_config": f'[registry."{farm.registry}"]\n  http = true\n',
+        }
+        for host in (AMD, HOST)
+    ]
+    try:
+        for host in (AMD, HOST):
+            listen(farm, host)
+        options = {"platforms": PLATFORMS, "emulation": "forbid", "timeout": 60}
+        farm.module(on, "buildx_builder", name=name, nodes=nodes, **options)
+        yield name
+    finally:
+        for host in (AMD, HOST):
+            unlisten(farm, host)
+        farm.ssh(on, "rm -rf ~/.docker /srv/images")
+
+
+def test_each_platform_is_built_on_its_own_machine(
+    farm: LiveFarm, real: str, record_property: Callable[[str, object], None]
+) -> None:
+    images, dest = BuildFarm(farm), "/srv/images/real-out"
+    look = "{ uname -m; grep -m1 -e '^CPU part' -e '^model name' /proc/cpuinfo; }"
+    context = images.context("ctl", "real", f"FROM busybox\nRUN {look} > /machine\nCMD uname -m\n")
+    name = f"{images.repository}/real:1"
+    built = images.build(
+        "ctl",
+        builder=real,
+        context=context,
+        platforms=PLATFORMS,
+        tags=[name],
+        push=True,
+        outputs=[{"type": "local", "dest": dest}],
+        run={"expected_regex": "x86_64|aarch64"},
+    )
+    found = {one["platform"]: one for one in built["images"][0]["platforms"]}
+    record_property("seconds", {platform: one["seconds"] for platform, one in found.items()})
+    assert [found[platform]["node"] for platform in PLATFORMS] == [f"real-{AMD}", f"real-{HOST}"]
+    assert all(one["native"] for one in found.values())
+    machines = [farm.ssh("ctl", f"cat {dest}/{platform.replace('/', '_')}/machine") for platform in PLATFORMS]
+    record_property("machines", machines)
+    assert machines[0].startswith("x86_64\nmodel name") and machines[1].startswith("aarch64\nCPU part")
+    # The part is the processor's own, whatever the emulation of another machine would tell.
+    assert machines[1].split()[-1] == farm.ssh(HOST, "grep -m1 '^CPU part' /proc/cpuinfo").split()[-1]
+    shown = farm.ssh(
+        "ctl", f"docker buildx imagetools inspect --builder {real} {name} --format '{{{{json .Manifest}}}}'"
+    )
+    assert {one["platform"]["architecture"] for one in json.loads(shown)["manifests"]} == {"amd64", "arm64"}

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import seed
-from ansible_runs import LiveFarm, shell, task
+from ansible_runs import LiveFarm, installing, shell, task
 from building import AMD, ARM, CONTROLLERS, PLATFORMS, BuildFarm, emulation, listen, unlisten
 
 #: Builders: one node whose BuildKit allows nothing privileged, one whose does, and a node for each platform.
@@ -91,9 +91,9 @@ def private_key() -> str:
     return Ed25519PrivateKey.generate().private_bytes(*form).decode()
 
 
-def document(images: BuildFarm, name: str, reference: str) -> dict[str, Any]:
+def document(images: BuildFarm, name: str, reference: str, kind: str = "manifests") -> dict[str, Any]:
     """What the registry has for a tag or digest of a repository."""
-    path = f"{name.partition('/')[2]}/manifests/{reference}"
+    path = f"{name.partition('/')[2]}/{kind}/{reference}"
     types = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
     address = f"http://{images.farm.address('registry')}:{images.registry.rpartition(':')[2]}/v2/{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -131,12 +131,56 @@ def test_steps_run_with_the_declared_hosts_limits_and_network(images: BuildFarm,
 
 @pytest.mark.parametrize("on", CONTROLLERS)
 def test_privileges_need_both_the_task_and_the_builder(images: BuildFarm, on: str) -> None:
-    steps = "RUN --network=host ls /sys/class/net > /proof/net"
+    capabilities = "sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status"
+    steps = (
+        "RUN --network=host ls /sys/class/net > /proof/net\n"
+        f"RUN {capabilities} > /proof/usual\nRUN --security=insecure {capabilities} > /proof/privileged"
+    )
     found = recorded(images, on, steps, allow=["security.insecure", "network.host"])
     assert found["net"] != "lo"
-    assert "network.host is not allowed" in refused(images, on, builder=PRIVILEGED)
+    assert bin(int(found["privileged"], 16)).count("1") > bin(int(found["usual"], 16)).count("1")
+    for given, missing in (("security.insecure", "network.host"), ("network.host", "security.insecure")):
+        assert f"{missing} is not allowed" in refused(images, on, builder=PRIVILEGED, allow=[given])
     # The other builder's BuildKit does not allow it.
     assert "security.insecure is not allowed by build daemon" in refused(images, on, allow=["security.insecure"])
+
+
+def test_a_device_reaches_the_steps_that_name_it(images: BuildFarm) -> None:
+    """With buildx 0.21 and later."""
+    on, container = "ctlnew", "buildx_buildkit_ctlnew-privileged"
+    nodes = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]
+    spec = {
+        "cdiVersion": "0.6.0",
+        "kind": "farm.test/device",
+        "devices": [{"name": "one", "containerEdits": {"deviceNodes": nodes}}],
+    }
+    images.farm.ssh(AMD, "mkdir -p /tmp/cdi; cat > /tmp/cdi/farm.json", stdin=json.dumps(spec))
+    images.farm.ssh(AMD, f"docker cp /tmp/cdi {container}:/etc/; rm -r /tmp/cdi; docker restart {container}")
+    steps = "RUN --device=farm.test/device=one ls /dev > /proof/with\nRUN ls /dev > /proof/without"
+    found = recorded(images, on, steps, allow=["device=farm.test/device=one"])
+    assert "fuse" in found["with"].split() and "fuse" not in found["without"].split()
+
+
+def test_the_gateway_is_known_to_an_engines_own_builder(images: BuildFarm) -> None:
+    with images.farm.trusted_registry("ctl"):
+        images.farm.ssh("ctl", f"docker pull -q {images.registry}/{seed.BUSYBOX}")
+    steps = "RUN cat /etc/hosts > /proof/hosts"
+    found = recorded(images, "ctl", steps, builder="default", add_hosts=["gate=host-gateway"])
+    images.farm.ssh("ctl", "docker system prune -af")
+    assert "172.17.0.1\tgate" in found["hosts"]
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_caches_of_clouds_reach_buildkit(images: BuildFarm, on: str) -> None:
+    """The BuildKit of the farm has none of them: what it says shows that buildx took the options."""
+    images.context(on, "options", "FROM scratch\nCOPY Dockerfile /\n")
+    for cache in (
+        {"type": "s3", "region": "eu-1", "bucket": "b", "name": "app", "endpoint_url": "http://127.0.0.1:1"},
+        {"type": "azblob", "account_url": "https://x.blob.example", "name": "app"},
+    ):
+        message = refused(images, on, cache_to=[cache], environment={"AWS_EC2_METADATA_DISABLED": "true"})
+        assert f"failed to configure {cache['type']} cache exporter" in message
+    assert "the task's environment has no ACTIONS_RUNTIME_TOKEN" in refused(images, on, cache_to=["type=gha"])
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
@@ -161,6 +205,38 @@ def test_sources_come_from_directories_images_and_layouts(images: BuildFarm, on:
     )
     text = "from a directory"
     assert found == {"image": "yes", "directory": text, "layout": text}
+
+
+@pytest.fixture
+def git_address(images: BuildFarm) -> Iterator[str]:
+    """Where a git repository is served, with a Dockerfile in `below`; the privileged builders have git for a while.
+
+    The farm's image of BuildKit has none.
+    """
+    made = (
+        "git init -q -b main /srv/git/app; cd /srv/git/app; mkdir below; echo from git > below/note; "
+        "printf 'FROM scratch\\nCOPY note /from-context\\n' > below/Dockerfile; git add .; "
+        "git -c user.name=a -c user.email=a@example.com commit -qm one; "
+        "systemd-run -q --unit=git-daemon git daemon --reuseaddr --export-all --base-path=/srv/git /srv/git/app; "
+        "tar -chf /srv/git/programs.tar $(ldd /usr/bin/git | grep -o '/[^ ]*') /usr/bin/git "
+        "/usr/lib/git-core/git /usr/lib/git-core/git-submodule /usr/lib/git-core/git-sh-*"
+    )
+    images.farm.ssh(AMD, f"{installing('git')} >/dev/null; rm -rf /srv/git; {made}")
+    for on in CONTROLLERS:
+        container = f"buildx_buildkit_{on}-privileged"
+        images.farm.ssh(AMD, f"docker cp -q - {container}:/ < /srv/git/programs.tar; docker restart {container}")
+    yield f"git://{images.farm.address(AMD)}/app#main:below"
+    images.farm.ssh(AMD, "systemctl stop git-daemon; rm -rf /srv/git")
+
+
+def test_sources_come_from_git(images: BuildFarm, git_address: str) -> None:
+    for on in CONTROLLERS:
+        found = recorded(images, on, "COPY --from=repository note /proof/named", contexts={"repository": git_address})
+        assert found == {"named": "from git"}
+        options = {"builder": PRIVILEGED, "context": git_address, "platforms": PLATFORMS[:1], "outputs": [FILES]}
+        look = shell(f'python3 -c "{READ}"')
+        *_others, content = images.farm.tasks(on, shell(f"rm -rf {OUT}"), task("buildx_build", **options), look)
+        assert json.loads(content["stdout"]) == {"from-context": "from git\n"}
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)
@@ -289,6 +365,33 @@ def test_annotations_labels_and_attestations_are_in_the_registry(images: BuildFa
         on, f"docker buildx imagetools inspect --builder {BUILDER} {name}:1 --format '{{{{json .}}}}'"
     )
     assert '"x.label":"z"' in shown.replace(" ", "") and built["image"]["digest"].startswith("sha256:")
+
+
+@pytest.mark.parametrize("on", CONTROLLERS)
+def test_an_image_has_the_bill_of_materials_of_its_scanner(images: BuildFarm, on: str) -> None:
+    """Protocol of scanners: BuildKit ``docs/attestations/sbom-protocol.md``."""
+    scanner, name = (f"{images.registry}/options-{kind}-{secrets.token_hex(4)}:1" for kind in ("scanner", "scanned"))
+    script = (
+        "#!/bin/sh\n"
+        'statement=\'{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document",\'\n'
+        'statement="$statement\\"predicate\\":{\\"files\\":\\"$(ls $BUILDKIT_SCAN_SOURCE)\\"}}"\n'
+        'echo "$statement" > $BUILDKIT_SCAN_DESTINATION/farm.spdx.json\n'
+    )
+    of_scanner = images.context(
+        on, "scanner", 'FROM busybox\nCOPY --chmod=755 scan /scan\nCMD ["/scan"]\n', scan=script
+    )
+    common = {"builder": PAIR, "platforms": PLATFORMS, "push": True}
+    images.build(on, context=of_scanner, tags=[scanner], **common)
+    scanned = images.context(on, "options-scanned", "FROM scratch\nCOPY Dockerfile /found\n")
+    images.build(on, context=scanned, tags=[name], attest=[{"type": "sbom", "generator": scanner}], **common)
+    repository = name.rpartition(":")[0]
+    index = document(images, repository, "1")
+    attestations = [one["digest"] for one in index["manifests"] if one["platform"]["os"] == "unknown"]
+    assert len(attestations) == len(PLATFORMS)
+    for digest in attestations:
+        (layer,) = document(images, repository, digest)["layers"]
+        assert layer["annotations"]["in-toto.io/predicate-type"] == "https://spdx.dev/Document"
+        assert document(images, repository, layer["digest"], "blobs")["predicate"] == {"files": "found"}
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)

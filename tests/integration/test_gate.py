@@ -14,6 +14,7 @@ import os
 import random
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,8 @@ CASES = int(os.environ.get("BUILDFARM_CASES", "12"))
 SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
 #: What both platforms get without running anything, so that nothing is emulated.
 COPIED = "FROM busybox\nARG SALT\nLABEL salt=$SALT\nCOPY note /note\n"
+#: Nodes of a large farm, with half as many images more than that: all thirty in long runs.
+MANY = 30 if CASES >= 30 else 8
 #: The builder of two nodes that both build for amd64, on the controller with the newer buildx.
 TWO, ON = "images-two", "ctlnew"
 
@@ -200,6 +203,57 @@ def test_a_node_that_is_switched_off_costs_its_share_only(images: BuildFarm, two
     assert [image["platforms"][0]["node"] for image in done["images"]] == [f"two-{AMD}"] * 4
     lost = [(attempt["node"], attempt["platforms"]) for image in done["images"] for attempt in image["retries"]]
     assert lost == [(f"two-{ARM}", PLATFORMS[:1])] * 2
+    assert all(image["digest"] for image in done["images"])
+
+
+@pytest.fixture
+def many(images: BuildFarm) -> Iterator[str]:
+    """A builder of many nodes for one platform, each a BuildKit of its own; two engines have all of them."""
+    name, first = "images-many", 3000
+    # buildx takes an address once only.
+    ports = f"PREROUTING -p tcp --dport {first}:{first + MANY} -j REDIRECT --to-ports 2375"
+    opts = {"image": f"{images.registry}/{seed.BUILDKIT}", "network": "host"}
+    nodes = [
+        {
+            "name": f"many{number}",
+            "endpoint": f"tcp://{(AMD, ARM)[number % 2]}:{first + number}",
+            "platforms": ["linux/amd64"],
+            "driver_opts": opts,
+            "buildkitd_config": f'[registry."{images.registry}"]\n  http = true\n',
+        }
+        for number in range(MANY)
+    ]
+    for host in (AMD, ARM):
+        images.farm.ssh(host, f"iptables -t nat -I {ports}")
+    try:
+        images.farm.module(ON, "buildx_builder", name=name, nodes=nodes)
+        yield name
+        images.farm.module(ON, "buildx_builder", name=name, state="absent")
+    finally:
+        for host in (AMD, ARM):
+            images.farm.ssh(host, f"iptables -t nat -D {ports}")
+
+
+def test_a_large_farm_builds_on_all_its_nodes(
+    images: BuildFarm, many: str, record_property: Callable[[str, object], None]
+) -> None:
+    context = images.context(ON, "many", "FROM busybox\nARG SALT\nRUN echo $SALT > /salt\n")
+    listed = [
+        {
+            "context": context,
+            "platforms": PLATFORMS[:1],
+            "tags": [f"{images.repository}/many{number}:1"],
+            "push": True,
+            "build_args": {"SALT": str(number)},
+        }
+        for number in range(2 * MANY)
+    ]
+    began = time.monotonic()
+    done = images.build(ON, builder=many, images=listed)
+    record_property("seconds", round(time.monotonic() - began, 1))
+    loads = Counter(image["platforms"][0]["node"] for image in done["images"])
+    record_property("builds_by_node", sorted(loads.values()))
+    assert len(loads) == MANY and max(loads.values()) <= 3 * 2
     assert all(image["digest"] for image in done["images"])
 
 

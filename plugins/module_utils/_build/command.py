@@ -155,7 +155,8 @@ class Build:
             for value in values:
                 args += [option, value]
         whole = set(self.platforms) == set(image.platforms)
-        args += image.options.arguments(self.version, self.platforms, bool(self.tags), whole)
+        with_index = bool(self.tags) or (whole and not image.tags)
+        args += image.options.arguments(self.version, self.platforms, with_index, whole)
         args += ["--file", image.file] if image.file else []
         return [*args, image.context]
 

@@ -24,7 +24,7 @@ from .._platform.platform import Platform, runs_natively
 from .._platform.routing import Worker
 from .._registry.client import Registries
 from .declaration import Declaration
-from .destination import resolve
+from .destination import Destination, resolve
 from .output import ENGINE
 from .schedule import PER_NODE
 
@@ -47,6 +47,7 @@ class Farm:
     :ivar contexts: the docker contexts of engines.
     :ivar store: where buildx has the builder's definition.
     :ivar docker_config: the directory of the docker configuration.
+    :ivar destinations: of each image of the task.
     :ivar drained: in words since when other nodes are drained, by their names.
     """
 
@@ -58,6 +59,7 @@ class Farm:
     contexts: ContextStore
     store: Store
     docker_config: Path
+    destinations: Tuple[Tuple[Destination, ...], ...]
     drained: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -115,12 +117,14 @@ def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Build
     """
     contexts, store = ContextStore(config_dir(params)), Store.of(params)
     builder = find_builder(buildx, store, declaration.builder)
-    if builder.driver != "docker" and not _loads(declaration, builder):
+    destinations = tuple(resolve(image.outputs, builder) for image in declaration.images)
+    loads = any(destination.kind == ENGINE for of_image in destinations for destination in of_image)
+    if builder.driver != "docker" and not loads:
         # The engine that the environment names has nothing to do with this build.
         buildx.env.update(NO_ENGINE)
     # What was just pushed is in the registry itself, whatever a mirror has.
     registries = Registries.of(params, builder.nodes, mirrors=False)
-    return Farm(builder, (), {}, {}, registries, contexts, store, config_dir(params))
+    return Farm(builder, (), {}, {}, registries, contexts, store, config_dir(params), destinations)
 
 
 def with_workers(farm: Farm, buildx: Buildx, platforms: Sequence[Platform], start: bool) -> Farm:
@@ -141,12 +145,6 @@ def with_workers(farm: Farm, buildx: Buildx, platforms: Sequence[Platform], star
     if not farm.routes:
         asked.refuse_drained([node.name for node in builder.nodes])
     return asked
-
-
-def _loads(declaration: Declaration, builder: Instance) -> bool:
-    """Return whether an image goes into an engine of a docker context."""
-    outputs = [output for image in declaration.images for output in resolve(image.outputs, builder)]
-    return any(destination.kind == ENGINE for destination in outputs)
 
 
 def _probe(nodes: Sequence[Node], contexts: ContextStore) -> Dict[str, EngineInfo]:

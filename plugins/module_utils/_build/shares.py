@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 from .._core.errors import FarmError
-from .._platform.platform import Platform
+from .._platform.platform import Platform, listed
 from .._platform.spread import eligible, spread
 from .declaration import Image
 from .farm import ACTIVATE, Farm
@@ -68,15 +68,12 @@ def common_nodes(platforms: Sequence[Platform], orders: Orders) -> Tuple[str, ..
 
 
 def _unserved(platforms: Sequence[Platform], farm: Farm, emulation: str) -> str:
-    served = [
-        f"node {worker.name!r} serves {', '.join(str(pin) for pin in worker.pins) or 'none'}" for worker in farm.workers
-    ]
+    served = [f"node {worker.name!r} serves {listed(worker.pins) or 'none'}" for worker in farm.workers]
     gone = [f"node {name!r} does not answer: {why}" for name, why in farm.unreachable.items()]
     gone += [f"node {name!r} gets no builds: {why}; {ACTIVATE}" for name, why in farm.drained.items()]
-    missing = ", ".join(str(platform) for platform in platforms)
     forbidden = " without emulation" if emulation == "forbid" else ""
     return (
-        f"builder {farm.builder.name!r}: no node serves {missing}{forbidden}; {'; '.join(served + gone)}; register "
-        f"QEMU handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that cross-compiles, "
-        f"pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
+        f"builder {farm.builder.name!r}: no node serves {listed(platforms)}{forbidden}; {'; '.join(served + gone)}; "
+        f"register QEMU handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that "
+        f"cross-compiles, pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
     )

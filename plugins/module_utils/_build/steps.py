@@ -22,7 +22,7 @@ from .._key.fetcher import Fetcher
 from .._key.inputs import Inputs
 from .._key.record import Record
 from .._key.sources import Source
-from .._platform.platform import Platform
+from .._platform.platform import Platform, listed
 from .command import Build, Built
 from .decision import Kept
 from .declaration import Image
@@ -185,8 +185,12 @@ class BuildImage(Step[World]):
 
     @property
     def joined(self) -> Tuple[Output, ...]:
-        """The image archives that the shares of several nodes are joined in."""
-        return tuple(output for output in self.image.outputs if output.type == "oci") if len(self.shares) > 1 else ()
+        """The image archives that are made here: of the shares of several nodes, or with an index as the tags' own."""
+        options = self.image.options
+        has_own_index = self.is_gated and (options.index_annotations or options.descriptor_annotations)
+        if len(self.shares) < 2 and not has_own_index:
+            return ()
+        return tuple(output for output in self.image.outputs if output.type == "oci")
 
     @property
     def actions(self) -> List[List[str]]:
@@ -281,19 +285,18 @@ class BuildImage(Step[World]):
         nodes = left or nodes
         try:
             with world.slots.taken(nodes) as node:
-                return [self._run(share, world, node, f"for {_join(share)} on node {node!r}")]
+                return [self._run(share, world, node, f"for {listed(share)} on node {node!r}")]
         except NodeLost as exc:
             result.lost.append(exc.attempt)
-            where = f"{self.image.short_name} {_join(share)}@{exc.attempt.node}"
+            where = f"{self.image.short_name} {listed(share)}@{exc.attempt.node}"
             world.progress.report(f"{where} LOST: {exc.attempt.reason}")
             if len(lost) == _AGAIN:
                 raise exc.error from exc
             return self._built(share, world, result, (*lost, exc.attempt.node))
         except NoNodeLeft as exc:
             names = ", ".join(repr(name) for name in nodes)
-            raise FarmError(
-                f"no node is left that could build {_join(share)}: {names} went away or were drained"
-            ) from exc
+            gone = f"{names} went away or were drained"
+            raise FarmError(f"no node is left that could build {listed(share)}: {gone}") from exc
 
     def _run(self, share: Share, world: World, node: str, where: str) -> BuiltShare:
         """Build a share.
@@ -328,7 +331,7 @@ class BuildImage(Step[World]):
         name = self.image.short_name
 
         def report(event: StepEvent) -> None:
-            platform = event.platform or _join(share)
+            platform = event.platform or listed(share)
             where = f"{platform}@{node}" if node else platform
             world.progress.report(" ".join(filter(None, (name, where, world.farm.how(node, share), str(event)))))
 
@@ -375,7 +378,3 @@ def _sources(kept: Kept) -> Tuple[Source, ...]:
         for source in kept.record.sources
     ]
     return tuple(source for source in found if source.targets)
-
-
-def _join(share: Share) -> str:
-    return ", ".join(str(platform) for platform in share)

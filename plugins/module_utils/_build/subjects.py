@@ -15,7 +15,6 @@ from .._key.fetcher import Fetcher
 from .._key.store import Records
 from .decision import Evidence, and_bases, decide, for_takers
 from .declaration import Declaration, Image
-from .destination import resolve
 from .evidence import inputs_of, read_evidence, sources_of
 from .farm import Farm
 from .inputs import Contexts, and_all, and_linked, read_inputs
@@ -33,10 +32,10 @@ def find_subjects(
     :raises FarmError: something cannot be read, or images are built from each other.
     """
     images, bases = declaration.images, bases_of(declaration.images)
-    contexts, destinations = Contexts(), [resolve(image.outputs, farm.builder) for image in images]
+    contexts = Contexts()
 
     def read(number: int) -> Tuple[Subject, Evidence]:
-        image, there = images[number], destinations[number]
+        image, there = images[number], farm.destinations[number]
         state = read_state(image, there, farm.registries, farm.contexts, lenient=True)
         by_node = is_built_by_node(declaration, image, farm, version)
         annotated = by_node and not any(output.has_docker_types for output in image.outputs)

@@ -95,7 +95,9 @@ def check_pins(declaration: Declaration, target: Instance, state: State) -> List
             found = f"builder {target.name!r}: node {node.name!r} is pinned to {pin}, and its engine is {native}"
             if declaration.emulation == "forbid":
                 raise FarmError(f"{found}, which would emulate it; correct the pin, or allow emulation")
-            if better:
+            # Where the pins of several nodes are the same, buildx takes the first.
+            first = next(other for other in target.nodes if pin in (other.platforms or ()))
+            if better and first.name not in better:
                 warnings.append(f"{found}: it would emulate what {better[0]!r} runs natively")
     return warnings
 

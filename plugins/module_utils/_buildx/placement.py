@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Mapping, Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
 from .._core.runner import CommandError, Result
 from .._docker.context_store import ContextStore
-from .._platform.platform import Platform
-from .._platform.routing import Worker, routes
+from .._platform.platform import Platform, listed
+from .._platform.routing import Worker, routes, serves
 from .cli import Buildx, Inspection, parse_inspect
 from .settling import Settling
 from .store import Instance, Node, Store
@@ -90,7 +90,7 @@ def route_platforms(buildx: Buildx, builder: Instance, platforms: Sequence[Platf
         missing = [platform for platform in platforms if not any(_offers(worker, platform) for worker in workers)]
         if missing and _all_running(inspection):
             raise FarmError(
-                f"builder {builder.name!r}: no node serves {_join(missing)}; {_shown(workers)}; register QEMU "
+                f"builder {builder.name!r}: no node serves {listed(missing)}; {_shown(workers)}; register QEMU "
                 f"handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that cross-compiles, "
                 f"pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
             )
@@ -119,7 +119,7 @@ def workers_of(
     :raises FarmError: buildx cannot describe the builder.
     """
     workers = [Worker(node.name, node.platforms or (), native=natives.get(node.name)) for node in nodes]
-    unpinned = [platform for platform in platforms if not any(platform in worker.pins for worker in workers)]
+    unpinned = [platform for platform in platforms if not any(serves(worker.pins, platform) for worker in workers)]
     if not unpinned or not workers:
         return tuple(workers)
     inspection = parse_inspect(_described(buildx, builder, start).stdout)
@@ -180,8 +180,4 @@ def _all_running(inspection: Inspection) -> bool:
 
 def _shown(workers: Sequence[Worker]) -> str:
     shown = [(worker.name, dict.fromkeys(worker.pins + (worker.detected or ()))) for worker in workers]
-    return "; ".join(f"node {name!r} serves {_join(offers) or 'none'}" for name, offers in shown)
-
-
-def _join(platforms: Iterable[Platform]) -> str:
-    return ", ".join(str(platform) for platform in platforms)
+    return "; ".join(f"node {name!r} serves {listed(offers) or 'none'}" for name, offers in shown)

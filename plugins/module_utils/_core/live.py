@@ -35,6 +35,9 @@ ASKED = "BUILDFARM_LIVE"
 SHOWN, QUIET = "shown", "quiet"
 #: The key of the answer in place of the module's own: its directory and process.
 STARTED = "buildfarm_live"
+_PREFIX = "buildfarm-live-"
+#: Seconds after which nobody comes any more for what an ended module has left.
+_FORGOTTEN = 3600.0
 #: Seconds that a module has to clean up once its lease has run out.
 _CLEANING = 3.0
 
@@ -42,6 +45,32 @@ _CLEANING = 3.0
 def asked() -> str:
     """Return what the action asks for, empty for nothing; once, as it does not ask the module's programs."""
     return os.environ.pop(ASKED, "")
+
+
+def remove_forgotten(parent: str) -> None:
+    """Remove this user's directories of modules that were killed, and whose actions did not come back for them.
+
+    :param parent: where they are.
+    """
+    for entry in os.scandir(parent):
+        with contextlib.suppress(OSError):
+            is_own = entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+            if entry.name.startswith(_PREFIX) and is_own and _is_forgotten(entry.path):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_forgotten(folder: str) -> bool:
+    """Say whether a module has ended, and its lease was not renewed for long."""
+    if time.time() - os.stat(os.path.join(folder, "lease")).st_mtime < _FORGOTTEN:
+        return False
+    running = os.open(os.path.join(folder, "running"), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(running)
+    return True
 
 
 @dataclass
@@ -59,7 +88,8 @@ class Session:
     @classmethod
     def start(cls, asked: str) -> Session:
         """Go on in another process, which keeps its directory; this one answers and ends."""
-        folder = tempfile.mkdtemp(prefix="buildfarm-live-")
+        remove_forgotten(tempfile.gettempdir())
+        folder = tempfile.mkdtemp(prefix=_PREFIX)
         ready, tell = os.pipe()
         process = os.fork()
         if process:

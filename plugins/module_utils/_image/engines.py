@@ -14,7 +14,7 @@ from .._buildx.placement import route_platforms
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
 from .._docker.endpoint import Endpoint
-from .._platform.platform import Platform
+from .._platform.platform import Platform, listed
 from .declaration import Declaration
 from .state import State, pinned_nodes
 
@@ -72,7 +72,7 @@ def _engines_to_run(
     unserved = [platform for platform in others if not nodes.get(platform)]
     if unserved:
         raise FarmError(
-            f"run: no engine is known for {_join(unserved)}; name one with the option endpoints, or a builder with a "
+            f"run: no engine is known for {listed(unserved)}; name one with the option endpoints, or a builder with a "
             f"node for it with the option builder"
         )
     engines = {}
@@ -94,7 +94,7 @@ def _engines_to_examine(
         any_of, nodes = [Engine.of_node(node) for node in builder.nodes], pinned_nodes(builder)
     if platforms and not any_of:
         raise FarmError(
-            f"programs: no engine is known that could examine {_join(platforms)}; name one with the option "
+            f"programs: no engine is known that could examine {listed(platforms)}; name one with the option "
             f"endpoints, or a builder with the option builder"
         )
     engines = {}
@@ -112,9 +112,5 @@ def _require_engines(builder: Instance, platforms: Sequence[Platform], option: s
     if builder.driver not in _ENGINE_DRIVERS:
         raise FarmError(
             f"{option}: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could take "
-            f"the images of {_join(platforms)}; name engines with the option endpoints"
+            f"the images of {listed(platforms)}; name engines with the option endpoints"
         )
-
-
-def _join(platforms: Sequence[Platform]) -> str:
-    return ", ".join(str(platform) for platform in platforms)

@@ -103,6 +103,11 @@ def parse_all(texts: Iterable[str]) -> Tuple[Platform, ...]:
     return tuple(dict.fromkeys(Platform.parse(text) for text in texts))
 
 
+def listed(platforms: Iterable[Platform]) -> str:
+    """Return platforms as messages name them, with commas between them."""
+    return ", ".join(str(platform) for platform in platforms)
+
+
 def native_platform(machine: str) -> Platform:
     """Return the platform that a host runs natively from its machine's name, as ``uname -m`` prints it.
 

@@ -11,7 +11,7 @@ Source of the rules: docker/buildx ``build/resolver/driver.go``, containerd's ``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from .platform import Platform, runs_natively
 
@@ -100,6 +100,11 @@ def runs(offer: Platform) -> List[Platform]:
     if offer.arch == "arm" and offer.variant[1:].isdigit():
         return _arm(offer.os, int(offer.variant[1:]))
     return [offer]
+
+
+def serves(offers: Iterable[Platform], platform: Platform) -> bool:
+    """Say whether one of several platforms is another one, or a newer variant of its architecture."""
+    return any(offer.arch == platform.arch and platform in runs(offer) for offer in offers)
 
 
 def _arm(os: str, newest: int) -> List[Platform]:

@@ -16,7 +16,7 @@ from collections import Counter
 from typing import Dict, Mapping, Sequence, Tuple
 
 from .platform import Platform, runs_natively
-from .routing import Worker
+from .routing import Worker, serves
 
 #: An image's repository, normalised and without a tag, and one of its platforms.
 Job = Tuple[str, Platform]
@@ -69,14 +69,15 @@ def _weight(image: str, platform: Platform, node: str) -> bytes:
 def eligible(platform: Platform, workers: Sequence[Worker], emulation: str) -> Tuple[str, ...]:
     """Return the names of the nodes that may build a platform, in the builder's order.
 
-    A node serves its pins; one without pins serves what its BuildKit detected. As in buildx, a platform that no node
-    serves by that rule is served by all whose BuildKit detected it.
+    A node serves its pins, with older variants of their architectures; one without pins serves what its BuildKit
+    detected, likewise. As in buildx, a platform that no node serves by that rule is served by all whose BuildKit
+    detected it.
 
     :param emulation: ``prefer_native`` leaves out nodes that emulate it where others need not, ``forbid`` in any case,
         and ``allow`` none.
     """
-    serving = [worker for worker in workers if platform in (worker.pins or worker.detected or ())]
-    serving = serving or [worker for worker in workers if platform in (worker.detected or ())]
+    serving = [worker for worker in workers if serves(worker.pins or worker.detected or (), platform)]
+    serving = serving or [worker for worker in workers if serves(worker.detected or (), platform)]
     native = [worker for worker in serving if _runs_natively(platform, worker)]
     if emulation == "forbid" or (emulation == "prefer_native" and native):
         serving = native
@@ -88,7 +89,7 @@ def _runs_natively(platform: Platform, worker: Worker) -> bool:
 
     BuildKit lists the platform of its processor first (``util/archutil/detect.go``).
     """
-    if worker.native is None and platform in worker.pins:
+    if worker.native is None and serves(worker.pins, platform):
         return True
     own = worker.native or next(iter(worker.detected or ()), None)
     return own is not None and runs_natively(platform, own)

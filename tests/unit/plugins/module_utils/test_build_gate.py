@@ -509,6 +509,25 @@ def test_an_archive_is_joined_of_what_the_nodes_export(world, image, archive, pu
     assert not [name for name in left if name.startswith(".")]
 
 
+def test_an_archive_of_one_node_is_annotated_as_what_the_tags_stand_for(world, image, archive):
+    output, dest, entries = archive
+    annotations = {"index:x.all": "1", "manifest-descriptor:x.of": "2"}
+    options = {"outputs": [output], "annotations": annotations, "platforms": ["linux/arm64"]}
+    done = run({**image(APP, **options), "builder": "farm"}, False, world).as_result()
+    assert done["actions"][1:] == [["push", APP], ["join", str(dest)]]
+    pushed, (entry,) = json.loads(world.registry[APP]), entries()
+    exported = json.loads(content(dest, entry["digest"]))
+    assert exported["annotations"] == {"x.all": "1"}
+    assert pushed["annotations"]["x.all"] == "1" and pushed["manifests"] == exported["manifests"]
+    assert exported["manifests"][0]["annotations"] == {"x.of": "2"}
+    (build,) = [argv for _node, _platforms, argv in world.builds]
+    assert not values(build, "--annotation")
+    # Without a tag nothing is written afterwards, so that buildx has to annotate the index.
+    plain = {**options, "outputs": [{**output, "dest": f"{dest}-plain"}], "push": False, "tags": []}
+    told = run({**image(APP), **plain, "builder": "farm"}, True, world).actions[0]
+    assert values(told, "--annotation") == ["index:x.all=1", "manifest-descriptor:x.of=2"]
+
+
 def test_a_failure_leaves_an_archive_as_it_is(world, image, archive, monkeypatch):
     output, _dest, entries = archive
     params = {**image(APP, outputs=[output]), "builder": "farm"}

@@ -6,8 +6,12 @@
 
 from __future__ import annotations
 
+import os
+import random
 import subprocess
 import threading
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -19,7 +23,9 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.shares 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.watch import Watch
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.spread import spread
 
+SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
 AMD64, I386, ARM64 = Platform("linux", "amd64"), Platform("linux", "386"), Platform("linux", "arm64")
 
 
@@ -65,6 +71,28 @@ def test_a_lost_node_gets_no_more_builds():
     slots.lose("b")
     with pytest.raises(NoNodeLeft), slots.taken(["a", "b"]):
         pass
+
+
+def test_no_node_of_a_large_farm_gets_more_than_three_times_its_share(record_property):
+    record_property("BUILDFARM_SEED", SEED)
+    chance = random.Random(SEED)
+    for farm in range(10):
+        nodes = [f"farm{farm}-n{number}" for number in range(30)]
+        images = [f"registry.example.com/{chance.getrandbits(32):x}" for _image in range(60)]
+        slots, loads, lock = Slots(dict.fromkeys(nodes, chance.randint(1, 4))), Counter(), threading.Lock()
+        orders = spread([(image, AMD64) for image in images], {AMD64: nodes})
+        seconds = {image: chance.uniform(0.001, 0.03) for image in images}
+
+        def build(image, slots=slots, loads=loads, lock=lock, orders=orders, seconds=seconds):
+            with slots.taken(orders[image, AMD64]) as node:
+                with lock:
+                    loads[node] += 1
+                time.sleep(seconds[image])
+
+        with ThreadPoolExecutor(len(images)) as pool:
+            list(pool.map(build, images))
+        assert sum(loads.values()) == len(images)
+        assert max(loads.values()) <= 3 * len(images) / len(nodes), loads
 
 
 def test_platforms_of_one_node_are_built_together():

@@ -162,6 +162,20 @@ ROWS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "names"),
+    [
+        ("linux/arm/v6", [worker("a=arm/v7"), worker("b=arm/v6"), worker("c=arm/v5")], "ab"),
+        ("linux/arm/v7", [worker("a=arm/v7"), worker("b=arm/v6"), worker("c=arm64")], "a"),
+        ("linux/amd64/v2", [worker("a=amd64/v3"), worker("b=amd64"), worker("c=amd64/v2")], "ac"),
+        ("linux/386", [worker("a=386"), worker("b=amd64")], "a"),
+        ("linux/arm/v5", [worker("a=", None, "arm/v7"), worker("b=", None, "arm64")], "a"),
+    ],
+)
+def test_a_node_builds_older_variants_of_what_it_serves(wanted, nodes, names):
+    assert eligible(Platform.parse(wanted), nodes, "allow") == tuple(names)
+
+
 @pytest.mark.parametrize(("nodes", "prefer_native", "allow", "forbid"), ROWS)
 def test_who_may_build_a_platform(nodes, prefer_native, allow, forbid):
     found = [eligible(ARM64, nodes, emulation) for emulation in ("prefer_native", "allow", "forbid")]
