@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List, Mapping
+from typing import Any, List, Mapping, Sequence
 
 from ansible import context
 from ansible.plugins.action import ActionBase
+from ansible.plugins.lookup import LookupBase
 
 
 def source_folders(action: ActionBase, variables: Mapping[str, Any]) -> List[str]:
@@ -19,6 +20,19 @@ def source_folders(action: ActionBase, variables: Mapping[str, Any]) -> List[str
     :param action: of the task that names it.
     :param variables: of that task.
     """
+    return _folders(action._loader.get_basedir(), action._task.get_search_path(), variables)
+
+
+def lookup_folders(lookup: LookupBase, variables: Mapping[str, Any]) -> List[str]:
+    """Return where a lookup searches a relative directory: where a source of the same name would be found.
+
+    :param variables: those that the lookup was given.
+    """
+    # Ansible sets the search path for a task; a lookup outside of one, as in a play's name, has none.
+    return _folders(lookup._loader.get_basedir(), variables.get("ansible_search_path") or (), variables)
+
+
+def _folders(playbook: str, search_path: Sequence[str], variables: Mapping[str, Any]) -> List[str]:
     given = [text[1:] for text in context.CLIARGS.get("extra_vars") or () if text.startswith("@")]
     inventories = [text for text in variables.get("ansible_inventory_sources") or () if "," not in text]
     return [
@@ -26,8 +40,8 @@ def source_folders(action: ActionBase, variables: Mapping[str, Any]) -> List[str
         for folder in (
             os.getcwd(),
             *(os.path.dirname(os.path.expanduser(file)) for file in given),
-            action._loader.get_basedir(),
+            playbook,
             *(text if os.path.isdir(text) else os.path.dirname(text) for text in inventories),
-            *(place for path in action._task.get_search_path() for place in (os.path.join(path, "files"), path)),
+            *(place for path in search_path for place in (os.path.join(path, "files"), path)),
         )
     ]

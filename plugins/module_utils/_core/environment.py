@@ -7,7 +7,8 @@
 ``docs/environment.md`` has the same table with the reasons; a test compares the two.
 
 Sources: docker/cli ``cli/command/cli.go``, ``cli/context/docker/load.go``, ``cmd/docker/builder.go``; docker/buildx
-``commands/``, ``build/``, ``util/``; docker/go-connections ``sockets/``; golang.org/x/net ``http/httpproxy``.
+``commands/``, ``build/``, ``util/``; docker/go-connections ``sockets/``; golang.org/x/net ``http/httpproxy``;
+``git rev-parse --local-env-vars``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ RULES: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("KUBECONFIG",), KEPT),
     (("QEMU_*",), REMOVED),
     (("SSH_AUTH_SOCK",), KEPT),
+    (("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE"), REMOVED),
+    (("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"), REMOVED),
+    (("GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_NAMESPACE", "GIT_PREFIX"), REMOVED),
+    (("GIT_CONFIG", "GIT_CONFIG_PARAMETERS"), REMOVED),
+    (("GIT_CONFIG_*",), KEPT),
     (("OTEL_*", "DOCKER_CLI_OTEL_*"), KEPT),
     (("HOME",), OURS),
     (("TMPDIR", "PATH", "XDG_STATE_HOME", "REQUEST_METHOD"), KEPT),
