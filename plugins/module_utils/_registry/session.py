@@ -69,8 +69,8 @@ class Session:
         """Send a request with the credentials that the server demands, and return the response.
 
         :param target: path and query, or the URL that the server gave.
-        :param scope: what credentials are needed for, ``repository:PATH:pull`` or ``repository:PATH:pull,push``; several
-            with blanks between them.
+        :param scope: what credentials are needed for, ``repository:PATH:pull`` or ``repository:PATH:pull,push``, or
+            several of these with blanks between them.
         :param deadline: of the monotonic clock.
         :param content: None for nothing.
         :param sink: takes the body of a response of status 200 in its place.
