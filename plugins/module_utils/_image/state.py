@@ -61,17 +61,14 @@ def named_builder(params: Mapping[str, Any], buildx: Buildx) -> Optional[Instanc
     return find_builder(buildx, Store.of(params), name) if name else None
 
 
-def reached_registries(
-    params: Mapping[str, Any], buildx: Buildx, builder: Optional[Instance] = None, mirrors: bool = True
-) -> Registries:
+def reached_registries(params: Mapping[str, Any], buildx: Buildx, builder: Optional[Instance] = None) -> Registries:
     """Return the registries, as the builder that a task means reaches them: the one in use where it names none.
 
     :param builder: from ``named_builder``, where that is known.
-    :param mirrors: whether mirrors are read from.
     :raises FarmError: there is no such builder, or its buildkitd configuration cannot be read.
     """
     builder = builder or named_builder(params, buildx)
     if builder is None:
         nodes = nodes_in_use(Store.of(params), ContextStore(config_dir(params)))
-        return Registries.of(params, nodes, mirrors)
-    return Registries.of(params, builder.nodes, mirrors)
+        return Registries.of(params, nodes)
+    return Registries.of(params, builder.nodes)
