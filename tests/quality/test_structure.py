@@ -21,6 +21,7 @@ PACKAGES = {
     "_registry": ["_core", "_docker", "_buildx"],
     "_source": ["_core"],
     "_image": ["_core", "_platform", "_docker", "_buildx", "_registry"],
+    "_imagetools": ["_core", "_platform", "_docker", "_buildx", "_registry", "_image"],
     "_context": ["_core", "_docker", "_buildx"],
     "_plugin": ["_core", "_platform", "_host", "_docker", "_buildx"],
     "_binfmt": ["_core", "_platform", "_host", "_docker"],
