@@ -29,8 +29,8 @@ attributes:
   check_mode:
     support: full
     description:
-      - Reads the sources and makes the image of them, so that the digest is that of a real run. Whether a registry takes
-        what is written, or removes a tag, is known only to a real run.
+      - Reads the sources and makes the image of them, so that the digest is that of a real run. Whether a registry
+        takes what is written, or removes a tag, is known only to a real run.
   diff_mode:
     support: full
     description: Shows the digests that the tags stand for.
@@ -60,11 +60,11 @@ options:
       - The images that the image is made of, in the order of the index. Required with O(state=present), ignored
         otherwise, as all further options but O(builder) and O(docker_config) are.
       - One source is copied as it is, byte by byte, with attestations and annotations, if neither its
-        O(sources[].platforms) nor annotations are set. That may also be a single manifest, a signature, another artifact
-        or a cache.
-      - Several sources, or some platforms of one, become an index with the attestations of the images that are taken. It
-        is a Docker manifest list where all images have Docker's types and no annotation is wanted, else an OCI index.
-        The order is that of the sources, and within each its own.
+        O(sources[].platforms) nor annotations are set. That may also be a single manifest, a signature, another
+        artifact or a cache.
+      - Several sources, or some platforms of one, become an index with the attestations of the images that are taken.
+        It is a Docker manifest list where all images have Docker's types and no annotation is wanted, else an OCI
+        index. The order is that of the sources, and within each its own.
       - A platform that two sources have different images for is an error, unless O(sources[].platforms) says which is
         taken.
     type: list
@@ -87,8 +87,8 @@ options:
     type: dict
   platform_annotations:
     description:
-      - Annotations of entries of the index, dictionaries by platform. V(all) stands for all platforms. What entries have
-        stays.
+      - Annotations of entries of the index, dictionaries by platform. V(all) stands for all platforms. What entries
+        have stays.
     type: dict
   builder:
     description:
@@ -96,9 +96,9 @@ options:
       - If unset, E(BUILDX_BUILDER) is used, and buildx's current builder if that is unset too.
     type: str
 notes:
-  - C(docker buildx imagetools create) is not called. Before buildx 0.22 it pushes the images of single platforms to the
-    public tag when it copies to another repository, and it drops annotations without a word, before 0.16 and wherever all
-    images have Docker's media types.
+  - C(docker buildx imagetools create) is not called. Before buildx 0.22 it pushes the images of single platforms to
+    the public tag when it copies to another repository, and it drops annotations without a word, before 0.16 and
+    wherever all images have Docker's media types.
   - Between repositories of one registry layers are mounted where the registry allows that. Otherwise, and between
     registries, they pass through a temporary file on the controller, one after the other from each image.
   - What refers to an image from outside, as signatures of cosign and notation do, is not copied with it.

@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote
 
 from .._core.errors import FarmError
@@ -233,40 +233,34 @@ def read_contents(registries: Registries, reference: Reference, depth: Depth) ->
     index = resolve_index(registries, reference, document)
     whole: Mapping[str, Any] = json.loads(document.content)
 
-    def read(entry: Manifest) -> Part:
-        if entry.digest == index.digest:
-            found: Optional[Mapping[str, Any]] = whole
-        else:
-            raw = registries.manifest(reference.at(entry.digest))
-            found = _object(raw.content) if raw else None
-        return Part(entry, found)
+    def read(digest: str) -> Optional[Mapping[str, Any]]:
+        if digest == index.digest:
+            return whole
+        raw = registries.manifest(reference.at(digest))
+        return _object(raw.content) if raw else None
 
-    entries = [*index.manifests, *index.attestations]
-    # A person's mistake is a manifest that names itself, or the same one often.
-    parts = dict(zip((entry.digest for entry in entries), each(entries, read)))
-    statements = _statements(registries, reference, parts, depth)
-    images = tuple(
-        Part(
-            entry,
-            parts[entry.digest].document,
-            _config(registries, reference, parts[entry.digest]) if depth.configs else None,
-            statements.get(entry.digest, ()),
-        )
-        for entry in index.manifests
-    )
-    others = tuple(parts[entry.digest] for entry in index.attestations)
-    gone = [digest for digest, part in parts.items() if part.document is None]
+    # Several entries may name one manifest.
+    digests = list(dict.fromkeys(entry.digest for entry in (*index.manifests, *index.attestations)))
+    documents = dict(zip(digests, each(digests, read)))
+    images = [Part(entry, documents[entry.digest]) for entry in index.manifests]
+    others = tuple(Part(entry, documents[entry.digest]) for entry in index.attestations)
+    statements = _statements(registries, reference, others, depth)
+    if depth.configs:
+        configs = each(images, lambda part: _config(registries, reference, part))
+        images = [replace(part, config=config) for part, config in zip(images, configs)]
+    images = [replace(part, attestations=statements.get(part.entry.digest, ())) for part in images]
+    gone = [digest for digest, found in documents.items() if found is None]
     if depth.blobs:
         blobs = {
             str(blob.get("digest")): None
-            for part in parts.values()
+            for part in (*images, *others)
             for blob in part.blobs
             if not _ELSEWHERE.search(str(blob.get("mediaType")))
         }
         there = each(blobs, lambda digest: registries.has_blob(reference, digest))
         gone += [digest for digest, found in zip(blobs, there) if not found]
     referrers = _referrers(registries, reference, index.digest) if depth.referrers else None
-    return Contents(reference, index, len(document.content), whole, images, others, tuple(gone), referrers)
+    return Contents(reference, index, len(document.content), whole, tuple(images), others, tuple(gone), referrers)
 
 
 def _config(registries: Registries, reference: Reference, part: Part) -> Optional[Mapping[str, Any]]:
@@ -276,7 +270,7 @@ def _config(registries: Registries, reference: Reference, part: Part) -> Optiona
 
 
 def _statements(
-    registries: Registries, reference: Reference, parts: Mapping[str, Part], depth: Depth
+    registries: Registries, reference: Reference, parts: Sequence[Part], depth: Depth
 ) -> Dict[str, Tuple[Attestation, ...]]:
     """Return the statements about each image, by its digest."""
 
@@ -293,7 +287,7 @@ def _statements(
             found.append(one)
         return found
 
-    about = [part for part in parts.values() if attestation_subject(part.entry)]
+    about = [part for part in parts if attestation_subject(part.entry)]
     statements: Dict[str, Tuple[Attestation, ...]] = {}
     for part, found in zip(about, each(about, read)):
         subject = attestation_subject(part.entry)

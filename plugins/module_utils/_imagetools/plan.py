@@ -177,6 +177,11 @@ def _part(registries: Registries, source: Source) -> Part:
         raise FarmError(f"image {source.reference}: the registry {registry} has none of this name; was it pushed?")
     try:
         part = read_part(registries, source.reference, digest)
+        if not part.platforms:
+            raise FarmError(
+                f"image {source.reference}: it is for no platform, wanted an image; it can only be copied, by itself "
+                f"and without annotations"
+            )
         return subset(part, source.platforms) if source.platforms else part
     except FarmError as exc:
         subject = "" if "image " in exc.message else f"image {source.reference}: "
