@@ -52,8 +52,8 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-#: What of an image is not for the build: its name is its first tag, and sources are sent before.
-_NOT_FOR_THE_BUILD = ("name", "tags", "source", "force", "build")
+#: What of an image is not for the build: its name is its first tag, sources are sent before, and some is for checks.
+_NOT_FOR_THE_BUILD = ("name", "tags", "source", "force", "build", "verify")
 
 
 def farm_images(images: Sequence[Mapping[str, Any]], platforms: Sequence[str] = ()) -> List[Dict[str, Any]]:

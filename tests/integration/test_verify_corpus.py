@@ -24,6 +24,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.promote import copy_image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._imagetools import apply as imagetools
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings
 
@@ -51,7 +52,8 @@ class Here:
         address = farm.address("registry")
         self.plain, self.secure = f"{address}:{registry.PLAIN}", f"{address}:{registry.SECURE}"
         config = f'[registry."{self.plain}"]\nhttp = true\n[registry."{self.secure}"]\ninsecure = true\n'
-        node = Node("here", f"tcp://{farm.address(ENGINE)}:2375", files={"buildkitd.toml": config.encode()})
+        pins = (Platform("linux", "amd64"),)
+        node = Node("here", f"tcp://{farm.address(ENGINE)}:2375", pins, files={"buildkitd.toml": config.encode()})
         (folder / "buildx/instances").mkdir(parents=True)
         (folder / "buildx/instances/here").write_bytes(Instance("here", "docker-container", (node,)).to_json())
         (folder / "buildx/current").write_text(json.dumps({"Key": "", "Name": "here", "Global": True}))
