@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,26 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings
+from ansible_collections.buildfarm.multiarch.tests.unit.corpus import (
+    BASE,
+    BASE_DIGEST,
+    BOTH,
+    CASES,
+    DOCKER_TYPES,
+    NOTATION,
+    Corpus,
+    push_all,
+    two,
+    wanted_images,
+    wrong_verdicts,
+)
 
 import registry
 import seed
 from ansible_runs import LiveFarm
 from building import unlisten
-from corpus import BASE, BASE_DIGEST, DOCKER_TYPES, OCI, OCI_TYPES, PROVENANCE_1, Corpus, Made
 
-BOTH = ["linux/amd64", "linux/arm64"]
 ENGINE = "mid1"
-GONE = "sha256:" + "0" * 64
 
 
 def no_program(argv: Any, **_options: Any) -> Any:
@@ -98,356 +108,32 @@ def here(farm: LiveFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     os.environ.update({name: value for name, value in kept.items() if value is not None})
 
 
-def two(corpus: Corpus, tag: str, types: Any = OCI_TYPES, **options: Any) -> list[Made]:
-    """An index of two platforms; returns the index and its images."""
-    images = [corpus.image(platform, types=types, **options) for platform in BOTH]
-    return [corpus.index(tag, *images, types=types), *images]
-
-
-def attested(corpus: Corpus, tag: str, **options: Any) -> list[Made]:
-    """The same with attestations."""
-    images = [corpus.image(platform, "attested") for platform in BOTH]
-    about = [corpus.attestation(image, **options) for image in images]
-    return [corpus.index(tag, *images, *about), *images, *about]
-
-
-def losing(corpus: Corpus, tag: str, lose: Callable[[Corpus, list[Made]], None], **options: Any) -> None:
-    """An image that something is lost of."""
-    images = [corpus.image(platform, f"{tag} {platform}", **options) for platform in BOTH]
-    lose(corpus, [corpus.index(tag, *images), *images])
-
-
 def drop_blob(here: Here, digest: str) -> None:
     """Let the registry lose a blob."""
     url = f"http://{here.plain}/v2/{here.corpus.repository.path}/blobs/{digest}"
     urllib.request.urlopen(urllib.request.Request(url, method="DELETE")).read()
 
 
-Make = Callable[[Corpus, str], Any]
-#: By tag: what is pushed, what is wanted of it, and the end of each line that is said of it, none for what is right.
-Case = tuple[Make, dict[str, Any], list[str]]
-V8 = {"os": "linux", "architecture": "arm64", "variant": "v8"}
-WINDOWS = [{"os": "windows", "architecture": "amd64", "os.version": f"10.0.{number}"} for number in (1, 2)]
-NOTATION, COSIGN = "application/vnd.cncf.notary.signature", "application/vnd.dev.cosign.simplesigning.v1+json"
-EXACT: dict[str, Any] = {"platforms": BOTH}
-ONE = {"platforms": BOTH[1:]}
-PROVEN = {"builder": "^https://ci[.]", "source": "app$", "revision": "c" * 40, "bases": {"debian:trixie": BASE_DIGEST}}
-
-
-def unlike(corpus: Corpus, tag: str, *platforms: str, **options: Any) -> None:
-    corpus.index(tag, *(corpus.image(platform, f"{tag} {platform}", **options) for platform in platforms))
-
-
-CASES: dict[str, Case] = {
-    # Types.
-    "oci": (two, {**EXACT, "media_types": "oci"}, []),
-    "docker": (lambda c, t: two(c, t, DOCKER_TYPES), {**EXACT, "media_types": "docker"}, []),
-    "oci-wanted": (lambda c, t: two(c, t, DOCKER_TYPES), {"media_types": "oci"}, ["wanted application/vnd.oci.*"] * 7),
-    "docker-wanted": (two, {"media_types": "docker"}, ["wanted application/vnd.docker.*"] * 7),
-    "docker-in-oci": (
-        lambda c, t: c.index(t, *(c.image(platform, types=DOCKER_TYPES) for platform in BOTH)),
-        {**EXACT, "media_types": "oci"},
-        ["wanted application/vnd.oci.*"] * 6,
-    ),
-    "single-oci": (lambda c, t: c.image("linux/arm64", tag=t), {**ONE, "media_types": "oci"}, []),
-    "single-docker": (lambda c, t: c.image("linux/arm64", tag=t, types=DOCKER_TYPES), ONE, []),
-    "single-v8": (lambda c, t: c.image("linux/arm64/v8", tag=t), ONE, []),
-    "single-wrong": (
-        lambda c, t: c.image("linux/s390x", tag=t),
-        ONE,
-        ["missing linux/arm64, unexpected linux/s390x (platforms found: linux/s390x; wanted: linux/arm64)"],
-    ),
-    "foreign-layer": (
-        lambda c, t: c.image("linux/arm64", tag=t, layer_type="application/x-own"),
-        {"media_types": "oci"},
-        ["is application/x-own, wanted application/vnd.oci.*"],
-    ),
-    "nondistributable": (
-        lambda c, t: c.image("linux/arm64", tag=t, layer_type=f"{OCI}layer.nondistributable.v1.tar+gzip"),
-        {"blobs": True},
-        [],
-    ),
-    # Platforms.
-    "v8": (
-        lambda c, t: c.index(t, c.image("linux/amd64"), c.image("linux/arm64/v8", shown=V8)),
-        EXACT,
-        [],
-    ),
-    "v8-wanted": (two, {"platforms": ["linux/amd64", "linux/arm64/v8"]}, []),
-    "aarch64": (two, {"platforms": ["linux/x86_64", "linux/aarch64"]}, []),
-    "arm-v7": (lambda c, t: unlike(c, t, "linux/arm/v7"), {"platforms": ["linux/arm"]}, []),
-    "arm-v6": (
-        lambda c, t: unlike(c, t, "linux/arm/v6"),
-        {"platforms": ["linux/arm"]},
-        ["missing linux/arm/v7, unexpected linux/arm/v6 (platforms found: linux/arm/v6; wanted: linux/arm/v7)"],
-    ),
-    "more": (
-        lambda c, t: unlike(c, t, *BOTH, "linux/s390x"),
-        EXACT,
-        ["unexpected linux/s390x (platforms found: linux/amd64, linux/arm64, linux/s390x; wanted: linux/amd64, "],
-    ),
-    "more-allowed": (lambda c, t: unlike(c, t, *BOTH, "linux/s390x"), {**EXACT, "exact": False}, []),
-    "fewer": (
-        lambda c, t: unlike(c, t, "linux/amd64"),
-        {**EXACT, "exact": False},
-        ["wanted: linux/amd64, linux/arm64)"],
-    ),
-    "twice": (
-        lambda c, t: c.index(t, c.image("linux/amd64"), c.image("linux/arm64"), c.image("linux/arm64", "again")),
-        EXACT,
-        ["linux/arm64 is there 2 times, of which engines take the first"],
-    ),
-    "twice-as-v8": (
-        lambda c, t: c.index(t, c.image("linux/arm64"), c.image("linux/arm64/v8", shown=V8)),
-        ONE,
-        ["linux/arm64 is there 2 times"],
-    ),
-    "windows": (
-        lambda c, t: c.index(t, *(c.image("windows/amd64", str(one), shown=one) for one in WINDOWS)),
-        {"platforms": ["windows/amd64"]},
-        [],
-    ),
-    "unnamed": (
-        # An index may leave platforms out: they are in the configs.
-        lambda c, t: c.index(t, *({**c.image(platform).descriptor, "platform": {}} for platform in BOTH)),
-        EXACT,
-        [],
-    ),
-    "nothing": (lambda c, t: c.index(t), {}, ["it has no image for any platform"]),
-    "nothing-wanted": (
-        lambda c, t: c.index(t),
-        ONE,
-        ["missing linux/arm64 (platforms found: none; wanted: linux/arm64)"],
-    ),
-    # Digests and names.
-    "digest": (two, {"digest": GONE}, [f", wanted {GONE}"]),
-    "absent": (lambda _c, _t: None, {}, ["has none of this name; was it pushed?"]),
-    # Attestations.
-    "attested": (attested, {**EXACT, "provenance": {}, "sbom": True, "blobs": True}, []),
-    "attested-says": (attested, {"provenance": PROVEN}, []),
-    "attested-1": (
-        lambda c, t: attested(c, t, provenance=PROVENANCE_1),
-        {"provenance": {**PROVEN, "source": "git[.]example"}},
-        [],
-    ),
-    "unattested": (
-        two,
-        {"provenance": {}, "sbom": True},
-        ["no SBOM, wanted one", "it has no provenance, wanted some"] * 2,
-    ),
-    "sbom-only": (
-        lambda c, t: attested(c, t, provenance=False),
-        {"sbom": True, "provenance": {}},
-        ["no provenance"] * 2,
-    ),
-    "sbom-unwanted": (attested, {"sbom": False}, ["it has an SBOM, wanted none"] * 2),
-    "provenance-only": (lambda c, t: attested(c, t, sbom=False), {"provenance": {}, "sbom": False}, []),
-    "other-builder": (
-        attested,
-        {"provenance": {"builder": "github"}},
-        ["'https://ci.example.com/42', wanted a match"] * 2,
-    ),
-    "other-source": (attested, {"provenance": {"source": "github"}}, ["the source 'git@git.example.com:app'"] * 2),
-    "other-revision": (attested, {"provenance": {"revision": "d" * 40}}, [f"wanted '{'d' * 40}'"] * 2),
-    "other-base": (attested, {"provenance": {"bases": {BASE: GONE}}}, [f"at {BASE_DIGEST}, wanted {GONE}"] * 2),
-    "no-base": (
-        attested,
-        {"provenance": {"bases": {"alpine": None}}},
-        [f"alpine:latest (base images found: {BASE})"] * 2,
-    ),
-    "single-attested": (
-        lambda c, t: c.index(t, c.image("linux/arm64", t), c.attestation(c.image("linux/arm64", t))),
-        {**ONE, "provenance": {}},
-        [],
-    ),
-    "attested-elsewhere": (
-        lambda c, t: c.index(t, c.image("linux/arm64", t), c.attestation(c.image("linux/arm64", "another"))),
-        {**ONE, "provenance": {}},
-        ["it has no provenance"],
-    ),
-    # Labels, annotations, sizes, age.
-    "labels": (
-        lambda c, t: two(c, t, config={"Labels": {"a": "b", "t": "true"}}),
-        {"labels": {"a": "b", "t": True}},
-        [],
-    ),
-    "labels-differ": (
-        lambda c, t: two(c, t, config={"Labels": {"a": "b"}}),
-        {"labels": {"a": "c", "d": None}},
-        ["label a is 'b', wanted 'c'", "it has no label d, wanted one"] * 2,
-    ),
-    "annotated": (
-        lambda c, t: c.index(t, c.image("linux/arm64", t), annotations={"a": "b"}),
-        {"annotations": {"a": "b"}},
-        [],
-    ),
-    "annotated-manifest": (lambda c, t: unlike(c, t, *BOTH, annotations={"a": "b"}), {"annotations": {"a": "b"}}, []),
-    "annotations-differ": (
-        lambda c, t: c.index(t, c.image("linux/arm64", t), annotations={"a": "b"}),
-        {"annotations": {"a": "c", "d": 1}},
-        ["annotation a is 'b', wanted 'c'", "linux/arm64: it has no annotation d, wanted '1'"],
-    ),
-    "small": (two, {"max_size": "1kB"}, []),
-    "large": (lambda c, t: unlike(c, t, "linux/arm64", size=5000), {"max_size": "4kB"}, ["bytes, wanted 4000 at most"]),
-    "young": (
-        lambda c, t: unlike(c, t, *BOTH, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())),
-        {"max_age": "1h"},
-        [],
-    ),
-    "old": (two, {"max_age": "7d"}, ["s ago, wanted 604800 s at most"] * 2),
-    "timeless": (
-        lambda c, t: unlike(c, t, "linux/arm64", created=""),
-        {"max_age": "7d"},
-        ["says '' of when it was created"],
-    ),
-    # Queries.
-    "queried": (
-        attested,
-        {"query": ["length(manifests) == `2`", "manifests[].provenance.builder", "kind == 'image'"]},
-        [],
-    ),
-    "query-false": (two, {"query": ["attestations[?type=='x']"]}, ["finds [], wanted something that is true"]),
-    "query-wrong": (two, {"query": ["length(size)"]}, ["cannot be applied to the image"]),
-    # What is gone.
-    "child-gone": (
-        lambda c, t: losing(c, t, lambda corpus, made: corpus.drop_manifest(made[2])),
-        EXACT,
-        ["which the registry does not have"],
-    ),
-    "children-gone": (
-        lambda c, t: losing(c, t, lambda corpus, made: [corpus.drop_manifest(one) for one in made[1:]]),
-        {**EXACT, "labels": {"a": None}},
-        ["which the registry does not have"] * 2,
-    ),
-    "attestation-gone": (
-        lambda c, t: c.drop_manifest(attested(c, t, provenance={"builder": {"id": t}})[3]),
-        EXACT,
-        ["which the registry does not have"],
-    ),
-    "layer-gone": (two, {"blobs": True}, ["which the registry does not have"] * 2),
-    "config-gone": (two, {"blobs": True}, ["which the registry does not have"]),
-    "layer-gone-unnoticed": (two, EXACT, []),
-    # What is no image.
-    "artifact": (
-        lambda c, t: c.artifact(t, "application/x-chart", "application/x-tar"),
-        {},
-        ["it is no image but an artifact"],
-    ),
-    "helm": (
-        lambda c, t: c.manifest(
-            OCI_TYPES[1], {"config": c.blob("application/vnd.cncf.helm.config.v1+json", b"{}"), "layers": []}, t
-        ),
-        {},
-        ["it is no image but an artifact"],
-    ),
-    "notation": (lambda c, t: c.artifact(t, NOTATION, "application/jose+json"), {}, ["it is no image but a signature"]),
-    "cosign": (
-        lambda c, t: c.manifest(
-            OCI_TYPES[1],
-            {"config": c.blob(OCI_TYPES[2], b'{"architecture": "", "os": ""}'), "layers": [c.blob(COSIGN, b"{}")]},
-            t,
-        ),
-        {},
-        ["it is no image but a signature"],
-    ),
-    "sbom": (
-        lambda c, t: c.artifact(t, "application/spdx+json", "application/spdx+json"),
-        {},
-        ["it is no image but an SBOM"],
-    ),
-    "cache-index": (
-        lambda c, t: c.index(
-            t, c.blob(OCI_TYPES[3], b"layer"), c.blob("application/vnd.buildkit.cacheconfig.v0", b"{}")
-        ),
-        EXACT,
-        ["it is no image but a cache of BuildKit"],
-    ),
-    "cache-manifest": (
-        lambda c, t: c.manifest(
-            OCI_TYPES[1], {"config": c.blob("application/vnd.buildkit.cacheconfig.v0", b"{}"), "layers": []}, t
-        ),
-        {},
-        ["it is no image but a cache of BuildKit"],
-    ),
-    "attestation": (
-        lambda c, t: c.manifest(
-            OCI_TYPES[1],
-            {
-                "config": c.blob(OCI_TYPES[2], b'{"architecture": "unknown", "os": "unknown"}'),
-                "layers": [c.blob("application/vnd.in-toto+json", b"{}")],
-            },
-            t,
-        ),
-        {},
-        ["it is no image but an attestation"],
-    ),
-    "index-of-artifacts": (
-        lambda c, t: c.index(
-            t,
-            {
-                **c.artifact(f"{t}-own", "application/x-chart", "application/x-tar").descriptor,
-                "artifactType": "application/x-chart",
-            },
-        ),
-        {},
-        ["it is no image but an artifact"],
-    ),
-}
-
-
 @pytest.fixture(scope="module")
 def corpus(here: Here) -> Corpus:
     """All images in the registry."""
-    for tag, (make, _wanted, _lines) in CASES.items():
-        make(here.corpus, tag)
+    push_all(here.corpus, lambda digest: drop_blob(here, digest))
     return here.corpus
 
 
 def test_every_image_gets_the_verdict_that_is_expected(here: Here, corpus: Corpus) -> None:
     """More than sixty in one task, and each line with what was found."""
     assert len(CASES) >= 60
-    lost = {"layer-gone": 1, "layer-gone-unnoticed": 1, "config-gone": 0}
-    for tag, number in lost.items():
-        made = [corpus.image(platform, tag, created=f"{tag} {platform}") for platform in BOTH]
-        corpus.index(tag, *made)
-        drop_blob(here, made[0].blobs[number])
-        if tag == "layer-gone":
-            # Both have the same layer.
-            assert made[0].blobs[1] == made[1].blobs[1]
-    lines = {**{tag: lines for tag, (_make, _wanted, lines) in CASES.items()}}
-    lines["layer-gone"] = lines["layer-gone"][:1]
-    wanted = [{"name": corpus.name(tag), **options} for tag, (_make, options, _lines) in CASES.items()]
     started = time.monotonic()
-    found = here.verify(images=wanted)
+    found = here.verify(images=wanted_images(corpus))
     seconds = time.monotonic() - started
-    by_tag = dict(zip(CASES, found["images"], strict=True))
-    wrong = {
-        tag: (by_tag[tag]["problems"], expected)
-        for tag, expected in lines.items()
-        if len(by_tag[tag]["problems"]) != len(expected)
-        or any(
-            line not in problem for line, problem in zip(sorted(expected), sorted_by(expected, by_tag[tag]["problems"]))
-        )
-    }
-    assert wrong == {}
-    faulty = [tag for tag, expected in lines.items() if expected]
+    assert wrong_verdicts(found["images"]) == {}
+    lines = [expected for _make, _wanted, expected in CASES.values() if expected]
     said = found["msg"].splitlines()
-    assert said[0] == f"{len(faulty)} of {len(CASES)} images are not as wanted:"
-    assert len(said) == 1 + sum(len(expected) for expected in lines.values())
+    assert said[0] == f"{len(lines)} of {len(CASES)} images are not as wanted:"
+    assert len(said) == 1 + sum(len(expected) for expected in lines)
     assert all(line.startswith(f"image {corpus.repository.repository}:") for line in said[1:])
     assert seconds < 10, seconds
-
-
-def sorted_by(expected: list[str], problems: list[str]) -> list[str]:
-    """The problems in the order of the expected texts, so far as they have these in them."""
-    left = list(problems)
-    ordered = []
-    for text in sorted(expected):
-        fitting = next((one for one in left if text in one), left[0] if left else "")
-        if fitting in left:
-            left.remove(fitting)
-        ordered.append(fitting)
-    return ordered
 
 
 def test_two_hundred_tags_in_one_task(here: Here, corpus: Corpus) -> None:
