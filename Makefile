@@ -66,7 +66,7 @@ test-long: farm ## builders and handlers from 200 random states to random declar
 mutants: venv ## whether the unit tests notice mistakes: random changes of plugins/module_utils, one at a time
 	@.venv/bin/python tests/mutants.py
 
-bench: farm ## ratios and their limits: a converged farm checked, 30 nodes at once, 100 certificates, 50 endpoints, 16 nodes
+bench: farm ## ratios and their limits: a converged farm checked, 30 nodes at once, 100 certificates, 50 endpoints, 16 nodes, 200 tags
 	@.venv/bin/python tests/bench.py
 
 clean: ## end every farm and put the machine back; what was built stays in /var/cache/buildfarm-multiarch

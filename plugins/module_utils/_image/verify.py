@@ -26,7 +26,7 @@ from .platform_checks import CheckedPlatform, check_platforms
 from .state import Nodes, named_builder, reached_registries
 
 #: Images that are looked at at the same time; and those that engines are given at the same time.
-_READ_AT_ONCE, _CHECKED_AT_ONCE = 48, 4
+_READ_AT_ONCE, _CHECKED_AT_ONCE = 64, 4
 #: Seconds until a registry is asked again, the first time; twice as long each further time.
 _PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
