@@ -112,27 +112,6 @@ def compose(
     return _composed(document["mediaType"], _marshal(document), manifests)
 
 
-def subset(part: Part, platforms: Sequence[Platform]) -> Part:
-    """Return the images of a part for some platforms, with their attestations; a part with no others as it is.
-
-    :raises FarmError: it has none for one of them.
-    """
-    missing = [str(platform) for platform in platforms if platform not in part.platforms]
-    if missing:
-        there = ", ".join(map(str, part.platforms)) or "none"
-        raise FarmError(f"{part.document.digest}: no image for {', '.join(missing)} (platforms found: {there})")
-    listed = json.loads(part.document.content).get("manifests")
-    if listed is None or set(platforms) == set(part.platforms):
-        return part
-    index = Index.parse(part.document)
-    images = {entry.digest for entry in index.manifests if entry.platform in platforms}
-    kept = images | {entry.digest for entry in index.attestations if attestation_subject(entry) in images}
-    document = {**json.loads(part.document.content), "manifests": [one for one in listed if one["digest"] in kept]}
-    content = _marshal(document)
-    chosen = tuple(platform for platform in part.platforms if platform in platforms)
-    return Part(Document(digest_of(content), part.document.media_type, content), chosen)
-
-
 def _composed(media_type: str, content: bytes, manifests: Tuple[Manifest, ...]) -> Composed:
     children = tuple(manifest.digest for manifest in manifests)
     return Composed(media_type, content, digest_of(content), children, manifests)

@@ -14,13 +14,13 @@ from .._core.errors import FarmError
 from .._core.parallel import each
 from .._core.plan import Plan, Step
 from .._docker.reference import Reference
-from .._image.compose import Composed, Part, compose, subset
-from .._image.index import Index
+from .._image.compose import Composed, Part, compose
+from .._image.index import Index, attestation_subject
 from .._image.promote import bring, lacking, read_whole
 from .._image.publish import publish, read_part
 from .._platform.platform import Platform
 from .._registry.client import Registries
-from .._registry.model import DOCKER_MANIFEST
+from .._registry.model import DOCKER_MANIFEST, Document, digest_of
 from .declaration import Declaration, Source
 from .removal import remove_tag
 
@@ -148,7 +148,7 @@ def _composed(declaration: Declaration, registries: Registries) -> Tuple[Compose
                     f"sources: {where} and {source.reference} both have an image for {platform}, {known} and {digest}; "
                     f"name the platforms that are to be taken of each"
                 )
-        parts += [subset(part, fresh)] if fresh else []
+        parts += [_chosen(part, fresh)] if fresh else []
     annotations = _annotations(declaration, parts)
     docker = all(entry.media_type == DOCKER_MANIFEST for part in parts for entry in _images(part))
     composed = compose(
@@ -182,10 +182,31 @@ def _part(registries: Registries, source: Source) -> Part:
                 f"image {source.reference}: it is for no platform, wanted an image; it can only be copied, by itself "
                 f"and without annotations"
             )
-        return subset(part, source.platforms) if source.platforms else part
+        return _chosen(part, source.platforms) if source.platforms else part
     except FarmError as exc:
         subject = "" if "image " in exc.message else f"image {source.reference}: "
         raise type(exc)(f"{subject}{exc.message}", **exc.details) from exc
+
+
+def _chosen(part: Part, platforms: Sequence[Platform]) -> Part:
+    """Return the images of a part for some platforms, with their attestations; a part with no others as it is.
+
+    :raises FarmError: it has none for one of them.
+    """
+    missing = [str(platform) for platform in platforms if platform not in part.platforms]
+    if missing:
+        there = ", ".join(map(str, part.platforms)) or "none"
+        raise FarmError(f"{part.document.digest}: no image for {', '.join(missing)} (platforms found: {there})")
+    raw = json.loads(part.document.content)
+    if "manifests" not in raw or set(platforms) == set(part.platforms):
+        return part
+    index = Index.parse(part.document)
+    images = {entry.digest for entry in index.manifests if entry.platform in platforms}
+    kept = images | {entry.digest for entry in index.attestations if attestation_subject(entry) in images}
+    raw["manifests"] = [one for one in raw["manifests"] if one["digest"] in kept]
+    content = json.dumps(raw, indent=2).encode()
+    chosen = tuple(platform for platform in part.platforms if platform in platforms)
+    return Part(Document(digest_of(content), part.document.media_type, content), chosen)
 
 
 def _entries(part: Part) -> Sequence[Any]:
