@@ -121,7 +121,7 @@ class Registries:
         :raises FarmError: the registry cannot be reached, or does not take it.
         """
         digest, host = digest_of(content), self._registry(reference)
-        if not host.has_blob(reference.path, digest):
+        if not host.has_blob(reference.path, digest, to_push=True):
             location = host.mount(reference.path, digest, "")
             if location:
                 host.upload(reference.path, digest, location, content)
@@ -134,7 +134,7 @@ class Registries:
         :raises FarmError: a registry cannot be reached, or does not take it.
         """
         own, host = source.registry == target.registry, self._registry(target)
-        if source.repository == target.repository or host.has_blob(target.path, digest):
+        if source.repository == target.repository or host.has_blob(target.path, digest, to_push=True):
             return True
         location = host.mount(target.path, digest, source.path if own else "")
         if location is None:

@@ -124,12 +124,13 @@ class Host:
             )
         return digest
 
-    def has_blob(self, repository: str, digest: str) -> bool:
+    def has_blob(self, repository: str, digest: str, to_push: bool = False) -> bool:
         """Return whether there is a blob, which is not transferred.
 
+        :param to_push: as for ``digest``.
         :raises FarmError: as ``_get``.
         """
-        return self._get(repository, f"blobs/{digest}", "HEAD") is not None
+        return self._get(repository, f"blobs/{digest}", "HEAD", to_push) is not None
 
     def referrers(self, repository: str, digest: str) -> Optional[bytes]:
         """Return the index of what refers to a manifest, None where the registry knows of nothing.

@@ -165,7 +165,7 @@ def test_within_a_registry_blobs_are_mounted_with_the_right_to_read_the_source(s
     assert registries.copy_blob(name(server), name(server, "new"), digest)
     assert server.contents[f"/v2/new/blobs/{digest}"] == BLOB
     assert not any("PUT" in one or "GET /v2" in one for one in asked(server))
-    assert server.scopes == ["repository:new:pull", "repository:new:pull,push", "repository:app:pull"]
+    assert server.scopes == ["repository:new:pull,push", "repository:new:pull,push", "repository:app:pull"]
 
 
 @pytest.mark.parametrize("far", [False, True])
