@@ -304,9 +304,12 @@ options:
         V(linux/arm/v6) and V(linux/arm/v7), cannot be told apart.
       - Of other files, as WebAssembly, the architecture cannot be told, and they are no failure. A text without C(#!)
         is one, and so is an empty file.
-      - A container is created and not started, and only the beginnings of files are read from it. Any engine can do so
-        for any platform. Without O(run) it is the one in O(endpoints), or the node of O(builder), that is for the
-        platform, or else the first one. Images are pulled and removed as for O(run).
+      - An engine creates a container and does not start it, and only the beginnings of files are read from it. Any
+        engine can do so for any platform. Without O(run) it is the one in O(endpoints), or the node of O(builder), that
+        is for the platform, or else the first one. Images are pulled and removed as for O(run).
+      - Without O(run), O(endpoints) and O(builder), and with builders whose nodes are no engines, no engine is needed.
+        The image's layers are then read from the registry into temporary files. They have to be packed by gzip, bzip2,
+        xz or not at all, or in a way that the controller's Python knows.
       - An image whose programs are wrong is not run. V(false) is for those that have programs of another architecture
         on purpose, as an emulator's may.
     type: bool

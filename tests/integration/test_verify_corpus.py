@@ -23,7 +23,6 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.refere
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image import info, verify
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.promote import copy_image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._imagetools import apply as imagetools
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.settings import Settings
@@ -34,6 +33,7 @@ from ansible_collections.buildfarm.multiarch.tests.unit.corpus import (
     CASES,
     DOCKER_TYPES,
     NOTATION,
+    PROGRAMS,
     Corpus,
     push_all,
     two,
@@ -170,24 +170,6 @@ def test_an_image_that_comes_late_is_waited_for(here: Here, corpus: Corpus) -> N
     assert "msg" not in found and found["image"]["digest"] == second != first
 
 
-PROGRAMS: dict[str, tuple[str, dict[str, tuple[int, bytes]], list[str], str | None]] = {
-    "amd64-in-arm64": ("linux/arm64", {"app": (0o755, program("amd64"))}, ["/app"], "'/app' is a program for amd64"),
-    "arm64-in-amd64": ("linux/amd64", {"app": (0o755, program("arm64"))}, ["/app"], "'/app' is a program for arm64"),
-    "right": ("linux/arm64", {"app": (0o755, program("arm64"))}, ["/app"], None),
-    "386-in-amd64": ("linux/amd64", {"app": (0o755, program("386"))}, ["/app"], None),
-    "script": (
-        "linux/arm64",
-        {"app": (0o755, b"#!/sh\n"), "sh": (0o755, program("amd64"))},
-        ["/app"],
-        "'/sh', the interpreter of '/app' is a program for amd64",
-    ),
-    "script-right": ("linux/arm64", {"app": (0o755, b"#!/sh\n"), "sh": (0o755, program("arm64"))}, ["/app"], None),
-    "text": ("linux/arm64", {"app": (0o755, b"echo\n")}, ["/app"], "without the #! line"),
-    "missing": ("linux/arm64", {"other": (0o755, program("arm64"))}, ["/app"], "'/app' is missing in the image"),
-    "mode": ("linux/arm64", {"app": (0o644, program("arm64"))}, ["/app"], "has mode 0644 and cannot be executed"),
-}
-
-
 def test_programs_are_what_their_platform_runs(here: Here, corpus: Corpus) -> None:
     """On an engine for amd64, in one task; nothing stays. What is run is heard though that engine keeps no logs."""
     for tag, (platform, files, entrypoint, _said) in PROGRAMS.items():
@@ -196,7 +178,7 @@ def test_programs_are_what_their_platform_runs(here: Here, corpus: Corpus) -> No
     settings = {"insecure-registries": [here.plain], "log-driver": "none"}
     try:
         here.farm.module(ENGINE, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=settings)
-        found = here.verify(images=images, programs=True, builder="here")
+        by_engine = here.verify(images=images, programs=True, builder="here")
         run = {"command": ["echo", "linux/amd64"], "expected": "{platform}", "timeout": 60}
         busybox = {"name": f"{here.plain}/{seed.BUSYBOX}", "platforms": BOTH[:1], "exact": False, "run": run}
         ran = here.verify(builder="here", **busybox)
@@ -205,7 +187,13 @@ def test_programs_are_what_their_platform_runs(here: Here, corpus: Corpus) -> No
         unlisten(here.farm, ENGINE)
     assert "msg" not in ran, ran["msg"]
     assert [(one["output"], one["native"]) for one in ran["image"]["platforms"][:1]] == [("linux/amd64", True)]
-    for image, (tag, (_platform, _files, _entrypoint, said)) in zip(found["images"], PROGRAMS.items(), strict=True):
+    by_layers = here.verify(images=images, programs=True)
+    for one, other in zip(by_engine["images"], by_layers["images"], strict=True):
+        assert [part["programs"] for part in one["platforms"]] == [part["programs"] for part in other["platforms"]]
+        assert [problem.rpartition("): ")[2] for problem in one["problems"]] == [
+            problem.partition(": ")[2] for problem in other["problems"]
+        ]
+    for image, (tag, (_platform, _files, _entrypoint, said)) in zip(by_layers["images"], PROGRAMS.items(), strict=True):
         assert len(image["problems"]) == (1 if said else 0), (tag, image["problems"])
         assert said is None or said in image["problems"][0], tag
     assert left == ""

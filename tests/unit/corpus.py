@@ -13,9 +13,10 @@ import json
 import tarfile
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
 
 OCI, DOCKER = "application/vnd.oci.image.", "application/vnd.docker."
 #: The types of index, manifest, config and layer.
@@ -530,3 +531,22 @@ def wrong_verdicts(images: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
         if left:
             wrong[tag] = left
     return wrong
+
+
+#: By tag: platform, files, entrypoint, and what is said of its programs.
+PROGRAMS: Dict[str, Tuple[str, Dict[str, Tuple[int, bytes]], List[str], Optional[str]]] = {
+    "amd64-in-arm64": ("linux/arm64", {"app": (0o755, program("amd64"))}, ["/app"], "'/app' is a program for amd64"),
+    "arm64-in-amd64": ("linux/amd64", {"app": (0o755, program("arm64"))}, ["/app"], "'/app' is a program for arm64"),
+    "right": ("linux/arm64", {"app": (0o755, program("arm64"))}, ["/app"], None),
+    "386-in-amd64": ("linux/amd64", {"app": (0o755, program("386"))}, ["/app"], None),
+    "script": (
+        "linux/arm64",
+        {"app": (0o755, b"#!/sh\n"), "sh": (0o755, program("amd64"))},
+        ["/app"],
+        "'/sh', the interpreter of '/app' is a program for amd64",
+    ),
+    "script-right": ("linux/arm64", {"app": (0o755, b"#!/sh\n"), "sh": (0o755, program("arm64"))}, ["/app"], None),
+    "text": ("linux/arm64", {"app": (0o755, b"echo\n")}, ["/app"], "without the #! line"),
+    "missing": ("linux/arm64", {"other": (0o755, program("arm64"))}, ["/app"], "'/app' is missing in the image"),
+    "mode": ("linux/arm64", {"app": (0o644, program("arm64"))}, ["/app"], "has mode 0644 and cannot be executed"),
+}

@@ -98,6 +98,11 @@ class StoredRegistries:
     def has_blob(self, reference: Any, digest: str) -> bool:
         return (reference.repository, digest) in self.blobs
 
+    def save(self, reference: Any, digest: str, sink: Any) -> bool:
+        content = self.blob(reference, digest)
+        sink.write(content or b"")
+        return content is not None
+
     def put_blob(self, reference: Any, content: bytes) -> str:
         self.blobs[reference.repository, digest_of(content)] = content
         return digest_of(content)

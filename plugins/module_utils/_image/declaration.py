@@ -215,7 +215,7 @@ class Wanted:
         """What has to be read to tell."""
         everything = bool(self.queries)
         return Depth(
-            configs=everything or bool(self.labels) or self.max_age is not None,
+            configs=everything or bool(self.labels or self.checks) or self.max_age is not None,
             provenance=everything or self.provenance is not None,
             blobs=self.blobs,
             referrers=everything,

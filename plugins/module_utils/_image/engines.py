@@ -47,6 +47,8 @@ def choose_engines(
 ) -> Dict[Platform, Engine]:
     """Return an engine for each platform whose image is to be checked; none if no check needs one.
 
+    Programs can be examined without: by the layers in the registry.
+
     :param endpoints: the task's own choice, which goes before the builder's nodes.
     :raises FarmError: there is none for a platform.
     """
@@ -67,7 +69,7 @@ def _engines_to_run(
     others = [platform for platform in platforms if platform not in endpoints]
     found: Dict[Platform, Optional[Node]] = {}
     if others and nodes.builder:
-        _require_engines(nodes.builder, others, "run")
+        _require_engines(nodes.builder, others)
         found = {platform: node for platform, node in nodes.pinned.items() if platform in others}
         unpinned = [platform for platform in others if platform not in found]
         if unpinned:
@@ -88,34 +90,30 @@ def _engines_to_run(
 def _engines_to_examine(
     nodes: Nodes, endpoints: Mapping[Platform, Endpoint], platforms: Sequence[Platform]
 ) -> Dict[Platform, Engine]:
-    """Return an engine that examines each platform's files: any can, so one that also runs it is only preferred."""
+    """Return an engine that examines each platform's files: any can, so one that also runs it is only preferred.
+
+    Where there is no engine there is none in the result.
+    """
     builder = nodes.builder
     any_of = [Engine(endpoint) for endpoint in endpoints.values()]
-    if builder and not any_of:
-        _require_engines(builder, platforms, "programs")
     pinned: Mapping[Platform, Optional[Node]] = {}
     if builder and builder.driver in _ENGINE_DRIVERS:
         any_of, pinned = [Engine.of_node(node) for node in builder.nodes], nodes.pinned
-    if platforms and not any_of:
-        raise FarmError(
-            f"programs: no engine is known that could examine {_join(platforms)}; name one with the option "
-            f"endpoints, or a builder with the option builder"
-        )
-    engines = {}
-    for platform in platforms:
+    engines: Dict[Platform, Engine] = {}
+    for platform in platforms if any_of else ():
         node, endpoint = pinned.get(platform), endpoints.get(platform)
         engines[platform] = Engine(endpoint) if endpoint else Engine.of_node(node) if node else any_of[0]
     return engines
 
 
-def _require_engines(builder: Instance, platforms: Sequence[Platform], option: str) -> None:
+def _require_engines(builder: Instance, platforms: Sequence[Platform]) -> None:
     """Make sure that a builder's nodes have endpoints of engines.
 
     :raises FarmError: they have not.
     """
     if builder.driver not in _ENGINE_DRIVERS:
         raise FarmError(
-            f"{option}: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could take "
+            f"run: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could take "
             f"the images of {_join(platforms)}; name engines with the option endpoints"
         )
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .._buildx.cli import Buildx
@@ -22,6 +22,7 @@ from .check import CheckResult
 from .contents import Contents, Part, read_contents
 from .declaration import Declaration, Wanted
 from .engines import choose_engines
+from .layers import examine_image
 from .platform_checks import CheckedPlatform, check_platforms
 from .state import Nodes, named_builder, reached_registries
 
@@ -61,7 +62,7 @@ def run(params: Dict[str, Any], _check_mode: bool, runner: Runner) -> Mapping[st
     nodes = Nodes.of(builder, contexts)
 
     def checked(verdict: Verdict) -> Verdict:
-        return _checked(verdict, declaration, nodes, buildx, contexts)
+        return _examined(registries, _checked(verdict, declaration, nodes, buildx, contexts))
 
     verdicts = each(read, checked, _CHECKED_AT_ONCE)
     images = [_as_dict(verdict, nodes) for verdict in verdicts]
@@ -118,6 +119,26 @@ def _checked(
     return Verdict(wanted, contents, (*verdict.problems, *found), verdict.results, checked)
 
 
+def _examined(registries: Registries, verdict: Verdict) -> Verdict:
+    """Return a verdict with what the layers in the registry say of programs that no engine is there to examine."""
+    wanted, contents = verdict.wanted, verdict.contents
+    if contents is None or wanted.checks is None or wanted.checks.run or verdict.checked:
+        return verdict
+    checked = []
+    for platform in contents.index.platforms:
+        # Of several images for one platform the first, as engines take it.
+        part = next(part for part in contents.images if part.entry.platform == platform)
+        if platform.os == "linux" and platform in (wanted.platforms or (platform,)) and part.document is not None:
+            try:
+                result = CheckResult(examine_image(registries, wanted.reference, part, platform))
+                problem = wanted.checks.problem(platform, result)
+            except FarmError as exc:
+                result, problem = CheckResult(), exc.message
+            checked.append(CheckedPlatform(platform, None, result, problem))
+    found = [str(one) for one in checked if one.problem]
+    return replace(verdict, problems=(*verdict.problems, *found), checked=tuple(checked))
+
+
 def _as_dict(verdict: Verdict, nodes: Nodes) -> Dict[str, Any]:
     """Return an image as the module returns it."""
     contents = verdict.contents
@@ -145,7 +166,7 @@ def _part_as_dict(part: Part, checked: Optional[CheckedPlatform], nodes: Nodes) 
     node = nodes.pinned.get(platform) if platform else None
     name = node.name if node else None
     native = nodes.runs_natively(platform, name) if platform and name else None
-    if checked:
+    if checked and checked.engine:
         name = checked.engine.node
         native = ran.native if ran else nodes.runs_natively(checked.platform, name) if name else native
     return {
@@ -154,7 +175,7 @@ def _part_as_dict(part: Part, checked: Optional[CheckedPlatform], nodes: Nodes) 
         "size": part.size if part.document is not None else None,
         "node": name,
         "native": native,
-        "endpoint": str(checked.engine.endpoint) if checked else None,
+        "endpoint": str(checked.engine.endpoint) if checked and checked.engine else None,
         "programs": [{"path": one.path, "architecture": one.arch} for one in findings.programs] if findings else None,
         "output": ran.stdout if ran else None,
         "rc": ran.rc if ran else None,

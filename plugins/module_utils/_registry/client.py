@@ -14,7 +14,7 @@ import ssl
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from .._buildx.store import Node
@@ -115,6 +115,13 @@ class Registries:
         """
         return self._registry(reference).referrers(reference.path, digest)
 
+    def save(self, reference: Reference, digest: str, sink: BinaryIO) -> bool:
+        """Write a blob of any size to a file; returns False where a name's repository has none.
+
+        :raises FarmError: as ``manifest``.
+        """
+        return bool(self._first(reference, lambda host: host.save(reference.path, digest, sink) or None))
+
     def put_blob(self, reference: Reference, content: bytes) -> str:
         """Write a small blob into a name's repository, unless it is there; returns its digest.
 
@@ -140,7 +147,7 @@ class Registries:
         if location is None:
             return True
         with tempfile.TemporaryFile() as file:
-            if not self._first(source, lambda one: one.save(source.path, digest, file) or None):
+            if not self.save(source, digest, file):
                 return False
             host.upload(target.path, digest, location, file)
         return True

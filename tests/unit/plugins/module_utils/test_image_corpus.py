@@ -29,6 +29,7 @@ from ansible_collections.buildfarm.multiarch.tests.unit.corpus import (
     GONE,
     NOTATION,
     OCI_TYPES,
+    PROGRAMS,
     Corpus,
     attested,
     push_all,
@@ -352,3 +353,33 @@ def test_an_image_is_promoted_once(corpus):
     with pytest.raises(FarmError, match="has none of this name"):
         copy_image(corpus.registries, corpus.repository.at(GONE), targets)
     assert json.loads(corpus.registries.manifest(targets[0]).content)["manifests"]
+
+
+def test_programs_are_examined_by_the_layers_where_no_engine_is(corpus):
+    for tag, (platform, files, entrypoint, _said) in PROGRAMS.items():
+        corpus.index(tag, corpus.image(platform, tag, files=files, config={"Entrypoint": entrypoint}))
+    with pytest.raises(FarmError) as caught:
+        verify({"images": [{"name": corpus.name(tag)} for tag in PROGRAMS], "programs": True}, False, None)
+    for image, (tag, (platform, _files, _entrypoint, said)) in zip(caught.value.details["images"], PROGRAMS.items()):
+        assert len(image["problems"]) == (1 if said else 0), (tag, image["problems"])
+        assert said is None or (image["problems"][0].startswith(f"{platform}: ") and said in image["problems"][0])
+    assert caught.value.details["images"][2]["platforms"][0]["programs"] == [{"path": "/app", "architecture": "arm64"}]
+    assert caught.value.details["images"][2]["platforms"][0]["endpoint"] is None
+
+
+def test_an_image_that_starts_nothing_has_no_wrong_programs(corpus):
+    corpus.index("1", corpus.image("linux/arm64"), corpus.image("windows/amd64"))
+    image = verify({"name": corpus.name("1"), "programs": True}, False, None)["image"]
+    assert [one["programs"] for one in image["platforms"]] == [[], None]
+
+
+def test_layers_that_cannot_be_read_are_named(corpus):
+    image = corpus.image("linux/arm64", config={"Cmd": ["/app"]})
+    corpus.index("1", image)
+    blobs = corpus.registries.blobs
+    blobs[REPOSITORY, image.blobs[1]] = b"(\xb5/\xfd of zstd, say"
+    with pytest.raises(FarmError, match=r"linux/arm64: a layer cannot be read .*; name an engine"):
+        verify({"name": corpus.name("1"), "programs": True}, False, None)
+    del blobs[REPOSITORY, image.blobs[1]]
+    with pytest.raises(FarmError, match=r"linux/arm64: the registry r\.example\.com does not have the layer"):
+        verify({"name": corpus.name("1"), "programs": True}, False, None)

@@ -144,8 +144,6 @@ def test_without_run_the_node_is_the_pinned_one(ran):
         ({"run": program(expected_regex="(")}, "is not a regular expression"),
         ({"run": program(), "builder": None}, "no engine is known for linux/amd64, linux/arm64"),
         ({"run": program(), "builder": "pods"}, r"builder 'pods' \(driver kubernetes\) are no engines"),
-        ({"programs": True, "builder": None}, "engine is known that could examine linux/amd64, linux/arm64"),
-        ({"programs": True, "builder": "pods"}, r"programs: .* builder 'pods' \(driver kubernetes\) are no engines"),
         ({"endpoints": {"linux/foo": "tcp://a"}}, "unknown architecture"),
         ({"endpoints": {"linux/amd64": "http://a"}}, "endpoint 'http://a'"),
     ],
