@@ -280,6 +280,13 @@ def test_anything_is_copied_as_it_is(corpus, tag):
     assert blobs == {digest for repository, digest in corpus.registries.blobs if repository == FAR}
 
 
+def test_an_index_that_names_blobs_too_is_copied_with_them(corpus):
+    blob = corpus.blob("application/x-own", b"own")
+    corpus.index("1", corpus.image("linux/amd64"), blob)
+    tools(sources=[{"name": corpus.name("1")}], tags=[f"{FAR}:1"])
+    assert ("far.example.com/app", blob["digest"]) in corpus.registries.blobs
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
