@@ -68,7 +68,7 @@ test-long: farm ## 200 random builders and handlers, 2600 contexts, 100 faults, 
 mutants: venv ## whether the unit tests notice mistakes: random changes of plugins/module_utils, one at a time
 	@.venv/bin/python tests/mutants.py
 
-bench: farm ## ratios and their limits: 1 GB of sources, a converged farm checked, 30 nodes at once, 100 certificates, 50 endpoints, 16 nodes
+bench: farm ## ratios and their limits: 1 GB of sources, a converged farm, 30 nodes, 40 images, 100 certificates, 50 endpoints, 200 tags
 	@.venv/bin/python tests/bench.py
 
 clean: ## end every farm and put the machine back; what was built stays in /var/cache/buildfarm-multiarch

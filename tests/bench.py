@@ -11,6 +11,7 @@ both; the seconds depend on the machine. Each ratio has a limit, and the exit st
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import itertools
 import json
@@ -28,7 +29,8 @@ from typing import Any
 
 from demo import CHECKOUT, IMAGE, Host, hosts, install_collection, step
 
-import seed  # isort: skip  (demo has set the path to it)
+import oci  # isort: skip  (demo has set the path to it)
+import seed  # isort: skip
 from ansible_runs import LiveFarm  # isort: skip
 
 ROUNDS = 7
@@ -106,6 +108,22 @@ _BUILD_LARGE = """
 docker buildx build --builder farm --quiet --push --platform linux/amd64,linux/arm64 --provenance=false \\
     --tag %(registry)s/large:loop /srv/large
 """
+#: Tags that are looked at, each an image of its own for two platforms; and seconds that their registry may be away.
+TAGS, FAR = 200, 0.05
+#: Runs image_verify's logic as the module does, its imports included; prints the seconds and how many images it found.
+_VERIFYING = """
+import json, sys, time
+started = time.monotonic()
+sys.path.insert(0, "/srv/bench")
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
+images = run(json.load(sys.stdin), False, None)["images"]
+print(json.dumps([time.monotonic() - started, sum(len(image["platforms"]) for image in images)]))
+"""
+_INSPECT = """
+for number in $(seq %(tags)d); do
+    docker buildx imagetools inspect %(registry)s/tags:$number >/dev/null || exit
+done
+"""
 #: Servers whose certificates are looked at, against one.
 SERVERS = 100
 #: Endpoints that are asked, how many of them never answer, and the seconds that it may take.
@@ -145,6 +163,7 @@ def main() -> int:
         "builders": builders,
         "building": building,
         "context": context,
+        "verify": verification,
     }
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(parts)} (default: all)")
@@ -160,7 +179,7 @@ def main() -> int:
 
 def ratio(name: str, value: float, limit: float) -> None:
     """Print a ratio, and remember it if it is above its limit."""
-    line = f"{name} = {value:.2f} (limit {limit})"
+    line = f"{name} = {value:.{2 if limit >= 0.1 else 3}f} (limit {limit})"
     print(line, flush=True)
     if value > limit:
         _exceeded.append(line)
@@ -467,6 +486,68 @@ def forget(root: Path) -> None:
         if path.is_file():
             with path.open("rb") as stream:
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def verification() -> None:
+    """`image_verify` of many tags in one task against `docker buildx imagetools inspect` of one after another."""
+    step("Booting a controller")
+    live = LiveFarm.start("bench", [Host("controller", "forky+controller", "buildx_controllers")], install_collection())
+    try:
+        registry = f"http://{live.address('registry')}:{live.registry.rpartition(':')[2]}"
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "root").mkdir()
+            layer = oci.layer(Path(folder) / "root", Path(folder) / "layer")
+
+            def push(number: int) -> None:
+                image = oci.Image((layer,), {"Labels": {"number": str(number)}})
+                oci.push(registry, "tags", str(number), dict.fromkeys(("linux/amd64", "linux/arm64"), image))
+
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(push, range(1, TAGS + 1)))
+        plain_registry(live)
+        bring_logic(live, _VERIFYING)
+        task = json.dumps(
+            {
+                "images": [{"name": f"{live.registry}/tags:{number}"} for number in range(1, TAGS + 1)],
+                "platforms": ["linux/amd64", "linux/arm64"],
+            }
+        )
+        loop = _INSPECT % {"registry": live.registry, "tags": TAGS}
+
+        def verify() -> float:
+            seconds, platforms = json.loads(live.ssh("controller", "python3 /srv/bench/driver.py", stdin=task))
+            if platforms != 2 * TAGS:
+                raise OSError(f"not all images were verified, but {platforms} platforms of them")
+            return float(seconds)
+
+        def inspect_all() -> float:
+            return timed(lambda _argv: print(live.ssh("controller", loop), end=""), [])
+
+        works = {"image_verify": verify, "imagetools inspect": inspect_all}
+        step(f"{TAGS} tags verified by one task, and inspected one after another")
+        near = in_turns(works, rounds=3)
+        step(f"The same with the registry {FAR * 1000:.0f} ms away")
+        with live.farm.network.far(0, FAR):
+            far = in_turns(works, rounds=3)
+        with Tools.of(live, {}, 1) as tools:
+            argv = [*tools.ansible, "controller", "-m", "buildfarm.multiarch.image_verify", "-a", task]
+            print(f"the whole task, Ansible included: {timed(tools.run, argv):.2f} s")
+    finally:
+        live.farm.down()
+    verified, inspected = works
+    ratio(f"image_verify of {TAGS} tags / imagetools inspect", near[verified] / near[inspected], 0.15)
+    ratio(f"the same, registry {FAR * 1000:.0f} ms away", far[verified] / far[inspected], 0.03)
+
+
+def plain_registry(live: LiveFarm) -> None:
+    """Let buildx on the controller know the farm's registry, by a builder that is never started."""
+    toml = base64.b64encode(f'[registry."{live.registry}"]\nhttp = true\n'.encode()).decode()
+    node = {"Name": "farm0", "Endpoint": "unix:///var/run/docker.sock", "Files": {"buildkitd.toml": toml}}
+    builder = {"Name": "farm", "Driver": "docker-container", "Nodes": [node], "Dynamic": False}
+    current = {"Key": node["Endpoint"], "Name": "farm", "Global": True}
+    folder = "/root/.docker/buildx"
+    live.ssh("controller", f"mkdir -p {folder}/instances; cat > {folder}/instances/farm", stdin=json.dumps(builder))
+    live.ssh("controller", f"cat > {folder}/current", stdin=json.dumps(current))
 
 
 def builders() -> None:

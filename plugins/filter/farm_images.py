@@ -52,8 +52,8 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-#: What of an image is no option of the build by itself: its name is its first tag.
-_NOT_FOR_THE_BUILD = ("name", "tags", "build")
+#: What of an image is no option of the build by itself: its name is its first tag, and some is for checks.
+_NOT_FOR_THE_BUILD = ("name", "tags", "build", "verify")
 
 
 def farm_images(images: Sequence[Mapping[str, Any]], platforms: Sequence[str] = ()) -> List[Dict[str, Any]]:

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_verify
-short_description: Assert what a multi-platform image is
+short_description: Assert what images are
 version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
-  - Reads an image's index from its registry and fails unless it has the wanted platforms and digest. Attestation
-    manifests are no platforms.
+  - Reads images from their registries and fails unless they are what is declared of them. That takes no engine, no
+    buildx and no builder, unless something is run or examined. Many images in one task are read side by side.
+  - Attestation manifests are no platforms. What is no image, as a signature or BuildKit's cache, is a failure.
+  - An index or a manifest that names a manifest which the registry does not have is a failure.
   - Can look into each platform's image whether the programs that it starts are made for the platform, which is not
     proved by running them, as the processor of an engine or QEMU may run those of others.
   - Can run each platform's image, by its digest, on an engine that serves the platform, and compare what it prints.
-    All platforms are tried at the same time.
-  - One message names everything that is wrong, with what was found and what was wanted.
+    All platforms are tried at the same time, those of four images at most.
+  - One message names everything that is wrong with all images, a line for each, with what was found and what was
+    wanted.
   - A platform that the index has several images for is a failure, as engines take the first without a word. So does
     O(run). Images for several versions of Windows are none.
 requirements:
   - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context, and for O(run) and O(programs)
     where a platform is not pinned
   - docker (Python library), for O(run) and O(programs)
+  - jmespath (Python library), for O(query)
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
   - buildfarm.multiarch.registry
@@ -43,17 +47,132 @@ options:
   name:
     description:
       - The image, as C([REGISTRY[:PORT]/]NAME[:TAG][@DIGEST]).
+      - Exactly one of O(name) and O(images) is required.
     type: str
-    required: true
+  images:
+    description:
+      - The images of a task that is about several. What one of them does not set is as the task has it.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - The image, as in O(name).
+        type: str
+        required: true
+      platforms:
+        description:
+          - As O(platforms), which it goes before.
+        type: list
+        elements: str
+      exact:
+        description:
+          - As O(exact), which it goes before.
+        type: bool
+      digest:
+        description:
+          - As O(digest), which it goes before.
+        type: str
+      media_types:
+        description:
+          - As O(media_types), which it goes before.
+        type: str
+        choices: [oci, docker]
+      annotations:
+        description:
+          - As O(annotations), which it goes before.
+        type: dict
+      labels:
+        description:
+          - As O(labels), which it goes before.
+        type: dict
+      provenance:
+        description:
+          - As O(provenance), which it goes before.
+        type: dict
+        suboptions:
+          builder:
+            description:
+              - As O(provenance.builder).
+            type: str
+          source:
+            description:
+              - As O(provenance.source).
+            type: str
+          revision:
+            description:
+              - As O(provenance.revision).
+            type: str
+          bases:
+            description:
+              - As O(provenance.bases).
+            type: dict
+      sbom:
+        description:
+          - As O(sbom), which it goes before.
+        type: bool
+      max_size:
+        description:
+          - As O(max_size), which it goes before.
+        type: str
+      max_age:
+        description:
+          - As O(max_age), which it goes before.
+        type: str
+      blobs:
+        description:
+          - As O(blobs), which it goes before.
+        type: bool
+      query:
+        description:
+          - As O(query), which it goes before.
+        type: list
+        elements: str
+      run:
+        description:
+          - As O(run), which it goes before.
+        type: dict
+        suboptions:
+          command:
+            description:
+              - As O(run.command).
+            type: list
+            elements: str
+          expected:
+            description:
+              - As O(run.expected).
+            type: str
+          expected_regex:
+            description:
+              - As O(run.expected_regex).
+            type: str
+          timeout:
+            description:
+              - As O(run.timeout).
+            type: float
+            default: 120
+      programs:
+        description:
+          - As O(programs), which it goes before.
+        type: bool
   builder:
     description:
       - The builder whose buildkitd configuration says how registries are reached, and whose nodes run, or look into,
         the platforms that O(endpoints) does not name.
-      - The node for a platform is found as for a build, pinned platforms first. Drivers V(docker-container) and
-        V(docker) have nodes that can run an image.
+      - Of the nodes that a platform is pinned to, the first takes it whose own processor runs it, or else the first,
+        which emulates it. The node for a platform that is not pinned is found as for a build. Drivers
+        V(docker-container) and V(docker) have nodes that can run an image.
       - If unset, E(BUILDX_BUILDER) is used. If that is unset too, registries are reached as buildx's current builder
         does.
     type: str
+  wait:
+    description:
+      - Seconds in which an image may still come to what is wanted, for registries whose readers lag behind what was
+        pushed. An image that is not there, parts of it that are not, and a O(digest) that differs are looked at again
+        for so long.
+      - V(0) looks once.
+    type: float
+    default: 5
   platforms:
     description:
       - The wanted platforms. They are normalised.
@@ -69,6 +188,75 @@ options:
     description:
       - The wanted digest of what O(name) stands for.
     type: str
+  media_types:
+    description:
+      - Whose media types index, manifests, configs and layers have to have, C(application/vnd.oci.*) or
+        C(application/vnd.docker.*).
+    type: str
+    choices: [oci, docker]
+  annotations:
+    description:
+      - Annotations that the image has to have, values by names. A value of V(null) accepts any.
+      - One that the index does not have is looked for on each platform's entry in the index, and on its manifest.
+        Other annotations are no failure.
+    type: dict
+  labels:
+    description:
+      - Labels that each platform's image has to have, as in O(annotations).
+    type: dict
+  provenance:
+    description:
+      - Provenance that each platform's image has to have, as BuildKit attaches it. An empty dictionary accepts any.
+    type: dict
+    suboptions:
+      builder:
+        description:
+          - A Python regular expression that has to match somewhere in the name of the builder.
+        type: str
+      source:
+        description:
+          - A Python regular expression that has to match somewhere in the address of the sources. The address is what
+            the version control of the build context says, or else the address of a remote context.
+        type: str
+      revision:
+        description:
+          - The revision of the sources, for git the whole commit.
+        type: str
+      bases:
+        description:
+          - Images that it has to be built from, digests by names. A digest of V(null) accepts any.
+          - The digest is the one that the name stood for, mostly that of an index.
+        type: dict
+  sbom:
+    description:
+      - Whether each platform's image has to have an SBOM (V(true)), or must have none (V(false)).
+    type: bool
+  max_size:
+    description:
+      - How much the config and the compressed layers of each platform's image may be together.
+      - A number of bytes, or one with a unit, such as V(200MB) or V(1GiB).
+    type: str
+  max_age:
+    description:
+      - How long ago each platform's image may have been created, by its config.
+      - A number of seconds, or one with a unit, such as V(12h) or V(30d). Reproducible builds often say 1970.
+    type: str
+  blobs:
+    description:
+      - Whether to look for every config and layer in the registry, attestations included. None is transferred.
+      - Layers that registries need not have (C(nondistributable), C(foreign)) are left out. Without this, the manifests
+        are looked for.
+      - By default they are not looked for.
+    type: bool
+  query:
+    description:
+      - JMESPath expressions that have to be true of the image, so not C(false), C(null) or empty. What they find is
+        RV(images[].results).
+      - They are applied to what M(buildfarm.multiarch.buildx_imagetools_info) returns as
+        RV(buildfarm.multiarch.buildx_imagetools_info#module:index) with
+        O(buildfarm.multiarch.buildx_imagetools_info#module:details).
+    type: list
+    elements: str
   run:
     description:
       - Run each platform's image once, without a network.
@@ -116,9 +304,12 @@ options:
         V(linux/arm/v6) and V(linux/arm/v7), cannot be told apart.
       - Of other files, as WebAssembly, the architecture cannot be told, and they are no failure. A text without C(#!)
         is one, and so is an empty file.
-      - A container is created and not started, and only the beginnings of files are read from it. Any engine can do so
-        for any platform. Without O(run) it is the one in O(endpoints), or the node of O(builder), that is for the
-        platform, or else the first one. Images are pulled and removed as for O(run).
+      - An engine creates a container and does not start it, and only the beginnings of files are read from it. Any
+        engine can do so for any platform. Without O(run) it is the one in O(endpoints), or the node of O(builder), that
+        is for the platform, or else the first one. Images are pulled and removed as for O(run).
+      - Without O(run), O(endpoints) and O(builder), and with builders whose nodes are no engines, no engine is needed.
+        The image's layers are then read from the registry into temporary files. They have to be packed by gzip, bzip2,
+        xz or not at all, or in a way that the controller's Python knows.
       - An image whose programs are wrong is not run. V(false) is for those that have programs of another architecture
         on purpose, as an emulator's may.
     type: bool
@@ -128,6 +319,7 @@ options:
         C(unix:///PATH), C(ssh://[USER@]HOST) or the name of a docker context.
     type: dict
 notes:
+  - What a container prints is read from a log of its own (C(json-file)), whatever the engine keeps by default.
   - An engine pulls by itself. A registry with plain HTTP or a private CA has to be known to each engine.
 seealso:
   - module: buildfarm.multiarch.buildx_build
@@ -139,6 +331,27 @@ EXAMPLES = r"""
   buildfarm.multiarch.image_verify:
     name: registry.example.com/team/app:1.4
     platforms: [linux/amd64, linux/arm64]
+
+- name: Many images, of which one has a platform more
+  buildfarm.multiarch.image_verify:
+    platforms: [linux/amd64, linux/arm64]
+    blobs: true
+    max_size: 200MB
+    images:
+      - name: registry.example.com/team/app:1.4
+      - name: registry.example.com/team/app:latest
+        exact: false
+
+- name: What the image is made of, and who built it
+  buildfarm.multiarch.image_verify:
+    name: registry.example.com/team/app:1.4
+    media_types: oci
+    max_age: 30d
+    labels:
+      org.opencontainers.image.vendor: Example
+    provenance: {}
+    query:
+      - length(manifests[].manifest.layers[]) < `20`
 
 - name: Each platform runs, on the builder's node for it, and says what it was built for
   buildfarm.multiarch.image_verify:
@@ -173,19 +386,40 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-image:
-  description: The image.
-  returned: always, unless it could not be read
-  type: dict
+images:
+  description: The images, in order, also when the task fails.
+  returned: always, unless an option is wrong
+  type: list
+  elements: dict
   contains:
     name:
       description: The image's full name.
       type: str
       sample: registry.example.com/team/app:1.4
     digest:
-      description: Digest of the index, or of the manifest if there is only one.
+      description: Digest of the index, or of the manifest if there is only one. V(null) where it could not be read.
       type: str
       sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+    media_type:
+      description: Media type of that.
+      type: str
+      sample: application/vnd.oci.image.index.v1+json
+    kind:
+      description:
+        - What it is, as RV(buildfarm.multiarch.buildx_imagetools_info#module:index.kind). V(null) where it could not be
+          read.
+      type: str
+      sample: image
+    problems:
+      description: What is wrong with it, a text for each.
+      type: list
+      elements: str
+      sample: []
+    results:
+      description: What each O(query) found.
+      type: list
+      elements: raw
+      sample: []
     platforms:
       description: The platforms' images, in the index's order.
       type: list
@@ -200,7 +434,9 @@ image:
           type: str
           sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
         size:
-          description: Bytes of the configuration and of the compressed layers.
+          description:
+            - Bytes of the configuration and of the compressed layers. V(null) where the registry does not have the
+              manifest.
           type: int
           sample: 1048997
         node:
@@ -241,23 +477,26 @@ image:
           description: Its exit status. V(null) where it was not run.
           type: int
           sample: 0
+image:
+  description: The only one of RV(images).
+  returned: always with O(name), unless an option is wrong
+  type: dict
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declaration import RUN
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declaration import IMAGE
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.verify import run
 
 SPEC = {
-    "name": {"type": "str", "required": True},
+    "name": {"type": "str"},
+    "images": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **IMAGE}},
     "builder": {"type": "str"},
-    "platforms": {"type": "list", "elements": "str"},
+    **IMAGE,
     "exact": {"type": "bool", "default": True},
-    "digest": {"type": "str"},
-    "run": RUN,
-    "programs": {"type": "bool"},
     "endpoints": {"type": "dict"},
+    "wait": {"type": "float", "default": 5},
     "docker_config": {"type": "path"},
 }
 
 if __name__ == "__main__":
-    main(SPEC, run)
+    main(SPEC, run, mutually_exclusive=[("name", "images")], required_one_of=[("name", "images")])

@@ -7,7 +7,11 @@ namespaces deletes every interface in them.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 MTU = 1400  # the machine's own link may be a tunnel
 
@@ -69,6 +73,19 @@ class Network:
         name = f"tap{index}"
         _ip("-n", self.switch, "tuntap", "add", name, "mode", "tap")
         _ip("-n", self.switch, "link", "set", name, "master", "br0", "up", "mtu", str(MTU))
+
+    @contextlib.contextmanager
+    def far(self, index: int, seconds: float) -> Iterator[None]:
+        """Let all that goes to host `index` and back take so much longer for a while."""
+        script = Path(__file__).with_name("delay.py")
+        argv = ["ip", "netns", "exec", self.switch, sys.executable, str(script), f"port{index}", str(seconds), str(MTU)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as carrier:
+            try:
+                if carrier.stdout is None or not carrier.stdout.readline():
+                    raise OSError(f"{' '.join(argv)} ended with {carrier.wait()}")
+                yield
+            finally:
+                carrier.terminate()
 
     def down(self) -> None:
         """Remove all of it, whatever of it there is."""

@@ -100,8 +100,8 @@ def test_build_and_verify(farm: LiveFarm, variables: dict[str, Any]) -> None:
     assert play(farm, "build", variables).changed == []
     checked = play(farm, "verify", variables)
     assert checked.changed == []
-    (verified,) = (task.result["results"] for task in checked.tasks if task.action.endswith("image_verify"))
-    platforms = {entry["platform"]: entry for entry in verified[0]["image"]["platforms"]}
+    (verified,) = (task.result["images"] for task in checked.tasks if task.action.endswith("image_verify"))
+    platforms = {entry["platform"]: entry for entry in verified[0]["platforms"]}
     assert platforms["linux/arm64"]["output"].strip() == "hello from linux/arm64 on aarch64"
 
 

@@ -22,6 +22,7 @@ PACKAGES = {
     "_source": ["_core"],
     "_image": ["_core", "_platform", "_docker", "_buildx", "_registry"],
     "_key": ["_core", "_platform", "_docker", "_registry", "_source", "_image"],
+    "_imagetools": ["_core", "_platform", "_docker", "_buildx", "_registry", "_image"],
     "_context": ["_core", "_docker", "_buildx"],
     "_plugin": ["_core", "_platform", "_host", "_docker", "_buildx"],
     "_binfmt": ["_core", "_platform", "_host", "_docker"],

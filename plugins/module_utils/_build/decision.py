@@ -157,10 +157,11 @@ def _of_result(
 
 def _of_registry(image: Image, rebuild: str, evidence: Evidence) -> Decision:
     """Return what is done about an image whose tags stand for documents that hold its record."""
-    found = {tag: index for tag, index in evidence.state.registry.items() if index}
-    if not found:
-        return _whole(image, [f"nothing is there under {', '.join(evidence.state.registry)}"], certain=True)
-    tag, record = _candidate(found, rebuild, evidence)
+    found = {name: index for name, index in evidence.state.registry.items() if index}
+    tags = {tag: found[tag] for tag in image.tags if tag in found}
+    if not tags:
+        return _whole(image, [f"nothing is there under {', '.join(image.tags)}"], certain=True)
+    tag, record = _candidate(tags, rebuild, evidence)
     if not isinstance(record, Record):
         if rebuild == NEVER:
             return NOTHING

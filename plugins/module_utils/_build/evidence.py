@@ -40,7 +40,8 @@ def inputs_of(
         output = destination.output
         if destination.kind == REGISTRY:
             pushed = and_checks(and_exporter(inputs, output), image)
-            found.update({f"registry {tag}": pushed if annotated else and_all(pushed, image) for tag in image.tags})
+            names = (*image.tags, *image.copies)
+            found.update({f"registry {name}": pushed if annotated else and_all(pushed, image) for name in names})
         elif destination.kind == ENGINE:
             found.update({f"engine {tag}": and_all(and_exporter(inputs, output), image) for tag in image.tags})
         elif output.dest:

@@ -13,6 +13,7 @@ from .._docker.reference import Reference
 from .._image.compose import Composed, Part, compose, subset, whole
 from .._image.engines import Engine
 from .._image.platform_checks import check_platforms
+from .._image.promote import copy_image
 from .._image.publish import publish, read_part, read_parts
 from .._key.record import Record
 from .._platform.platform import Platform
@@ -43,6 +44,7 @@ def pass_gate(
     if problems:
         raise FarmError(f"image {image.name}: {'; '.join(problems)}; its tags stand for what they stood for before")
     publish(farm.registries, image.references, composed)
+    _copy(image, farm, composed)
     return composed
 
 
@@ -54,6 +56,7 @@ def pass_on(image: Image, farm: Farm, kept: Kept, recorded: Callable[[Mapping[st
     (part,) = _kept_parts(farm, kept)
     composed = whole(part) if kept.whole else _compose(image, [part], recorded)
     publish(farm.registries, image.references, composed)
+    _copy(image, farm, composed)
     return composed
 
 
@@ -81,6 +84,21 @@ def _compose(image: Image, parts: Sequence[Part], recorded: Callable[[Mapping[st
     bare = compose(parts, image.platforms, **wanted)
     images = {} if bare.is_manifest else {str(one.platform): one.digest for one in bare.entries if one.platform}
     return compose(parts, image.platforms, **wanted, record=recorded(images).annotations)
+
+
+def _copy(image: Image, farm: Farm, composed: Composed) -> None:
+    """Let the declared copies stand for the image that its tags stand for.
+
+    :raises FarmError: one could not be made; the message says so.
+    """
+    if not image.copies:
+        return
+    try:
+        copy_image(farm.registries, image.references[0].at(composed.digest), image.copy_references)
+    except FarmError as exc:
+        raise type(exc)(
+            f"image {image.name} is published, and not all of copy_to have it: {exc.message}", **exc.details
+        ) from exc
 
 
 def _problems(

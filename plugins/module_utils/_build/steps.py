@@ -197,7 +197,8 @@ class BuildImage(Step[World]):
         """The runs of buildx, each on its first choice of a node, and the tags and archives that are written after."""
         runs = [self.build(share).action(self._first(share)) for share in self.shares]
         tags = [["push", str(tag)] for tag in self.image.references] if self.is_gated else []
-        return runs + tags + [["join", output.dest] for output in self.joined]
+        copies = [["copy", str(name)] for name in self.image.copy_references]
+        return runs + tags + copies + [["join", output.dest] for output in self.joined]
 
     def apply(self, world: World) -> None:
         """Build the image, and store in ``world`` what was built where.
@@ -358,8 +359,9 @@ class PassOn(Step[World]):
 
     @property
     def actions(self) -> List[List[str]]:
-        """The tags that are written, where they do not stand for it already."""
-        return [["push", str(tag)] for tag in self.image.references]
+        """The tags and copies that are written, where they do not stand for it already."""
+        copies = [["copy", str(name)] for name in self.image.copy_references]
+        return [["push", str(tag)] for tag in self.image.references] + copies
 
     def apply(self, world: World) -> None:
         """Write the tags.

@@ -138,7 +138,8 @@ def _container(client: Any, reference: Reference, platform: Platform, checks: Ch
     options: Dict[str, Any] = {}
     if _accepts_platform(client) and "platform" in inspect.signature(client.api.create_container).parameters:
         options["platform"] = str(platform)
-    host_config = client.api.create_host_config(network_mode="none")
+    # With a log that can be read, whatever the engine keeps by default (dockerd's option log-driver).
+    host_config = client.api.create_host_config(network_mode="none", log_config={"Type": "json-file", "Config": {}})
     container = client.api.create_container(
         str(reference), command=list(checks.command) or None, host_config=host_config, **options
     )

@@ -15,8 +15,9 @@ from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
 from .._docker.endpoint import Endpoint
 from .._platform.platform import Platform, listed
-from .declaration import Declaration
-from .state import State, pinned_nodes
+from .declaration import Wanted
+from .index import Index
+from .state import Nodes
 
 #: Drivers whose nodes' endpoints are engines.
 _ENGINE_DRIVERS = ("docker-container", "docker")
@@ -41,35 +42,39 @@ class Engine:
         return cls(Endpoint.parse(node.endpoint), node.name)
 
 
-def choose_engines(declaration: Declaration, state: State, buildx: Buildx) -> Dict[Platform, Engine]:
+def choose_engines(
+    wanted: Wanted, index: Index, nodes: Nodes, endpoints: Mapping[Platform, Endpoint], buildx: Buildx
+) -> Dict[Platform, Engine]:
     """Return an engine for each platform whose image is to be checked; none if no check needs one.
 
+    Programs can be examined without: by the layers in the registry.
+
+    :param endpoints: the task's own choice, which goes before the builder's nodes.
     :raises FarmError: there is none for a platform.
     """
-    wanted = declaration.platforms or state.index.platforms
-    platforms = [platform for platform in state.index.platforms if platform in wanted]
-    if declaration.checks and declaration.checks.run:
-        return _engines_to_run(buildx, state.builder, declaration.endpoints, platforms)
-    if declaration.checks:
+    platforms = [platform for platform in index.platforms if platform in (wanted.platforms or index.platforms)]
+    if wanted.checks and wanted.checks.run:
+        return _engines_to_run(buildx, nodes, endpoints, platforms)
+    if wanted.checks:
         # Only Linux programs can be examined, and a Linux engine creates no containers of other systems.
         linux = [platform for platform in platforms if platform.os == "linux"]
-        return _engines_to_examine(state.builder, declaration.endpoints, linux)
+        return _engines_to_examine(nodes, endpoints, linux)
     return {}
 
 
 def _engines_to_run(
-    buildx: Buildx,
-    builder: Optional[Instance],
-    endpoints: Mapping[Platform, Endpoint],
-    platforms: Sequence[Platform],
+    buildx: Buildx, nodes: Nodes, endpoints: Mapping[Platform, Endpoint], platforms: Sequence[Platform]
 ) -> Dict[Platform, Engine]:
     """Return the engine that runs each platform: the task's own choice, else the builder's node for it."""
     others = [platform for platform in platforms if platform not in endpoints]
-    nodes: Mapping[Platform, Optional[Node]] = {}
-    if others and builder:
-        _require_engines(builder, others, "run")
-        nodes = route_platforms(buildx, builder, others, start=False).nodes
-    unserved = [platform for platform in others if not nodes.get(platform)]
+    found: Dict[Platform, Optional[Node]] = {}
+    if others and nodes.builder:
+        _require_engines(nodes.builder, others)
+        found = {platform: node for platform, node in nodes.pinned.items() if platform in others}
+        unpinned = [platform for platform in others if platform not in found]
+        if unpinned:
+            found.update(route_platforms(buildx, nodes.builder, unpinned, start=False).nodes)
+    unserved = [platform for platform in others if not found.get(platform)]
     if unserved:
         raise FarmError(
             f"run: no engine is known for {listed(unserved)}; name one with the option endpoints, or a builder with a "
@@ -77,40 +82,37 @@ def _engines_to_run(
         )
     engines = {}
     for platform in platforms:
-        node = nodes.get(platform)
+        node = found.get(platform)
         engines[platform] = Engine.of_node(node) if node else Engine(endpoints[platform])
     return engines
 
 
 def _engines_to_examine(
-    builder: Optional[Instance], endpoints: Mapping[Platform, Endpoint], platforms: Sequence[Platform]
+    nodes: Nodes, endpoints: Mapping[Platform, Endpoint], platforms: Sequence[Platform]
 ) -> Dict[Platform, Engine]:
-    """Return an engine that examines each platform's files: any can, so one that also runs it is only preferred."""
+    """Return an engine that examines each platform's files: any can, so one that also runs it is only preferred.
+
+    Where there is no engine there is none in the result.
+    """
+    builder = nodes.builder
     any_of = [Engine(endpoint) for endpoint in endpoints.values()]
-    if builder and not any_of:
-        _require_engines(builder, platforms, "programs")
-    nodes: Mapping[Platform, Optional[Node]] = {}
+    pinned: Mapping[Platform, Optional[Node]] = {}
     if builder and builder.driver in _ENGINE_DRIVERS:
-        any_of, nodes = [Engine.of_node(node) for node in builder.nodes], pinned_nodes(builder)
-    if platforms and not any_of:
-        raise FarmError(
-            f"programs: no engine is known that could examine {listed(platforms)}; name one with the option "
-            f"endpoints, or a builder with the option builder"
-        )
-    engines = {}
-    for platform in platforms:
-        node, endpoint = nodes.get(platform), endpoints.get(platform)
+        any_of, pinned = [Engine.of_node(node) for node in builder.nodes], nodes.pinned
+    engines: Dict[Platform, Engine] = {}
+    for platform in platforms if any_of else ():
+        node, endpoint = pinned.get(platform), endpoints.get(platform)
         engines[platform] = Engine(endpoint) if endpoint else Engine.of_node(node) if node else any_of[0]
     return engines
 
 
-def _require_engines(builder: Instance, platforms: Sequence[Platform], option: str) -> None:
+def _require_engines(builder: Instance, platforms: Sequence[Platform]) -> None:
     """Make sure that a builder's nodes have endpoints of engines.
 
     :raises FarmError: they have not.
     """
     if builder.driver not in _ENGINE_DRIVERS:
         raise FarmError(
-            f"{option}: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could take "
+            f"run: the nodes of builder {builder.name!r} (driver {builder.driver}) are no engines that could take "
             f"the images of {listed(platforms)}; name engines with the option endpoints"
         )

@@ -115,10 +115,12 @@ class Index:
                     for kind in ("manifests", "attestations", "others")
                 },
             )
+        media_type = str(declared or OCI_MANIFEST)
+        single = Manifest(document.digest, len(document.content), media_type)
         if isinstance(raw.get("config"), dict) and isinstance(raw.get("layers"), list):
-            media_type = str(declared or OCI_MANIFEST)
-            single = Manifest(document.digest, len(document.content), media_type)
             return cls(document.digest, media_type, (single,), annotations=annotations)
+        if raw.get("artifactType") and isinstance(raw.get("blobs"), list):
+            return cls(document.digest, media_type, (), (single,), annotations=annotations)
         raise FarmError(
             f"the registry's answer is neither an image index nor a manifest "
             f"(media type {declared!r}, schema version {raw.get('schemaVersion')!r})"

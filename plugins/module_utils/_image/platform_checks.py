@@ -21,18 +21,20 @@ from .engines import Engine
 
 @dataclass(frozen=True)
 class CheckedPlatform:
-    """What the checks of one platform's image on an engine found.
+    """What the checks of one platform's image found.
 
+    :ivar engine: where, None for what was examined by its layers in the registry.
     :ivar problem: what is wrong, None if nothing.
     """
 
     platform: Platform
-    engine: Engine
+    engine: Optional[Engine]
     result: CheckResult
     problem: Optional[str]
 
     def __str__(self) -> str:
-        return f"{self.platform} on {self.engine}: {self.problem or 'nothing wrong'}"
+        where = f" on {self.engine}" if self.engine else ""
+        return f"{self.platform}{where}: {self.problem or 'nothing wrong'}"
 
 
 def check_platforms(

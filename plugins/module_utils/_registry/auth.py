@@ -146,7 +146,9 @@ class Authorizer:
         else:
             headers = {"Authorization": credentials.basic} if credentials else {}
             separator = "&" if "?" in realm else "?"
-            response = self._request("GET", f"{realm}{separator}{urlencode(values)}", headers, None)
+            # Of several scopes each is a parameter of its own here.
+            pairs = [(key, one) for key, value in values.items() for one in (value.split() or [value])]
+            response = self._request("GET", f"{realm}{separator}{urlencode(pairs)}", headers, None)
         if response.status in (400, 401, 403):
             raise self.refusal(f"its token service: {response}{error_text(response)}")
         if response.status != 200:

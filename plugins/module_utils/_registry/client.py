@@ -11,9 +11,10 @@ tried: containerd ``core/remotes/docker`` and moby/buildkit ``util/resolver/reso
 from __future__ import annotations
 
 import ssl
+import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from .._buildx.store import Node
@@ -23,7 +24,7 @@ from .._docker.credentials import stored_credentials
 from .._docker.reference import Reference
 from .host import Host
 from .http import Connections, Origin, is_loopback
-from .model import Document
+from .model import Document, digest_of
 from .session import Session
 from .settings import Settings, of_nodes, tls_context
 
@@ -99,6 +100,65 @@ class Registries:
         """
         document = self._read(reference, "blobs", digest)
         return document.content if document else None
+
+    def has_blob(self, reference: Reference, digest: str) -> bool:
+        """Return whether a name's repository has a blob, without reading it; no mirror is asked.
+
+        :raises FarmError: as ``manifest``.
+        """
+        return self._registry(reference).has_blob(reference.path, digest)
+
+    def referrers(self, reference: Reference, digest: str) -> Optional[bytes]:
+        """Return the index of what refers to a manifest of a name's repository, None where nothing is known to.
+
+        :raises FarmError: as ``manifest``.
+        """
+        return self._registry(reference).referrers(reference.path, digest)
+
+    def save(self, reference: Reference, digest: str, sink: BinaryIO) -> bool:
+        """Write a blob of any size to a file; returns False where a name's repository has none.
+
+        :raises FarmError: as ``manifest``.
+        """
+        return bool(self._first(reference, lambda host: host.save(reference.path, digest, sink) or None))
+
+    def put_blob(self, reference: Reference, content: bytes) -> str:
+        """Write a small blob into a name's repository, unless it is there; returns its digest.
+
+        :raises FarmError: the registry cannot be reached, or does not take it.
+        """
+        digest, host = digest_of(content), self._registry(reference)
+        if not host.has_blob(reference.path, digest, to_push=True):
+            location = host.mount(reference.path, digest, "")
+            if location:
+                host.upload(reference.path, digest, location, content)
+        return digest
+
+    def copy_blob(self, source: Reference, target: Reference, digest: str) -> bool:
+        """Let a repository have a blob of another one; within a registry that transfers nothing where it allows that.
+
+        :return: False where the source does not have it.
+        :raises FarmError: a registry cannot be reached, or does not take it.
+        """
+        own, host = source.registry == target.registry, self._registry(target)
+        if source.repository == target.repository or host.has_blob(target.path, digest, to_push=True):
+            return True
+        location = host.mount(target.path, digest, source.path if own else "")
+        if location is None:
+            return True
+        with tempfile.TemporaryFile() as file:
+            if not self.save(source, digest, file):
+                return False
+            host.upload(target.path, digest, location, file)
+        return True
+
+    def remove(self, reference: Reference) -> bool:
+        """Remove a tag, or what a digest names; returns whether there was anything.
+
+        :raises NotSupported: the registry does not remove that.
+        :raises FarmError: it cannot be reached, or refuses.
+        """
+        return self._registry(reference).delete(reference.path, reference.digest or reference.tag)
 
     def _read(self, reference: Reference, kind: str, name: str) -> Optional[Document]:
         key = (reference.repository, kind, name)

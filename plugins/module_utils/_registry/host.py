@@ -10,18 +10,22 @@ Source of the protocol: the OCI distribution specification.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import time
-from typing import Optional, Tuple
+from typing import BinaryIO, Optional
+from urllib.parse import quote
 
 from .._core.errors import FarmError
 from .auth import RegistryRefused, error_text
-from .http import InterruptedRequest, Response, Unreachable, WrongScheme
+from .http import Body, InterruptedRequest, Response, Unreachable, WrongScheme
 from .model import Document, digest_of
-from .session import Session
+from .session import Content, Session
 
 #: Seconds for one document, all attempts together.
 _TIMEOUT = 120.0
+#: The same for a blob of any size.
+_BLOB_TIMEOUT = 3600.0
 _ATTEMPTS = 5
 #: Seconds before the second attempt; twice as long before each further one.
 _PAUSE = 0.5
@@ -36,6 +40,10 @@ _IMMUTABLE = re.compile(r"immutab|cannot be overwrit|operation is disallowed", r
 
 class TagImmutable(FarmError):
     """The registry does not let a tag be moved that stands for something else."""
+
+
+class NotSupported(FarmError):
+    """The registry does not do this."""
 
 
 class Host:
@@ -102,7 +110,7 @@ class Host:
         digest = name if ":" in name else digest_of(content)
         subject = f"registry {self._name} did not take {repository}/{path}"
         try:
-            response = self._request("PUT", repository, path, subject, True, (media_type, content))
+            response = self._request("PUT", repository, path, subject, True, Content(media_type, content))
         except RegistryRefused as exc:
             return self._refused_move(repository, name, digest, exc.reason, exc)
         if response.status not in _WRITTEN:
@@ -115,6 +123,103 @@ class Host:
                 f"rewrites what is pushed"
             )
         return digest
+
+    def has_blob(self, repository: str, digest: str, to_push: bool = False) -> bool:
+        """Return whether there is a blob, which is not transferred.
+
+        :param to_push: as for ``digest``.
+        :raises FarmError: as ``_get``.
+        """
+        return self._get(repository, f"blobs/{digest}", "HEAD", to_push) is not None
+
+    def referrers(self, repository: str, digest: str) -> Optional[bytes]:
+        """Return the index of what refers to a manifest, None where the registry knows of nothing.
+
+        Of a registry without the API that is what clients keep under a tag (OCI distribution specification, "Referrers
+        Tag Schema").
+
+        :raises FarmError: as ``_get``.
+        """
+        with contextlib.suppress(NotSupported):
+            response = self._get(repository, f"referrers/{digest}")
+            if response is not None and response.headers.get("Content-Type", "").startswith("application/vnd.oci"):
+                return response.body
+        document = self.read(repository, "manifests", digest.replace(":", "-"))
+        return document.content if document else None
+
+    def save(self, repository: str, digest: str, sink: BinaryIO) -> bool:
+        """Write a blob to a file; returns False where there is none.
+
+        :raises FarmError: the registry cannot be read, or the digest does not fit.
+        """
+        path = f"blobs/{digest}"
+        subject = f"registry {self._name} could not be asked for {repository}/{path}"
+        response = self._request("GET", repository, path, subject, False, sink=sink, timeout=_BLOB_TIMEOUT)
+        if response.status == 404:
+            return False
+        if response.status != 200:
+            raise FarmError(f"{subject}: it answered {response}{error_text(response)}")
+        algorithm = digest.partition(":")[0]
+        actual = hashlib.new(algorithm)
+        sink.seek(0)
+        for chunk in iter(lambda: sink.read(1 << 20), b""):
+            actual.update(chunk)
+        if f"{algorithm}:{actual.hexdigest()}" != digest:
+            raise FarmError(
+                f"registry {self._name}: what it sent as {repository}/{path} has the digest "
+                f"{algorithm}:{actual.hexdigest()}; something on the way changed it, or its storage is damaged"
+            )
+        return True
+
+    def mount(self, repository: str, digest: str, source: str) -> Optional[str]:
+        """Let a repository have a blob of another repository of the same registry.
+
+        :param source: the other one; empty for none.
+        :return: None where it has it; else where it can be uploaded to.
+        :raises FarmError: the registry takes nothing.
+        """
+        path = "blobs/uploads/" + (f"?mount={digest}&from={quote(source)}" if source else "")
+        subject = f"registry {self._name} did not take {repository}/blobs/{digest}"
+        # Without a body, but with the length that proxies demand of POST.
+        nothing = Content("application/octet-stream", b"")
+        response = self._request("POST", repository, path, subject, True, nothing, reading=source)
+        if response.status == 201:
+            return None
+        location = response.headers.get("Location")
+        if response.status != 202 or not location:
+            raise FarmError(f"{subject}: it answered {response}{error_text(response)}")
+        return str(location)
+
+    def upload(self, repository: str, digest: str, location: str, body: Body) -> None:
+        """Write a blob.
+
+        :param location: from ``mount``.
+        :raises FarmError: the registry does not take it.
+        """
+        subject = f"registry {self._name} did not take {repository}/blobs/{digest}"
+        target = f"{location}{'&' if '?' in location else '?'}digest={quote(digest)}"
+        content = Content("application/octet-stream", body)
+        response = self._request("PUT", repository, target, subject, True, content, timeout=_BLOB_TIMEOUT)
+        if response.status not in _WRITTEN:
+            raise FarmError(f"{subject}: it answered {response}{error_text(response)}")
+
+    def delete(self, repository: str, name: str) -> bool:
+        """Remove a manifest, or only a tag; returns whether there was one.
+
+        :param name: a tag or a digest.
+        :raises NotSupported: the registry removes none.
+        :raises FarmError: it cannot be reached, or refuses.
+        """
+        path = f"manifests/{name}"
+        subject = f"registry {self._name} did not remove {repository}/{path}"
+        response = self._request("DELETE", repository, path, subject, True, right="delete")
+        if response.status == 404:
+            return False
+        if response.status in (400, 405, 501):
+            raise NotSupported(f"{subject}: it answered {response}{error_text(response)}")
+        if response.status not in (200, 202, 204):
+            raise FarmError(f"{subject}: it answered {response}{error_text(response)}")
+        return True
 
     def _refused_move(self, repository: str, name: str, digest: str, reason: str, error: FarmError) -> str:
         """Return the digest where a tag that may not be moved stands for it already; raise what else was meant."""
@@ -141,7 +246,8 @@ class Host:
         if response.status == 404:
             return None
         if response.status != 200:
-            raise FarmError(f"{subject}: it answered {response}{error_text(response)}")
+            kind = NotSupported if response.status in (400, 405, 501) else FarmError
+            raise kind(f"{subject}: it answered {response}{error_text(response)}")
         return response
 
     def _request(
@@ -151,24 +257,36 @@ class Host:
         path: str,
         subject: str,
         push: bool,
-        content: Optional[Tuple[str, bytes]] = None,
+        content: Optional[Content] = None,
+        sink: Optional[BinaryIO] = None,
+        timeout: Optional[float] = None,
+        reading: str = "",
+        right: str = "push",
     ) -> Response:
         """Return the server's response; try again what may pass.
 
+        :param path: below the repository; or the URL, or the path of the server, that the server gave.
         :param subject: of messages, up to the colon.
         :param push: whether credentials for writing are needed.
+        :param sink: takes the body of a response of status 200 in its place.
+        :param timeout: seconds, all attempts together; None for those of a document.
+        :param reading: another repository that is read.
+        :param right: that for writing.
         :raises RegistryRefused: the credentials do not suffice.
         :raises FarmError: the server cannot be reached, or has nothing but what might pass.
         """
-        target = f"{self._path}{repository}/{path}" + (f"?ns={self._mirror_of}" if self._mirror_of else "")
-        scope = f"repository:{repository}:pull" + (",push" if push else "")
+        given = path.startswith(("/", "http://", "https://"))
+        target = path if given else f"{self._path}{repository}/{path}"
+        target += f"?ns={self._mirror_of}" if self._mirror_of else ""
+        scope = f"repository:{repository}:pull" + (f",{right}" if push else "")
+        scope += f" repository:{reading}:pull" if reading else ""
         started = time.monotonic()
-        deadline = started + _TIMEOUT
+        deadline = started + (timeout or _TIMEOUT)
         attempts = 1 if self._mirror_of else _ATTEMPTS
         for attempt in range(1, attempts + 1):
             pause = _PAUSE * 2 ** (attempt - 1)
             try:
-                response = self._session.request(method, target, scope, deadline, content)
+                response = self._session.request(method, target, scope, deadline, content, sink)
             except InterruptedRequest as exc:
                 problem, pause = str(exc), max(pause, exc.pause)
             except (Unreachable, WrongScheme) as exc:

@@ -20,7 +20,7 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Tuple, Union
+from typing import BinaryIO, Callable, Dict, List, Mapping, Optional, Tuple, Union
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from .._core.errors import FarmError
@@ -28,6 +28,8 @@ from .._core.errors import FarmError
 #: Seconds that a server may let pass without sending anything.
 _SILENCE = 30.0
 _CHUNK = 1 << 16
+#: Requests that are on their way at the same time, to all servers together.
+_AT_ONCE = 64
 _PORTS = {"http": 80, "https": 443}
 #: Statuses of responses that another attempt may not get (RFC 9110, RFC 6585).
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
@@ -37,6 +39,9 @@ _LONGEST_PAUSE = 30.0
 _WANTS_TLS = (b"HTTP request to an HTTPS server", b"plain HTTP request was sent to HTTPS port", b"SSL-enabled server")
 #: How a connection ends that the server has closed.
 _CLOSED = (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError)
+
+#: What a request sends: bytes, or a file that is read from its beginning.
+Body = Union[bytes, BinaryIO]
 
 
 class InterruptedRequest(Exception):
@@ -146,6 +151,7 @@ class Connections:
         self._trust = trust
         self._idle: Dict[Origin, List[http.client.HTTPConnection]] = {}
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
     def request(
         self,
@@ -155,18 +161,38 @@ class Connections:
         headers: Mapping[str, str],
         limit: int,
         deadline: float,
-        body: Optional[bytes] = None,
+        body: Optional[Body] = None,
+        sink: Optional[BinaryIO] = None,
     ) -> Response:
         """Send a request, and return the response.
 
         :param target: path and query.
         :param limit: bytes that the response's body may have.
         :param deadline: of the monotonic clock, for all of it.
+        :param sink: takes the body of a response of status 200, of any length, in its place.
         :raises InterruptedRequest: another attempt may succeed.
         :raises WrongScheme: the other scheme may.
         :raises Unreachable: neither.
         :raises FarmError: the response is larger than allowed.
         """
+        with self._turns:
+            response = self._exchange(method, origin, target, headers, limit, deadline, body, sink)
+        if origin.scheme == "http" and response.status == 400 and any(text in response.body for text in _WANTS_TLS):
+            raise WrongScheme("it speaks HTTPS only")
+        return response
+
+    def _exchange(
+        self,
+        method: str,
+        origin: Origin,
+        target: str,
+        headers: Mapping[str, str],
+        limit: int,
+        deadline: float,
+        body: Optional[Body],
+        sink: Optional[BinaryIO],
+    ) -> Response:
+        """Send a request over an idle connection or a new one; see ``request``."""
         proxy = proxy_of(origin)
         if proxy and origin.scheme == "http":
             target, headers = f"{origin}{target}", {**headers, **_proxy_headers(proxy)}
@@ -180,9 +206,9 @@ class Connections:
                 if connection.sock is None:
                     _connect(connection)
                 connection.sock.settimeout(connection.timeout)
-                connection.request(method, target, body, dict(headers))
+                connection.request(method, target, _rewound(body), dict(headers))
                 reply = connection.getresponse()
-                body_read = _read(reply, limit, deadline)
+                body_read = _read(reply, limit, deadline, sink if reply.status == 200 else None)
                 response = Response(reply.status, reply.reason, reply.headers, body_read)
             except (OSError, http.client.HTTPException) as exc:
                 connection.close()
@@ -199,8 +225,6 @@ class Connections:
         else:
             with self._lock:
                 self._idle[origin].append(connection)
-        if origin.scheme == "http" and response.status == 400 and any(text in response.body for text in _WANTS_TLS):
-            raise WrongScheme("it speaks HTTPS only")
         return response
 
     def _connection(self, origin: Origin, proxy: Optional[SplitResult]) -> http.client.HTTPConnection:
@@ -296,8 +320,15 @@ def _connect(connection: http.client.HTTPConnection) -> None:
         ) from exc
 
 
-def _read(response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
-    """Return a response's body.
+def _rewound(body: Optional[Body]) -> Optional[Body]:
+    """Return what is sent, from its beginning: of two attempts the first may have read some of it."""
+    if body is not None and not isinstance(body, bytes):
+        body.seek(0)
+    return body
+
+
+def _read(response: http.client.HTTPResponse, limit: int, deadline: float, sink: Optional[BinaryIO] = None) -> bytes:
+    """Return a response's body; nothing where a sink takes it.
 
     :raises FarmError: it is larger than allowed.
     :raises IncompleteRead: it was cut.
@@ -308,18 +339,27 @@ def _read(response: http.client.HTTPResponse, limit: int, deadline: float) -> by
     declared = response.headers.get("Content-Length", "")
     # Before Python 3.13 read1 does not count, and waits for what will not come.
     total = int(declared) if declared.isdigit() and not response.chunked else None
-    content = bytearray()
-    while total is None or len(content) < total:
-        if max(len(content), total or 0) > limit:
+    content, count = bytearray(), 0
+    if sink is not None:
+        sink.seek(0)
+        sink.truncate()
+    while total is None or count < total:
+        if sink is None and max(count, total or 0) > limit:
             raise FarmError(f"an answer of more than {limit} bytes, which is no document of a registry")
         if time.monotonic() > deadline:
             raise TimeoutError
-        chunk = response.read1(_CHUNK if total is None else min(_CHUNK, total - len(content)))
+        chunk = response.read1(_CHUNK if total is None else min(_CHUNK, total - count))
         if not chunk:
             break
-        content += chunk
-    if total is not None and len(content) < total:
-        raise http.client.IncompleteRead(bytes(content), total - len(content))
+        count += len(chunk)
+        if sink is None:
+            content += chunk
+        else:
+            sink.write(chunk)
+    if total is not None and count < total:
+        if sink is not None:
+            raise ConnectionError
+        raise http.client.IncompleteRead(bytes(content), total - count)
     return bytes(content)
 
 

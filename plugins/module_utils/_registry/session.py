@@ -11,12 +11,13 @@ containerd ``core/remotes/docker`` and moby/buildkit ``util/resolver/resolver.go
 from __future__ import annotations
 
 import time
-from typing import Callable, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import BinaryIO, Callable, Mapping, Optional, Sequence
 
 from .._core.errors import FarmError
 from .._docker.credentials import Credentials
 from .auth import Authorizer, error_text, parse_challenges
-from .http import Connections, InterruptedRequest, Origin, Response, Unreachable, WrongScheme
+from .http import Body, Connections, InterruptedRequest, Origin, Response, Unreachable, WrongScheme
 from .model import DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, OCI_INDEX, OCI_MANIFEST
 
 #: Seconds for a token, with all redirects.
@@ -26,6 +27,14 @@ _MAX_REDIRECTS = 5
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _SAME_REQUEST = (307, 308)
 _HEADERS = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a request sends."""
+
+    media_type: str
+    body: Body
 
 
 class Session:
@@ -54,25 +63,28 @@ class Session:
         target: str,
         scope: str,
         deadline: float,
-        content: Optional[Tuple[str, bytes]] = None,
+        content: Optional[Content] = None,
+        sink: Optional[BinaryIO] = None,
     ) -> Response:
         """Send a request with the credentials that the server demands, and return the response.
 
-        :param target: path and query.
-        :param scope: what credentials are needed for, ``repository:PATH:pull`` or ``repository:PATH:pull,push``.
+        :param target: path and query, or the URL that the server gave.
+        :param scope: what credentials are needed for, ``repository:PATH:pull`` or ``repository:PATH:pull,push``, or
+            several of these with blanks between them.
         :param deadline: of the monotonic clock.
-        :param content: media type and bytes that are sent, None for nothing.
+        :param content: None for nothing.
+        :param sink: takes the body of a response of status 200 in its place.
         :raises RegistryRefused: the credentials do not suffice.
         :raises InterruptedRequest: another attempt may succeed.
         :raises Unreachable: the server cannot be reached.
         :raises WrongScheme: it speaks none of the schemes that are allowed.
         """
         header = self._authorizer.header(scope)
-        response = self._send(method, target, header, deadline, content)
+        response = self._send(method, target, header, deadline, content, sink)
         challenges = response.headers.get_all("WWW-Authenticate") if response.status == 401 else None
         if challenges:
             header = self._authorizer.satisfy(parse_challenges(challenges), scope, header)
-            response = self._send(method, target, header, deadline, content) if header else response
+            response = self._send(method, target, header, deadline, content, sink) if header else response
         if response.status in (401, 403):
             raise self._authorizer.refusal(f"{response}{error_text(response)}")
         return response
@@ -83,17 +95,19 @@ class Session:
         target: str,
         authorization: Optional[str],
         deadline: float,
-        content: Optional[Tuple[str, bytes]],
+        content: Optional[Content],
+        sink: Optional[BinaryIO],
     ) -> Response:
         """Send a request in the first scheme that the server speaks, and in that from then on."""
         headers = {**_HEADERS, **({"Authorization": authorization} if authorization else {})}
         body = None
         if content:
-            headers["Content-Type"], body = content
+            headers["Content-Type"], body = content.media_type, content.body
+            headers["Content-Length"] = str(_length(body))
         problem: Exception = WrongScheme("no scheme is allowed")
         for origin in self._origins:
             try:
-                response = self._follow(method, origin, target, headers, body, deadline)
+                response = self._follow(method, origin, target, headers, body, deadline, sink)
             except WrongScheme as exc:
                 problem = problem if isinstance(problem, InterruptedRequest) else exc
             except InterruptedRequest as exc:
@@ -111,15 +125,21 @@ class Session:
         origin: Origin,
         target: str,
         headers: Mapping[str, str],
-        body: Optional[bytes],
+        body: Optional[Body],
         deadline: float,
+        sink: Optional[BinaryIO] = None,
     ) -> Response:
         """Send a request, and again to where the response points; credentials are for the first server only."""
         sent = {"User-Agent": "buildfarm.multiarch", **headers}
+        if not target.startswith("/"):
+            own = origin
+            origin, target = Origin.parse(target)
+            if not origin.may_share_credentials_of(own):
+                sent.pop("Authorization", None)
         for _redirect in range(_MAX_REDIRECTS):
-            response = self._connections.request(method, origin, target, sent, DOCUMENT_LIMIT, deadline, body)
+            response = self._connections.request(method, origin, target, sent, DOCUMENT_LIMIT, deadline, body, sink)
             location = response.headers.get("Location")
-            followed = _SAME_REQUEST if method == "PUT" else _REDIRECT_STATUSES
+            followed = _SAME_REQUEST if method in ("PUT", "DELETE") else _REDIRECT_STATUSES
             if response.status not in followed or not location:
                 return response
             redirected, target = Origin.parse(location, f"{origin}{target}")
@@ -140,3 +160,8 @@ class Session:
             text = f"its token service {origin} answered {response}{error_text(response)}"
             raise InterruptedRequest(text, response.retry_after)
         return response
+
+
+def _length(body: Body) -> int:
+    """Return how many bytes a request sends."""
+    return len(body) if isinstance(body, bytes) else body.seek(0, 2)

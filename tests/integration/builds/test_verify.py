@@ -87,7 +87,7 @@ def test_every_engine_runs_either_platform(images: BuildFarm, name: str) -> None
 
 def test_everything_that_is_wrong_is_said_at_once(images: BuildFarm, name: str) -> None:
     before = leftovers(images)
-    base: dict[str, Any] = {"name": name, "builder": BUILDER, "platforms": PLATFORMS}
+    base: dict[str, Any] = {"name": name, "builder": BUILDER, "platforms": PLATFORMS, "wait": 0}
     digest = "sha256:" + "0" * 64
     arm = {"platforms": ["linux/arm64"], "exact": False}
     cases: list[tuple[dict[str, Any], list[str]]] = [
@@ -267,7 +267,7 @@ def test_engines_pull_with_the_controllers_credentials(images: BuildFarm, name: 
         result = images.farm.module("ctl", "image_verify", docker_config="/srv/images/docker", **options)
         assert registry.PASSWORD not in json.dumps(result) and login not in json.dumps(result)
         refused = images.farm.module("ctl", "image_verify", fails=True, **options)
-        assert refused["msg"].startswith(f"registry {secure} wants credentials")
+        assert f": registry {secure} wants credentials" in refused["msg"]
     finally:
         ssh("ctl", f"rm -rf {certificate} /srv/images/docker && update-ca-certificates --fresh")
         ssh(AMD, f"rm -rf {folder}")

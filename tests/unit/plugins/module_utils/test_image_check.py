@@ -147,6 +147,7 @@ def test_an_image_is_run_and_leaves_nothing_behind(tmp_path, arch, native):
     spec = engine.created
     assert (spec["Image"], spec["Cmd"], spec["platform"]) == (str(IMAGE), ["a", "b"], "linux/arm64")
     assert spec["HostConfig"]["NetworkMode"] == "none"
+    assert spec["HostConfig"]["LogConfig"]["Type"] == "json-file", "whatever the engine's default is"
 
 
 def test_an_image_that_the_engine_has_already_stays(tmp_path):

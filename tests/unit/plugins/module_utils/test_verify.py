@@ -121,6 +121,21 @@ def test_nodes_that_do_not_run_are_not_started_to_run_an_image(ran, tmp_path):
     assert seen == [["docker", "buildx", "inspect", "free"]]
 
 
+def test_of_several_nodes_for_a_platform_one_runs_it_whose_own_processor_does(ran, tmp_path, monkeypatch):
+    nodes = tuple(Node(name, f"tcp://{name}:2375", (AMD64, ARM64)) for name in "abc")
+    (tmp_path / "instances/several").write_bytes(Instance("several", "docker-container", nodes).to_json())
+    monkeypatch.setattr(_state, "engine_platforms", lambda nodes, _contexts: {"a": AMD64, "c": ARM64})
+    image = run({"name": NAME, "builder": "several", "run": program()}, False, no_program)["image"]
+    assert [one["node"] for one in image["platforms"]] == ["a", "c"]
+    assert {platform: where[0] for platform, where in ran["where"].items()} == {
+        "linux/amd64": "tcp://a:2375",
+        "linux/arm64": "tcp://c:2375",
+    }
+    monkeypatch.setattr(_state, "engine_platforms", lambda nodes, _contexts: {"a": AMD64, "b": AMD64})
+    image = run({"name": NAME, "builder": "several", "run": program()}, False, no_program)["image"]
+    assert [(one["node"], one["native"]) for one in image["platforms"]] == [("a", True), ("a", False)]
+
+
 def test_without_run_the_node_is_the_pinned_one(ran):
     (first, _second) = run({"name": NAME, "builder": "farm"}, False, no_program)["image"]["platforms"]
     assert (first["node"], first["native"], first["endpoint"], first["rc"]) == ("a", True, None, None)
@@ -144,8 +159,6 @@ def test_without_run_the_node_is_the_pinned_one(ran):
         ({"run": program(expected_regex="(")}, "is not a regular expression"),
         ({"run": program(), "builder": None}, "no engine is known for linux/amd64, linux/arm64"),
         ({"run": program(), "builder": "pods"}, r"builder 'pods' \(driver kubernetes\) are no engines"),
-        ({"programs": True, "builder": None}, "engine is known that could examine linux/amd64, linux/arm64"),
-        ({"programs": True, "builder": "pods"}, r"programs: .* builder 'pods' \(driver kubernetes\) are no engines"),
         ({"endpoints": {"linux/foo": "tcp://a"}}, "unknown architecture"),
         ({"endpoints": {"linux/amd64": "http://a"}}, "endpoint 'http://a'"),
     ],

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files of images, as layers over each other make them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.layers import Files
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.programs import File
+
+
+def layer(entries, mode="w"):
+    """Pack a layer: by path a file's content, None for a directory, or the kind and target of a link."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode=mode) as archive:
+        for path, content in entries.items():
+            entry = tarfile.TarInfo(path)
+            entry.mode = 0o755
+            if content is None:
+                entry.type = tarfile.DIRTYPE
+            elif isinstance(content, tuple):
+                entry.type, entry.linkname = content
+            else:
+                entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content if isinstance(content, bytes) else b""))
+    return raw
+
+
+def files(*layers):
+    made = Files()
+    for one in layers:
+        made.add(one if isinstance(one, io.BytesIO) else layer(one))
+    return made
+
+
+def head(made, path, size=4096):
+    found = made.read(path, size)
+    return found and (found.head if found.kind == "file" else found.target if found.kind == "link" else found.kind)
+
+
+SYM, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_a_file_is_found_however_it_is_named_and_packed(mode):
+    made = files(layer({"./bin/app": b"app", "/sbin/init": b"init", "etc/x": b""}, mode))
+    assert [head(made, path) for path in ("/bin/app", "/sbin/init", "/bin", "/bin/no", "/no/app")] == [
+        b"app",
+        b"init",
+        "other",
+        None,
+        None,
+    ]
+    assert made.read("/bin/app", 10) == File("file", 0o755, head=b"app")
+
+
+def test_links_are_followed_to_their_end():
+    made = files(
+        {
+            "usr/bin/app": b"app",
+            "bin": (SYM, "usr/bin"),
+            "usr/bin/relative": (SYM, "../bin/app"),
+            "usr/bin/absolute": (SYM, "/bin/relative"),
+            "usr/bin/broken": (SYM, "nowhere"),
+            "usr/bin/a": (SYM, "b"),
+            "usr/bin/b": (SYM, "a"),
+            "usr/bin/hard": (HARD, "usr/bin/app"),
+            "up": (SYM, "../../bin/app"),
+        }
+    )
+    assert head(made, "/bin/app") == b"app"
+    assert head(made, "/bin/hard") == b"app"
+    assert {head(made, path) for path in ("/bin/relative", "/bin/absolute", "/up")} == {"/usr/bin/app"}
+    assert head(made, "/bin/broken") == "/usr/bin/nowhere"
+    assert head(made, "/bin/a") == "other"
+    assert head(made, "/bin/../bin/app") == b"app"
+
+
+def test_a_layer_hides_what_it_replaces_and_removes():
+    lower = {"app": b"old", "d/one": b"1", "d/two": b"2", "e/one": b"1", "f/one": b"1", "kept": b"kept"}
+    upper = {
+        "app": b"new",
+        "d/.wh.one": b"",
+        "e/.wh..wh..opq": b"",
+        "e/new": b"new",
+        ".wh.f": b"",
+        "hard": (HARD, "kept"),
+    }
+    made = files(lower, upper)
+    paths = ("/app", "/d/one", "/d/two", "/e/one", "/e/new", "/f/one", "/f", "/kept", "/hard")
+    assert [head(made, path) for path in paths] == [b"new", None, b"2", None, b"new", None, None, b"kept", b"kept"]
+    made.add(layer({"d": b"a file now"}))
+    assert (head(made, "/d"), head(made, "/d/two")) == (b"a file now", None)
+    made.add(layer({"d": None, "d/three": b"3"}))
+    assert (head(made, "/d"), head(made, "/d/three")) == ("other", b"3")
+
+
+def test_more_than_the_beginning_is_read_when_it_is_asked_for():
+    made = files({"app": b"x" * 10000})
+    assert [len(head(made, "/app", size)) for size in (100, 4096, 9000, 20000)] == [4096, 4096, 9000, 10000]
+
+
+def test_what_is_no_archive_is_an_error():
+    with pytest.raises(FarmError, match="a layer cannot be read"):
+        files(io.BytesIO(b"no archive" * 100))
