@@ -36,9 +36,13 @@ _POLICY = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
 
 
 class Contexts:
-    """The directories that builds are sent, each read once; shared by threads."""
+    """The directories that builds are sent, each read once; shared by threads.
 
-    def __init__(self) -> None:
+    :param notes: a directory for notes of their files, see ``KnownContents``.
+    """
+
+    def __init__(self, notes: str) -> None:
+        self._notes = notes
         self._found: Dict[Tuple[str, str], Sources] = {}
         self._locks: Dict[Tuple[str, str], threading.Lock] = {}
         self._lock = threading.Lock()
@@ -54,7 +58,7 @@ class Contexts:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if key not in self._found:
-                self._found[key] = Sources.read(path, dockerfile)
+                self._found[key] = Sources.read(path, dockerfile, notes=self._notes)
             return self._found[key]
 
 

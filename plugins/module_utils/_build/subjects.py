@@ -32,7 +32,7 @@ def find_subjects(
     :raises FarmError: something cannot be read, or images are built from each other.
     """
     images, bases = declaration.images, bases_of(declaration.images)
-    contexts = Contexts()
+    contexts = Contexts(str(farm.store.directory / "buildfarm" / "contents"))
 
     def read(number: int) -> Tuple[Subject, Evidence]:
         image, there = images[number], farm.destinations[number]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional
 
 from .ignore import CannotTell, ignore_file, rules_of
+from .known import KnownContents
 from .tree import Tree, dump, load, read_tree
 
 
@@ -31,11 +32,14 @@ class Sources:
     files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, context: str, dockerfile: Optional[str], every_xattr: bool = True) -> Sources:
+    def read(
+        cls, context: str, dockerfile: Optional[str], every_xattr: bool = True, notes: Optional[str] = None
+    ) -> Sources:
         """Read a directory.
 
         :param dockerfile: its path; None where it is no file of this host.
         :param every_xattr: see ``read_tree``.
+        :param notes: a directory for notes of what was read, so that it need not be read again; None for none.
         :raises FarmError: BuildKit would refuse the ignore file.
         """
         files: Dict[str, str] = {}
@@ -46,10 +50,14 @@ class Sources:
                 files[_name(path, context)] = hashlib.sha256(content).hexdigest()
                 text = content if path == dockerfile else text
         shown = text.decode("utf-8", "replace")
+        known = KnownContents(notes, context) if notes else None
         try:
-            return cls(read_tree(context, rules_of(context, dockerfile), every_xattr), "", shown, files)
+            tree = read_tree(context, rules_of(context, dockerfile), every_xattr, known)
         except CannotTell as exc:
             return cls(None, exc.message, shown, files)
+        if known:
+            known.store()
+        return cls(tree, "", shown, files)
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the values as JSON types, for ``from_dict`` on another host."""
