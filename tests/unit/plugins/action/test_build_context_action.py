@@ -17,6 +17,7 @@ from ansible import constants, context
 from ansible_collections.buildfarm.multiarch.plugins.action.build_context import ActionModule, _check_apart
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import build_context
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.folders import source_folders
 
 
 class Action(ActionModule):
@@ -127,7 +128,7 @@ def test_folders_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(context, "CLIARGS", arguments)
     (tmp_path / "inventory").mkdir()
     sources = {"ansible_inventory_sources": [str(tmp_path / "inventory"), "/etc/hosts.yml", "host1,host2"]}
-    assert Action({})._folders(sources) == [
+    assert source_folders(Action({}), sources) == [
         *(os.getcwd(), "/home/me/vars", str(tmp_path), "/playbooks"),
         *(str(tmp_path / "inventory"), "/etc"),
         *("/roles/x/files", "/roles/x", "/playbooks/files", "/playbooks"),

@@ -439,7 +439,7 @@ def test_an_image_is_built_from_what_the_list_has_just_built(world, image):
     order = [("base" if "base" in argv[-1] else "app") for _node, _platforms, argv in world.builds]
     assert order == ["base", "base", "app", "app"]
     contexts = {value for _node, _platforms, argv in world.builds[2:] for value in values(argv, "--build-context")}
-    assert contexts == {f"{BASE}=docker-image://r.example.com/base@{done['images'][1]['digest']}"}
+    assert contexts == {f"{BASE}=docker-image://{BASE}@{done['images'][1]['digest']}"}
     assert "image" not in done
 
 

@@ -21,7 +21,7 @@ def key(tmp_path):
 
     def of(**options):
         common = {"context": str(context), "tags": ["r.example.com/app:1"], "push": True}
-        return read_inputs(Image.from_params({**common, **options}), Contexts(), tmp_path).key
+        return read_inputs(Image.from_params({**common, **options}), Contexts(str(tmp_path / "notes")), tmp_path).key
 
     return of
 

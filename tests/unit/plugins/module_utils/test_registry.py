@@ -335,7 +335,7 @@ def test_a_token_is_for_what_the_registry_demands(server, docker, demanded, aske
     assert registries.manifest(app(server)).content == INDEX
     assert written(registries, app(server)) == digest_of(OTHER)
     # What is demanded for reading does not do for writing.
-    assert server.scopes == (asked or [demanded, "repository:app:pull,push"])
+    assert server.scopes == (asked or [*demanded.split(), "repository:app:pull,push"])
 
 
 def test_a_mirror_is_not_written_to(server, elsewhere, docker):
