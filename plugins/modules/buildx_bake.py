@@ -425,7 +425,7 @@ stderr:
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._bake.apply import run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import HOW
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import PROGRESS, main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.live_module import PROGRESS, main
 
 SPEC = {
     "chdir": {"type": "path"},
@@ -449,4 +449,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, run, seen=True)
+    main(SPEC, run)
