@@ -56,10 +56,10 @@ options:
       - The files of the definition, merged in their order, as HCL (C(.hcl)), JSON (C(.json)) or Compose files.
       - If unset, buildx's own choice in O(chdir), which depends on its version, as C(compose.yaml) and then
         C(docker-bake.hcl) and C(docker-bake.override.hcl).
-      - With O(source) they are in that, or on the controller after C(cwd://).
+      - With O(url) they are in that, or on the controller after C(cwd://).
     type: list
     elements: str
-  source:
+  url:
     description:
       - The URL of a git repository, as C(URL#REF:DIRECTORY), or of an archive that has the definition. Relative
         contexts of its targets are in it, too. It is read by a node of O(builder).
@@ -262,7 +262,7 @@ EXAMPLES = r"""
 - name: Build a definition that is in a git repository
   buildfarm.multiarch.buildx_bake:
     builder: farm
-    source: https://github.com/example/project.git#v2.1
+    url: https://github.com/example/project.git#v2.1
     targets: [app]
     set:
       app.tags: registry.example.com/team/app:2.1
@@ -430,7 +430,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.live_mod
 SPEC = {
     "chdir": {"type": "path"},
     "files": {"type": "list", "elements": "str"},
-    "source": {"type": "str"},
+    "url": {"type": "str"},
     "targets": {"type": "list", "elements": "str"},
     "vars": {"type": "dict"},
     "set": {"type": "raw"},

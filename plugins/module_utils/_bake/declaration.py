@@ -52,12 +52,12 @@ class Bake:
         :raises FarmError: an option's value is wrong by itself.
         """
         directory = expanded(params.get("chdir") or ".")
-        source = params.get("source") or ""
+        source = params.get("url") or ""
         if source and not is_url(source):
-            raise FarmError(f"source {source!r}: wanted the URL of a git repository or of an archive; files are local")
+            raise FarmError(f"url {source!r}: wanted the URL of a git repository or of an archive; files are local")
         if secret := secret_in(source):
             raise FarmError(
-                f"source {mask(source)}: {secret} in a URL ends up in the process list and in provenance; check the "
+                f"url {mask(source)}: {secret} in a URL ends up in the process list and in provenance; check the "
                 f"sources out first, and name that directory as chdir"
             )
         return cls(

@@ -285,8 +285,8 @@ def test_arguments():
         ({"targets": ["--allow=fs=/"]}, "option of buildx"),
         ({"set": ["x=1"]}, "wanted TARGET.KEY=VALUE"),
         ({"vars": {"a=b": 1}}, "no name of a variable"),
-        ({"source": "/srv/x"}, "wanted the URL"),
-        ({"source": "https://user:secret@example.com/x.git"}, "a password in a URL"),
+        ({"url": "/srv/x"}, "wanted the URL"),
+        ({"url": "https://user:secret@example.com/x.git"}, "a password in a URL"),
     ],
 )
 def test_bad_options(options, message):
