@@ -350,9 +350,13 @@ def test_annotations_labels_and_attestations_are_in_the_registry(images: BuildFa
         annotations=annotations,
         labels={"x.label": "z"},
         attest=[{"type": "provenance", "mode": "max"}],
-        outputs=[{"type": "registry", "options": {"oci-mediatypes": True}}],
+        outputs=[{"type": "registry", "options": {"oci-mediatypes": True}}, {"type": "oci", "dest": f"{OUT}.tar"}],
     )
     index = document(images, name, "1")
+    entry = json.loads(images.farm.ssh(on, f"tar -xOf {OUT}.tar index.json"))["manifests"][0]
+    archived = json.loads(images.farm.ssh(on, f"tar -xOf {OUT}.tar blobs/{entry['digest'].replace(':', '/')}"))
+    # Behind the images are their attestations, of which BuildKit makes others for each output.
+    assert archived["annotations"]["x.all"] == "a=b c" and archived["manifests"][:2] == index["manifests"][:2]
     assert index["annotations"]["x.all"] == "a=b c"
     entries = {entry["platform"]["architecture"]: entry for entry in index["manifests"]}
     assert {entries[arch]["annotations"]["x.all"] for arch in ("amd64", "arm64")} == {"a=b c"}
