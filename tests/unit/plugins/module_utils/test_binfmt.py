@@ -93,6 +93,10 @@ MAGICS = {
 }
 
 
+#: By the ABI of each architecture: version 5 of ARM's, n64 of MIPS64 release 2, LP64D of LoongArch, ELFv2 of POWER.
+FLAGS = {"arm": 0x05000200, "loong64": 0x43, "mips64": 0x80000007, "mips64le": 0x80000007, "ppc64le": 2}
+
+
 def test_programs_are_executables_of_their_architectures():
     """By the layout of elf(5): all of the file is one segment, which begins to run behind the headers."""
     assert list(_binfmt.ENTRIES) == list(MAGICS)
@@ -101,8 +105,9 @@ def test_programs_are_executables_of_their_architectures():
         assert content[:20].hex() == magic, arch
         order, wide = ">" if content[5] == 2 else "<", content[4] == 2
         header = struct.unpack_from(f"{order}{'IQQQI6H' if wide else '5I6H'}", content, 20)
-        version, entry, headers_at, sections_at, _flags, size, header_size, headers, _size, sections, _names = header
+        version, entry, headers_at, sections_at, flags, size, header_size, headers, _size, sections, _names = header
         assert (version, headers_at, sections_at, size, headers, sections) == (1, size, 0, 64 if wide else 52, 1, 0)
+        assert flags == FLAGS.get(arch, 0), arch
         segment = struct.unpack_from(f"{order}{'II6Q' if wide else '8I'}", content, headers_at)
         if wide:
             kind, rights, offset, address, _physical, on_disk, in_memory, alignment = segment

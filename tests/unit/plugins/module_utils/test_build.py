@@ -301,6 +301,8 @@ def test_failing_step_without_a_summary():
     assert failing_step("#1 x\nERROR: no such stage\n") == "ERROR: no such stage"
     assert failing_step("") == "nothing said"
     assert len(failing_step("------\n" + "line\n" * 100).splitlines()) == 31
+    whole = "------\n" + "line\n" * 29
+    assert failing_step(whole) == whole.rstrip()
 
 
 @pytest.mark.parametrize(

@@ -321,6 +321,25 @@ def test_a_token_for_reading_does_not_do_for_writing(server, docker):
 
 
 @pytest.mark.parametrize(
+    ("status", "text", "wants_tls"),
+    [
+        (400, b"Client sent an HTTP request to an HTTPS server.\n", True),
+        (400, b"<h1>The plain HTTP request was sent to HTTPS port</h1>", True),
+        (400, b"an invalid name", False),
+        (404, b"Client sent an HTTP request to an HTTPS server.\n", False),
+    ],
+)
+def test_an_answer_may_say_that_tls_is_wanted(server, status, text, wants_tls):
+    server.faults["/v2/"] = [{"status": status, "body": text}]
+    connections = _http.Connections(lambda _origin: pytest.fail("no TLS yet"))
+    expected = pytest.raises(_http.WrongScheme, match="HTTPS only") if wants_tls else contextlib.nullcontext()
+    with expected:
+        origin = _http.Origin("http", "127.0.0.1", server.server_port)
+        response = connections.request("GET", origin, "/v2/", {}, 1000, time.monotonic() + 20)
+        assert (response.status, response.body) == (status, text)
+
+
+@pytest.mark.parametrize(
     ("demanded", "asked"),
     [
         ("", ["repository:app:pull", "repository:app:pull,push"]),

@@ -50,7 +50,11 @@ def test_a_build_waits_for_its_node_where_no_other_is_idle():
             waiting = pool.submit(build)
             assert not release.wait(0.1) and not taken
         waiting.result(timeout=5)
-    assert taken == ["a"]
+        assert taken == ["a"]
+        # As nobody waits for it any more, others may have it.
+        with slots.taken(["b"]):
+            other = pool.submit(slots.taken(["b", "a"]).__enter__)
+            assert other.result(timeout=5) == "a"
 
 
 def test_all_builds_together_are_limited():
