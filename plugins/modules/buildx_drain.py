@@ -83,6 +83,7 @@ notes:
     buildx of every version is for as long as it builds, from whatever controller. So C(docker buildx du) and C(prune)
     are waited for too. Builds of the engine's own BuildKit, as of C(docker build), are not seen.
   - After a node was marked, nothing must build on it for four seconds, as another controller may just be beginning.
+  - Nodes of the drivers C(remote) and C(kubernetes) have no engine that could be marked.
 seealso:
   - module: buildfarm.multiarch.buildx_build
   - module: buildfarm.multiarch.docker_endpoint_info

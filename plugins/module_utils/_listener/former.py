@@ -63,7 +63,8 @@ def put_back(record: Optional[bytes], held: Optional[bytes], path: str) -> Optio
             values = _with(values, key, one["before"])
     if values == current:
         return held
-    former = whole["text"] if whole["text"] is None else whole["text"].encode()
+    text = whole.get("text")
+    former = None if text is None else text.encode()
     return former if values == daemon_config.parse(former, path) else daemon_config.render(values)
 
 
