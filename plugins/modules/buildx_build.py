@@ -160,6 +160,15 @@ options:
       - Needs buildx 0.12. For C(index) without O(gate) in a push of several nodes it needs 0.16, before which buildx
         drops it.
     type: raw
+  copy_to: &copy_to
+    description:
+      - Names in other repositories, of this registry or of others, that are to stand for the same image, by its digest,
+        with its attestations. Each is C([REGISTRY[:PORT]/]NAME[:TAG]).
+      - They get it after O(tags), so only once all platforms have passed their checks. Like a tag, a copy that stands
+        for something else is a change.
+      - Needs the gate, see O(gate).
+    type: list
+    elements: str
   target: &target
     description:
       - The stage of the Dockerfile to build. If unset, the last one.
@@ -380,6 +389,7 @@ options:
       attest: *attest
       run: *run
       programs: *programs
+      copy_to: *copy_to
       timeout: *timeout
   builder:
     description:
@@ -797,9 +807,9 @@ metadata:
     image.name: registry.example.com/team/app:1.4
 actions:
   description:
-    - The commands, each on the node that is the first choice for it, and the tags (C(push)) and archives (C(join))
-      that are written afterwards, of images that the build changed or is predicted to. The nodes are builders of their
-      own for the time of the task.
+    - The commands, each on the node that is the first choice for it, and the tags (C(push)), copies (C(copy)) and
+      archives (C(join)) that are written afterwards, of images that the build changed or is predicted to. The nodes are
+      builders of their own for the time of the task.
   returned: success
   type: list
   elements: list
@@ -871,6 +881,7 @@ IMAGE = {
     "attest": {"type": "list", "elements": "raw"},
     "run": RUN,
     "programs": {"type": "bool"},
+    "copy_to": {"type": "list", "elements": "str"},
     "timeout": {"type": "float"},
 }
 SPEC = {

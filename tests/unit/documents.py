@@ -45,6 +45,11 @@ class StoredDocuments:
         document = self.manifest(reference.at(digest))
         return document and document.content
 
+    def copy_blob(self, source: Any, target: Any, digest: str) -> bool:
+        found = self.documents.get(str(source.at(digest)))
+        self.documents[str(target.at(digest))] = found
+        return found is not None
+
 
 class StoredRegistries:
     """In the place of registries: repositories that can be written to, as distribution keeps them.

@@ -30,6 +30,7 @@ class Image:
 
     :ivar context: an absolute path, or a git or http URL.
     :ivar file: the Dockerfile's absolute path; for a URL its path in the context; empty for buildx's choice.
+    :ivar copies: names in other repositories that stand for the same image once its tags do.
     :ivar checks: what each platform's image is put to before its tags move; None for nothing.
     :ivar timeout: seconds, None for as long as it takes.
     """
@@ -39,6 +40,7 @@ class Image:
     file: str
     platforms: Tuple[Platform, ...]
     tags: Tuple[str, ...]
+    copies: Tuple[str, ...]
     outputs: Tuple[Output, ...]
     options: BuildOptions
     checks: Optional[ImageChecks]
@@ -58,6 +60,11 @@ class Image:
     def references(self) -> Tuple[Reference, ...]:
         """The tags, as registries know them."""
         return tuple(Reference.parse(tag) for tag in self.tags)
+
+    @property
+    def copy_references(self) -> Tuple[Reference, ...]:
+        """The names of the copies, as registries know them."""
+        return tuple(Reference.parse(name) for name in self.copies)
 
     @property
     def repositories(self) -> Tuple[str, ...]:
@@ -84,6 +91,7 @@ class Image:
             file=STDIN if params.get("dockerfile_inline") else _file(params.get("file"), context, is_remote),
             platforms=platforms,
             tags=tags,
+            copies=_tags(params.get("copy_to") or (), "copy_to"),
             outputs=outputs,
             options=BuildOptions.from_params(params),
             checks=ImageChecks.from_params(params),
@@ -148,7 +156,7 @@ class Declaration:
         """
         listed = params.get("images")
         images = tuple(_image(raw) for raw in listed) if listed is not None else (Image.from_params(params),)
-        references = [reference for image in images for reference in image.references]
+        references = [one for image in images for one in (*image.references, *image.copy_references)]
         for reference in references:
             if references.count(reference) > 1:
                 raise FarmError(f"images: {reference} is the tag of two of them; give each its own")
@@ -191,11 +199,11 @@ def _file(file: Optional[str], context: str, is_remote: bool) -> str:
     return lower if os.path.isfile(lower) and not os.path.isfile(usual) else usual
 
 
-def _tags(texts: Sequence[str]) -> Tuple[str, ...]:
+def _tags(texts: Sequence[str], option: str = "tags") -> Tuple[str, ...]:
     found: Dict[Reference, str] = {}
     for text in texts:
         reference = Reference.parse(text)
         if reference.digest:
-            raise FarmError(f"tags: {text!r} has a digest, which only a finished build can; wanted NAME[:TAG]")
+            raise FarmError(f"{option}: {text!r} has a digest, which only a finished build can; wanted NAME[:TAG]")
         found.setdefault(reference, text)
     return tuple(found.values())

@@ -13,6 +13,7 @@ from .._docker.reference import Reference
 from .._image.compose import Composed, compose
 from .._image.engines import Engine
 from .._image.platform_checks import check_platforms
+from .._image.promote import copy_image
 from .._image.publish import publish, read_parts
 from .._platform.platform import Platform
 from .declaration import Image
@@ -41,7 +42,23 @@ def pass_gate(image: Image, farm: Farm, digests: Sequence[str], nodes: Mapping[P
     if problems:
         raise FarmError(f"image {image.name}: {'; '.join(problems)}; its tags stand for what they stood for before")
     publish(farm.registries, image.references, composed)
+    _copy(image, farm, composed)
     return composed
+
+
+def _copy(image: Image, farm: Farm, composed: Composed) -> None:
+    """Let the declared copies stand for the image that its tags stand for.
+
+    :raises FarmError: one could not be made; the message says so.
+    """
+    if not image.copies:
+        return
+    try:
+        copy_image(farm.registries, image.references[0].at(composed.digest), image.copy_references)
+    except FarmError as exc:
+        raise type(exc)(
+            f"image {image.name} is published, and not all of copy_to have it: {exc.message}", **exc.details
+        ) from exc
 
 
 def _problems(

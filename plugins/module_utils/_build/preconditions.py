@@ -41,11 +41,17 @@ def check_versions(buildx: Buildx, image: Image) -> None:
 
 
 def check_gate(image: Image, is_gated: bool, driver: str) -> None:
-    """Refuse checks before the tags move, where buildx moves them or no node could run anything.
+    """Refuse checks before the tags move, and copies after that, where buildx moves them or no node could run anything.
 
     :param driver: the builder's.
     :raises FarmError: naming the way out.
     """
+    if image.copies and not is_gated:
+        raise FarmError(
+            f"image {image.name}: copy_to is for what has passed the gate, which takes push, platforms, gate and a builder "
+            f"of the docker-container driver; found driver {driver}. Copy the image afterwards with the module "
+            f"buildfarm.multiarch.buildx_imagetools"
+        )
     if image.checks is None or (is_gated and driver == ENGINES):
         return
     if is_gated:

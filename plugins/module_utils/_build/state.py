@@ -76,7 +76,7 @@ def read_state(
     registry: Dict[str, Optional[Index]] = {}
     warnings: Tuple[str, ...] = ()
     if any(destination.kind == REGISTRY for destination in destinations):
-        registry, warnings = _read_registry(registries, image.tags, lenient)
+        registry, warnings = _read_registry(registries, (*image.tags, *image.copies), lenient)
     outputs = [destination.output for destination in destinations]
     files = {output.dest: content_digest(output, output.dest) for output in outputs if output.dest}
     return State(registry, engine, files, warnings)

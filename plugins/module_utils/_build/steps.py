@@ -160,7 +160,8 @@ class BuildImage(Step[World]):
         """The runs of buildx, each on its first choice of a node, and the tags and archives that are written after."""
         runs = [self.build(share).action(self._first(share)) for share in self.shares]
         tags = [["push", str(tag)] for tag in self.image.references] if self.is_gated else []
-        return runs + tags + [["join", output.dest] for output in self.joined]
+        copies = [["copy", str(name)] for name in self.image.copy_references]
+        return runs + tags + copies + [["join", output.dest] for output in self.joined]
 
     def apply(self, world: World) -> None:
         """Build the image, and store in ``world`` what was built where.

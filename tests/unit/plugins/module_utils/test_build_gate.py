@@ -166,6 +166,57 @@ def test_platforms_are_built_on_their_nodes_and_the_tags_written_once(world, ima
     assert run(params, False, world).changed
 
 
+COPIES = ["far.example.com/public/app:1", "r.example.com/public/app:1"]
+
+
+def test_copies_get_the_image_after_its_tags(world, image):
+    params = {**image(APP, copy_to=COPIES), "builder": "farm"}
+    predicted = run(params, True, world).as_result()
+    done = run(params, False, world).as_result()
+    assert predicted["actions"] == done["actions"]
+    assert done["actions"][-3:] == [["push", APP], *(["copy", name] for name in COPIES)]
+    assert [name for name in world.writes if "@" not in name] == [APP, *COPIES]
+    assert world.writes[0] == APP
+    digest = done["image"]["digest"]
+    assert {digest_of(world.registry[name].encode()) for name in COPIES} == {digest}
+    assert done["image"]["tags"] == [APP]
+    assert not run(params, False, world).changed
+    # One that stands for something else is a change, also where its image is up to date.
+    del world.registry[COPIES[0]]
+    assert run(params, True, world).changed and run(params, False, world).changed
+    assert world.writes[-1] == COPIES[0]
+
+
+def test_what_is_not_published_is_not_copied(world, image, monkeypatch):
+    world.failing = {"c": "ERROR: failed to solve"}
+    with pytest.raises(FarmError):
+        run({**image(APP, copy_to=COPIES), "builder": "farm"}, False, world)
+    assert world.writes == []
+    world.failing = {}
+
+    def refused(*_arguments):
+        raise FarmError("registry far.example.com is read-only")
+
+    monkeypatch.setattr(_gate, "copy_image", refused)
+    with pytest.raises(FarmError, match=r"is published, and not all of copy_to have it: registry far\.example"):
+        run({**image(APP, copy_to=COPIES), "builder": "farm"}, False, world)
+    assert world.writes == [APP]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gate": False}, "copy_to is for what has passed the gate"),
+        ({"push": False}, "copy_to is for what has passed the gate"),
+        ({"copy_to": [f"{APP}@sha256:{'0' * 64}"]}, "copy_to: .* has a digest"),
+        ({"copy_to": [APP]}, "is the tag of two of them"),
+    ],
+)
+def test_copies_that_cannot_be_are_refused(world, image, change, words):
+    with pytest.raises(FarmError, match=words):
+        run({**image(APP, copy_to=COPIES), "builder": "farm", **change}, True, world)
+
+
 def test_a_build_that_fails_leaves_the_tags_and_is_not_tried_elsewhere(world, image):
     world.failing = dict.fromkeys("ab", "#5 ERROR: exit code: 2\n------\nERROR: failed to solve: exit code: 2")
     with pytest.raises(FarmError, match=r"building .* for linux/amd64 on node '[ab]' failed: ------") as caught:
