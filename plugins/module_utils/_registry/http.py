@@ -29,7 +29,7 @@ from .._core.errors import FarmError
 _SILENCE = 30.0
 _CHUNK = 1 << 16
 #: Requests that are on their way at the same time, to all servers together.
-_AT_ONCE = 64
+_AT_ONCE = 96
 _PORTS = {"http": 80, "https": 443}
 #: Statuses of responses that another attempt may not get (RFC 9110, RFC 6585).
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
