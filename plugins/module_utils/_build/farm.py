@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from .._buildx.buildkitd import CONFIG_FILE, toml_loads
 from .._buildx.cli import Buildx
@@ -16,6 +17,7 @@ from .._buildx.placement import find_builder, workers_of
 from .._buildx.store import Instance, Node, Store
 from .._core.environment import NO_ENGINE
 from .._core.errors import FarmError
+from .._core.parallel import each
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
@@ -97,8 +99,12 @@ class Farm:
                     f" {ACTIVATE}"
                 )
 
-    def unanswering(self, names: Sequence[str], drained: Callable[[str], object] = lambda name: None) -> Set[str]:
-        """Return those of the nodes whose engines do not answer; only nodes that are engines can be asked.
+    def unanswering(
+        self, names: Sequence[str], drained: Callable[[str], object] = lambda name: None
+    ) -> Dict[str, bool]:
+        """Return those of the nodes whose engines do not answer, with whether they take connections all the same.
+
+        Only nodes that are engines can be asked.
 
         :param drained: is told the names of those that are drained.
         """
@@ -107,7 +113,10 @@ class Farm:
         for name, info in found.items():
             if info.drained:
                 drained(name)
-        return {name for name, info in found.items() if not info.reachable}
+        silent = {name: info for name, info in found.items() if not info.reachable}
+        late = [name for name, info in silent.items() if info.error_kind == "timeout"]
+        connected = dict(zip(late, each(late, lambda name: _connects(Endpoint.parse(self.node(name).endpoint)))))
+        return {name: connected.get(name, False) for name in silent}
 
 
 def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Buildx) -> Farm:
@@ -153,6 +162,17 @@ def _probe(nodes: Sequence[Node], contexts: ContextStore) -> Dict[str, EngineInf
         list(probe_all(endpoints, contexts, PROBE_TIMEOUT, anonymous=False)) if endpoints else []
     )
     return {node.name: info for node, info in zip(nodes, answers)}
+
+
+def _connects(endpoint: Endpoint) -> bool:
+    """Return whether a machine takes connections for an engine, which its kernel does however busy the engine is."""
+    if endpoint.scheme != "tcp":
+        return False
+    try:
+        socket.create_connection((endpoint.host, endpoint.port or 0), PROBE_TIMEOUT).close()
+    except OSError:
+        return False
+    return True
 
 
 def _own_limit(node: Node) -> int:

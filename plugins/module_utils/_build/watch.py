@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Callable, Dict, Iterator, List, Sequence, Set
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence
 
 from .._core.ending import kill
 
 #: Seconds between two probes.
 _INTERVAL = 3.0
-#: Probes without an answer after which a node is gone: one may be lost, or an engine be busy.
+#: Probes without an answer after which a node is gone: one may be lost.
 _SILENT_PROBES = 2
+#: And after which one is that still takes connections: a machine that is very busy building answers late.
+_BUSY_PROBES = 20
 
 
 class Watch:
     """The programs that build on nodes; shared by threads.
 
-    :param unanswering: returns those of some nodes that do not answer.
+    :param unanswering: returns those of some nodes that do not answer, with whether they take connections.
     :param gone: is told the name of a node whose programs are ended.
     """
 
-    def __init__(self, unanswering: Callable[[Sequence[str]], Set[str]], gone: Callable[[str], object]) -> None:
+    def __init__(
+        self, unanswering: Callable[[Sequence[str]], Mapping[str, bool]], gone: Callable[[str], object]
+    ) -> None:
         self._unanswering = unanswering
         self._gone = gone
         self._groups: Dict[str, List[int]] = {}
@@ -72,10 +76,10 @@ class Watch:
         """Probe the nodes that have builds, and end those of the ones that are gone."""
         with self._lock:
             busy = [node for node, groups in self._groups.items() if node and groups]
-        silent = self._unanswering(busy) if busy else set()
+        silent = self._unanswering(busy) if busy else {}
         self._silent = {node: self._silent.get(node, 0) + 1 for node in silent}
         for node in sorted(silent):
-            if self._silent[node] >= _SILENT_PROBES:
+            if self._silent[node] >= (_BUSY_PROBES if silent[node] else _SILENT_PROBES):
                 self._gone(node)
                 with self._lock:
                     for group in self._groups[node]:

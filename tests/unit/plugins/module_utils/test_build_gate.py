@@ -387,7 +387,7 @@ def test_nodes_that_are_drained_meanwhile_get_no_more_builds(world, image):
     found = _farm.find_farm({}, Declaration.from_params(params), buildx)
     farm = _farm.with_workers(found, buildx, (), start=False)
     world.drained, world.silent = {"a": "it is drained"}, {"b"}
-    assert farm.unanswering(["a", "b", "c"], drained=lost.append) == {"b"}
+    assert farm.unanswering(["a", "b", "c"], drained=lost.append) == {"b": False}
     assert lost == ["a"]
 
 

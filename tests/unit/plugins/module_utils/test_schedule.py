@@ -158,9 +158,22 @@ def test_images_that_are_built_from_each_other_are_refused(image):
         bases_of([one, other, image("r.example.com/c:1", "FROM scratch")])
 
 
+def test_a_node_that_still_takes_connections_is_waited_for_longer():
+    gone = []
+    watch = Watch(lambda nodes: dict.fromkeys(nodes, True), gone.append)
+    with watch.listed("a") as started:
+        process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        started(process.pid)
+        for _probe in range(19):
+            watch.probe()
+        assert (gone, process.poll()) == ([], None)
+        watch.probe()
+        assert gone == ["a"] and process.wait(5) == -9
+
+
 def test_what_builds_on_a_node_that_does_not_answer_twice_is_ended():
     silent, gone = set(), []
-    watch = Watch(lambda nodes: silent & set(nodes), gone.append)
+    watch = Watch(lambda nodes: dict.fromkeys(silent & set(nodes), False), gone.append)
     with watch.listed("a") as started, watch.listed("b") as other:
         processes = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _number in range(2)]
         started(processes[0].pid)
