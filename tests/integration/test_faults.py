@@ -28,7 +28,7 @@ from building import BuildFarm
 from test_gate import Stored
 from traces import texts_of
 
-CASES = int(os.environ.get("BUILDFARM_CASES", "3"))
+CASES = int(os.environ.get("BUILDFARM_CASES", "5"))
 SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
 CONTROLLER, AMD, ARM = "ctl", "mid1", "mid2"
 PLATFORMS = {AMD: "linux/amd64", ARM: "linux/arm64"}
