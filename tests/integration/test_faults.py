@@ -28,7 +28,7 @@ from building import BuildFarm
 from test_gate import Stored
 from traces import texts_of
 
-CASES = int(os.environ.get("BUILDFARM_CASES", "3"))
+CASES = int(os.environ.get("BUILDFARM_CASES", "5"))
 SEED = int(os.environ.get("BUILDFARM_SEED", random.SystemRandom().randrange(10**6)))
 CONTROLLER, AMD, ARM = "ctl", "mid1", "mid2"
 PLATFORMS = {AMD: "linux/amd64", ARM: "linux/arm64"}
@@ -178,7 +178,7 @@ def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.
 
     node = chance.choice(sorted(PLATFORMS))
     drop = "-p tcp --dport 2376 -j DROP"
-    slow = "tc qdisc {} dev host0 root netem delay 300ms loss 3%"
+    lossy = "-m statistic --mode random --probability 0.2"
     by_hand = json.dumps({"debug": True, "insecure-registries": ["by.hand.example.com"]})
     edited = f"mkdir -p /etc/docker; echo '{by_hand}' > /etc/docker/daemon.json"
     certificate = "f=/etc/docker/tls; test -e $f/cert.pem && cp $f/ca.pem $f/cert.pem"
@@ -192,7 +192,8 @@ def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.
         "BuildKit killed": lambda _play: once(node, "docker kill $(docker ps -q)"),
         "node switched off": lambda _play: power_off(node),
         "network cut": lambda _play: firewall(node, f"INPUT {drop}"),
-        "network slow": lambda _play: between(node, slow.format("add"), slow.format("del")),
+        # Slow by what has to be sent again; the kernel that tests run on may have no netem.
+        "network slow": lambda _play: firewall(node, f"INPUT {lossy} {drop}"),
         "registry out of reach": lambda _play: firewall(
             CONTROLLER, f"OUTPUT -d {registry} -p tcp -j REJECT --reject-with tcp-reset"
         ),
