@@ -98,7 +98,7 @@ def main() -> int:
     if failures or any(run.rc for run in (*first, *second)):
         print("\nThe demo failed:", *(failures or ["see above"]), sep="\n  ", file=sys.stderr)
         return 1
-    print(report(second[1]))
+    print(report(first[1]))
     print(f"second run: {len(changed)} changed", *changed, sep="\n  ")
     print(f"\nAll of it took {time.monotonic() - started:.0f} s. Look around:")
     print("  python3 tests/farm --name demo ssh controller -- docker buildx ls")

@@ -694,7 +694,7 @@ images:
       elements: str
       sample: ["registry.example.com/team/app:1.4"]
     digest:
-      description: As RV(image.digest). V(null) in check mode, and where it failed.
+      description: As RV(image.digest). V(null) where it failed, and in check mode where something would be done.
       type: str
       sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
     id:

@@ -86,7 +86,7 @@ def build(
     if unsent and not check_mode:
         raise FarmError(f"{', '.join(unsent)}: the sources changed while they were sent; run the task again")
     if check_mode:
-        return _outcome(declaration, [ImageOutcome(planned) for planned in plans], warnings)
+        return _outcome(declaration, each(plans, lambda planned: _predicted(planned, farm)), warnings)
     slots = Slots(farm.limits(declaration.per_node))
     # What runs on a node that is drained meanwhile goes on; what has not begun goes elsewhere.
     watch = Watch(partial(farm.unanswering, drained=slots.lose), slots.lose)
@@ -124,6 +124,13 @@ def _plans(
         if step.exported:
             check_exported(buildx, step.image, farm.builder, farm.contexts)
     return [plan(one, steps.get(one.number)) for one in subjects]
+
+
+def _predicted(planned: PlannedImage, farm: Farm) -> ImageOutcome:
+    """Return what would become of an image; one that nothing is done about is there as it is."""
+    subject = planned.subject
+    image = None if planned.plan.steps else read_image(subject.image, farm, {}, subject.state, {})
+    return ImageOutcome(planned, image)
 
 
 def _read(farm: Farm, subject: Subject, lenient: bool = False) -> State:
