@@ -782,7 +782,8 @@ images:
       sample: null
 image:
   description:
-    - The image as it was read back. V(null) in check mode, and where the result is no image in a registry or engine.
+    - The image as it was read back. V(null) in check mode where something would be done, and where the result is no
+      image in a registry or engine.
   returned: success, without O(images)
   type: dict
   contains:
