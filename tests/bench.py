@@ -465,10 +465,10 @@ def context() -> None:
             os.sync()
             memory: list[float] = []
 
-            def read(root: Path = root, memory: list[float] = memory) -> float:
+            def read(root: Path = root, note: Callable[[float], None] = memory.append) -> float:
                 forget(root)
                 argv = [sys.executable, "-c", _READING, folder, str(root)]
-                return timed(lambda argv: memory.append(float(subprocess.check_output(argv))), argv)
+                return timed(lambda argv: note(float(subprocess.check_output(argv))), argv)
 
             def summed(root: Path = root) -> float:
                 forget(root)

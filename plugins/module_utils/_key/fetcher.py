@@ -147,7 +147,7 @@ def _version_of(source: Source) -> Optional[str]:
     """
     request = urllib.request.Request(source.name, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        with urllib.request.build_opener().open(request, timeout=_TIMEOUT) as answer:
             return str(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
     except urllib.error.HTTPError as exc:
         if exc.code in (404, 410):

@@ -245,7 +245,7 @@ def test_bad_input_is_refused_and_changes_nothing(images: BuildFarm, on: str) ->
         (archive, f"output tar: the platforms go to several nodes of builder '{BUILDER}' ({on}-amd, {on}-arm)"),
         (
             {"push": False, "load": True},
-            "output docker: the platforms go to several nodes" if on == "ctl" else "engine could not be asked",
+            "output docker: the platforms go to several nodes" if on == "ctl" else "could not be asked",
         ),
         ({"push": False, "outputs": [{"type": "tar", "dest": "/no/dir/x"}]}, "there is no directory /no/dir"),
         ({"tags": [f"{AMD}:9/app"]}, f"registry {AMD}:9 could not be asked"),

@@ -227,7 +227,7 @@ def test_a_registry_that_removes_nothing_says_so(server, registries, status, kin
     server.faults["DELETE /v2/app/manifests/1"] = [status]
     with pytest.raises(FarmError) as caught:
         registries.remove(name(server))
-    assert type(caught.value) is kind and "UNSUPPORTED" in caught.value.message
+    assert caught.type is kind and "UNSUPPORTED" in caught.value.message
 
 
 @pytest.mark.parametrize("status", [None, 404, 405])

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import subprocess
@@ -77,6 +78,13 @@ def test_a_lost_node_gets_no_more_builds():
         pass
 
 
+def _built(slots, loads, lock, orders, seconds, image):
+    with slots.taken(orders[image, AMD64]) as node:
+        with lock:
+            loads[node] += 1
+        time.sleep(seconds[image])
+
+
 def test_no_node_of_a_large_farm_gets_more_than_three_times_its_share(record_property):
     record_property("BUILDFARM_SEED", SEED)
     chance = random.Random(SEED)
@@ -87,12 +95,7 @@ def test_no_node_of_a_large_farm_gets_more_than_three_times_its_share(record_pro
         orders = spread([(image, AMD64) for image in images], {AMD64: nodes})
         seconds = {image: chance.uniform(0.001, 0.03) for image in images}
 
-        def build(image, slots=slots, loads=loads, lock=lock, orders=orders, seconds=seconds):
-            with slots.taken(orders[image, AMD64]) as node:
-                with lock:
-                    loads[node] += 1
-                time.sleep(seconds[image])
-
+        build = functools.partial(_built, slots, loads, lock, orders, seconds)
         with ThreadPoolExecutor(len(images)) as pool:
             list(pool.map(build, images))
         assert sum(loads.values()) == len(images)
