@@ -155,7 +155,7 @@ def test_defaults_of_the_tools_do_not_change_a_declared_build(tls_farm: LiveFarm
     plain, same, kept = tls_farm.tasks(
         on,
         build(tls_farm, name, platforms=list(NODES.values())),
-        build(tls_farm, name, platforms=list(NODES.values()), environment=hostile),
+        build(tls_farm, name, platforms=list(NODES.values()), rebuild="always", environment=hostile),
         builder(tls_farm, on, environment=hostile),
     )
     assert plain["changed"] and not same["changed"]
