@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import urllib.request
 from collections.abc import Iterator
@@ -237,6 +238,27 @@ def test_sources_come_from_git(images: BuildFarm, git_address: str) -> None:
         look = shell(f'python3 -c "{READ}"')
         *_others, content = images.farm.tasks(on, shell(f"rm -rf {OUT}"), task("buildx_build", **options), look)
         assert json.loads(content["stdout"]) == {"from-context": "from git\n"}
+
+
+def test_a_commit_is_a_reason_to_build(images: BuildFarm, git_address: str) -> None:
+    on = CONTROLLERS[1]
+    images.farm.ssh(on, f"{installing('git')} >/dev/null")
+    options = {
+        "builder": PRIVILEGED,
+        "context": git_address,
+        "platforms": PLATFORMS[:1],
+        "tags": [f"{images.repository}/from-git:1"],
+        "push": True,
+    }
+    first, again = (images.build(on, **options) for _run in range(2))
+    assert first["changed"] and first["images"][0]["built"]
+    assert (again["changed"], again["images"][0]["reasons"]) == (False, [])
+    commit = "cd /srv/git/app; echo two > below/note; git -c user.name=a -c user.email=a@example.com commit -qam two"
+    images.farm.ssh(AMD, commit)
+    predicted, done = images.build(on, check=True, **options), images.build(on, **options)
+    (reason,) = done["images"][0]["reasons"]
+    assert re.fullmatch(r"git repository git://.* moved from [0-9a-f]{40} to [0-9a-f]{40}", reason)
+    assert predicted["images"][0]["reasons"] == [reason] and done["changed"]
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 import seed
-from ansible_runs import LiveFarm
+from ansible_runs import LiveFarm, shell, task
 from building import ARM as WEB_HOST
 from building import BUILDER, CONTROLLERS, PLATFORMS, BuildFarm, build_farm
 
@@ -613,3 +613,35 @@ def test_no_value_is_in_a_record(corpus: Corpus, done: dict[str, Any]) -> None:
     index = Somebody(corpus.images).index(f"{corpus.images.repository}/secret-value".partition("/")[2])
     record = zlib.decompress(base64.b64decode(index["annotations"]["io.github.buildfarm.multiarch.inputs"])).decode()
     assert done and "secret a" in record and "first-secret" not in record and "second-secret" not in record
+
+
+def test_the_environment_decides_as_well(corpus: Corpus) -> None:
+    """Times of reproducible builds, proxies and rules of the site reach BuildKit by other ways than options."""
+    host, name = OLD, "environment"
+    context = corpus.images.context(host, name, corpus.filled(COPIED, name), note="text")
+    image = {"context": context, "platforms": PLATFORMS[:1], "tags": [f"{corpus.images.repository}/{name}:1"]}
+    rules, configuration = "/srv/images/policy.json", "/root/.docker/config.json"
+    proxies = {"proxies": {"default": {"httpProxy": "http://proxy.example.com:3128"}}}
+    corpus.farm.ssh(host, f"cat > {rules}", stdin='{"rules": []}')
+    build = task("buildx_build", builder=BUILDER, push=True, **image)
+    check = {**build, "check_mode": True}
+    built, again, epoch, policy, _proxies, proxied, _undone, afterwards = corpus.farm.tasks(
+        host,
+        build,
+        check,
+        {**check, "environment": {"SOURCE_DATE_EPOCH": "1"}},
+        {**check, "environment": {"EXPERIMENTAL_BUILDKIT_SOURCE_POLICY": rules}},
+        shell(f"test ! -e {configuration} && printf %s {shlex.quote(json.dumps(proxies))} > {configuration}"),
+        check,
+        shell(f"rm {configuration}"),
+        check,
+    )
+    found = [one["images"][0]["reasons"] for one in (again, epoch, policy, proxied, afterwards)]
+    assert built["images"][0]["built"]
+    assert found == [
+        [],
+        ["build arg SOURCE_DATE_EPOCH is new"],
+        ["the source policy is new"],
+        ["proxy settings for default is new"],
+        [],
+    ]

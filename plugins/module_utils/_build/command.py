@@ -137,7 +137,7 @@ class Build:
                 install(output, path)
             seconds, metadata = time.monotonic() - began, _read_metadata(metadata_file)
             may_cross = crosses(self.image)
-            sources = read_sources(self.platforms, metadata, progress.fetched, may_cross)
+            sources = read_sources(self.platforms, metadata, progress.fetched, progress.named, may_cross)
             sources += sources_of_bases(self.platforms, _pushed(passed), may_cross)
             return Built(metadata, seconds, progress.cached, progress.run, sources)
 

@@ -29,8 +29,8 @@ _FETCHED = re.compile(
     r"(?:FROM |docker-image://)(?P<image>\S+@sha256:[0-9a-f]{64})|ADD (?:--\S+ )*(?P<added>(?:https?|git|ssh)://\S+|git@\S+)"
     r"|load git source (?P<git>\S+)|(?P<archive>load remote build context)"
 )
-#: An image that the Dockerfile names by its digest, which is told from others only here.
-_PINNED = re.compile(r"load metadata for (\S+@sha256:[0-9a-f]{64})")
+#: An image that the Dockerfile names, or the frontend that it is read by.
+_NAMED = re.compile(r"(?:load metadata for |resolve image config for docker-image://)(\S+)")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\b")
 _CONTEXT = "load build context"
 #: What BuildKit does besides the Dockerfile's steps, and people wait for.
@@ -90,13 +90,15 @@ class BuildProgress:
     :ivar cached: how many steps of the Dockerfile were in the cache; ``FROM`` is none.
     :ivar run: how many were run to their end.
     :ivar fetched: images as ``REFERENCE@DIGEST`` and URLs, each after the platform in front of it, empty where there
-        is none; without the images that the Dockerfile names by their digests.
+        is none; without the images that the Dockerfile names by their digests. BuildKit does a step once for builds
+        that run at the same time, and shows it with the name that it has in one of them.
+    :ivar named: the images that this build names itself, as it does, frontends among them.
     """
 
     cached: int = 0
     run: int = 0
     fetched: List[Tuple[str, str]] = field(default_factory=list)
-    _pinned: Set[str] = field(default_factory=set)
+    named: Set[str] = field(default_factory=set)
     _steps: Dict[str, _Step] = field(default_factory=dict)
 
     def read(self, line: str) -> Optional[StepEvent]:
@@ -115,10 +117,10 @@ class BuildProgress:
 
     def _begun(self, text: str) -> _Step:
         step = _parse(text)
-        self._pinned.update(_PINNED.findall(text))
+        self.named.update(_NAMED.findall(text))
         match = _FETCHED.search(text)
         found = match and (step.platform, next(filter(None, match.groups())))
-        if found and found not in self.fetched and found[1] not in self._pinned:
+        if found and found not in self.fetched and found[1] not in self.named:
             self.fetched.append(found)
         return step
 

@@ -71,22 +71,42 @@ class Source:
 
 
 def read_sources(
-    platforms: Sequence[Platform], metadata: Mapping[str, Any], printed: Iterable[Tuple[str, str]], crosses: bool
+    platforms: Sequence[Platform],
+    metadata: Mapping[str, Any],
+    printed: Iterable[Tuple[str, str]],
+    named: Iterable[str],
+    crosses: bool,
 ) -> Tuple[Source, ...]:
     """Return what one run of buildx fetched.
 
-    An image that is named by its digest is never another one, and is left out.
+    An image that is named by its digest is never another one, and is left out. So is what BuildKit only did for another
+    build at the same time.
 
     :param platforms: those that it built.
     :param metadata: what it wrote about them.
     :param printed: what its progress named: a platform or nothing, then ``REFERENCE@DIGEST`` or a URL.
+    :param named: the images that its progress says it asked for; none where that is not known.
     :param crosses: whether a stage may be for another platform than the one that is built.
     """
     found: Dict[Source, List[str]] = {}
     for source, targets in _of_provenance(platforms, metadata) or _of_progress(platforms, printed, crosses):
         known = found.setdefault(source, [])
         known += [target for target in targets if target not in known]
-    return tuple(replace(source, targets=tuple(targets)) for source, targets in found.items())
+    sources = tuple(replace(source, targets=tuple(targets)) for source, targets in found.items())
+    own = {str(reference) for reference in map(_reference, named) if reference and not reference.digest}
+    kept = tuple(source for source in sources if source.kind != IMAGE or not own or source.name in own)
+    if len(kept) == len(sources):
+        return kept
+    # What is shown under another build's name may be missing under its own.
+    missing = own - {source.name for source in kept}
+    return kept + tuple(Source(IMAGE, name, targets=tuple(map(str, platforms))) for name in sorted(missing))
+
+
+def _reference(text: str) -> Optional[Reference]:
+    try:
+        return Reference.parse(text)
+    except FarmError:
+        return None
 
 
 def sources_of_bases(platforms: Sequence[Platform], bases: Mapping[str, str], crosses: bool) -> Tuple[Source, ...]:

@@ -131,7 +131,7 @@ class TestSources:
             f"buildx.build.provenance/linux/{arch}": provenance((image[0].format(arch), image[1]), version=version)
             for arch in ("amd64", "arm64")
         }
-        assert read_sources((AMD, ARM), metadata, [], True) == tuple(
+        assert read_sources((AMD, ARM), metadata, [], (), True) == tuple(
             Source(IMAGE, f"{BUSYBOX}:latest", DIGEST, platform, "", (platform,))
             for platform in ("linux/amd64", "linux/arm64")
         )
@@ -147,7 +147,7 @@ class TestSources:
                 ("pkg:oci/layout?x=y", {"sha256": "f" * 64}),
             ),
         }
-        assert read_sources((ARM,), metadata, [("", "ignored:1@" + DIGEST)], True) == (
+        assert read_sources((ARM,), metadata, [("", "ignored:1@" + DIGEST)], (), True) == (
             Source(IMAGE, "docker.io/docker/dockerfile:1", "sha256:" + "b" * 64, targets=("linux/arm64",)),
             Source(HTTP, "https://example.com/a.tar", targets=("linux/arm64",)),
             Source(GIT, "https://example.com/app.git#main", "e" * 40, targets=("linux/arm64",)),
@@ -157,15 +157,28 @@ class TestSources:
         printed = [("linux/amd64", f"{BUSYBOX}:1@{DIGEST}"), ("", "https://example.com/x"), ("", "repo/app@" + DIGEST)]
         amd, both = ("linux/amd64",), ("linux/amd64", "linux/arm64")
         web = Source(HTTP, "https://example.com/x", targets=both)
-        assert read_sources((AMD, ARM), {}, printed, False) == (
+        assert read_sources((AMD, ARM), {}, printed, (), False) == (
             Source(IMAGE, f"{BUSYBOX}:1", DIGEST, "linux/amd64", "", amd),
             web,
         )
         # A stage for the node's own platform may be of use to any.
-        assert read_sources((AMD, ARM), {}, printed, True) == (Source(IMAGE, f"{BUSYBOX}:1", DIGEST, targets=both), web)
-        assert read_sources((ARM,), {}, [("", f"{BUSYBOX}:1@{DIGEST}")], False) == (
+        assert read_sources((AMD, ARM), {}, printed, (), True) == (
+            Source(IMAGE, f"{BUSYBOX}:1", DIGEST, targets=both),
+            web,
+        )
+        assert read_sources((ARM,), {}, [("", f"{BUSYBOX}:1@{DIGEST}")], (), False) == (
             Source(IMAGE, f"{BUSYBOX}:1", DIGEST, "linux/arm64", "", ("linux/arm64",)),
         )
+
+    def test_what_is_shown_of_another_build_is_none_of_this_one(self):
+        own, other = (f"r.example.com/base:{tag}" for tag in ("own", "other"))
+        printed = [("", f"{own}@{DIGEST}"), ("", f"{other}@{DIGEST}")]
+        arm = ("linux/arm64",)
+        known = Source(IMAGE, own, DIGEST, "linux/arm64", "", arm)
+        assert read_sources((ARM,), {}, printed, {own}, False) == (known,)
+        assert read_sources((ARM,), {}, printed, {own, f"{other}@{DIGEST}"}, False) == (known,)
+        # Its own name may be missing then, so that what it was cannot be told.
+        assert read_sources((ARM,), {}, printed[1:], {own}, False) == (Source(IMAGE, own, targets=arm),)
 
     def test_bases_of_the_list_are_asked_for_by_name(self):
         found = sources_of_bases((AMD, ARM), {"r.example.com/base:1": f"r.example.com/base@{DIGEST}"}, False)
