@@ -108,7 +108,8 @@ def front(farm: LiveFarm) -> str:
 def unlisten(farm: LiveFarm, host: str) -> None:
     """Undo that, and remove all that the engine has."""
     quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes"
-    farm.ssh(host, f"{quiet}; rm -rf /etc/docker/daemon.json /srv/images; systemctl reset-failed docker")
+    files = "/etc/docker/daemon.json /etc/docker/.daemon.json.former /srv/images"
+    farm.ssh(host, f"{quiet}; rm -rf {files}; systemctl reset-failed docker")
     # It restarts the engine, which then has no configuration of its own.
     farm.module(host, "docker_listener", state="absent")
 

@@ -78,7 +78,8 @@ class Farm:
 def hosts(farm: LiveFarm) -> Iterator[Farm]:
     """Hosts on which there is something already."""
     there = (
-        "useradd -m farmer; docker volume create mine; docker network create mine; mkdir -p /etc/docker/certs.d/mine"
+        "useradd -m farmer; docker volume create mine; docker network create mine; mkdir -p /etc/docker/certs.d/mine; "
+        "rm -f /etc/docker/.daemon.json.former"
     )
     for node in NODES:
         farm.ssh(node, f"{there}; echo other > /etc/docker/certs.d/own/ca.crt; docker ps -a >/dev/null")
