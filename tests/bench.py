@@ -339,7 +339,7 @@ def building() -> None:
             live.ssh("controller", f"mkdir -p /srv/{name}; cat > /srv/{name}/Dockerfile", stdin=dockerfile % words)
         slow_images(live, names)
         cached_images(live, names, _LOOP % words)
-        unchanged_context(live, {**words, "files": FILES, "size": FILE_SIZE})
+        unchanged_context(live, names, {**words, "files": FILES, "size": FILE_SIZE})
     finally:
         live.farm.down()
 
@@ -421,7 +421,7 @@ def cached_images(live: LiveFarm, names: Sequence[str], loop: str) -> None:
         ratio(f"build {what} {CACHED} cached images / the same commands in a loop", share, limit)
 
 
-def unchanged_context(live: LiveFarm, words: dict[str, Any]) -> None:
+def unchanged_context(live: LiveFarm, names: Sequence[str], words: dict[str, Any]) -> None:
     """An image of a large context that did not change, against a build of it from the cache."""
     step(f"{FILES} files that did not change against docker buildx build --push of them")
     live.ssh("controller", "python3 -", stdin=_MANY_FILES % words)
@@ -446,6 +446,13 @@ def unchanged_context(live: LiveFarm, words: dict[str, Any]) -> None:
         near["skip"] / near["build"],
         0.5,
     )
+    with contextlib.ExitStack() as stack:
+        # The registry is where it was.
+        for index, name in enumerate(("controller", *names), start=1):
+            if name != "controller":
+                stack.enter_context(live.farm.network.far(index, FAR))
+        far = in_turns(works, rounds=3)
+    ratio(f"the same, nodes {FAR * 1000:.0f} ms away", far["skip"] / far["build"], 0.2)
     ratio("its memory / 100 MiB", max(peaks[1:]) / 100, 1.0)
 
 
