@@ -107,7 +107,8 @@ def front(farm: LiveFarm) -> str:
 
 def unlisten(farm: LiveFarm, host: str) -> None:
     """Undo that, and remove all that the engine has."""
-    quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes"
+    quiet = "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm"
+    quiet += "; docker system prune -af"
     files = "/etc/docker/daemon.json /etc/docker/.daemon.json.former /srv/images"
     farm.ssh(host, f"{quiet}; rm -rf {files}; systemctl reset-failed docker")
     # It restarts the engine, which then has no configuration of its own.

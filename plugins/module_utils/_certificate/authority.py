@@ -218,6 +218,9 @@ def expiry_reason(found: x509.Certificate, declaration: Declaration, now: dateti
     """Return why a certificate is to be renewed by now, None while it is not."""
     if found.not_after <= now:
         return f"it expired {iso(found.not_after)}"
+    # The clock was wrong when it was issued.
+    if found.not_before > now:
+        return f"it is not valid before {iso(found.not_before)}"
     if found.not_after - now < declaration.renew_before:
         return f"it expires {iso(found.not_after)}"
     return None

@@ -228,6 +228,6 @@ def _reason(leaf: Leaf, pair: Pair, ca: Authority, declaration: Declaration, sta
     if signer is ca.issuer and not pair.cert.endswith(found.pem + ca.chain):
         return "its chain is not the CA's"
     # What already lives as long as a CA that cannot be renewed here is not improved by issuing it anew.
-    if signer is ca.issuer and signer.not_after == found.not_after > state.now:
+    if signer is ca.issuer and signer.not_after == found.not_after > state.now >= found.not_before:
         return None
     return expiry_reason(found, declaration, state.now)

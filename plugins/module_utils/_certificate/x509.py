@@ -72,6 +72,14 @@ class Certificate:
     fingerprint: str
     parsed: Any = field(repr=False, compare=False)
 
+    @property
+    def not_before(self) -> datetime:
+        """When it begins to be valid."""
+        # cryptography 42 added the aware form and deprecated the naive one.
+        aware: Optional[datetime] = getattr(self.parsed, "not_valid_before_utc", None)
+        found: datetime = aware or self.parsed.not_valid_before.replace(tzinfo=timezone.utc)
+        return found
+
     def signed_by(self, ca: Certificate) -> bool:
         """Return whether a CA, or its predecessor with the same name and key, issued this certificate."""
         key, signed = ca.parsed.public_key(), self.parsed

@@ -161,6 +161,15 @@ def test_leaves_are_renewed_in_time(directory: Path) -> None:
     assert done["ca"] == first["ca"]
 
 
+def test_what_was_issued_by_a_clock_that_was_ahead_is_issued_anew(directory: Path) -> None:
+    run(directory)
+    declaration = Declaration.from_params({**DEFAULTS, "directory": str(directory)})
+    earlier = datetime.now(timezone.utc) - timedelta(days=366)
+    steps = plan(declaration, replace(read_state(declaration), now=earlier)).steps
+    assert [type(step).__name__ for step in steps][1:] == ["IssueLeaf"] * 3
+    assert "it is not valid before 20" in str(steps[0].action)
+
+
 def test_expired_is_told_from_expiring(directory: Path) -> None:
     run(directory)
     declaration = Declaration.from_params({**DEFAULTS, "directory": str(directory)})
