@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import find_source
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.ignore import spelled
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.sources import Sources
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.folders import source_folders
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.live import LiveAction
@@ -46,8 +47,7 @@ class Sourced:
         named = str(self.options.get("file") or "")
         if named:
             return named[len(self.context) + 1 :] if named.startswith(f"{self.context}/") else named
-        there = os.listdir(self.source)
-        return "dockerfile" if "dockerfile" in there and "Dockerfile" not in there else "Dockerfile"
+        return spelled(self.source, "Dockerfile")
 
     @property
     def has_contexts(self) -> bool:

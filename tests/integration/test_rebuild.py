@@ -489,7 +489,8 @@ class Corpus:
             "platforms": PLATFORMS[:1],
             "push": True,
         }
-        return self.filled({**common, **case.before, **(case.after if later else {})}, name)  # type: ignore[no-any-return]
+        options: dict[str, Any] = self.filled({**common, **case.before, **(case.after if later else {})}, name)
+        return options
 
     def run(self, host: str, names: list[str], later: bool = True, check: bool = False) -> dict[str, dict[str, Any]]:
         """Build the images of cases; returns what became of each."""

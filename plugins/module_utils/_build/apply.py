@@ -182,7 +182,7 @@ def _build(planned: PlannedImage, world: World, records: Records, bases: Sequenc
             # With its tag, which is asked for again later.
             world.published[number] = IMAGE + str(replace(subject.image.references[0], digest=image.digest))
         if planned.build:
-            _store_records(planned.build, after, world, records)
+            _store_records(planned.build, after, result, records)
     except FarmError as exc:
         # Behind the gate the message says it already.
         left_behind = "" if not planned.build or planned.build.is_gated else _left_behind(world.farm, planned)
@@ -191,13 +191,13 @@ def _build(planned: PlannedImage, world: World, records: Records, bases: Sequenc
     return ImageOutcome(replace(planned, plan=replace(planned.plan, after=after.as_dict())), image, result)
 
 
-def _store_records(build: BuildImage, after: State, world: World, records: Records) -> None:
+def _store_records(build: BuildImage, after: State, result: Result, records: Records) -> None:
     """Store the records of results that do not hold them."""
-    sources, report = build.sources(world), after.as_dict()
+    report = after.as_dict()
     for name, inputs in build.inputs.items():
         found = report.get(name)
         if found and not (build.is_annotated and name.startswith("registry ")):
-            records.write(name, Record.of(inputs, sources, {}, str(found["digest"])))
+            records.write(name, Record.of(inputs, result.fetched, {}, str(found["digest"])))
 
 
 def _left_behind(farm: Farm, planned: PlannedImage) -> str:

@@ -118,7 +118,7 @@ def and_bases(image: Image, decision: Decision, built: Sequence[str]) -> Decisio
     :param built: the names of these bases.
     """
     reasons = tuple(f"base image {name} is built in this run" for name in built)
-    if not built or decision.reasons[:1] == ("the option rebuild is always",):
+    if not built:
         return decision
     return _whole(image, (*reasons, *decision.reasons), decision.certain)
 

@@ -83,6 +83,11 @@ class Image:
         return any(output.pushes for output in self.outputs)
 
     @property
+    def has_docker_types(self) -> bool:
+        """Whether it is pushed with Docker's media types, which have no annotations."""
+        return any(output.has_docker_types for output in self.outputs)
+
+    @property
     def references(self) -> Tuple[Reference, ...]:
         """The tags, as registries know them."""
         return tuple(Reference.parse(tag) for tag in self.tags)
@@ -129,6 +134,18 @@ class Image:
         )
         check_combination(outputs, tags, len(platforms), image.options.attested)
         return image
+
+    def dockerfile(self) -> str:
+        """Return the text of the Dockerfile, nothing where it is not on this controller."""
+        if self.options.dockerfile or self.sources:
+            return self.options.dockerfile or (self.sources.dockerfile if self.sources else "")
+        if self.is_remote or not os.path.isfile(self.file):
+            return ""
+        try:
+            with open(self.file, encoding="utf-8", errors="replace") as stream:
+                return stream.read()
+        except OSError:
+            return ""  # buildx will say so
 
     def check_files(self, lenient: bool = False) -> Tuple[str, ...]:
         """Make sure that context, Dockerfile and the directories of the results are there.

@@ -29,7 +29,7 @@ def pass_gate(
     nodes: Mapping[Platform, str],
     kept: Optional[Kept],
     recorded: Callable[[Mapping[str, str]], Record],
-) -> Composed:
+) -> None:
     """Verify what the nodes have pushed, and let the image's tags stand for all of it together.
 
     :param digests: of what each node pushed.
@@ -43,21 +43,17 @@ def pass_gate(
     problems = _problems(image, farm, composed, image.references[0], nodes)
     if problems:
         raise FarmError(f"image {image.name}: {'; '.join(problems)}; its tags stand for what they stood for before")
-    publish(farm.registries, image.references, composed)
-    _copy(image, farm, composed)
-    return composed
+    _publish(image, farm, composed)
 
 
-def pass_on(image: Image, farm: Farm, kept: Kept, recorded: Callable[[Mapping[str, str]], Record]) -> Composed:
+def pass_on(image: Image, farm: Farm, kept: Kept, recorded: Callable[[Mapping[str, str]], Record]) -> None:
     """Let all of an image's tags stand for what one of them stands for, or for some platforms of it.
 
     :raises FarmError: no tag moved, or the message says which did.
     """
     (part,) = _kept_parts(farm, kept)
     composed = whole(part) if kept.whole else _compose(image, [part], recorded)
-    publish(farm.registries, image.references, composed)
-    _copy(image, farm, composed)
-    return composed
+    _publish(image, farm, composed)
 
 
 def _kept_parts(farm: Farm, kept: Optional[Kept]) -> List[Part]:
@@ -79,18 +75,19 @@ def _compose(image: Image, parts: Sequence[Part], recorded: Callable[[Mapping[st
     wanted: Dict[str, Any] = {
         "index_annotations": dict(options.index_annotations),
         "descriptor_annotations": descriptors,
-        "docker_types": any(output.has_docker_types for output in image.outputs),
+        "docker_types": image.has_docker_types,
     }
     bare = compose(parts, image.platforms, **wanted)
     images = {} if bare.is_manifest else {str(one.platform): one.digest for one in bare.entries if one.platform}
     return compose(parts, image.platforms, **wanted, record=recorded(images).annotations)
 
 
-def _copy(image: Image, farm: Farm, composed: Composed) -> None:
-    """Let the declared copies stand for the image that its tags stand for.
+def _publish(image: Image, farm: Farm, composed: Composed) -> None:
+    """Let an image's tags stand for what it is now, and then the declared copies.
 
-    :raises FarmError: one could not be made; the message says so.
+    :raises FarmError: one could not be moved or made; the message says so.
     """
+    publish(farm.registries, image.references, composed)
     if not image.copies:
         return
     try:

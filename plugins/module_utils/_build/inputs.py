@@ -156,7 +156,7 @@ def crosses(image: Image) -> bool:
 
     It takes the option ``--platform`` of ``FROM``; a Dockerfile that is not here may have it.
     """
-    text = image.options.dockerfile or _text(_path(image) or "")
+    text = image.dockerfile()
     return not text or "--platform" in text
 
 
@@ -209,11 +209,3 @@ def _entry(path: str) -> List[Entry]:
     except OSError:
         return []  # buildx will say so
     return [Entry(FILE, stat.S_IMODE(status.st_mode), _content(path), status.st_size, mtime=status.st_mtime_ns)]
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""

@@ -23,8 +23,36 @@ from .staging import install, stage
 _NAMELESS = "latest"
 
 
+class Joined:
+    """What is made of the parts that nodes export; all that this takes lies beside it."""
+
+    @property
+    def beside(self) -> str:
+        """The path of what is made."""
+        raise NotImplementedError
+
+    def new_part(self) -> str:
+        """Return the path of a new file, as which a node exports its share."""
+        return os.path.join(self.new_directory(), "part")
+
+    def new_directory(self) -> str:
+        """Return a new directory."""
+        return tempfile.mkdtemp(dir=os.path.dirname(self.beside))
+
+    def unpacked(self, part: str) -> str:
+        """Return a directory with what is in a part, which is removed.
+
+        :raises FarmError: it is no archive.
+        """
+        directory = self.new_directory()
+        unpack(part, directory)
+        # So that no more than one share is there twice.
+        os.unlink(part)
+        return directory
+
+
 @dataclass(frozen=True)
-class Archive:
+class Archive(Joined):
     """One output of type ``oci`` while its parts are built.
 
     :ivar staged: where the joined archive is made, beside the destination.
@@ -38,9 +66,10 @@ class Archive:
         """Return the archive of an output; what is staged is removed with the stack."""
         return cls(output, stage(stack, output))
 
-    def new_part(self) -> str:
-        """Return the path of a new file, as which a node exports its share."""
-        return os.path.join(self._new_directory(), "part")
+    @property
+    def beside(self) -> str:
+        """The path of what is made."""
+        return self.staged
 
     def join(self, image: Image, parts: Sequence[str]) -> None:
         """Make the archive of what the nodes exported; its destination stays as it is.
@@ -56,11 +85,11 @@ class Archive:
             options.annotations.layout,
         )
         with self._written():
-            layouts = [self._unpacked(part) for part in parts]
+            layouts = [self.unpacked(part) for part in parts]
             if not self.output.is_file:
                 join(layouts, self.staged, declared, _NAMELESS)
                 return
-            layout = self._new_directory()
+            layout = self.new_directory()
             join(layouts, layout, declared)
             pack(layout, self.staged)
 
@@ -92,13 +121,3 @@ class Archive:
             raise FarmError(
                 f"output oci: {self.output.dest} could not be written: {exc}; what was there before is what it holds"
             ) from exc
-
-    def _new_directory(self) -> str:
-        return tempfile.mkdtemp(dir=os.path.dirname(self.staged))
-
-    def _unpacked(self, part: str) -> str:
-        directory = self._new_directory()
-        unpack(part, directory)
-        # So that no more than one share is there twice.
-        os.unlink(part)
-        return directory

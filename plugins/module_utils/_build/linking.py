@@ -16,12 +16,13 @@ from typing import Sequence
 
 from .contexts import LAYOUT
 from .declaration import Image
-from .layout import Declared, image_in, join, unpack
+from .joining import Joined
+from .layout import Declared, image_in, join
 from .output import Output
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(Joined):
     """A result while its parts are built.
 
     :ivar path: the directory of the layout.
@@ -39,25 +40,19 @@ class Link:
         """What a node exports, its layers with the digests that they have where they are pushed."""
         return Output("oci", self.path)
 
-    def new_part(self) -> str:
-        """Return the path of a new file, as which a node exports its share."""
-        return os.path.join(self._new_directory(), "part")
+    @property
+    def beside(self) -> str:
+        """The path of what is made."""
+        return self.path
 
     def join(self, image: Image, parts: Sequence[str]) -> str:
         """Make the layout of what the nodes exported; returns what buildx takes for a context.
 
         :raises FarmError: it is no image, or not what the image declares.
         """
-        layouts = []
-        for part in parts:
-            layouts.append(self._new_directory())
-            unpack(part, layouts[-1])
-            os.unlink(part)
+        layouts = [self.unpacked(part) for part in parts]
         if len(layouts) == 1:
             os.rename(layouts[0], self.path)
         else:
             join(layouts, self.path, Declared(image.platforms))
         return f"{LAYOUT}{self.path}@{image_in(self.path)}"
-
-    def _new_directory(self) -> str:
-        return tempfile.mkdtemp(dir=os.path.dirname(self.path))

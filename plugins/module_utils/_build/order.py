@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Dict, List, Mapping, Sequence, Tuple
 
@@ -47,7 +46,7 @@ def bases_of(images: Sequence[Image]) -> List[Dict[str, int]]:
 
 
 def _references(image: Image) -> List[Tuple[str, Reference]]:
-    text = "\n".join([_dockerfile(image), *(one.image for one in image.options.contexts)])
+    text = "\n".join([image.dockerfile(), *(one.image for one in image.options.contexts)])
     values = {**dict(_ARG.findall(text)), **dict(image.options.build_args)}
 
     def value(match: re.Match[str]) -> str:
@@ -61,19 +60,6 @@ def _references(image: Image) -> List[Tuple[str, Reference]]:
         except FarmError:
             continue
     return references
-
-
-def _dockerfile(image: Image) -> str:
-    """Return the text of an image's Dockerfile, nothing where it is not on this controller."""
-    if image.options.dockerfile or image.sources:
-        return image.options.dockerfile or (image.sources.dockerfile if image.sources else "")
-    if image.is_remote or not os.path.isfile(image.file):
-        return ""
-    try:
-        with open(image.file, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""  # buildx will say so
 
 
 def in_order(bases: Sequence[Bases]) -> List[int]:

@@ -121,8 +121,7 @@ def is_built_by_node(declaration: Declaration, image: Image, farm: Farm, version
     """Return whether an image is built node by node; else buildx chooses the nodes, and moves the tags itself."""
     if not farm.routes or not image.platforms:
         return False
-    pushes = any(output.pushes for output in image.outputs)
-    return not pushes or (declaration.gate and version >= METADATA)
+    return not image.is_pushed or (declaration.gate and version >= METADATA)
 
 
 def _by_buildx(image: Image, placement: Placement) -> Dict[str, Any]:

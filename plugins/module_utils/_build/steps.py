@@ -92,7 +92,7 @@ class Result:
     :ivar lost: the attempts that ended with their nodes.
     :ivar archives: those that are joined of the shares.
     :ivar link: what others take.
-    :ivar fetched: what was fetched for that.
+    :ivar fetched: what was fetched for it, with what is needed to compare it later.
     :ivar sent_as: the last part of the path by which its context is sent.
     """
 
@@ -176,12 +176,12 @@ class BuildImage(Step[World]):
     @property
     def is_gated(self) -> bool:
         """Whether the tags are written after the builds, and not by buildx."""
-        return bool(self.orders) and any(output.pushes for output in self.image.outputs)
+        return bool(self.orders) and self.image.is_pushed
 
     @property
     def is_annotated(self) -> bool:
         """Whether what the tags stand for holds the record of the build."""
-        return self.is_gated and not any(output.has_docker_types for output in self.image.outputs)
+        return self.is_gated and not self.image.has_docker_types
 
     @property
     def joined(self) -> Tuple[Output, ...]:
@@ -196,9 +196,8 @@ class BuildImage(Step[World]):
     def actions(self) -> List[List[str]]:
         """The runs of buildx, each on its first choice of a node, and the tags and archives that are written after."""
         runs = [self.build(share).action(self._first(share)) for share in self.shares]
-        tags = [["push", str(tag)] for tag in self.image.references] if self.is_gated else []
-        copies = [["copy", str(name)] for name in self.image.copy_references]
-        return runs + tags + copies + [["join", output.dest] for output in self.joined]
+        names = _named(self.image) if self.is_gated else []
+        return runs + names + [["join", output.dest] for output in self.joined]
 
     def apply(self, world: World) -> None:
         """Build the image, and store in ``world`` what was built where.
@@ -213,18 +212,19 @@ class BuildImage(Step[World]):
             result.link = Link.of(world.layouts) if self.exported else None
             for shares in each(self.shares, lambda share: self._built(share, world, result)):
                 result.shares += shares
+            if self.inputs or result.link:
+                result.fetched = self._fetched(world)
             for archive in result.archives:
                 archive.join(self.image, [share.parts[archive.output.dest] for share in result.shares])
             if self.is_gated:
                 nodes = {platform: share.node for share in result.shares for platform in share.platforms}
                 digests = [share.built.digest for share in result.shares]
-                pass_gate(self.image, world.farm, digests, nodes, self.kept, self._recorder(world))
+                pass_gate(self.image, world.farm, digests, nodes, self.kept, self._recorder(result))
             for archive in result.archives:
                 archive.install()
             if result.link:
                 parts = [share.parts[result.link.path] for share in result.shares]
                 world.published[self.number] = result.link.join(self.image, parts)
-                result.fetched = self.sources(world)
 
     def built_on(self, world: World) -> Dict[Platform, Optional[Node]]:
         """Return the node that built each platform, as far as it is known."""
@@ -233,7 +233,7 @@ class BuildImage(Step[World]):
             found.update(dict.fromkeys(share.platforms, world.farm.node(share.node)))
         return found
 
-    def sources(self, world: World) -> Tuple[Source, ...]:
+    def _fetched(self, world: World) -> Tuple[Source, ...]:
         """Return what was fetched for the image, with what is needed to compare it later."""
         built = [source for share in world.results[self.number].shares for source in share.built.sources]
         built += self._sources_of_links(world)
@@ -243,11 +243,11 @@ class BuildImage(Step[World]):
         """Return what was fetched for the images whose results were taken, which are in no registry."""
         targets = tuple(map(str, self.image.platforms))
         results = [world.results[base] for base in sorted(set(self.bases.values())) if base in world.results]
-        return [replace(source, targets=targets) for result in results for source in result.fetched]
+        return [replace(source, targets=targets) for result in results if result.link for source in result.fetched]
 
-    def _recorder(self, world: World) -> Callable[[Mapping[str, str]], Record]:
-        sources, inputs = self.sources(world), self.inputs[f"registry {self.image.tags[0]}"]
-        return lambda images: Record.of(inputs, sources, images)
+    def _recorder(self, result: Result) -> Callable[[Mapping[str, str]], Record]:
+        inputs = self.inputs[f"registry {self.image.tags[0]}"]
+        return lambda images: Record.of(inputs, result.fetched, images)
 
     def build(self, share: Share) -> Build:
         """Return the run of buildx that builds a share."""
@@ -360,8 +360,7 @@ class PassOn(Step[World]):
     @property
     def actions(self) -> List[List[str]]:
         """The tags and copies that are written, where they do not stand for it already."""
-        copies = [["copy", str(name)] for name in self.image.copy_references]
-        return [["push", str(tag)] for tag in self.image.references] + copies
+        return _named(self.image)
 
     def apply(self, world: World) -> None:
         """Write the tags.
@@ -370,6 +369,12 @@ class PassOn(Step[World]):
         """
         kept = replace(self.kept.record, sources=_sources(self.kept))
         pass_on(self.image, world.farm, self.kept, lambda images: replace(kept, images=images))
+
+
+def _named(image: Image) -> List[List[str]]:
+    """Return what is reported of giving an image its names."""
+    tags = [["push", str(tag)] for tag in image.references]
+    return tags + [["copy", str(name)] for name in image.copy_references]
 
 
 def _sources(kept: Kept) -> Tuple[Source, ...]:

@@ -14,7 +14,7 @@ from .._core.parallel import each
 from .._key.fetcher import Fetcher
 from .._key.store import Records
 from .decision import Evidence, and_bases, decide, for_takers
-from .declaration import Declaration, Image
+from .declaration import ALWAYS, Declaration, Image
 from .evidence import inputs_of, read_evidence, sources_of
 from .farm import Farm
 from .inputs import Contexts, and_all, and_linked, read_inputs
@@ -38,7 +38,7 @@ def find_subjects(
         image, there = images[number], farm.destinations[number]
         state = read_state(image, there, farm.registries, farm.contexts, lenient=True)
         by_node = is_built_by_node(declaration, image, farm, version)
-        annotated = by_node and not any(output.has_docker_types for output in image.outputs)
+        annotated = by_node and not image.has_docker_types
         inputs = inputs_of(image, there, annotated, contexts, farm.docker_config)
         for base in _linked(image, images):
             linked = and_all(read_inputs(base, contexts, farm.docker_config), base)
@@ -53,7 +53,7 @@ def find_subjects(
         replace(one, decision=decide(one.image, declaration.rebuild, replace(evidence, changes=changes), one.annotated))
         for one, evidence in found
     ]
-    for number in in_order(bases):
+    for number in in_order(bases) if declaration.rebuild != ALWAYS else ():
         one = subjects[number]
         built = sorted({base for base in one.bases.values() if subjects[base].decision.builds})
         decision = and_bases(one.image, one.decision, [images[base].name for base in built])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Mapping, Tuple
 
 from .._source.record import digest
@@ -36,7 +37,7 @@ class Inputs:
     trees: Mapping[str, Tree]
     doubts: Tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The key: 64 hex digits."""
         trees = {name: digest(tree) for name, tree in self.trees.items()}

@@ -11,15 +11,16 @@ another one builds once before it can tell.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from pathlib import Path
 from typing import Optional
 
 from .._core.files import read_bytes, write_atomically
+from .._source.notes import forget, note_path
 from .record import ForeignRecord, Record
 
 _SUFFIX = ".buildfarm.json"
+_KIND = "json"
 #: How many records of other results than files a controller keeps; those that were written first go first.
 _KEPT = 1000
 
@@ -51,15 +52,11 @@ class Records:
         with contextlib.suppress(OSError):
             if path.parent == self._directory:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._make_room()
             write_atomically(path, record.to_json())
+            if path.parent == self._directory:
+                forget(str(self._directory), _KIND, _KEPT)
 
     def _path(self, result: str) -> Path:
         if os.path.isabs(result):
             return Path(result.rstrip("/") + _SUFFIX)
-        return self._directory / f"{hashlib.sha256(result.encode()).hexdigest()}.json"
-
-    def _make_room(self) -> None:
-        found = sorted(self._directory.iterdir(), key=lambda path: path.stat().st_mtime)
-        for path in found[: max(0, len(found) - _KEPT + 1)]:
-            path.unlink()
+        return Path(note_path(str(self._directory), result, _KIND))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 #: Contexts of which something is noted; the one that was used longest ago is forgotten first.
 CONTEXTS = 64
@@ -21,9 +21,10 @@ def note_path(store_dir: str, subject: str, kind: str) -> str:
     return os.path.join(store_dir, f"{hashlib.sha256(subject.encode('utf-8', 'surrogateescape')).hexdigest()}.{kind}")
 
 
-def forget(store_dir: str, kind: str) -> None:
+def forget(store_dir: str, kind: str, most: Optional[int] = None) -> None:
     """Remove the oldest files of one kind where there are too many.
 
+    :param most: how many stay, None for as many as contexts are known of.
     :raises OSError: the directory cannot be read.
     """
     found: List[Tuple[float, str]] = []
@@ -32,6 +33,6 @@ def forget(store_dir: str, kind: str) -> None:
             if one.name.endswith(f".{kind}"):
                 with contextlib.suppress(OSError):
                     found.append((one.stat().st_mtime, one.path))
-    for _moment, path in sorted(found, reverse=True)[CONTEXTS:]:
+    for _moment, path in sorted(found, reverse=True)[CONTEXTS if most is None else most :]:
         with contextlib.suppress(OSError):
             os.unlink(path)
