@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ansible_runs import CHECKOUT, LiveFarm, Run
 
@@ -27,8 +30,20 @@ def texts_of(pem: str) -> list[str]:
 def in_output(run: Run, texts: Iterable[str]) -> list[str]:
     """The lines of a run's output with one of these texts, and files that Ansible left here."""
     lines = [line[:300] for line in (run.stdout + run.stderr).splitlines() if any(text in line for text in texts)]
-    own = (path for path in (CHECKOUT / ".build/ansible").rglob("*") if path.is_file())
-    return lines + [str(path) for path in own if any(text in path.read_text(errors="replace") for text in texts)]
+    return lines + [str(path) for path in _own_files() if any(text in _read(path) for text in texts)]
+
+
+def _own_files() -> Iterator[Path]:
+    """Ansible's files here; other runs make and remove theirs meanwhile, which os.walk passes over."""
+    for directory, _directories, names in os.walk(CHECKOUT / ".build/ansible"):
+        yield from (Path(directory, name) for name in names)
+
+
+def _read(path: Path) -> str:
+    """A file's text; none where it has been removed, or is a socket."""
+    with contextlib.suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""
 
 
 def on_host(farm: LiveFarm, host: str, texts: Iterable[str], since: float) -> list[str]:
