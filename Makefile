@@ -10,7 +10,7 @@ PYTEST = .venv/bin/python -m pytest
 BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller trixie+dnf forky+dnf5 trixie+zypper
 
 .DEFAULT_GOAL := help
-.PHONY: help python venv lint unit quality sanity changelog docs farm demo test test-long test-matrix mutants bench clean
+.PHONY: help python venv lint unit quality sanity changelog docs farm demo test test-long test-matrix release-check mutants bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -74,6 +74,10 @@ test-matrix: farm ## sanity, unit tests, site, build and verify with each ansibl
 	@.venv/bin/python tests/farm prepare $(BASES)
 	@BUILDFARM_CORES='$(or $(BUILDFARM_CORES),2.17 2.18 2.19 2.20 2.21)' $(PYTEST) -q --durations=15 \
 		tests/integration/test_cores.py tests/quality -k 'site_build_verify or ansible_core_'
+
+release-check: farm ## the tarball alone: documented by each ansible-core, and followed from its README on bare systems
+	@$(BOOTSTRAP) packages quality
+	@.venv/bin/python tests/release.py
 
 mutants: venv ## whether the unit tests notice mistakes: random changes of plugins/module_utils, one at a time
 	@.venv/bin/python tests/mutants.py

@@ -28,7 +28,7 @@ NAME = "buildfarm.multiarch"
 OPTIONS = ["--use-current", "--squash-hierarchy", "--fail-on-error"]
 #: Laid over what antsibull-docs writes for Sphinx.
 SETTINGS = """
-intersphinx_mapping = {"ansible": ("https://docs.ansible.com/ansible/latest/", "ansible.inv")}
+intersphinx_mapping = {"ansible": ("https://docs.ansible.com/ansible/latest/", INVENTORY)}
 html_show_copyright = False
 """
 #: The labels of Ansible's own documentation that pages refer to, and their places below its address.
@@ -87,7 +87,7 @@ def build(destination: Path) -> None:
         run = [str(tools / "antsibull-docs"), "sphinx-init", *OPTIONS, *titles, "--dest-dir", str(site), NAME]
         subprocess.run(run, check=True, env=environment, stdout=subprocess.DEVNULL)
         with (site / "conf.py").open("a") as settings:
-            settings.write(SETTINGS)
+            settings.write(SETTINGS.replace("INVENTORY", repr(str(site / "ansible.inv"))))
         (site / "ansible.inv").write_bytes(inventory())
         subprocess.run(["bash", site / "build.sh"], check=True, env=environment, stdin=subprocess.DEVNULL)
         shutil.rmtree(destination, ignore_errors=True)
