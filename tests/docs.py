@@ -22,6 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT / "tests/integration")]
 
 import bootstrap
+import messages
 from checkout import copy_collection
 
 NAME = "buildfarm.multiarch"
@@ -41,21 +42,6 @@ ANSIBLE_LABELS = {
         for name in ("copy", "set_fact", "setup", "slurp")
     },
 }
-INDEX = """
-The collection buildfarm.multiarch
-==================================
-
-.. toctree::
-   :maxdepth: 2
-
-   {name}
-
-.. toctree::
-   :maxdepth: 1
-   :caption: Reference
-
-   environment_variables
-"""
 
 
 def inventory() -> bytes:
@@ -80,9 +66,8 @@ def build(destination: Path) -> None:
             "ANSIBLE_COLLECTIONS_PATH": str(tree.parents[2]),
             "LC_ALL": "C.UTF-8",
         }
-        site, index = Path(folder) / "site", Path(folder) / "index.rst"
-        index.write_text(INDEX.format(name="index").lstrip())
-        titles = ["--project", NAME, "--title", NAME, "--html-short-title", NAME, "--index-rst-source", str(index)]
+        site = Path(folder) / "site"
+        titles = ["--project", NAME, "--title", NAME, "--html-short-title", NAME]
         site.mkdir(mode=0o700)
         run = [str(tools / "antsibull-docs"), "sphinx-init", *OPTIONS, *titles, "--dest-dir", str(site), NAME]
         subprocess.run(run, check=True, env=environment, stdout=subprocess.DEVNULL)
@@ -96,6 +81,7 @@ def build(destination: Path) -> None:
 
 
 if __name__ == "__main__":
+    messages.PAGE.write_text(messages.page())
     built = CHECKOUT / ".build/docs/html"
     try:
         build(built)

@@ -23,6 +23,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 import cores
 import docs
+import messages
 from checkout import CHECKOUT
 
 Tool = Callable[..., str]
@@ -116,6 +117,10 @@ def test_ansible_lint(tool: Tool) -> None:
 def test_antsibull_docs(tool: Tool) -> None:
     references = ["--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs"]
     tool("quality", "antsibull-docs", "lint-collection-docs", "--plugin-docs", *references, ".")
+
+
+def test_all_messages_are_documented() -> None:
+    assert messages.PAGE.read_text() == messages.page(), "please run: make docs"
 
 
 def test_docs_site(tmp_path: Path) -> None:
