@@ -30,7 +30,7 @@ from checkout import copy_collection
 from hosts import Host
 
 NAME = "buildfarm.multiarch"
-KINDS = ("action", "filter", "inventory", "lookup", "module", "role", "test")
+KINDS = ("filter", "inventory", "lookup", "module", "role", "test")
 #: Systems, and how each gets an ansible-core: from its own packages where those are new enough.
 SYSTEMS = {"trixie": "packages", "bookworm": "pip", "forky": "packages"}
 
