@@ -26,7 +26,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
-  - docker CLI with buildx 0.7 or later
+  - buildx 0.7 or later
   - Python 3.11 or the Python library tomli, for a buildkitd configuration that names certificates of a registry
 attributes:
   check_mode:
