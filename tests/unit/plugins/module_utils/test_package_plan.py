@@ -156,7 +156,7 @@ def test_versions_in_the_words_of_package_managers(params, wanted):
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_controllers_and_emulating_nodes_get(name):
     tools, emulators = OTHERS[name]
-    libraries = ["cryptography", "docker", "jmespath", "paramiko"]
+    libraries = ["cryptography", "docker", "jmespath"]
     prefix = "python313" if package_plan({}, facts(name)).family == "Suse" else "python3"
     # Versions are the engine's business.
     plan = package_plan({"version": "28.5.2"}, facts(name), "controller")
@@ -411,8 +411,8 @@ def test_emulators_of_packages():
 @pytest.mark.parametrize(
     ("name", "python", "libraries"),
     [
-        ("debian-13", [3, 13], ["python3-cryptography", "python3-docker", "python3-jmespath", "python3-paramiko"]),
-        ("sles-15.6", [3, 6], ["python36-cryptography", "python36-docker", "python36-jmespath", "python36-paramiko"]),
+        ("debian-13", [3, 13], ["python3-cryptography", "python3-docker", "python3-jmespath"]),
+        ("sles-15.6", [3, 6], ["python36-cryptography", "python36-docker", "python36-jmespath"]),
     ],
 )
 def test_libraries_of_a_controllers_python(name, python, libraries):
