@@ -90,9 +90,9 @@ options:
           - For O(driver=remote), where BuildKit listens. Schemes C(tcp), C(unix), C(ssh), C(docker-container),
             C(kube-pod), C(npipe). Only for C(docker-container) buildx calls the docker CLI of the controller, and for
             C(kube-pod) it calls C(kubectl).
-          - For C(ssh) buildx calls the program of that name, which has to know the key of the host and to log in without
-            a password. E(BUILDFARM_SSH_KNOWN_HOSTS) and E(SSH_AUTH_SOCK) give it both, see C(docs/environment.md) of
-            the collection.
+          - For C(ssh) buildx calls the program of that name, which has to know the host's key and to log in without a
+            password. E(BUILDFARM_SSH_KNOWN_HOSTS) and E(SSH_AUTH_SOCK) give it both, see C(docs/environment.md) of the
+            collection.
           - Required for a new node, but not allowed for O(driver=kubernetes).
         type: str
       context:

@@ -153,8 +153,11 @@ def test_over_ssh_with_an_agent_and_a_file_of_known_hosts(farm: LiveFarm, job: d
 def test_a_host_whose_key_is_not_known_is_refused(farm: LiveFarm, job: dict[str, str]) -> None:
     probe = task("docker_endpoint_info", endpoints=[f"ssh://root@{NODES[0]}"])
     farm.ssh(CONTROLLER, f"echo > {FOLDER}/empty; chmod 644 {FOLDER}/empty")
-    for other in ({"BUILDFARM_SSH_KNOWN_HOSTS": ""}, {"BUILDFARM_SSH_KNOWN_HOSTS": f"{FOLDER}/empty"}):
-        (found,) = as_job(farm, {**job, **other}, probe)
-        assert "Host key verification failed" in found["endpoints"][0]["error"]
-    (refused,) = as_job(farm, {**job, "BUILDFARM_SSH_KNOWN_HOSTS": f"{FOLDER}/none"}, {**probe, "ignore_errors": True})
-    assert f"{FOLDER}/none: there is no such file, or user {USER} may not read it" in refused["msg"]
+    none = f"{FOLDER}/none: there is no such file, or user {USER} may not read it"
+    for file, words in (
+        ("", "Host key verification failed"),
+        (f"{FOLDER}/empty", "Host key ver"),
+        (f"{FOLDER}/none", none),
+    ):
+        (found,) = as_job(farm, {**job, "BUILDFARM_SSH_KNOWN_HOSTS": file}, probe)
+        assert words in found["endpoints"][0]["error"]

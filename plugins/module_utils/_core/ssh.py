@@ -54,15 +54,17 @@ def arguments() -> List[str]:
 def configured() -> Iterator[None]:
     """Have all programs that are started meanwhile find an ``ssh`` that knows the file, where one is named.
 
-    :raises FarmError: it cannot be used.
+    A file that cannot be used concerns only those who start ``ssh``; it tells them.
+
+    :raises FarmError: no program can be put there.
     """
-    more, real = arguments(), shutil.which("ssh")
-    if not more or real is None:
+    real = shutil.which("ssh")
+    if option(KNOWN_HOSTS) is None or real is None:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="buildfarm-ssh-") as folder:
         program = Path(folder) / "ssh"
-        program.write_text(f'#!/bin/sh\nexec {" ".join(map(shlex.quote, (real, *more)))} "$@"\n', encoding="utf-8")
+        program.write_text(f"#!/bin/sh\n{_command(real)}\n", encoding="utf-8")
         program.chmod(0o700)
         if not os.access(program, os.X_OK):
             raise FarmError(
@@ -78,3 +80,12 @@ def configured() -> Iterator[None]:
                 del os.environ["PATH"]
             else:
                 os.environ["PATH"] = before
+
+
+def _command(real: str) -> str:
+    """Return the shell command in the place of ``ssh``."""
+    try:
+        return f'exec {" ".join(map(shlex.quote, (real, *arguments())))} "$@"'
+    except FarmError as exc:
+        # The exit status of ssh for its own failures.
+        return f"echo {shlex.quote(exc.message)} >&2; exit 255"

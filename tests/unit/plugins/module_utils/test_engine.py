@@ -360,7 +360,7 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory / "ssh"
 
 
-def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
+def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps(VERSION)
     fake_ssh.write_text(
         f'#!/bin/sh\necho "$@" > {tmp_path}/argv\nwhile read -r line; do case "$line" in GET*)\n'
@@ -368,10 +368,13 @@ def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
     )
     fake_ssh.chmod(0o755)
     started = time.monotonic()
+    (tmp_path / "hosts").touch()
+    monkeypatch.setenv("BUILDFARM_SSH_KNOWN_HOSTS", f"{tmp_path}/hosts")
     found = probe("ssh://me@arm1:2222/run/x.sock", store)
     assert (found.version, found.tls) == ("28.5.2", "none")
     assert time.monotonic() - started < 2
     argv = (tmp_path / "argv").read_text().split()
+    assert f'UserKnownHostsFile="{tmp_path}/hosts"' in argv
     assert argv[argv.index("-T") :] == [
         *("-T", "-l", "me", "-p", "2222", "--", "arm1"),
         *("docker", "--host", "unix:///run/x.sock", "system", "dial-stdio"),
@@ -409,6 +412,11 @@ def test_connect_over_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -
     fake_ssh.write_text("#!/bin/sh\necho 'Host key verification failed.' >&2; exit 255\n")
     with pytest.raises(FarmError, match=r"engine ssh://me@arm1: .* over ssh: Host key verification failed\."):
         _engine.connect(Endpoint.parse("ssh://me@arm1"), store, 9)
+    # Nor is one left that gives no answer.
+    fake_ssh.write_text(f"#!/bin/sh\necho $$ >> {pids}; exec sleep 60\n")
+    with pytest.raises(FarmError, match="no answer within 1 s"):
+        _engine.connect(Endpoint.parse("ssh://me@arm1"), store, 1)
+    assert [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()] == []
 
 
 def test_ssh_says_why_it_fails(store: ContextStore, fake_ssh: Path) -> None:

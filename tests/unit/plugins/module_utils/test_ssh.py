@@ -88,13 +88,16 @@ def test_without_ssh_nothing_is_put_in_its_place(tmp_path: Path, monkeypatch: py
         ("${HOME}", "wanted a path without quotes and dollar signs"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused(
+def test_a_file_that_cannot_be_used_is_told_to_those_who_need_it(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:
     monkeypatch.setenv(KNOWN_HOSTS, str(tmp_path / name))
-    with pytest.raises(FarmError) as caught, configured():
-        pass
+    with pytest.raises(FarmError) as caught:
+        arguments()
     assert words.format(tmp=tmp_path) in caught.value.message
+    with configured():
+        done = subprocess.run(["ssh", "arm1"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (255, "", f"{caught.value.message}\n")
 
 
 def test_a_directory_that_starts_no_programs_is_named(
