@@ -25,10 +25,6 @@ Version = Tuple[int, int, int]
 _STARTED_BY = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND"
 #: The exit status of what could not be started, see ``Runner``.
 _NOT_STARTED = 127
-_MISSING = (
-    "no buildx that runs here; install the package docker-buildx (docker-buildx-plugin from Docker's own"
-    " repository), or use the module buildfarm.multiarch.buildx_plugin"
-)
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
 _BOOT_LINE = re.compile(r"#(\d+) (?:\[(?:(\S+) )?internal\] )?(.*)")
 _BOOT_DONE = re.compile(r" \d+\.\d+s(?: done)?\Z")
@@ -102,7 +98,7 @@ class Buildx:
             result = self._runner(self.argv(args), **options)
         except CommandError as exc:
             if exc.result.rc == _NOT_STARTED:
-                raise CommandError(f"{self._plugin}: {_MISSING}", exc.result) from exc
+                raise self._missing(exc.result) from exc
             raise
         if failure is not None and result.rc != 0:
             raise CommandError(failure, result)
@@ -116,9 +112,16 @@ class Buildx:
         if self._version is None:
             result = self.run(["version"])
             if result.rc != 0:
-                raise CommandError(f"{self._plugin}: {_MISSING}", result)
+                raise self._missing(result)
             self._version = parse_version(result.stdout)
         return self._version
+
+    def _missing(self, result: Result) -> CommandError:
+        return CommandError(
+            f"{self._plugin}: no buildx that runs here; install the package docker-buildx (docker-buildx-plugin from"
+            " Docker's own repository), or use the module buildfarm.multiarch.buildx_plugin",
+            result,
+        )
 
     def require(self, feature: str, floor: Version) -> None:
         """Refuse what this buildx cannot do yet.
