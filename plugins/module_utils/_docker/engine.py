@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import shutil
 import ssl
 import time
 from dataclasses import dataclass, replace
