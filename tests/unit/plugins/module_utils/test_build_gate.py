@@ -106,7 +106,7 @@ class World:
         blobs = {digest_of(text.encode()): text for text in (config, manifest)}
         digest = digest_of(manifest.encode())
         if output["type"] == "oci":
-            assert "tar" not in output and output["name"] in (APP, LATEST, BASE)
+            assert "tar" not in output and output.get("name", APP) in (APP, LATEST, BASE)
             write_archive(Path(output["dest"]), blobs, {"mediaType": MANIFEST, "digest": digest})
         else:
             assert output["push-by-digest"] == "true"
@@ -648,3 +648,173 @@ def test_a_directory_holds_other_images_and_gets_back_what_it_lost(world, image,
     blobs[0].unlink()
     assert not run(params, False, world).changed
     assert sorted((dest / "blobs/sha256").iterdir()) == blobs and index.stat().st_ino == written
+
+
+def outcome_of(params, world, check_mode=False):
+    """Run the module on images that are built if they changed; returns what became of the first, and its actions."""
+    world.builds.clear()
+    world.writes.clear()
+    done = run({"builder": "farm", **params, "rebuild": params.get("rebuild", "when_changed")}, check_mode, world)
+    return done.as_result()
+
+
+def manifest_of(world, tag, platform):
+    entries = json.loads(world.registry[tag])["manifests"]
+    return next(entry["digest"] for entry in entries if entry["platform"]["architecture"] == platform.arch)
+
+
+def test_what_is_as_it_was_built_is_left_alone(world, image, tmp_path):
+    params = image(APP, LATEST, rebuild="when_changed", build_args={"A": "1"})
+    first = outcome_of(params, world)
+    assert first["images"][0]["reasons"] == [f"nothing is there under {APP}, {LATEST}"]
+    for check_mode in (True, False):
+        again = outcome_of(params, world, check_mode)
+        assert (again["changed"], again["actions"], world.builds, world.writes) == (False, [], [], [])
+        assert (again["images"][0]["built"], again["images"][0]["reasons"]) == (False, [])
+        assert again["image"]["digest"] == first["image"]["digest"]
+    other = {**params, "build_args": {"A": "2"}}
+    predicted, done = outcome_of(other, world, check_mode=True), outcome_of(other, world)
+    assert predicted["images"][0]["reasons"] == done["images"][0]["reasons"] == ["build arg A changed"]
+    assert predicted["changed"] and len(world.builds) == 2
+    (Path(params["context"]) / "new").write_text("1")
+    assert outcome_of(other, world)["images"][0]["reasons"] == ["new is new"] and len(world.builds) == 2
+    assert not outcome_of(other, world)["changed"]
+
+
+def test_tags_alone_are_written_where_the_image_is_there(world, image):
+    params = image(APP, LATEST, rebuild="when_changed")
+    digest = outcome_of(params, world)["image"]["digest"]
+    del world.registry[LATEST]
+    predicted, done = outcome_of(params, world, check_mode=True), outcome_of(params, world)
+    assert predicted["actions"] == done["actions"] == [["push", APP], ["push", LATEST]]
+    assert predicted["diff"]["after"] == done["diff"]["after"]
+    assert predicted["diff"]["before"][f"registry {LATEST}"] is None
+    assert world.builds == [] and world.writes == [LATEST]
+    assert digest_of(world.registry[LATEST].encode()) == done["image"]["digest"] == digest
+    assert done["images"][0]["built"] is False
+
+
+def test_a_platform_that_is_gone_is_built_alone_and_joined_with_the_rest(world, image):
+    params = image(APP, rebuild="when_changed")
+    before = outcome_of(params, world)["image"]["digest"]
+    arm = manifest_of(world, APP, ARM64)
+    del world.registry[f"r.example.com/app@{arm}"]
+    done = outcome_of(params, world)
+    assert [platforms for _node, platforms, _argv in world.builds] == ["linux/arm64"]
+    assert done["images"][0]["reasons"] == ["linux/arm64 is missing in the registry"]
+    assert digest_of(world.registry[APP].encode()) == before, "it is the same image"
+    assert not outcome_of(params, world)["changed"]
+
+
+def test_a_platform_that_is_not_wanted_any_more_is_left_out_of_the_index(world, image):
+    outcome_of(image(APP, rebuild="when_changed"), world)
+    amd = manifest_of(world, APP, AMD64)
+    fewer = image(APP, rebuild="when_changed", platforms=["linux/amd64"])
+    done = outcome_of(fewer, world)
+    assert world.builds == [] and world.writes == [APP]
+    assert done["images"][0]["reasons"] == ["linux/arm64 is not wanted any more"]
+    assert [one["digest"] for one in json.loads(world.registry[APP])["manifests"]] == [amd]
+    assert not outcome_of(fewer, world)["changed"]
+
+
+def test_never_builds_what_is_missing_alone(world, image):
+    params = image(APP, rebuild="never")
+    assert outcome_of(params, world)["changed"] and len(world.builds) == 2
+    assert not outcome_of({**params, "build_args": {"A": "1"}}, world)["changed"]
+
+
+def test_a_record_that_cannot_be_read_is_told(world, image):
+    params = image(APP, rebuild="when_changed")
+    outcome_of(params, world)
+    index = json.loads(world.registry[APP])
+    index["annotations"] = {key: "99" if key.endswith("schema") else one for key, one in index["annotations"].items()}
+    world.registry[APP] = json.dumps(index)
+    (reason,) = outcome_of(params, world, check_mode=True)["images"][0]["reasons"]
+    assert "its record of how it was built cannot be read (schema 99, wanted 1)" in reason
+
+
+def test_an_image_that_others_take_is_exported_where_it_is_in_no_registry(world, image):
+    base = image(BASE, title="base", tags=[], push=False, only_linked=True)
+    app = image(APP, title="app", links={"linked": "base"})
+    params = {"images": [app, base], "builder": "farm"}
+    done = outcome_of(params, world)
+    assert [one["name"] for one in done["images"]] == ["app", "base"]
+    contexts = [values(argv, "--build-context") for _node, _platforms, argv in world.builds]
+    assert [len(found) for found in contexts] == [0, 0, 1, 1]
+    assert all(found[0].startswith("linked=oci-layout:///") and "@sha256:" in found[0] for found in contexts[2:])
+    assert world.writes == [APP]
+    # Both are left alone then, until the one that is in no registry changes.
+    assert not outcome_of(params, world)["changed"] and not world.builds
+    found = outcome_of({**params, "images": [app, {**base, "target": "other"}]}, world)
+    assert found["images"][0]["reasons"] == ["the target of target base is new"]
+    assert len(world.builds) == 4
+
+
+def test_steps_are_shown_with_image_platform_and_node(world, image):
+    lines = []
+
+    def building(argv, follow=None, **options):
+        if argv[2] == "build":
+            for line in ("#5 [linux/arm64 1/2] RUN make", "#6 [2/2] RUN test", "#6 DONE 1.5s"):
+                follow(line)
+        return world(argv, **options)
+
+    params = {**image(APP, platforms=["linux/arm64"]), "builder": "farm"}
+    run(params, False, building, SimpleNamespace(report=lines.append))
+    assert lines == [
+        "app:1 linux/arm64@c native [1/2] RUN make …",
+        "app:1 linux/arm64@c native [2/2] RUN test …",
+        "app:1 linux/arm64@c native [2/2] RUN test done 1.5s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("native", "platforms", "how"),
+    [
+        (AMD64, [AMD64], "native"),
+        (AMD64, [Platform("linux", "386"), AMD64], "native"),
+        (AMD64, [AMD64, ARM64], "emulated"),
+        (ARM64, [ARM64], "native"),
+        (None, [AMD64], ""),
+    ],
+)
+def test_whether_a_node_emulates(native, platforms, how):
+    natives = {"n": native} if native else {}
+    farm = _farm.Farm(Instance("farm", "docker-container"), (), natives, {}, None, None, None, Path(), ())
+    assert farm.how("n", platforms) == how
+
+
+def test_nodes_that_take_connections_are_told_apart_from_those_that_are_gone(world, image, monkeypatch):
+    nodes = tuple(Node(name, f"{scheme}://{name}:2375", ()) for name, scheme in zip("abc", ("tcp", "tcp", "ssh")))
+    farm = _farm.Farm(Instance("farm", "docker-container", nodes), (), {}, {}, None, None, None, Path(), ())
+    connected = []
+
+    def connect(address, timeout):
+        assert timeout == _farm.PROBE_TIMEOUT
+        connected.append(address)
+        if address[0] == "b":
+            raise ConnectionRefusedError
+        return SimpleNamespace(close=lambda: None)
+
+    late = {"error_kind": "timeout"}
+    monkeypatch.setattr(_farm.socket, "create_connection", connect)
+    monkeypatch.setattr(_farm, "probe_all", lambda ends, *_, **__: [EngineInfo(one, False, **late) for one in ends])
+    assert farm.unanswering("abc") == {"a": True, "b": False, "c": False}
+    assert sorted(connected) == [("a", 2375), ("b", 2375)]
+    late["error_kind"] = "refused"
+    assert farm.unanswering("a") == {"a": False}
+    kubernetes = _farm.Farm(Instance("farm", "kubernetes", nodes), (), {}, {}, None, None, None, Path(), ())
+    assert kubernetes.unanswering("abc") == {}
+
+
+@pytest.mark.parametrize("drained", [None, "it is drained since noon"])
+def test_the_only_node_of_the_docker_driver_is_refused_while_it_is_drained(world, image, drained):
+    builder = Instance("default", "docker", (Node("a", "tcp://a:2375", (AMD64,)),))
+    farm = _farm.Farm(builder, (), {}, {}, None, None, None, Path(), ())
+    world.drained = {"a": drained}
+    if drained:
+        with pytest.raises(FarmError, match="buildx would build on node 'a', and it is drained since noon"):
+            _farm.with_workers(farm, Buildx(world), (AMD64,), start=False)
+    else:
+        asked = _farm.with_workers(farm, Buildx(world), (AMD64,), start=False)
+        assert (asked.workers, asked.natives, asked.routes) == ((), {"a": AMD64}, False)
