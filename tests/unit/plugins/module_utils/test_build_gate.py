@@ -29,6 +29,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import CheckResult, RunResult
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.engines import Engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.platform_checks import CheckedPlatform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.record import Record
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import digest_of
 
@@ -818,3 +819,20 @@ def test_the_only_node_of_the_docker_driver_is_refused_while_it_is_drained(world
     else:
         asked = _farm.with_workers(farm, Buildx(world), (AMD64,), start=False)
         assert (asked.workers, asked.natives, asked.routes) == ((), {"a": AMD64}, False)
+
+
+def test_a_link_to_what_is_pushed_is_known_by_its_tag(world, image):
+    base = image(BASE, title="base", platforms=["linux/arm64"])
+    app = image(APP, title="app", links={"linked": "base"}, platforms=["linux/arm64"])
+    done = outcome_of({"images": [app, base], "builder": "farm"}, world)
+    (_base, (_node, _platforms, argv)) = world.builds
+    digest = next(one["digest"] for one in done["images"] if one["name"] == "base")
+    assert values(argv, "--build-context") == [f"linked=docker-image://{BASE}@{digest}"]
+    record = Record.from_annotations(json.loads(world.registry[APP])["annotations"])
+    assert [(one.name, one.digest) for one in record.sources] == [(BASE, digest)]
+    assert not outcome_of({"images": [app, base], "builder": "farm"}, world)["changed"]
+    # Its own name in a Dockerfile is another name of the same repository.
+    by_name = image(LATEST, dockerfile=f"FROM {BASE}\n", platforms=["linux/arm64"])
+    outcome_of({"images": [by_name, {**base, "target": "new"}], "builder": "farm"}, world)
+    record = Record.from_annotations(json.loads(world.registry[LATEST])["annotations"])
+    assert [one.name for one in record.sources] == [BASE]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.built import read_image
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.caches import Caches
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.contexts import NamedContext
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Declaration, Image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import resolve
@@ -389,3 +390,27 @@ def test_the_platforms_of_all_images_are_each_there_once():
     ]
     declared = Declaration.from_params({"images": images})
     assert [str(one) for one in declared.platforms] == ["linux/arm64", "linux/amd64", "linux/s390x"]
+
+
+@pytest.mark.parametrize(("platforms", "suffix"), [([], ""), ([AMD64], ""), ([AMD64, ARM64], "-linux-amd64")])
+def test_only_of_several_platforms_each_has_a_cache_of_its_own(platforms, suffix):
+    caches = Caches.from_params({"cache_to": ["r.example.com/c:1"], "cache_from": ["r.example.com/c:1"]}, platforms)
+    arguments = caches.arguments(platforms[:1])
+    assert arguments[-1] == f"type=registry,ref=r.example.com/c:1{suffix}"
+    assert arguments.count("--cache-from") == (3 if suffix else 1)
+    assert caches.arguments(platforms[:1], writes=False).count("--cache-to") == 0
+    assert bool(caches.requirements()) is bool(suffix)
+
+
+@pytest.mark.parametrize(
+    ("after", "registry"),
+    [
+        ("\n1\n2", "r.example.com"),
+        ("\n1\n2\n3", None),
+    ],
+)
+def test_a_refusal_is_one_of_the_last_lines(after, registry):
+    image = Image.from_params({"context": "/x", "tags": [ELSEWHERE, APP]})
+    error = build_error(failed(f"pushing r.example.com/app: 401 Unauthorized{after}"), image, "on it", [])
+    assert (type(error) is RegistryRefused) is bool(registry)
+    assert not registry or error.message.startswith(f"registry {registry} refused")

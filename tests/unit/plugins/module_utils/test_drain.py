@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -15,6 +16,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.drain 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import probe
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._drain import apply as _apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._drain.plan import Site
 
 from ...engines import FakeEngine, serving
 
@@ -203,3 +205,16 @@ def test_a_node_that_takes_builds_again_is_not_waited_for(clock):
         run(url, timeout=0)
         (node,) = run(url, state="active", timeout=60).values["nodes"]
     assert (node["builds"], node["drained"], node["since"], clock.now) == (2, False, None, 0)
+
+
+@pytest.mark.parametrize(("status", "fails"), [(200, False), (201, False), (204, False), (404, False), (202, True)])
+def test_answers_to_a_change(tmp_path, status, fails):
+    class Answering(Engine):
+        def answer(self, method, path, query, body, headers):
+            return status, b""
+
+    with serving(Answering()) as url:
+        site = Site(ContextStore(tmp_path), None)
+        for change in (lambda: site.mark(Endpoint.parse(url), "x"), lambda: site.unmark(Endpoint.parse(url))):
+            with pytest.raises(FarmError) if fails else contextlib.nullcontext():
+                change()
