@@ -168,3 +168,13 @@ def test_contexts_that_there_are_are_named(contexts, tmp_path):
         declare(contexts, {"endpoint": "nowhere"})
     with pytest.raises(FarmError, match=r"\(there: none\)"):
         declare(ContextStore(tmp_path / "empty"), {"endpoint": "nowhere"})
+
+
+@pytest.mark.parametrize("config", [None, "debug = true\n"])
+def test_limits_of_the_cache_are_part_of_a_configuration_that_is_declared(contexts, config):
+    (node,) = declare(contexts, {"buildkitd_config": config, "cache": {"max_used": "1GB"}}).nodes
+    if config is None:
+        assert node.files is None and node.cache is not None
+    else:
+        assert node.cache is None and b"debug = true" in node.files["buildkitd.toml"]
+        assert node.files["buildkitd.toml"] != config.encode()
