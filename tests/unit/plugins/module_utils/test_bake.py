@@ -355,3 +355,25 @@ def test_links_are_bases():
     bases = dict(zip(names, bases_of(images)))
     assert {name: names[position] for name, position in bases["app"].items()} == {"base": "base", "assets": "assets"}
     assert {name: names[position] for name, position in bases["plugin"].items()} == {"app": "app"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"files": ["a.hcl", "cwd://b.hcl"]}, ["/srv/a.hcl", "/srv/b.hcl"]),
+        ({"files": ["a.hcl", "cwd://b.hcl"], "url": "https://git.example.com/x.git"}, ["/srv/b.hcl"]),
+        ({"files": ["/abs/a.hcl"]}, ["/abs/a.hcl"]),
+        ({}, []),
+    ],
+)
+def test_which_files_have_to_be_here(options, expected):
+    bake = Bake.from_params({"chdir": "/srv", **options})
+    assert list(bake.local_files) == expected
+
+
+def test_a_network_that_is_set_by_the_task_counts(tmp_path):
+    bake = Bake.from_params({"chdir": str(tmp_path), "set": {"app.network": "host"}})
+    with pytest.raises(FarmError, match=r"network of a bake target needs buildx 0\.17\.0"):
+        evaluate(bake, Buildx(fake("0.13.1", printed("links", "0.13.1"), [])))
+    other = Bake.from_params({"chdir": str(tmp_path), "set": {"app.args.networks": "host"}})
+    evaluate(other, Buildx(fake("0.13.1", printed("links", "0.13.1"), [])))

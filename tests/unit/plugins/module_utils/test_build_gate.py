@@ -655,7 +655,8 @@ def outcome_of(params, world, check_mode=False):
     """Run the module on images that are built if they changed; returns what became of the first, and its actions."""
     world.builds.clear()
     world.writes.clear()
-    done = run({"builder": "farm", **params, "rebuild": params.get("rebuild", "when_changed")}, check_mode, world)
+    runner = getattr(world, "runner", world)
+    done = run({"builder": "farm", **params, "rebuild": params.get("rebuild", "when_changed")}, check_mode, runner)
     return done.as_result()
 
 
@@ -836,3 +837,39 @@ def test_a_link_to_what_is_pushed_is_known_by_its_tag(world, image):
     outcome_of({"images": [by_name, {**base, "target": "new"}], "builder": "farm"}, world)
     record = Record.from_annotations(json.loads(world.registry[LATEST])["annotations"])
     assert [one.name for one in record.sources] == [BASE]
+
+
+def test_what_was_fetched_for_platforms_that_are_taken_over_stays_recorded(world, image):
+    base = json.dumps({"schemaVersion": 2, "manifests": [], "mediaType": "application/vnd.oci.image.index.v1+json"})
+    world.registry["docker.io/library/debian:13"] = base
+    fetched = f"FROM docker.io/library/debian:13@{digest_of(base.encode())}"
+
+    def building(argv, follow=None, **options):
+        if argv[2] == "build":
+            follow(f"#5 [1/2] {fetched}")
+        return world(argv, **options)
+
+    def sources():
+        record = Record.from_annotations(json.loads(world.registry[APP])["annotations"])
+        return sorted((one.name, one.targets) for one in record.sources)
+
+    params = image(APP, rebuild="when_changed")
+    outcome_of(params, building_in(world, building))
+    both = [("docker.io/library/debian:13", (platform,)) for platform in BOTH]
+    assert sources() == both
+    del world.registry[f"r.example.com/app@{manifest_of(world, APP, ARM64)}"]
+    outcome_of(params, building_in(world, building))
+    assert [platforms for _node, platforms, _argv in world.builds] == ["linux/arm64"] and sources() == both
+    # Of one that is left out nothing stays.
+    fewer = image(APP, rebuild="when_changed", platforms=["linux/amd64"])
+    outcome_of(fewer, building_in(world, building))
+    assert world.builds == [] and sources() == both[:1]
+    # What moved is built again.
+    world.registry["docker.io/library/debian:13"] = base.replace("2,", "2 ,")
+    (reason,) = outcome_of(fewer, building_in(world, building), check_mode=True)["images"][0]["reasons"]
+    assert reason.startswith("base image docker.io/library/debian:13 moved from ")
+
+
+def building_in(world, runner):
+    """A world whose buildx is run by a function."""
+    return SimpleNamespace(builds=world.builds, writes=world.writes, runner=runner)

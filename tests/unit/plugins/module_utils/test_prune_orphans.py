@@ -196,3 +196,9 @@ def test_a_note_that_cannot_be_removed_is_named(here, tmp_path, monkeypatch):
     with pytest.raises(FarmError, match=r"^/the/note: not permitted\. All else was pruned") as caught:
         here(keep_records=0)
     assert caught.value.details["changed"]
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GB", 1 << 30), ("1.5k", 1536), (None, None)])
+def test_what_is_to_be_kept(text, size):
+    found = Declaration.from_params({**PARAMS, "cache": True, "keep": text, "builder": "Farm", "nodes": ["A"]})
+    assert (found.cache.keep, found.builder, found.nodes) == (size, "farm", ("a",))
