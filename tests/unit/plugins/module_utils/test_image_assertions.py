@@ -25,6 +25,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.content
     Depth,
     Part,
     Provenance,
+    read_contents,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declaration import (
     Declaration,
@@ -41,6 +42,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.mode
     Document,
     digest_of,
 )
+from ansible_collections.buildfarm.multiarch.tests.unit.documents import StoredDocuments
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NAME = "r.example.com/app:1"
@@ -387,3 +389,75 @@ def test_a_platform_is_for_the_first_pinned_node_that_runs_it_itself(monkeypatch
     assert {platform: node.name for platform, node in known.pinned.items()} == {AMD64: "b", ARM64: "a"}
     assert [known.runs_natively(AMD64, name) for name in "abc"] == [False, True, None]
     assert (Nodes.of(None, None).pinned, Nodes.of(None, None).natives) == ({}, {})
+
+
+def stored_image():
+    """A registry with an index of one image, its attestation, and what these consist of."""
+    registries = StoredDocuments()
+
+    def put(document):
+        text = json.dumps(document)
+        digest = digest_of(text.encode())
+        registries.documents[f"r.example.com/app@{digest}"] = text
+        return digest
+
+    said = put({"predicate": STATEMENT, "predicateType": PROVENANCE})
+    config = put({"created": "2026-01-01T00:00:00Z", "config": {"Labels": {"k": "v"}}})
+    layer = put({"a": "layer"})
+    image = put(
+        {"config": {"mediaType": CONFIG, "digest": config, "size": 40}, "layers": [{"digest": layer, "size": 2}]}
+    )
+    layers = [
+        {"mediaType": kind, "digest": said, "size": 5, "annotations": {"in-toto.io/predicate-type": predicate}}
+        for kind, predicate in (
+            ("application/vnd.in-toto+json", PROVENANCE),
+            ("application/vnd.in-toto+json", "https://spdx.dev/Document"),
+            ("application/octet-stream", "https://spdx.dev/Document"),
+        )
+    ]
+    attestation = put({"config": {"digest": put({}), "size": 1}, "layers": layers})
+    raw = json.loads(index((image, AMD64)))
+    raw["manifests"].append(
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": attestation,
+            "size": 1,
+            "platform": {"os": "unknown", "architecture": "unknown"},
+            "annotations": {
+                "vnd.docker.reference.type": "attestation-manifest",
+                "vnd.docker.reference.digest": image,
+            },
+        }
+    )
+    registries.documents[NAME] = json.dumps(raw)
+    return registries, {"image": image, "layer": layer, "attestation": attestation, "said": said, "config": config}
+
+
+def test_what_is_read_of_an_image_and_what_is_not():
+    registries, names = stored_image()
+    (image,) = read_contents(registries, Reference.parse(NAME), Depth()).images
+    assert [(one.predicate_type, one.digest, one.size, one.predicate) for one in image.attestations] == [
+        (PROVENANCE, names["said"], 5, None),
+        ("https://spdx.dev/Document", names["said"], 5, None),
+    ]
+    assert (image.config, image.size, image.labels, image.created, image.provenance) == (None, 42, {}, "", None)
+    assert not [one for one in registries.asked if names["config"] in one or names["said"] in one]
+    whole_of_it = read_contents(registries, Reference.parse(NAME), Depth(configs=True, provenance=True))
+    (image,) = whole_of_it.images
+    assert (image.labels, image.created) == ({"k": "v"}, "2026-01-01T00:00:00Z")
+    assert [one.predicate for one in image.attestations] == [STATEMENT, None]
+    assert image.provenance.revision == "f" and (whole_of_it.kind, whole_of_it.gone) == ("image", ())
+    assert [part.entry.digest for part in whole_of_it.others] == [names["attestation"]]
+    deep = whole_of_it.as_dict(deep=True)["manifests"][0]
+    assert (deep["compressed_size"], deep["provenance"]["builder"]) == (42, "https://ci.example.com/7")
+    assert "config" not in whole_of_it.as_dict()["manifests"][0]
+    assert read_contents(registries, Reference.parse("r.example.com/app:2"), Depth()) is None
+
+
+@pytest.mark.parametrize("part", ["image", "attestation"])
+def test_manifests_that_are_gone_are_told(part):
+    registries, names = stored_image()
+    del registries.documents[f"r.example.com/app@{names[part]}"]
+    found = read_contents(registries, Reference.parse(NAME), Depth(configs=True, provenance=True))
+    assert found.gone == (names[part],)
+    assert (found.images[0].document is None) is (part == "image")
