@@ -873,3 +873,24 @@ def test_what_was_fetched_for_platforms_that_are_taken_over_stays_recorded(world
 def building_in(world, runner):
     """A world whose buildx is run by a function."""
     return SimpleNamespace(builds=world.builds, writes=world.writes, runner=runner)
+
+
+def test_of_a_list_only_what_changed_is_built_and_what_is_built_from_that(world, image):
+    base, app, other = image(BASE), image(APP, dockerfile=f"FROM {BASE}\n"), image(LATEST)
+    params = {"images": [app, base, other], "builder": "farm"}
+    assert outcome_of(params, world)["changed"] and len(world.builds) == 6
+    assert not outcome_of(params, world)["changed"] and not world.builds
+    changed = {"images": [app, {**base, "target": "x"}, other], "builder": "farm"}
+    done = outcome_of(changed, world)
+    assert [(one["name"], one["built"], one["reasons"]) for one in done["images"]] == [
+        (APP, True, [f"base image {BASE} is built in this run"]),
+        (BASE, True, ["the target is new"]),
+        (LATEST, False, []),
+    ]
+    assert len(world.builds) == 4 and not any("latest" in argv[-1] for _node, _platforms, argv in world.builds)
+    assert (
+        outcome_of({**params, "images": [{**app, "target": "y"}, {**base, "target": "x"}, other]}, world)["images"][1][
+            "built"
+        ]
+        is False
+    )
