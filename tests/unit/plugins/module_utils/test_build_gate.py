@@ -894,3 +894,18 @@ def test_of_a_list_only_what_changed_is_built_and_what_is_built_from_that(world,
         ]
         is False
     )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "joined"),
+    [("index:x", True), ("manifest-descriptor:x", True), ("manifest:x", False), ("index-descriptor:x", False)],
+)
+def test_an_archive_of_one_node_is_joined_where_only_an_index_has_the_annotation(
+    world, image, tmp_path, annotation, joined
+):
+    output = {"type": "oci", "dest": str(tmp_path / "out.tar")}
+    options = {"outputs": [output], "platforms": ["linux/arm64"], "annotations": {annotation: "1"}}
+    actions = run({**image(APP, **options), "builder": "farm"}, True, world).actions
+    assert (["join", output["dest"]] in actions) is joined
+    unpushed = {**options, "push": False, "tags": []}
+    assert ["join", output["dest"]] not in run({**image(APP, **unpushed), "builder": "farm"}, True, world).actions
