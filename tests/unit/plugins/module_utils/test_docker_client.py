@@ -21,7 +21,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.drain import LABEL, read_drained
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.transport import Unreachable
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.transport import Unreachable, resolve
 from ansible_collections.buildfarm.multiarch.tests.unit.engines import FakeEngine, serving
 
 VERSION = {"Os": "linux", "Arch": "amd64", "Version": "28"}
@@ -183,3 +183,26 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path, fails, words):
 )
 def test_whether_an_engine_is_drained(status, body, expected):
     assert str(read_drained(Conversation(Connection(status, json.dumps(body).encode())))) == expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "tls", "expected"),
+    [
+        ({"Host": "tcp://h"}, False, ("tcp://h:80", None, True)),
+        ({"Host": "tcp://h:2376"}, False, ("tcp://h:2376", None, True)),
+        ({"Host": "tcp://h"}, True, ("tcp://h:443", True, True)),
+        ({"Host": "tcp://h", "SkipTLSVerify": True}, False, ("tcp://h:443", False, False)),
+        ({"Host": "tcp://h", "SkipTLSVerify": True}, True, ("tcp://h:443", True, False)),
+        ({"Host": "unix:///x"}, True, ("unix:///x", None, True)),
+        ({"Host": "ssh://h", "SkipTLSVerify": True}, False, ("ssh://h", None, True)),
+    ],
+)
+def test_where_a_context_leads_and_who_is_trusted_there(tmp_path, engine, tls, expected):
+    store = ContextStore(tmp_path)
+    store.meta_dir("arm1").mkdir(parents=True)
+    (store.meta_dir("arm1") / "meta.json").write_text(json.dumps({"Name": "arm1", "Endpoints": {"docker": engine}}))
+    if tls:
+        store.tls_dir("arm1").mkdir(parents=True)
+        (store.tls_dir("arm1") / "ca.pem").write_text("CA")
+    route = resolve(Endpoint.parse("arm1"), store)
+    assert (route.url.text, route.tls and bool(route.tls.ca), route.verify) == expected
