@@ -461,3 +461,16 @@ def test_manifests_that_are_gone_are_told(part):
     found = read_contents(registries, Reference.parse(NAME), Depth(configs=True, provenance=True))
     assert found.gone == (names[part],)
     assert (found.images[0].document is None) is (part == "image")
+
+
+@pytest.mark.parametrize(
+    ("document", "size"),
+    [
+        ({"config": {"size": 40}, "layers": [{"size": 1}, {}, {"size": None}]}, 41),
+        ({"config": "odd", "layers": ["odd", {"size": 2}], "blobs": [{"size": 3}]}, 5),
+        ({}, 0),
+        (None, 0),
+    ],
+)
+def test_what_has_no_size_counts_nothing(document, size):
+    assert Part(contents().images[0].entry, document).size == size
