@@ -35,6 +35,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.declara
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import Index
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.state import Nodes
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._imagetools.declaration import Declaration as Tags
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._imagetools.plan import _annotations
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import (
     OCI_INDEX,
@@ -474,3 +476,27 @@ def test_manifests_that_are_gone_are_told(part):
 )
 def test_what_has_no_size_counts_nothing(document, size):
     assert Part(contents().images[0].entry, document).size == size
+
+
+def composed_part(**document):
+    content = json.dumps(document).encode()
+    return ComposedPart(Document(digest_of(content), "", content), (AMD64,))
+
+
+OWN = {"annotations": {"a": "own", "b": "own"}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "annotations", "expected"),
+    [
+        ([composed_part(manifests=[], **OWN)], {}, {"a": "own", "b": "own"}),
+        ([composed_part(manifests=[], **OWN)], {"a": "x", "b": None}, {"a": "x"}),
+        ([composed_part(manifests=[])], {"a": "x", "b": None}, {"a": "x"}),
+        # Those of a manifest are its own, and of several sources none are those of the whole.
+        ([composed_part(config={}, **OWN)], {"c": "x"}, {"c": "x"}),
+        ([composed_part(manifests=[], **OWN), composed_part(manifests=[])], {"c": "x"}, {"c": "x"}),
+    ],
+)
+def test_annotations_of_an_index_that_is_made_of_others(parts, annotations, expected):
+    declaration = Tags.from_params({"tags": [NAME], "sources": [{"name": NAME}], "annotations": annotations})
+    assert _annotations(declaration, parts) == expected
