@@ -909,3 +909,16 @@ def test_an_archive_of_one_node_is_joined_where_only_an_index_has_the_annotation
     assert (["join", output["dest"]] in actions) is joined
     unpushed = {**options, "push": False, "tags": []}
     assert ["join", output["dest"]] not in run({**image(APP, **unpushed), "builder": "farm"}, True, world).actions
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_what_an_older_buildx_loses_between_nodes_is_refused_where_it_chooses_them(world, image, gate):
+    world.version = "0.16.2"
+    params = {**image(APP, dockerfile_inline="FROM scratch\n"), "builder": "farm", "gate": gate}
+    if gate:
+        assert run(params, True, world).changed
+    else:
+        with pytest.raises(
+            FarmError, match=r"dockerfile_inline for nodes \w, c without the gate needs buildx 0\.17\.0"
+        ):
+            run(params, True, world)
