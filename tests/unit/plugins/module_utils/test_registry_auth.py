@@ -20,7 +20,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth
     error_text,
     parse_challenges,
 )
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.http import Response
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.host import Response
 
 USER, TOKEN = Credentials("farmer", "corn"), Credentials(identity_token="t0ken")
 PULL, PUSH = "repository:app:pull", "repository:app:pull,push"

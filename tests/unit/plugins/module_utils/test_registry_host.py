@@ -14,10 +14,12 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import host as _host
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.host import Host, NotSupported, TagImmutable
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.http import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.host import (
+    Host,
     InterruptedRequest,
+    NotSupported,
     Response,
+    TagImmutable,
     Unreachable,
     WrongScheme,
 )
