@@ -460,3 +460,9 @@ def test_a_directory_wins_over_a_url_of_the_same_name(tmp_path):
     place = Place(str(tmp_path))
     assert place.context("github.com/x") == (f"{tmp_path}/github.com/x", True)
     assert place.context("github.com/y") == ("github.com/y", False)
+
+
+def test_a_buildx_without_bake_is_refused(tmp_path):
+    bake = Bake.from_params({"chdir": str(tmp_path)})
+    with pytest.raises(FarmError, match=r"bake needs buildx 0\.2\.0"):
+        evaluate(bake, Buildx(fake("0.1.0", printed("links", "0.13.1"), [])))

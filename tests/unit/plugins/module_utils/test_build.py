@@ -745,3 +745,11 @@ def test_a_certain_change_is_predicted_where_nothing_else_tells(params):
     image = Image.from_params(params)
     found = [predict(image, state, Decision(True, certain=certain))[f"registry {TAG}"] for certain in (True, False)]
     assert [one["digest"] for one in found] == [None, "sha256:1"]
+
+
+def test_what_buildx_pushed_itself_is_known_by_a_record_of_this_controller(world, params):
+    params["rebuild"] = "when_changed"
+    first, again = run(params, False, world), run(params, False, world)
+    assert first.changed and not again.changed and len(world.builds) == 1
+    assert run({**params, "target": "x"}, False, world).as_result()["images"][0]["reasons"] == ["the target is new"]
+    assert len(world.builds) == 2
