@@ -669,6 +669,7 @@ def test_what_is_as_it_was_built_is_left_alone(world, image, tmp_path):
     params = image(APP, LATEST, rebuild="when_changed", build_args={"A": "1"})
     first = outcome_of(params, world)
     assert first["images"][0]["reasons"] == [f"nothing is there under {APP}, {LATEST}"]
+    assert not list(tmp_path.rglob("records")), "the image holds its own"
     for check_mode in (True, False):
         again = outcome_of(params, world, check_mode)
         assert (again["changed"], again["actions"], world.builds, world.writes) == (False, [], [], [])
