@@ -149,10 +149,12 @@ class Tests:
     def of(self, mutant: Mutant) -> list[str]:
         """Return the test files that have to notice a mutant, first those that import its file, short ones before long.
 
-        What is executed while modules are imported may be noticed by any of them.
+        What is executed while modules are imported may be noticed by any of them. What no test executes itself may be
+        executed by a program that one of the module's tests starts, which is not traced.
         """
         lines = self._reached.get(str(mutant.path), {})
         files = {file for line in mutant.lines for file in lines.get(str(line), [])}
+        files = files or {file for names in lines.values() for file in names if file}
         module = ".".join(mutant.path.with_suffix("").parts)
         texts = (module, f"{module.rpartition('.')[0]} import {mutant.path.stem}")
 

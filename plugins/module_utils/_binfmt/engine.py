@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote, urlencode
 
 from .._core.errors import FarmError
@@ -259,13 +259,11 @@ class Engine:
 
 
 def _streams(logs: bytes) -> Tuple[str, str]:
-    """Return standard output and error of a container's logs: frames with a header of 8 bytes, stream and size."""
-    streams: Dict[int, List[bytes]] = {1: [], 2: []}
-    while len(logs) >= 8:
-        size = int.from_bytes(logs[4:8], "big")
-        streams.setdefault(logs[0], []).append(logs[8 : 8 + size])
-        logs = logs[8 + size :]
-    stdout, stderr = (b"".join(streams[number]).decode(errors="replace") for number in (1, 2))
+    """Return standard output and error of a container's logs."""
+    from .._docker.client import demultiplexed
+
+    found = demultiplexed(logs)
+    stdout, stderr = (found.get(number, b"").decode(errors="replace") for number in (1, 2))
     return stdout, stderr
 
 

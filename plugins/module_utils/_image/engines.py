@@ -45,7 +45,7 @@ class Engine:
 def choose_engines(
     wanted: Wanted, index: Index, nodes: Nodes, endpoints: Mapping[Platform, Endpoint], buildx: Buildx
 ) -> Dict[Platform, Engine]:
-    """Return an engine for each platform whose image is to be checked; none if no check needs one.
+    """Return an engine for each platform whose image is to be checked.
 
     Programs can be examined without: by the layers in the registry.
 
@@ -55,11 +55,9 @@ def choose_engines(
     platforms = [platform for platform in index.platforms if platform in (wanted.platforms or index.platforms)]
     if wanted.checks and wanted.checks.run:
         return _engines_to_run(buildx, nodes, endpoints, platforms)
-    if wanted.checks:
-        # Only Linux programs can be examined, and a Linux engine creates no containers of other systems.
-        linux = [platform for platform in platforms if platform.os == "linux"]
-        return _engines_to_examine(nodes, endpoints, linux)
-    return {}
+    # Only Linux programs can be examined, and a Linux engine creates no containers of other systems.
+    linux = [platform for platform in platforms if platform.os == "linux"]
+    return _engines_to_examine(nodes, endpoints, linux)
 
 
 def _engines_to_run(

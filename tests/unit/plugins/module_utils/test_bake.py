@@ -355,3 +355,114 @@ def test_links_are_bases():
     bases = dict(zip(names, bases_of(images)))
     assert {name: names[position] for name, position in bases["app"].items()} == {"base": "base", "assets": "assets"}
     assert {name: names[position] for name, position in bases["plugin"].items()} == {"app": "app"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"files": ["a.hcl", "cwd://b.hcl"]}, ["/srv/a.hcl", "/srv/b.hcl"]),
+        ({"files": ["a.hcl", "cwd://b.hcl"], "url": "https://git.example.com/x.git"}, ["/srv/b.hcl"]),
+        ({"files": ["/abs/a.hcl"]}, ["/abs/a.hcl"]),
+        ({}, []),
+    ],
+)
+def test_which_files_have_to_be_here(options, expected):
+    bake = Bake.from_params({"chdir": "/srv", **options})
+    assert list(bake.local_files) == expected
+
+
+def test_a_network_that_is_set_by_the_task_counts(tmp_path):
+    bake = Bake.from_params({"chdir": str(tmp_path), "set": {"app.network": "host"}})
+    with pytest.raises(FarmError, match=r"network of a bake target needs buildx 0\.17\.0"):
+        evaluate(bake, Buildx(fake("0.13.1", printed("links", "0.13.1"), [])))
+    other = Bake.from_params({"chdir": str(tmp_path), "set": {"app.args.networks": "host"}})
+    evaluate(other, Buildx(fake("0.13.1", printed("links", "0.13.1"), [])))
+
+
+OWN = ["fs.read=/srv/project", "fs.read=/srv/project/Dockerfile"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "needs"),
+    [
+        ({}, OWN),
+        ({"context": "sub", "dockerfile": "../D"}, ["fs.read=/srv/project/sub", "fs.read=/srv/project/D"]),
+        ({"context": "https://example.com/x.git"}, []),
+        ({"context": "https://example.com/x.git", "dockerfile": "cwd://D"}, ["fs.read=/srv/project/D"]),
+        ({"dockerfile-inline": "FROM x", "dockerfile": "D"}, OWN[:1]),
+        ({"secret": [{"id": "s", "src": "../s"}]}, ["fs.read=/srv/s", *OWN]),
+        ({"secret": ["id=s,source=/s"]}, ["fs.read=/s", *OWN]),
+        ({"secret": [{"id": "s", "env": "HOME"}]}, OWN),
+        ({"secret": [{"id": "no-such-variable"}]}, ["fs.read=/srv/project/no-such-variable", *OWN]),
+        ({"secret": ["type=env,id=HOME,src=x"]}, OWN),
+        ({"ssh": ["default"]}, ["ssh", *OWN]),
+        ({"ssh": [{"id": "k", "paths": ["/a", "b"]}]}, ["fs.read=/a", "fs.read=/srv/project/b", *OWN]),
+        ({"ssh": ["k=/a,/b"]}, ["fs.read=/a", "fs.read=/b", *OWN]),
+        ({"cache-from": ["type=local,src=c", "r.example.com/c"]}, ["fs.read=/srv/project/c", *OWN]),
+        ({"cache-to": [{"type": "local", "dest": "/c"}, {"type": "registry", "dest": "/x"}]}, ["fs.write=/c", *OWN]),
+        ({"output": ["out", "type=registry"]}, ["fs.write=/srv/project/out", *OWN]),
+        ({"output": [{"type": "oci", "dest": "/o"}, "type=oci,dest=/o"]}, ["fs.write=/o", *OWN]),
+        ({"contexts": {"l": "oci-layout:///l@sha256:1"}}, ["fs.read=/l", *OWN]),
+        ({"contexts": {"l": "oci-layout://l"}}, ["fs.read=/srv/project/l", *OWN]),
+        ({"contexts": {"i": "docker-image://x", "t": "target:o", "u": "https://example.com/x.git"}}, OWN),
+        ({"contexts": {"d": "../d"}}, ["fs.read=/srv/d", *OWN]),
+        ({"network": "host"}, ["network.host", *OWN]),
+        ({"network": "none"}, OWN),
+        ({"entitlements": ["device=gpu", "security.insecure"]}, ["device=gpu", "security.insecure", *OWN]),
+    ],
+)
+def test_what_a_target_uses_has_to_be_allowed(raw, needs):
+    assert [need.entry for need in target(raw).needs] == needs
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "expected"),
+    [
+        ({"output": ["type=cacheonly"]}, "outputs", []),
+        ({"output": ["type=oci,dest=/o", {"type": "oci", "dest": "/o"}]}, "outputs", 1),
+        ({"output": ["out"]}, "outputs", [{"type": "local", "dest": f"{HERE}/out", "options": {}}]),
+        ({"contexts": {"l": "oci-layout://l:1"}}, "contexts", {"l": f"oci-layout://{HERE}/l:1"}),
+        ({"contexts": {"l": "oci-layout:///l@sha256:1"}}, "contexts", {"l": "oci-layout:///l@sha256:1"}),
+        ({"contexts": {"l": "oci-layout:///l"}}, "contexts", {"l": "oci-layout:///l"}),
+        ({"dockerfile": "Dockerfile"}, "file", None),
+        ({"dockerfile": "D"}, "file", f"{HERE}/D"),
+        ({"context": "https://example.com/x.git", "dockerfile": "Dockerfile"}, "file", None),
+        ({"call": "lint,format=json"}, "call", "check"),
+        ({"call": "build"}, "call", ""),
+        ({"call": "outline"}, "call", "outline"),
+        ({"args": {"A": None, "B": "1"}}, "build_args", {"B": "1"}),
+        ({"network": "host", "entitlements": ["network.host"]}, "allow", ["network.host"]),
+        ({"attest": ["type=sbom", "type=sbom,generator=g"]}, "attest", [{"type": "sbom", "generator": "g"}]),
+        ({"ssh": ["k=/a,b"]}, "ssh", [f"k=/a,{HERE}/b"]),
+    ],
+)
+def test_what_fields_become(raw, field, expected):
+    found = read(raw, field)
+    assert (len(found) if isinstance(expected, int) else found) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "named"),
+    [
+        ([], True),
+        (["type=registry"], True),
+        (["type=local,dest=/x"], False),
+        (["type=local,dest=/x", "type=oci"], True),
+    ],
+)
+def test_tags_without_an_image_are_left_out(output, named):
+    raw = {"tags": ["r.example.com/a:1"], "output": output}
+    assert ("tags" in target(raw).params) is named
+
+
+def test_a_directory_wins_over_a_url_of_the_same_name(tmp_path):
+    (tmp_path / "github.com/x").mkdir(parents=True)
+    place = Place(str(tmp_path))
+    assert place.context("github.com/x") == (f"{tmp_path}/github.com/x", True)
+    assert place.context("github.com/y") == ("github.com/y", False)
+
+
+def test_a_buildx_without_bake_is_refused(tmp_path):
+    bake = Bake.from_params({"chdir": str(tmp_path)})
+    with pytest.raises(FarmError, match=r"bake needs buildx 0\.2\.0"):
+        evaluate(bake, Buildx(fake("0.1.0", printed("links", "0.13.1"), [])))

@@ -25,8 +25,12 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output 
     Output,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.plan import predict
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.preconditions import check_image_stores
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.preconditions import (
+    check_exported,
+    check_image_stores,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.state import State
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
@@ -626,3 +630,126 @@ def test_the_docker_driver_builds_in_its_engines_image_store(world, params, cont
             check_image_stores(image, destinations, builder, ContextStore(Path("/nonexistent")))
     else:
         check_image_stores(image, destinations, builder, ContextStore(Path("/nonexistent")))
+
+
+def test_steps_of_a_build_that_buildx_spreads_are_shown_with_their_platforms(world, params):
+    lines = []
+
+    def building(argv, follow=None, **options):
+        if argv[2] == "build":
+            follow("#5 [linux/arm64 1/2] RUN make")
+            follow("#6 [2/2] RUN test")
+        return world(argv, **options)
+
+    run(params, False, building, SimpleNamespace(report=lines.append))
+    assert lines == ["app:1 linux/arm64 [1/2] RUN make …", "app:1 linux/amd64, linux/arm64 [2/2] RUN test …"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_dockerfile_is_evaluated_and_nothing_built(world, params, check_mode):
+    asked = []
+
+    def evaluating(argv, **options):
+        if argv[2] != "build":
+            return world(argv, **options)
+        asked.append(argv)
+        return Result(tuple(argv), 1, json.dumps({"warnings": [{"rule": "x"}], "sources": []}), "")
+
+    world.version = "0.15.0"
+    done = run({**params, "call": "check"}, check_mode, evaluating).as_result()
+    assert done["call"] == {"method": "check", "passed": False, "result": {"warnings": [{"rule": "x"}]}}
+    assert (done["changed"], done["image"], done["outputs"], done["metadata"]) == (False, None, [], {})
+    ((argv),) = asked
+    assert World.values(argv, "--platform") == ["linux/amd64"] and World.values(argv, "--call") == ["check,format=json"]
+    assert not World.values(argv, "--output") and not World.values(argv, "--tag")
+
+
+def test_what_became_of_the_tags_of_a_failed_build_may_not_be_known(world, params):
+    def fail(argv, **options):
+        if argv[2] == "build":
+            world.registry[TAG] = FarmError("registry r.example.com is down")
+            world.failure = "ERROR: failed to solve: exit code: 2"
+        return world(argv, **options)
+
+    words = r"exit code: 2; whether it changed a tag could not be read: registry r\.example\.com is down$"
+    with pytest.raises(FarmError, match=words):
+        run(params, False, fail)
+
+
+def test_a_url_with_its_own_dockerfile_takes_a_buildx_that_sends_it(world, params):
+    params.update(context="https://git.example.com/app.git", dockerfile_inline="FROM scratch\n")
+    world.version = "0.8.2"
+    with pytest.raises(FarmError, match=r"dockerfile_inline with a URL as context needs buildx 0\.9\.0"):
+        run(params, True, world)
+    world.version = "0.9.0"
+    assert run({**params, "builder": "solo"}, True, world).changed
+
+
+@pytest.mark.parametrize(
+    ("version", "outputs", "driver", "containerd", "words"),
+    [
+        ("0.12.0", [{"type": "docker"}], "docker-container", False, r"which others link to, needs buildx 0\.13\.0"),
+        ("0.12.0", [], "docker-container", False, None),
+        ("0.29.1", [{"type": "docker"}], "docker-container", False, None),
+        ("0.29.1", [], "docker", False, "the image store of its engine cannot do that"),
+        ("0.29.1", [], "docker", True, None),
+    ],
+)
+def test_what_others_link_to_is_exported_where_that_can_be(world, version, outputs, driver, containerd, words):
+    world.version, world.containerd = version, containerd
+    image = Image.from_params({"context": "/nonexistent", "title": "base", "tags": [TAG], "outputs": outputs})
+    builder = Instance("it", driver, (Node("n", "default", (AMD64,)),))
+    contexts = ContextStore(Path("/nonexistent"))
+    if words:
+        with pytest.raises(FarmError, match=words):
+            check_exported(Buildx(world), image, builder, contexts)
+    else:
+        check_exported(Buildx(world), image, builder, contexts)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 4),
+        ({"buildkitd.toml": b"[worker.oci]\nmax-parallelism = 2\n"}, 3),
+        ({"buildkitd.toml": b"[worker.oci]\nmax-parallelism = 1\n[worker.containerd]\nmax-parallelism = 9\n"}, 2),
+        ({"buildkitd.toml": b"[worker.oci]\nmax-parallelism = 9\n"}, 4),
+        ({"buildkitd.toml": b"[worker.oci]\nmax-parallelism = 0\n"}, 4),
+        ({"buildkitd.toml": b"worker = 1\n"}, 4),
+        ({"buildkitd.toml": b"= broken"}, 4),
+        ({"other.toml": b"[worker.oci]\nmax-parallelism = 1\n"}, 4),
+    ],
+)
+def test_a_node_takes_as_many_builds_as_its_buildkit_runs_and_one_more(files, expected):
+    pytest.importorskip("tomllib")
+    builder = Instance("it", "docker-container", (Node("n", "tcp://n:1", files=files),))
+    farm = _farm.Farm(builder, (), {}, {}, None, None, None, Path(), ())
+    assert (farm.limits(0), farm.limits(7)) == ({"n": expected}, {"n": 7})
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        (Decision(False), {"digest": "sha256:1", "platforms": ["linux/amd64"]}),
+        (Decision(True, certain=True), {"digest": None, "platforms": BOTH}),
+        (Decision(True), {"digest": None, "platforms": BOTH}),
+    ],
+)
+def test_platforms_that_are_not_those_wanted_are_predicted(params, decision, expected):
+    state = State({TAG: Index.parse(Document("sha256:1", "", index("amd64").encode()))})
+    assert predict(Image.from_params(params), state, decision) == {f"registry {TAG}": expected}
+
+
+def test_a_certain_change_is_predicted_where_nothing_else_tells(params):
+    state = State({TAG: Index.parse(Document("sha256:1", "", index("amd64", "arm64").encode()))})
+    image = Image.from_params(params)
+    found = [predict(image, state, Decision(True, certain=certain))[f"registry {TAG}"] for certain in (True, False)]
+    assert [one["digest"] for one in found] == [None, "sha256:1"]
+
+
+def test_what_buildx_pushed_itself_is_known_by_a_record_of_this_controller(world, params):
+    params["rebuild"] = "when_changed"
+    first, again = run(params, False, world), run(params, False, world)
+    assert first.changed and not again.changed and len(world.builds) == 1
+    assert run({**params, "target": "x"}, False, world).as_result()["images"][0]["reasons"] == ["the target is new"]
+    assert len(world.builds) == 2

@@ -268,3 +268,46 @@ def test_what_is_only_linked_to_is_built_for_those_that_are_built_from_it(image)
     decision = for_takers(base, NOTHING, ["app"])
     assert (decision.builds, decision.platforms, decision.reasons) == (True, base.platforms, ("app is built from it",))
     assert for_takers(base, decision, ["other"]) == decision
+
+
+def test_where_no_platform_is_left_the_whole_image_is_built(image):
+    found = index(*BOTH)
+    lost = evidence({APP: found, LATEST: found}, gone={found.digest: BOTH})
+    decision = decide(image(), "when_changed", lost, True)
+    assert (decision.builds, decision.platforms, decision.kept, decision.certain) == (True, BOTH, None, False)
+    assert decision.reasons == ("linux/amd64 is missing in the registry", "linux/arm64 is missing in the registry")
+
+
+@pytest.mark.parametrize(
+    ("decision", "platforms", "reasons"),
+    [
+        (NOTHING, BOTH, ("x is built from it",)),
+        (replace(NOTHING, builds=True, platforms=(ARM,), reasons=("a",)), BOTH, ("a", "x is built from it")),
+        (replace(NOTHING, publishes=True, platforms=BOTH), BOTH, ("x is built from it",)),
+        (replace(NOTHING, builds=True, platforms=BOTH, reasons=("a",)), BOTH, ("a",)),
+    ],
+)
+def test_what_others_take_is_built_as_a_whole(image, decision, platforms, reasons):
+    found = for_takers(image(), decision, ["x"])
+    assert (found.builds, found.platforms, found.reasons) == (True, platforms, reasons)
+
+
+@pytest.mark.parametrize(
+    ("builds", "publishes", "acts"), [(False, False, False), (True, False, True), (False, True, True)]
+)
+def test_whether_anything_is_done(builds, publishes, acts):
+    assert replace(NOTHING, builds=builds, publishes=publishes).acts is acts
+
+
+@pytest.mark.parametrize("others", [(True, False), (False, True)])
+def test_a_change_of_any_tag_is_certain_or_not(image, others):
+    """What is certain of one change is certain of all."""
+    found = index(*BOTH)
+    changes = {BASE: Change("base moved", others[0])}
+    records = record(sources=(BASE,))
+    inputs = Inputs(INPUTS.fields, {})
+    decision = decide(
+        image(), "when_changed", evidence({APP: found, LATEST: found}, inputs, records, changes=changes), True
+    )
+    assert (decision.platforms, decision.certain, decision.reasons) == ((ARM,), others[0], ("base moved",))
+    assert decision.kept.platforms == (AMD,) and decision.kept.whole is False

@@ -29,6 +29,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.check import CheckResult, RunResult
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.engines import Engine
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.platform_checks import CheckedPlatform
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.record import Record
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.model import digest_of
 
@@ -106,7 +107,7 @@ class World:
         blobs = {digest_of(text.encode()): text for text in (config, manifest)}
         digest = digest_of(manifest.encode())
         if output["type"] == "oci":
-            assert "tar" not in output and output["name"] in (APP, LATEST, BASE)
+            assert "tar" not in output and output.get("name", APP) in (APP, LATEST, BASE)
             write_archive(Path(output["dest"]), blobs, {"mediaType": MANIFEST, "digest": digest})
         else:
             assert output["push-by-digest"] == "true"
@@ -648,3 +649,277 @@ def test_a_directory_holds_other_images_and_gets_back_what_it_lost(world, image,
     blobs[0].unlink()
     assert not run(params, False, world).changed
     assert sorted((dest / "blobs/sha256").iterdir()) == blobs and index.stat().st_ino == written
+
+
+def outcome_of(params, world, check_mode=False):
+    """Run the module on images that are built if they changed; returns what became of the first, and its actions."""
+    world.builds.clear()
+    world.writes.clear()
+    runner = getattr(world, "runner", world)
+    done = run({"builder": "farm", **params, "rebuild": params.get("rebuild", "when_changed")}, check_mode, runner)
+    return done.as_result()
+
+
+def manifest_of(world, tag, platform):
+    entries = json.loads(world.registry[tag])["manifests"]
+    return next(entry["digest"] for entry in entries if entry["platform"]["architecture"] == platform.arch)
+
+
+def test_what_is_as_it_was_built_is_left_alone(world, image, tmp_path):
+    params = image(APP, LATEST, rebuild="when_changed", build_args={"A": "1"})
+    first = outcome_of(params, world)
+    assert first["images"][0]["reasons"] == [f"nothing is there under {APP}, {LATEST}"]
+    assert not list(tmp_path.rglob("records")), "the image holds its own"
+    for check_mode in (True, False):
+        again = outcome_of(params, world, check_mode)
+        assert (again["changed"], again["actions"], world.builds, world.writes) == (False, [], [], [])
+        assert (again["images"][0]["built"], again["images"][0]["reasons"]) == (False, [])
+        assert again["image"]["digest"] == first["image"]["digest"]
+    other = {**params, "build_args": {"A": "2"}}
+    predicted, done = outcome_of(other, world, check_mode=True), outcome_of(other, world)
+    assert predicted["images"][0]["reasons"] == done["images"][0]["reasons"] == ["build arg A changed"]
+    assert predicted["changed"] and len(world.builds) == 2
+    (Path(params["context"]) / "new").write_text("1")
+    assert outcome_of(other, world)["images"][0]["reasons"] == ["new is new"] and len(world.builds) == 2
+    assert not outcome_of(other, world)["changed"]
+
+
+def test_tags_alone_are_written_where_the_image_is_there(world, image):
+    params = image(APP, LATEST, rebuild="when_changed")
+    digest = outcome_of(params, world)["image"]["digest"]
+    del world.registry[LATEST]
+    predicted, done = outcome_of(params, world, check_mode=True), outcome_of(params, world)
+    assert predicted["actions"] == done["actions"] == [["push", APP], ["push", LATEST]]
+    assert predicted["diff"]["after"] == done["diff"]["after"]
+    assert predicted["diff"]["before"][f"registry {LATEST}"] is None
+    assert world.builds == [] and world.writes == [LATEST]
+    assert digest_of(world.registry[LATEST].encode()) == done["image"]["digest"] == digest
+    assert done["images"][0]["built"] is False
+
+
+def test_a_platform_that_is_gone_is_built_alone_and_joined_with_the_rest(world, image):
+    params = image(APP, rebuild="when_changed")
+    before = outcome_of(params, world)["image"]["digest"]
+    arm = manifest_of(world, APP, ARM64)
+    del world.registry[f"r.example.com/app@{arm}"]
+    done = outcome_of(params, world)
+    assert [platforms for _node, platforms, _argv in world.builds] == ["linux/arm64"]
+    assert done["images"][0]["reasons"] == ["linux/arm64 is missing in the registry"]
+    assert digest_of(world.registry[APP].encode()) == before, "it is the same image"
+    assert not outcome_of(params, world)["changed"]
+
+
+def test_a_platform_that_is_not_wanted_any_more_is_left_out_of_the_index(world, image):
+    outcome_of(image(APP, rebuild="when_changed"), world)
+    amd = manifest_of(world, APP, AMD64)
+    fewer = image(APP, rebuild="when_changed", platforms=["linux/amd64"])
+    done = outcome_of(fewer, world)
+    assert world.builds == [] and world.writes == [APP]
+    assert done["images"][0]["reasons"] == ["linux/arm64 is not wanted any more"]
+    assert [one["digest"] for one in json.loads(world.registry[APP])["manifests"]] == [amd]
+    assert not outcome_of(fewer, world)["changed"]
+
+
+def test_never_builds_what_is_missing_alone(world, image):
+    params = image(APP, rebuild="never")
+    assert outcome_of(params, world)["changed"] and len(world.builds) == 2
+    assert not outcome_of({**params, "build_args": {"A": "1"}}, world)["changed"]
+
+
+def test_a_record_that_cannot_be_read_is_told(world, image):
+    params = image(APP, rebuild="when_changed")
+    outcome_of(params, world)
+    index = json.loads(world.registry[APP])
+    index["annotations"] = {key: "99" if key.endswith("schema") else one for key, one in index["annotations"].items()}
+    world.registry[APP] = json.dumps(index)
+    (reason,) = outcome_of(params, world, check_mode=True)["images"][0]["reasons"]
+    assert "its record of how it was built cannot be read (schema 99, wanted 1)" in reason
+
+
+def test_an_image_that_others_take_is_exported_where_it_is_in_no_registry(world, image):
+    base = image(BASE, title="base", tags=[], push=False, only_linked=True)
+    app = image(APP, title="app", links={"linked": "base"})
+    params = {"images": [app, base], "builder": "farm"}
+    done = outcome_of(params, world)
+    assert [one["name"] for one in done["images"]] == ["app", "base"]
+    contexts = [values(argv, "--build-context") for _node, _platforms, argv in world.builds]
+    assert [len(found) for found in contexts] == [0, 0, 1, 1]
+    assert all(found[0].startswith("linked=oci-layout:///") and "@sha256:" in found[0] for found in contexts[2:])
+    assert world.writes == [APP]
+    # Both are left alone then, until the one that is in no registry changes.
+    assert not outcome_of(params, world)["changed"] and not world.builds
+    found = outcome_of({**params, "images": [app, {**base, "target": "other"}]}, world)
+    assert found["images"][0]["reasons"] == ["the target of target base is new"]
+    assert len(world.builds) == 4
+
+
+def test_steps_are_shown_with_image_platform_and_node(world, image):
+    lines = []
+
+    def building(argv, follow=None, **options):
+        if argv[2] == "build":
+            for line in ("#5 [linux/arm64 1/2] RUN make", "#6 [2/2] RUN test", "#6 DONE 1.5s"):
+                follow(line)
+        return world(argv, **options)
+
+    params = {**image(APP, platforms=["linux/arm64"]), "builder": "farm"}
+    run(params, False, building, SimpleNamespace(report=lines.append))
+    assert lines == [
+        "app:1 linux/arm64@c native [1/2] RUN make …",
+        "app:1 linux/arm64@c native [2/2] RUN test …",
+        "app:1 linux/arm64@c native [2/2] RUN test done 1.5s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("native", "platforms", "how"),
+    [
+        (AMD64, [AMD64], "native"),
+        (AMD64, [Platform("linux", "386"), AMD64], "native"),
+        (AMD64, [AMD64, ARM64], "emulated"),
+        (ARM64, [ARM64], "native"),
+        (None, [AMD64], ""),
+    ],
+)
+def test_whether_a_node_emulates(native, platforms, how):
+    natives = {"n": native} if native else {}
+    farm = _farm.Farm(Instance("farm", "docker-container"), (), natives, {}, None, None, None, Path(), ())
+    assert farm.how("n", platforms) == how
+
+
+def test_nodes_that_take_connections_are_told_apart_from_those_that_are_gone(world, image, monkeypatch):
+    nodes = tuple(Node(name, f"{scheme}://{name}:2375", ()) for name, scheme in zip("abc", ("tcp", "tcp", "ssh")))
+    farm = _farm.Farm(Instance("farm", "docker-container", nodes), (), {}, {}, None, None, None, Path(), ())
+    connected = []
+
+    def connect(address, timeout):
+        assert timeout == _farm.PROBE_TIMEOUT
+        connected.append(address)
+        if address[0] == "b":
+            raise ConnectionRefusedError
+        return SimpleNamespace(close=lambda: None)
+
+    late = {"error_kind": "timeout"}
+    monkeypatch.setattr(_farm.socket, "create_connection", connect)
+    monkeypatch.setattr(_farm, "probe_all", lambda ends, *_, **__: [EngineInfo(one, False, **late) for one in ends])
+    assert farm.unanswering("abc") == {"a": True, "b": False, "c": False}
+    assert sorted(connected) == [("a", 2375), ("b", 2375)]
+    late["error_kind"] = "refused"
+    assert farm.unanswering("a") == {"a": False}
+    kubernetes = _farm.Farm(Instance("farm", "kubernetes", nodes), (), {}, {}, None, None, None, Path(), ())
+    assert kubernetes.unanswering("abc") == {}
+
+
+@pytest.mark.parametrize("drained", [None, "it is drained since noon"])
+def test_the_only_node_of_the_docker_driver_is_refused_while_it_is_drained(world, image, drained):
+    builder = Instance("default", "docker", (Node("a", "tcp://a:2375", (AMD64,)),))
+    farm = _farm.Farm(builder, (), {}, {}, None, None, None, Path(), ())
+    world.drained = {"a": drained}
+    if drained:
+        with pytest.raises(FarmError, match="buildx would build on node 'a', and it is drained since noon"):
+            _farm.with_workers(farm, Buildx(world), (AMD64,), start=False)
+    else:
+        asked = _farm.with_workers(farm, Buildx(world), (AMD64,), start=False)
+        assert (asked.workers, asked.natives, asked.routes) == ((), {"a": AMD64}, False)
+
+
+def test_a_link_to_what_is_pushed_is_known_by_its_tag(world, image):
+    base = image(BASE, title="base", platforms=["linux/arm64"])
+    app = image(APP, title="app", links={"linked": "base"}, platforms=["linux/arm64"])
+    done = outcome_of({"images": [app, base], "builder": "farm"}, world)
+    (_base, (_node, _platforms, argv)) = world.builds
+    digest = next(one["digest"] for one in done["images"] if one["name"] == "base")
+    assert values(argv, "--build-context") == [f"linked=docker-image://{BASE}@{digest}"]
+    record = Record.from_annotations(json.loads(world.registry[APP])["annotations"])
+    assert [(one.name, one.digest) for one in record.sources] == [(BASE, digest)]
+    assert not outcome_of({"images": [app, base], "builder": "farm"}, world)["changed"]
+    # Its own name in a Dockerfile is another name of the same repository.
+    by_name = image(LATEST, dockerfile=f"FROM {BASE}\n", platforms=["linux/arm64"])
+    outcome_of({"images": [by_name, {**base, "target": "new"}], "builder": "farm"}, world)
+    record = Record.from_annotations(json.loads(world.registry[LATEST])["annotations"])
+    assert [one.name for one in record.sources] == [BASE]
+
+
+def test_what_was_fetched_for_platforms_that_are_taken_over_stays_recorded(world, image):
+    base = json.dumps({"schemaVersion": 2, "manifests": [], "mediaType": "application/vnd.oci.image.index.v1+json"})
+    world.registry["docker.io/library/debian:13"] = base
+    fetched = f"FROM docker.io/library/debian:13@{digest_of(base.encode())}"
+
+    def building(argv, follow=None, **options):
+        if argv[2] == "build":
+            follow(f"#5 [1/2] {fetched}")
+        return world(argv, **options)
+
+    def sources():
+        record = Record.from_annotations(json.loads(world.registry[APP])["annotations"])
+        return sorted((one.name, one.targets) for one in record.sources)
+
+    params = image(APP, rebuild="when_changed")
+    outcome_of(params, building_in(world, building))
+    both = [("docker.io/library/debian:13", (platform,)) for platform in BOTH]
+    assert sources() == both
+    del world.registry[f"r.example.com/app@{manifest_of(world, APP, ARM64)}"]
+    outcome_of(params, building_in(world, building))
+    assert [platforms for _node, platforms, _argv in world.builds] == ["linux/arm64"] and sources() == both
+    # Of one that is left out nothing stays.
+    fewer = image(APP, rebuild="when_changed", platforms=["linux/amd64"])
+    outcome_of(fewer, building_in(world, building))
+    assert world.builds == [] and sources() == both[:1]
+    # What moved is built again.
+    world.registry["docker.io/library/debian:13"] = base.replace("2,", "2 ,")
+    (reason,) = outcome_of(fewer, building_in(world, building), check_mode=True)["images"][0]["reasons"]
+    assert reason.startswith("base image docker.io/library/debian:13 moved from ")
+
+
+def building_in(world, runner):
+    """A world whose buildx is run by a function."""
+    return SimpleNamespace(builds=world.builds, writes=world.writes, runner=runner)
+
+
+def test_of_a_list_only_what_changed_is_built_and_what_is_built_from_that(world, image):
+    base, app, other = image(BASE), image(APP, dockerfile=f"FROM {BASE}\n"), image(LATEST)
+    params = {"images": [app, base, other], "builder": "farm"}
+    assert outcome_of(params, world)["changed"] and len(world.builds) == 6
+    assert not outcome_of(params, world)["changed"] and not world.builds
+    changed = {"images": [app, {**base, "target": "x"}, other], "builder": "farm"}
+    done = outcome_of(changed, world)
+    assert [(one["name"], one["built"], one["reasons"]) for one in done["images"]] == [
+        (APP, True, [f"base image {BASE} is built in this run"]),
+        (BASE, True, ["the target is new"]),
+        (LATEST, False, []),
+    ]
+    assert len(world.builds) == 4 and not any("latest" in argv[-1] for _node, _platforms, argv in world.builds)
+    assert (
+        outcome_of({**params, "images": [{**app, "target": "y"}, {**base, "target": "x"}, other]}, world)["images"][1][
+            "built"
+        ]
+        is False
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "joined"),
+    [("index:x", True), ("manifest-descriptor:x", True), ("manifest:x", False), ("index-descriptor:x", False)],
+)
+def test_an_archive_of_one_node_is_joined_where_only_an_index_has_the_annotation(
+    world, image, tmp_path, annotation, joined
+):
+    output = {"type": "oci", "dest": str(tmp_path / "out.tar")}
+    options = {"outputs": [output], "platforms": ["linux/arm64"], "annotations": {annotation: "1"}}
+    actions = run({**image(APP, **options), "builder": "farm"}, True, world).actions
+    assert (["join", output["dest"]] in actions) is joined
+    unpushed = {**options, "push": False, "tags": []}
+    assert ["join", output["dest"]] not in run({**image(APP, **unpushed), "builder": "farm"}, True, world).actions
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_what_an_older_buildx_loses_between_nodes_is_refused_where_it_chooses_them(world, image, gate):
+    world.version = "0.16.2"
+    params = {**image(APP, dockerfile_inline="FROM scratch\n"), "builder": "farm", "gate": gate}
+    if gate:
+        assert run(params, True, world).changed
+    else:
+        with pytest.raises(
+            FarmError, match=r"dockerfile_inline for nodes \w, c without the gate needs buildx 0\.17\.0"
+        ):
+            run(params, True, world)

@@ -124,6 +124,8 @@ def test_an_attestation_is_that_of_its_own_option():
         ({"network": "mine"}, "network 'mine': wanted default, host, none"),
         ({"allow": ["fs.read=/"]}, "allow: 'fs.read=/'"),
         ({"add_hosts": {"a": "b"}}, "add_hosts: a: 'b' is neither an IP address"),
+        ({"add_hosts": {"a": "[2001:db8::1"}}, "is neither an IP address"),
+        ({"add_hosts": {"a": "2001:db8::1]"}}, "is neither an IP address"),
         ({"add_hosts": ["a"]}, "add_hosts: 'a': wanted KEY=VALUE"),
         ({"add_hosts": {"a,b": "192.0.2.1"}}, "'a,b' is no name of a host"),
         ({"ulimits": {"files": 1}}, "unknown limit 'files'; wanted one of core, cpu"),

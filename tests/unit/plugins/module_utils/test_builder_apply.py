@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from dataclasses import replace
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
@@ -449,3 +450,14 @@ def test_containers_are_shared_with_builders_that_have_containers(world, driver,
         with pytest.raises(FarmError, match="which belongs to builder 'other'"):
             world.call({})
     assert world.call({}, share_nodes=taken)["changed"]
+
+
+def test_a_container_with_the_wanted_configuration_stays_where_the_definition_has_lost_it(world):
+    """Also where the node that is there already is declared without its endpoint."""
+    world.call({"buildkitd_config": "debug = true"})
+    before = dict(world.containers)
+    instance = world.store.get("farm")
+    (node,) = instance.nodes
+    world.store.path("farm").write_bytes(replace(instance, nodes=(replace(node, files=None),)).to_json())
+    done = world.call({"endpoint": None, "buildkitd_config": "debug = true"})
+    assert [action[0] for action in done["actions"]] == ["write"] and world.containers == before

@@ -12,6 +12,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.decla
     NodeSpec,
     canonical,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import same_endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
@@ -168,3 +169,27 @@ def test_contexts_that_there_are_are_named(contexts, tmp_path):
         declare(contexts, {"endpoint": "nowhere"})
     with pytest.raises(FarmError, match=r"\(there: none\)"):
         declare(ContextStore(tmp_path / "empty"), {"endpoint": "nowhere"})
+
+
+@pytest.mark.parametrize("config", [None, "debug = true\n"])
+def test_limits_of_the_cache_are_part_of_a_configuration_that_is_declared(contexts, config):
+    (node,) = declare(contexts, {"buildkitd_config": config, "cache": {"max_used": "1GB"}}).nodes
+    if config is None:
+        assert node.files is None and node.cache is not None
+    else:
+        assert node.cache is None and b"debug = true" in node.files["buildkitd.toml"]
+        assert node.files["buildkitd.toml"] != config.encode()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("tcp://h:2375", "tcp://H", True),
+        ("tcp://h:2375", "tcp://h:2376", False),
+        ("odd://x", "odd://x", True),
+        ("odd://x", "odd://y", False),
+        ("odd://x", "tcp://h", False),
+    ],
+)
+def test_spellings_of_one_endpoint(left, right, same):
+    assert same_endpoint(left, right) is same_endpoint(right, left) is same

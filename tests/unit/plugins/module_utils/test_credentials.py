@@ -15,6 +15,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.credentials import (
     Credentials,
+    auth_config,
     pull_headers,
     stored_credentials,
 )
@@ -142,3 +143,15 @@ def test_no_secret_is_shown():
     shown = repr(Credentials("farmer", "co:rn", "t0ken"))
     assert "co:rn" not in shown
     assert "t0ken" not in shown
+
+
+@pytest.mark.parametrize("entry", [{}, {"auth": ""}, {"username": "", "password": ""}])
+def test_without_credentials_there_are_no_headers(tmp_path, entry):
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"r.example.com": entry}}))
+    assert pull_headers(tmp_path, "r.example.com", None) == {}
+    assert stored_credentials(tmp_path, "r.example.com") is None
+    assert auth_config(None, "r.example.com") == {}
+
+
+def test_what_basic_authentication_sends():
+    assert Credentials("farmer", "co:rn").basic == f"Basic {base64.b64encode(b'farmer:co:rn').decode()}"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -15,6 +16,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.drain 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import probe
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._drain import apply as _apply
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._drain.plan import Site
 
 from ...engines import FakeEngine, serving
 
@@ -161,3 +163,58 @@ def test_a_volume_of_somebody_else_is_no_mark():
 def test_a_timeout_is_no_negative_number():
     with pytest.raises(FarmError, match="timeout is -1; wanted seconds"):
         run("tcp://127.0.0.1:1", timeout=-1)
+
+
+@pytest.mark.parametrize("state", ["drained", "active"])
+def test_what_was_done_is_undone_where_another_engine_fails(state):
+    class Failing(Engine):
+        def answer(self, method, path, query, body, headers):
+            if method in ("POST", "DELETE"):
+                return 500, b"no space\n"
+            return super().answer(method, path, query, body, headers)
+
+    engine, other = Engine(), Failing()
+    for one in (engine, other):
+        one.volumes = {VOLUME: {"Name": VOLUME, "Labels": {LABEL: "disk"}}} if state == "active" else {}
+    before = dict(engine.volumes)
+    with serving(engine) as url, serving(other) as failing:
+        with pytest.raises(FarmError, match=rf"engine {failing}: \w+ /volumes/.* failed: no space \(HTTP 500\)"):
+            run(url, endpoints=[url, failing], state=state)
+    assert [one["Labels"] for one in engine.volumes.values()] == [one["Labels"] for one in before.values()]
+    assert len(engine.changes) == 2
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_an_engine_that_does_not_tell_is_named(status):
+    class Silent(Engine):
+        def answer(self, method, path, query, body, headers):
+            if path == "/containers/json":
+                return status, b"no\n"
+            return super().answer(method, path, query, body, headers)
+
+    engine = Silent()
+    with serving(engine) as url:
+        words = rf"^engine {url}: GET /containers/json\S+ failed: no \(HTTP {status}\)$"
+        with pytest.raises(FarmError, match=words):
+            run(url)
+    assert not engine.changes
+
+
+def test_a_node_that_takes_builds_again_is_not_waited_for(clock):
+    with serving(Engine(2)) as url:
+        run(url, timeout=0)
+        (node,) = run(url, state="active", timeout=60).values["nodes"]
+    assert (node["builds"], node["drained"], node["since"], clock.now) == (2, False, None, 0)
+
+
+@pytest.mark.parametrize(("status", "fails"), [(200, False), (201, False), (204, False), (404, False), (202, True)])
+def test_answers_to_a_change(tmp_path, status, fails):
+    class Answering(Engine):
+        def answer(self, method, path, query, body, headers):
+            return status, b""
+
+    with serving(Answering()) as url:
+        site = Site(ContextStore(tmp_path), None)
+        for change in (lambda: site.mark(Endpoint.parse(url), "x"), lambda: site.unmark(Endpoint.parse(url))):
+            with pytest.raises(FarmError) if fails else contextlib.nullcontext():
+                change()

@@ -197,3 +197,10 @@ def test_lines_of_many_threads_stay_whole(tmp_path):
     for thread in threads:
         thread.join()
     assert [json.loads(line)["text"] for line in path.read_text().splitlines()] == ["y" * 200] * 1600
+
+
+@pytest.mark.parametrize(("length", "shown"), [(300, "x" * 300), (301, "x" * 299 + "…")])
+def test_long_lines_of_progress_are_cut(tmp_path, length, shown):
+    path = tmp_path / "log"
+    Progress(str(path)).report("x" * length)
+    assert json.loads(path.read_text())["text"] == shown

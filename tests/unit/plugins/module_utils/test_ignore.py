@@ -223,3 +223,9 @@ def test_an_ignore_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.
 )
 def test_which_excluded_directories_are_searched(rules: bytes, folder: str, entered: bool) -> None:
     assert IgnoreRules.parse(rules).enters(folder) is entered
+
+
+def test_a_line_that_gos_reader_would_not_take_is_not_judged() -> None:
+    IgnoreRules.parse(b"#" + b"x" * 65533)
+    with pytest.raises(CannotTell, match="the line is too long"):
+        IgnoreRules.parse(b"#" + b"x" * 65534)

@@ -10,6 +10,7 @@ import http.server
 import json
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
@@ -350,3 +351,127 @@ class TestRecords:
         Records(tmp_path).write(f"{tmp_path}/missing/out", self.record)
         assert not (tmp_path / "missing").exists()
         assert KEY.endswith(".key")
+
+
+class TestOddSources:
+    """What is rarely fetched, or cannot be told of what was."""
+
+    @pytest.mark.parametrize(
+        ("printed", "kept"),
+        [
+            (("", "https://example.com/a.tar"), (HTTP, "https://example.com/a.tar")),
+            (("", "https://example.com/a.git#main"), (GIT, "https://example.com/a.git#main")),
+            (("", f"repo/app@{DIGEST}"), None),
+            (("", f"Not:Valid@{DIGEST}"), None),
+        ],
+    )
+    def test_of_the_progress(self, printed, kept):
+        found = [(one.kind, one.name) for one in read_sources((AMD,), {}, [printed], (), False)]
+        assert found == ([kept] if kept else [])
+
+    @pytest.mark.parametrize(
+        "uri", ["pkg:docker/base@1?digest=sha256:aa", "pkg:docker/Not%20Valid@1", "pkg:npm/left@1", "", "plain"]
+    )
+    def test_of_a_provenance_what_cannot_be_another_one(self, uri):
+        metadata = {"buildx.build.provenance": provenance((uri, {"sha256": "a" * 64}))}
+        assert read_sources((AMD,), metadata, [], (), True) == ()
+
+    @pytest.mark.parametrize("value", [None, [], "text"])
+    def test_of_a_provenance_that_is_none(self, value):
+        printed = [("", "https://example.com/a.tar")]
+        for metadata in ({"buildx.build.provenance/linux/amd64": value}, {"buildx.build.provenance": {}}):
+            assert [one.kind for one in read_sources((AMD,), metadata, printed, (), True)] == [HTTP]
+
+    def test_an_image_without_a_tag_in_a_provenance(self):
+        metadata = {"buildx.build.provenance": provenance(("pkg:docker/busybox", {"sha256": "a" * 64}))}
+        (found,) = read_sources((AMD,), metadata, [], (), True)
+        assert found == Source(IMAGE, "docker.io/library/busybox:latest", DIGEST, targets=("linux/amd64",))
+
+    def test_one_source_of_several_platforms_is_one(self):
+        item = ("https://example.com/a.tar", {"sha256": "d" * 64})
+        metadata = {f"buildx.build.provenance/linux/{arch}": provenance(item, item) for arch in ("amd64", "arm64")}
+        (found,) = read_sources((AMD, ARM), metadata, [], (), True)
+        assert found.targets == ("linux/amd64", "linux/arm64")
+
+    def test_how_sources_are_called(self):
+        named = [Source(IMAGE, "a:1"), Source(GIT, "https://me:secret@example.com/x.git"), Source(HTTP, "http://x")]
+        assert list(map(str, named)) == [
+            "base image a:1",
+            "git repository https://***@example.com/x.git",
+            "file http://x",
+        ]
+        assert [Source.from_list(one.as_list()) for one in named] == named
+
+
+class TestOddAnswers:
+    """What has become of a source cannot always be told."""
+
+    old = base(amd64="sha256:1", arm64="sha256:2")
+
+    @pytest.mark.parametrize("found", [{}, {"old": base(note="other", s390x="sha256:9")}])
+    def test_an_image_whose_platform_is_not_there_is_not_noted(self, found):
+        (source,) = Fetcher(Registry(**found), None, True).completed([image_source(self.old)])
+        assert source == image_source(self.old)
+
+    def test_a_registry_that_does_not_answer_leaves_it_without_a_note(self):
+        class Broken:
+            def manifest(self, reference):
+                raise FarmError("500")
+
+            def digest(self, reference):
+                return "sha256:new"
+
+        (source,) = Fetcher(Broken(), None, True).completed([image_source(self.old)])
+        assert source == image_source(self.old)
+        noted = image_source(self.old, manifest="sha256:1")
+        assert Fetcher(Broken(), None, True).changes([noted])[noted].certain
+
+    @pytest.mark.parametrize("missing", ["platform", "digest"])
+    def test_what_lacks_something_is_left_as_it_is(self, missing):
+        source = replace(image_source(self.old), **{missing: ""})
+        assert Fetcher(None, None, True).completed([source]) == (source,)
+
+    def test_files_from_the_web_are_not_asked_for_where_they_do_not_count(self):
+        source = Source(HTTP, "http://127.0.0.1:1/x", '"1"')
+        assert Fetcher(None, None, False).completed([source]) == (source,)
+        assert Fetcher(None, None, False).changes([source]) == {}
+
+    def test_a_server_that_does_not_answer_tells_nothing(self):
+        source = Source(HTTP, "http://127.0.0.1:1/x")
+        fetcher = Fetcher(None, None, True)
+        assert fetcher.completed([source]) == (source,)
+        assert not fetcher.changes([source])[source].certain
+
+    @pytest.mark.parametrize(
+        ("name", "asked"),
+        [
+            ("https://example.com/a.git", ["https://example.com/a.git", "HEAD", "HEAD^{}"]),
+            ("git+https://example.com/a.git#v1:sub", ["https://example.com/a.git", "v1", "v1^{}"]),
+            (f"https://example.com/a.git#{'e' * 40}", None),
+        ],
+    )
+    def test_what_git_is_asked(self, name, asked):
+        ran = []
+
+        def runner(argv, env=None, timeout=None):
+            ran.append(argv)
+            assert env["GIT_TERMINAL_PROMPT"] == "0" and timeout
+            return Result(tuple(argv), 0, f"warning\n{'e' * 40}\tHEAD\n", "")
+
+        source = Source(GIT, name, "e" * 40)
+        assert Fetcher(None, runner, True).changes([source]) == {}
+        assert ran == ([["git", "ls-remote", "--", *asked]] if asked else [])
+
+
+def test_a_number_that_is_no_schema_of_today_is_told():
+    text = json.dumps({"schema": 9, "key": "a"}).encode()
+    with pytest.raises(ForeignRecord, match="schema 9, wanted 1"):
+        Record.from_json(text)
+    with pytest.raises(ForeignRecord, match=r"^broken: "):
+        Record.from_json(b"{}")
+
+
+def test_a_named_context_that_is_gone_is_told():
+    before = Record.of(Inputs({}, {"": tree(a="1"), "data": tree(a="1")}), (), {})
+    assert before.changes(Inputs({}, {"": tree(a="1")})) == ["named context data is gone"]
+    assert before.changes(Inputs({}, {"": tree(a="1"), "data": tree(a="2")})) == ["data: a changed"]

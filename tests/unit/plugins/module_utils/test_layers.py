@@ -109,3 +109,18 @@ def test_more_than_the_beginning_is_read_when_it_is_asked_for():
 def test_what_is_no_archive_is_an_error():
     with pytest.raises(FarmError, match="a layer cannot be read"):
         files(io.BytesIO(b"no archive" * 100))
+
+
+@pytest.mark.parametrize(("mode", "found"), [(0o755, b"app"), (0o641, b"app"), (0o610, b"app"), (0o646, b"")])
+def test_of_what_nobody_may_start_nothing_is_read(mode, found):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        entry = tarfile.TarInfo("app")
+        entry.mode, entry.size = mode, 3
+        archive.addfile(entry, io.BytesIO(b"app"))
+    assert files(raw).read("/app", 10) == File("file", mode, head=found)
+
+
+def test_what_is_neither_file_nor_link_nor_directory():
+    made = files({"dev/pipe": (tarfile.FIFOTYPE, "")})
+    assert made.read("/dev/pipe", 10) == File("other")

@@ -396,3 +396,11 @@ def test_notes_of_builds(tmp_path):
     going = sorted(str(note.path.relative_to(store.directory)) for note in notes if note.going)
     assert (len(notes), going) == (7, ["activity/gone", "refs/default/default/5", "refs/gone/x/4"])
     assert read_notes(Store(Path(tmp_path, "none")), ContextStore(tmp_path), 3) == ()
+
+
+def test_records_that_were_used_as_often_have_the_same_rank():
+    used = [
+        record(name, age=age, count=count) for name, age, count in (("a", 4, 1), ("b", 3, 1), ("c", 2, 0), ("d", 1, 1))
+    ]
+    assert gone(used, keep=31) == ["c"]
+    assert gone(used, keep=21) == ["c", "a"]

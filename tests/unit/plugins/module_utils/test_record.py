@@ -150,9 +150,20 @@ def test_records_keep_to_their_room(room: int, shape: Any) -> None:
     record = compact(large(*shape), room)
     assert len(packed(record)) <= room
     assert json.loads(json.dumps(record)) == record == unpacked(packed(record))
+    # What can be told in that much room is.
+    assert record["tree"] is not None or room < 20_000
     # Where everything fits, nothing is left out.
     if shape == (1, 10):
         assert record["tree"]["d00"][1]["0003"].startswith("f0644/")
+
+
+@pytest.mark.parametrize("room", [0, 10, 200])
+def test_where_there_is_no_room_digests_remain(room: int) -> None:
+    record = compact(small(), room)
+    assert record["tree"] is None and record["digest"] == digest(small())
+    assert list(differences(record, small())) == []
+    changed = with_(small(), **{"docs/a.md": file("o")})
+    assert words(differences(record, changed)) == ["something in the context changed"]
 
 
 def test_many_differences_are_counted() -> None:

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.parallel import each
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
@@ -864,3 +865,28 @@ CHALLENGES = [
 def test_challenges(headers, expected):
     found = _registry_auth.parse_challenges(headers)
     assert [(challenge.scheme, challenge.parameters) for challenge in found] == expected
+
+
+def test_a_mirror_that_failed_is_not_asked_again(server, elsewhere, docker, pauses):
+    elsewhere.faults = {MANIFEST_OF: [500, 500, 500]}
+    registries = Registries(docker, {server.name: Settings(mirrors=(f"http://{elsewhere.name}",))})
+    for _time in range(2):
+        assert registries.manifest(app(server)).content == INDEX
+    assert (len(elsewhere.requests), len(server.requests)) == (1, 2)
+    # One that works is asked each time.
+    elsewhere.faults = {}
+    registries = Registries(docker, {server.name: Settings(mirrors=(f"http://{elsewhere.name}",))})
+    for _time in range(2):
+        assert registries.manifest(app(server)).content == INDEX
+    assert (len(elsewhere.requests), len(server.requests)) == (3, 2)
+
+
+def test_registries_of_a_task(tmp_path):
+    node = Node("n", "tcp://n:1", files={"buildkitd.toml": b"[registry.'r.example.com']\nhttp = true\n"})
+    for mirrors in (True, False):
+        found = Registries.of({"docker_config": str(tmp_path)}, [node], mirrors)
+        assert (found._docker_config, found._settings, found._mirrors) == (
+            tmp_path,
+            {"r.example.com": Settings(http=True)},
+            mirrors,
+        )

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import threading
 import time
@@ -241,3 +242,9 @@ def test_what_refers_to_a_manifest_is_read_by_the_api_or_the_tag_in_its_place(se
 
 def test_what_nothing_refers_to_has_no_referrers(server, registries):
     assert registries.referrers(name(server), "sha256:" + "a" * 64) is None
+
+
+def test_nothing_of_an_earlier_attempt_is_left_in_a_file(server, registries):
+    digest, sink = digest_of(BLOB), io.BytesIO(b"what was there before, longer than the layer")
+    server.contents[f"/v2/app/blobs/{digest}"] = BLOB
+    assert registries.save(name(server), digest, sink) and sink.getvalue() == BLOB

@@ -70,3 +70,10 @@ def test_a_timeout_ends_the_programs_children_too(tmp_path, following):
     assert (caught.value.result.rc, caught.value.result.stdout) == (124, "begun\n")
     time.sleep(0.8)
     assert not mark.exists()
+
+
+def test_whoever_asks_is_told_the_process_group(tmp_path):
+    groups = []
+    result = run(["sh", "-c", "echo $$"], started=groups.append, cwd=str(tmp_path))
+    assert groups == [int(result.stdout)]
+    assert run(["pwd"], cwd=str(tmp_path)).stdout.strip() == str(tmp_path)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build import watch as _watch
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Image
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.order import bases_of
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.schedule import NoNodeLeft, Slots
@@ -197,3 +198,12 @@ def test_what_builds_on_a_node_that_does_not_answer_twice_is_ended():
     watch.probe()
     watch.probe()
     assert gone == ["a"], "a node without builds is not asked"
+
+
+def test_nodes_are_probed_while_the_watch_runs(monkeypatch):
+    probed = threading.Event()
+    monkeypatch.setattr(_watch, "_INTERVAL", 0.01)
+    watch = Watch(lambda nodes: probed.set() or {}, lambda node: None)
+    with watch.listed("a") as started, watch.running():
+        started(2**22)
+        assert probed.wait(10)

@@ -186,3 +186,17 @@ def test_hosts_without_systemd(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FarmError, match="not booted with systemd"):
         require_systemd("n1", str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        # What follows a backslash is another word, whether there is a blank before it or not.
+        ("ExecStart=/usr/bin/dockerd\\\n--debug\n", "/usr/bin/dockerd --debug"),
+        ("# said \\\nExecStart=/usr/bin/dockerd\n", "/usr/bin/dockerd"),
+        ("; said \\\nExecStart=/usr/bin/dockerd\n", "/usr/bin/dockerd"),
+        ("ExecStart=/usr/bin/dockerd \\", "/usr/bin/dockerd"),
+    ],
+)
+def test_lines_go_on_after_a_backslash_unless_they_are_comments(text, command):
+    assert exec_start([("a", f"[Service]\n{text}")]) == ("a", command)

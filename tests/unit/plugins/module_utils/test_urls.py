@@ -77,3 +77,16 @@ def test_a_secret_is_called_by_its_name():
     assert secret_in("https://me:pw@h/x") == "a password"
     assert secret_in("https://token@h/x").startswith("a user name")
     assert secret_in("https://h/x?ref=a&job_token=b") == "its job_token"
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("https://abcdefghijk@h/x", ()),
+        ("https://abcdefghijkl@h/x", ("abcdefghijkl",)),
+        ("https://me:abc@h/x", ()),
+        ("https://me:abcd@h/x", ("abcd",)),
+    ],
+)
+def test_what_is_long_enough_to_be_told_from_other_words(text, secrets):
+    assert secrets_of(text) == secrets and "***" in mask(text)
