@@ -191,7 +191,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from ansible.errors import AnsibleParserError
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.environment import expanded
@@ -309,7 +308,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _holds(self, condition: Any, variables: Variables) -> bool:
         value = self._compose(condition, variables) if isinstance(condition, str) else condition
-        return bool(boolean(value, strict=False)) if isinstance(value, str) else bool(value)
+        # Jinja2 takes every text for true that is not empty, and so does this, but for the word.
+        return bool(value) and str(value).lower() != "false"
 
     def _name(self, default: str, variables: Variables, taken: Mapping[str, str]) -> Any:
         for expression in self.get_option("hostnames"):
