@@ -129,7 +129,8 @@ def test_constructed(source: Source) -> None:
     groups = source.groups(**options)
     assert (groups["arm"], groups["engine_28"], groups["engine_none"]) == (["arm1"], ["amd1"], ["arm1", "gone"])
     variables = source.variables("amd1", **options)
-    assert (variables["ansible_host"], variables["listener_port"]) == ("vpn.amd1", 2400)
+    # ansible-core before 2.19 makes texts of all.
+    assert (variables["ansible_host"], str(variables["listener_port"])) == ("vpn.amd1", "2400")
 
 
 @pytest.mark.parametrize(
