@@ -33,18 +33,31 @@ for name in commits releases; do
 done"""
 
 
-def site(farm: LiveFarm, example: str, stand_ins: dict[str, str], **options: Any) -> Run:
-    """Run site with an inventory of the examples, and nothing beside it but where this farm's hosts are."""
-    own = farm.variables("unused")
-    # What the farm's hosts need goes to where the examples have nothing.
-    node = {
-        "farm_node_driver_opts": own["farm_driver_opts"],
-        "farm_node_buildkitd_config": own["farm_buildkitd_config"],
-        "engine_daemon_config": own["engine_daemon_config"],
-    }
-    hosts = {name: {"ansible_host": farm.address(host), **node} for name, host in stand_ins.items()}
+def site(
+    farm: LiveFarm, example: str, stand_ins: dict[str, str], check: bool = False, limit: str | None = None, **own: Any
+) -> Run:
+    """Run site with an inventory of the examples, and nothing beside it but where this farm's hosts are.
+
+    :param own: variables of each host.
+    """
+    hosts = {name: {"ansible_host": farm.address(host), **own} for name, host in stand_ins.items()}
+    # Of two inventories the last has the last word.
     more = ["-i", str(EXAMPLES / example)]
-    return farm.playbook("buildfarm.multiarch.site", inventory={"here": hosts}, more=more, **options).expect_success()
+    playbook = "buildfarm.multiarch.site"
+    return farm.playbook(playbook, check=check, inventory={"here": hosts}, limit=limit, more=more).expect_success()
+
+
+def really(farm: LiveFarm) -> Run:
+    """Make the two builders, with what the farm's hosts need put to where the example has nothing."""
+    own = farm.variables("unused")
+    return site(
+        farm,
+        "several_builders.yml",
+        CONTROLLERS | NODES,
+        farm_node_driver_opts=own["farm_driver_opts"],
+        farm_node_buildkitd_config=own["farm_buildkitd_config"],
+        engine_daemon_config=own["engine_daemon_config"],
+    )
 
 
 def declared(run: Run) -> dict[str, dict[str, list[str]]]:
@@ -59,7 +72,7 @@ def declared(run: Run) -> dict[str, dict[str, list[str]]]:
 @pytest.fixture(scope="module")
 def two_builders(farm: LiveFarm) -> Iterator[Run]:
     """Two builders of two controllers over the same machines."""
-    yield site(farm, "several_builders.yml", CONTROLLERS | NODES)
+    yield really(farm)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda host: farm.ssh(host, "rm -rf ~/.docker ~/.config/buildfarm"), CONTROLLERS.values()))
         list(pool.map(lambda host: farm.ssh(host, CLEAN), NODES.values()))
@@ -75,7 +88,70 @@ def test_two_builders_have_what_the_inventory_says(farm: LiveFarm, two_builders:
             "releases-arm1.example.com": own,
         },
     }
-    assert site(farm, "several_builders.yml", CONTROLLERS | NODES).changed == []
+    assert really(farm).changed == []
+
+
+@pytest.mark.parametrize(
+    ("example", "stand_ins", "wanted"),
+    [
+        (
+            "existing_groups.yml",
+            {"builder.example.com": "ctl", **NODES},
+            {"builder.example.com": {"builder": "farm", **{f"farm-{name}": ["linux/amd64"] for name in NODES}}},
+        ),
+        (
+            "labels",
+            {"builder.example.com": "ctl", "amd1.example.com": "mid1", "arm1.example.com": "new1"},
+            {
+                "builder.example.com": {
+                    "builder": "farm",
+                    "farm-amd1.example.com": ["linux/amd64"],
+                    "farm-arm1.example.com": ["linux/amd64"],
+                }
+            },
+        ),
+    ],
+)
+def test_groups_are_all_that_a_farm_needs(
+    farm: LiveFarm, two_builders: Run, example: str, stand_ins: dict[str, str], wanted: Any
+) -> None:
+    assert declared(site(farm, example, stand_ins, check=True)) == wanted
+
+
+def test_two_farms_have_nothing_in_common(farm: LiveFarm, two_builders: Run) -> None:
+    red, blue = "builder.red.example.com", "builder.blue.example.com"
+    machines = {"amd1.red.example.com": "mid1", "arm1.red.example.com": "mid2", "amd1.blue.example.com": "new1"}
+    stand_ins = {red: "ctl", blue: "ctlnew", **machines}
+    both = ["linux/amd64", "linux/arm64"]
+    wanted = {
+        "red": {red: {"builder": "red", "red-amd1.red.example.com": both, "red-arm1.red.example.com": both}},
+        "blue": {blue: {"builder": "blue", "blue-amd1.blue.example.com": both[:1]}},
+    }
+    for name, builders in wanted.items():
+        # No handler is to be registered for a host that only stands in for an arm64 one.
+        run = site(farm, "several_farms.yml", stand_ins, check=True, limit=name, emulators_platforms=[])
+        assert declared(run) == builders
+        (issued,) = (one for one in run.tasks if one.action == "buildfarm.multiarch.docker_certificates")
+        assert [*issued.result["clients"], *issued.result["servers"]] == [
+            one for one in stand_ins if f".{name}." in one
+        ]
+
+
+def test_nodes_differ(farm: LiveFarm, two_builders: Run) -> None:
+    machines = {"strong1.example.com": "mid1", "old1.example.com": "mid2", "far1.example.com": "new1"}
+    run = site(farm, "node_options.yml", {"builder.example.com": "ctl", **machines}, check=True)
+    (builder,) = (one.result for one in run.tasks if one.action == "buildfarm.multiarch.buildx_builder")
+    nodes = builder["builder"]["nodes"]
+    assert {node["name"]: (node["platforms"], node["driver_opts"]["memory"]) for node in nodes} == {
+        "farm-strong1.example.com": (["linux/amd64", "linux/386"], "16g"),
+        "farm-old1.example.com": (["linux/386"], "4g"),
+        "farm-far1.example.com": (["linux/amd64", "linux/386"], "4g"),
+    }
+    assert {context["name"]: context["host"] for context in builder["contexts"]} == {
+        "farm-strong1.example.com": f"tcp://{farm.address('mid1')}:2376",
+        "farm-old1.example.com": f"tcp://{farm.address('mid2')}:2376",
+        "farm-far1.example.com": "tcp://far1.vpn.example.com:2376",
+    }
 
 
 @pytest.fixture(scope="module")
