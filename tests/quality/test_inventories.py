@@ -81,5 +81,14 @@ def test_the_plugin_in_ansible_itself(core: str, tool: Tool, tmp_path: Path) -> 
     graph = tool(core, "ansible-inventory", *source, "--graph")
     for group in ("buildx_builder_farm", "buildx_platform_linux_arm64", "arm", "on_linux_arm64"):
         assert f"  |--@{group}:\n  |  |--arm1.example.com\n" in graph
-    said = tool(core, "ansible", "arm", *source, "-m", "ansible.builtin.debug", "-a", "var=buildfarm_nodes[0].name,shown")
+    said = tool(
+        core,
+        "ansible",
+        "arm",
+        *source,
+        "-m",
+        "ansible.builtin.debug",
+        "-a",
+        "msg={{ [buildfarm_nodes[0].name, shown] }}",
+    )
     assert said.count("farm-{{ 1 + 1 }}") == 2, said

@@ -111,6 +111,7 @@ def test_all_ways_to_a_machine_are_one_host() -> None:
     assert variables["buildfarm_contexts"] == ["by-ssh", "farm-a"]
     assert (variables["ansible_user"], variables["buildfarm_architecture"]) == ("me", "arm64")
     assert (variables["buildfarm_builders"], variables["buildfarm_error"]) == (["farm"], None)
+    assert hosts_of([second, engine("tcp://a:2376")])["a"]["ansible_user"] == "me"
 
 
 def test_groups() -> None:
