@@ -42,11 +42,13 @@ class Source:
     """What the plugin finds, and its file.
 
     :ivar asked: what was looked for, each time.
+    :ivar warned: what the user was told.
     """
 
     def __init__(self, folder: Path) -> None:
         self.file, self.engines, self.warnings = folder / "farm.buildx.yml", FOUND, []
         self.asked: List[Any] = []
+        self.warned: List[str] = []
 
     def gather(self, sources: Any, params: Any, runner: Any, warn: Any) -> Any:
         self.asked.append((sources, params))
@@ -93,6 +95,7 @@ def loaded() -> buildx.InventoryModule:
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     made = Source(tmp_path)
     monkeypatch.setattr(buildx, "gather", made.gather)
+    monkeypatch.setattr(buildx.InventoryModule().display, "warning", made.warned.append)
     return made
 
 
@@ -229,6 +232,7 @@ def test_cache(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     first = source.groups(**options)
     source.engines = ()
     assert source.groups(**options) == first
+    assert source.warned == ["something"] * 2
     assert "buildx_builder_farm" not in source.groups(**{**options, "group_by": ["status"]})
     assert list(source.read(**options, filters=[{"exclude": True}]).hosts) == []
     assert len(source.asked) == 1
@@ -239,9 +243,10 @@ def test_cache(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     source.read(**{**options, "endpoints": ["tcp://b:1"]})
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "other"))
     source.read(**{**options, "endpoints": ["tcp://b:1"]})
+    source.read(**options)
     source.read(reading=False, **options)
     source.read(**{**options, "cache": False})
-    assert len(source.asked) == 5
+    assert len(source.asked) == 6
     (file,) = (tmp_path / "cache").iterdir()
     assert json.loads(file.read_text())
 
