@@ -42,6 +42,8 @@ notes:
 seealso:
   - module: buildfarm.multiarch.buildx_builder
   - module: buildfarm.multiarch.docker_endpoint_info
+  - plugin: buildfarm.multiarch.buildx
+    plugin_type: inventory
 """
 
 EXAMPLES = r"""

@@ -67,6 +67,8 @@ options:
 seealso:
   - module: buildfarm.multiarch.docker_context
   - module: buildfarm.multiarch.docker_listener
+  - plugin: buildfarm.multiarch.buildx
+    plugin_type: inventory
 """
 
 EXAMPLES = r"""

@@ -30,6 +30,7 @@ PACKAGES = {
     "_listener": ["_core", "_host", "_docker"],
     "_certificate": ["_core", "_docker"],
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
+    "_inventory": ["_core", "_platform", "_docker", "_buildx", "_builder"],
     "_prune": ["_core", "_docker", "_buildx", "_context"],
     "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_source", "_image", "_key"],
     "_bake": ["_core", "_buildx", "_image", "_build"],

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Set
 from urllib.parse import quote
 
@@ -22,6 +23,15 @@ from .._docker.client import Conversation, message
 
 _PREFIX = "buildfarm_mark_"
 _LABEL = "io.github.buildfarm.multiarch"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A controller's builder uses a node's container and cache."""
+
+    node: str
+    builder: str
+    controller: str
 
 
 def controller_name(params: Mapping[str, Any]) -> str:
@@ -62,10 +72,20 @@ def marks(engine: Conversation) -> Dict[str, Set[str]]:
     :raises FarmError: the engine did not tell.
     """
     found: Dict[str, Set[str]] = {}
-    for volume in _listed(engine, f"{_LABEL}.controller"):
-        labels = volume["Labels"]
-        found.setdefault(labels.get(f"{_LABEL}.node", ""), set()).add(labels[f"{_LABEL}.controller"])
+    for one in marked(engine):
+        found.setdefault(one.node, set()).add(one.controller)
     return found
+
+
+def marked(engine: Conversation) -> List[Mark]:
+    """Return all marks of an engine.
+
+    :raises FarmError: the engine did not tell.
+    """
+    labels = [volume["Labels"] for volume in _listed(engine, f"{_LABEL}.controller")]
+    return [
+        Mark(*(str(one.get(f"{_LABEL}.{part}", "")) for part in ("node", "builder", "controller"))) for one in labels
+    ]
 
 
 def _listed(engine: Conversation, label: str) -> List[Dict[str, Any]]:

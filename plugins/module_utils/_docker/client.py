@@ -96,14 +96,20 @@ def conversation(
 
 
 def execute(
-    endpoint: Endpoint, store: ContextStore, container: str, argv: Sequence[str], timeout: float
+    endpoint: Endpoint,
+    store: ContextStore,
+    container: str,
+    argv: Sequence[str],
+    timeout: float,
+    tls: Optional[TlsFiles] = None,
 ) -> Tuple[int, bytes, str]:
     """Run a program in a running container; return its exit status, its output, and what it says of errors.
 
     :param timeout: seconds for which it may be silent.
+    :param tls: material for a ``tcp`` endpoint; a context brings its own.
     :raises FarmError: the engine cannot be reached, or did not start it.
     """
-    with conversation(endpoint, store, timeout) as engine:
+    with conversation(endpoint, store, timeout, tls) as engine:
         wanted = {"Cmd": list(argv), "AttachStdout": True, "AttachStderr": True}
         status, body = engine.send("POST", f"/containers/{quote(container)}/exec", wanted)
         if status != 201:
@@ -114,7 +120,7 @@ def execute(
         if status != 200:
             raise FarmError(f"engine {endpoint}: could not run {argv[0]} in {container}: {message(body)}")
     streams = demultiplexed(body)
-    with conversation(endpoint, store, timeout) as engine:
+    with conversation(endpoint, store, timeout, tls) as engine:
         status, body = engine.request("GET", f"/exec/{identifier}/json")
     if status != 200:
         raise FarmError(f"engine {endpoint}: what became of {argv[0]} in {container} is not known: {message(body)}")

@@ -776,7 +776,8 @@ def test_steps_are_shown_with_image_platform_and_node(world, image):
     [
         (AMD64, [AMD64], "native"),
         (AMD64, [Platform("linux", "386"), AMD64], "native"),
-        (AMD64, [AMD64, ARM64], "emulated"),
+        (AMD64, [AMD64, ARM64], ""),
+        (AMD64, [ARM64], "emulated"),
         (ARM64, [ARM64], "native"),
         (None, [AMD64], ""),
     ],
