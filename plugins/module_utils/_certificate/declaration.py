@@ -64,8 +64,10 @@ class Declaration:
         return self.validity if leaf.is_server else self.client_validity or self.validity
 
     def renewal_of(self, leaf: Leaf) -> timedelta:
-        """Return how long before its end a certificate is issued anew; a short one at half of its time."""
-        return min(self.renew_before, self.validity_of(leaf) / 2)
+        """Return how long before its end a certificate is issued anew."""
+        if leaf.is_server or self.client_validity is None:
+            return self.renew_before
+        return min(self.renew_before, self.client_validity / 2)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Declaration:
