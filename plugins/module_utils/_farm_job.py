@@ -64,8 +64,13 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str
 def _reason(params: Mapping[str, Any]) -> Optional[str]:
     """Return why docker's configuration is to be this job's own, None where the user's is used.
 
-    :raises FarmError: the user's cannot be read.
+    :raises FarmError: the user's cannot be read, or will not do.
     """
+    if params["certificate"] and params["force"] is False:
+        raise FarmError(
+            "the client's certificate is given as text, which is kept in the directory of a job only; wanted no"
+            " force=false (farm_job), or the paths of its files"
+        )
     if params["force"] is not None:
         return "it is wanted" if params["force"] else None
     if params["certificate"]:
