@@ -103,7 +103,8 @@ directory:
   sample: /tmp/buildfarm-job-x2k4b1
 environment:
   description:
-    - The environment for the tasks of the job, C(DOCKER_CONFIG) and C(BUILDX_CONFIG). Empty without a directory.
+    - The environment for the tasks of the job, C(DOCKER_CONFIG) and C(BUILDX_CONFIG), and C(XDG_STATE_HOME) where the
+      user's cannot be written. Empty without a directory.
   returned: success
   type: dict
   sample: {DOCKER_CONFIG: /tmp/buildfarm-job-x2k4b1, BUILDX_CONFIG: /tmp/buildfarm-job-x2k4b1/buildx}

@@ -36,7 +36,7 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(_farm_job, "_CONTAINER_FILES", (str(tmp_path / "containerenv"),))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("DOCKER_CONFIG", "BUILDX_CONFIG", _farm_job._CONTAINER_VARIABLE):
+    for name in ("DOCKER_CONFIG", "BUILDX_CONFIG", "XDG_STATE_HOME", _farm_job._CONTAINER_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home/.docker"
 
@@ -88,6 +88,9 @@ def test_which_jobs_have_a_directory(
 def test_a_configuration_that_cannot_be_written(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(config))
     assert run(lasting=True)["reason"] == f"{config} cannot be written"
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(config.parent))
+    assert set(run()["environment"]) == {"DOCKER_CONFIG", "BUILDX_CONFIG", "XDG_STATE_HOME"}
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
     # One that does not exist, below what can be written.
     assert run(lasting=True, docker_config=str(config / "../new/deep"))["reason"] is None
 
