@@ -32,7 +32,8 @@ class Jobs:
 
     def __init__(self, farm: LiveFarm) -> None:
         self.farm = farm
-        self.variables = {**farm.variables(f"jobs:{secrets.token_hex(4)}"), "farm_builder": BUILDER, "farm_platforms": []}
+        image = f"jobs:{secrets.token_hex(4)}"
+        self.variables = {**farm.variables(image), "farm_builder": BUILDER, "farm_platforms": []}
         self.variables["images_list"][0].update(platforms=["linux/amd64"], context="/tmp/context-of-jobs")
         self.variables["images_emulation"] = "forbid"
         farm.module(CONTROLLER, "docker_certificates", directory=KEPT, clients=["only"])
