@@ -81,6 +81,13 @@ options:
     elements: str
     default: []
     version_added: 1.1.0
+  natives:
+    description:
+      - The platforms that engines have named, by the nodes' names, as M(buildfarm.multiarch.docker_endpoint_info)
+        returns them. They count before facts, which are not needed then.
+    type: dict
+    default: {}
+    version_added: 1.1.0
 """
 
 EXAMPLES = r"""
@@ -139,23 +146,27 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.plat
     platform_of_host,
 )
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import (
-    address_of,
+    endpoint_of,
     mirrors_of,
     node_names,
-    tcp_endpoint,
 )
 from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.role_options import as_list, option
 
 
-def _candidate(name: str, variables: Mapping[str, Any]) -> Optional[Candidate]:
-    """Return what is known of a node, None where that is too little to declare it."""
+def _candidate(name: str, variables: Mapping[str, Any], answered: Optional[str]) -> Optional[Candidate]:
+    """Return what is known of a node, None where that is too little to declare it.
+
+    :param answered: the platform that its engine has named; None where it was not asked.
+    """
     facts = variables.get("ansible_facts", {})
     architecture = facts.get("architecture")
     fixed = option("farm_node_platforms", variables)
-    if not architecture and (fixed is None or not option("farm_endpoint", variables)):
+    if not (architecture or answered) and (fixed is None or not option("farm_endpoint", variables)):
         return None
     engine = (facts.get("buildfarm") or {}).get("engine_architecture")
     native = platform_of_host(architecture, engine) if architecture else None
+    if answered:
+        native = Platform.parse(answered)
     pins = None if fixed is None else parse_all(fixed)
     return Candidate(name, native, pins, option("farm_node_emulates", variables))
 
@@ -183,22 +194,6 @@ def _assigned(
     return [(node, True) for node in assign(candidates, platforms if emulators(candidates) else native)]
 
 
-def _endpoint(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
-    """Return a node's endpoint, and whether it is reached with certificates."""
-    endpoint = option("farm_endpoint", variables)
-    if endpoint:
-        return str(endpoint), False
-    if option("listener_ssh", variables):
-        address = address_of(name, variables)
-        host = f"[{address}]" if ":" in address else address
-        user = option("listener_ssh_user", variables) or variables.get("ansible_user")
-        port = variables.get("ansible_port")
-        return "ssh://" + (f"{user}@" if user else "") + host + (f":{port}" if port else ""), False
-    insecure = option("listener_insecure", variables)
-    port = option("listener_port", variables) or (2375 if insecure else 2376)
-    return tcp_endpoint(name, variables, port), not insecure
-
-
 def _node(
     assigned: Assigned,
     decided: bool,
@@ -211,7 +206,7 @@ def _node(
     cache: Optional[Mapping[str, Any]],
     mirrors: Optional[Sequence[str]],
 ) -> Dict[str, Any]:
-    endpoint, tls = _endpoint(assigned.name, variables)
+    endpoint, tls = endpoint_of(assigned.name, variables)
     paths = {key: client[f"{key}_path"] for key in ("ca", "cert", "key") if f"{key}_path" in client}
     context = {"host": endpoint, "description": f"{assigned.name}, node of {builder}", **paths}
     node = {
@@ -249,11 +244,12 @@ def farm_nodes(
     buildkitd_config: Optional[str] = None,
     cache: Optional[Mapping[str, Any]] = None,
     mirrors: Sequence[str] = (),
+    natives: Optional[Mapping[str, str]] = None,
 ) -> List[Dict[str, Any]]:
     """Return the nodes of a builder; see DOCUMENTATION."""
     try:
         names = list(names)
-        found = [_candidate(name, hostvars[name]) for name in names]
+        found = [_candidate(name, hostvars[name], (natives or {}).get(name)) for name in names]
         known = sorted((candidate for candidate in found if candidate is not None), key=_emulates)
         if names and not known:
             raise FarmError(

@@ -19,8 +19,16 @@ description:
   - Reads these variables of a node. C(_listener_state) is what M(buildfarm.multiarch.docker_listener) returned, other
     nodes are left out. C(farm_address) is its name or address as the controllers see it, by default C(ansible_host),
     else its name in the inventory.
+  - With O(declared=true) it returns how all nodes are reached as declared, see
+    P(buildfarm.multiarch.farm_nodes#filter).
 positional: _input
 extends_documentation_fragment: [buildfarm.multiarch.inventory]
+options:
+  declared:
+    description: Whether all nodes are wanted, whatever was done to their listeners.
+    type: bool
+    default: false
+    version_added: 1.1.0
 """
 
 EXAMPLES = r"""
@@ -56,14 +64,23 @@ _value:
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import tcp_endpoint
+from ansible_collections.buildfarm.multiarch.plugins.plugin_utils.inventory import (
+    endpoint_of,
+    tcp_endpoint,
+)
 
 
-def farm_probes(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
+def farm_probes(
+    names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], declared: bool = False
+) -> List[Dict[str, Any]]:
     """Return the listeners to try; see DOCUMENTATION."""
     found: Dict[bool, Dict[str, str]] = {True: {}, False: {}}
     for name in names:
         variables = hostvars[name]
+        if declared:
+            endpoint, tls = endpoint_of(name, variables)
+            found[tls][name] = endpoint
+            continue
         state = variables.get("_listener_state") or {}
         if state.get("provisional"):
             found[state["listener"]["tls"]][name] = tcp_endpoint(name, variables, state["listener"]["port"])

@@ -54,14 +54,18 @@ def farm_servers(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
         variables = hostvars[name]
         if option("listener_certificate", variables) or option("listener_ssh", variables):
             continue
-        nodename = variables.get("ansible_facts", {}).get("nodename")
+        facts = variables.get("ansible_facts", {})
+        nodename, found = facts.get("nodename"), (facts.get("buildfarm") or {}).get("listener") or {}
         if nodename is None:
             servers.append({"name": name})
             continue
+        held = {key: found[key] for key in ("certificate", "ca") if found.get(key)}
         own = nodename if is_name(nodename) and not nodename.startswith("localhost") else None
         reached = [bare(text) for text in (variables.get("ansible_host"), option("farm_address", variables)) if text]
         known = [own, *(text.partition("%")[0] for text in reached), *(option("farm_names", variables) or [])]
-        servers.append({"name": name, "sans": list(dict.fromkeys(other for other in known if other and other != name))})
+        servers.append(
+            {"name": name, "sans": list(dict.fromkeys(other for other in known if other and other != name)), **held}
+        )
     return servers
 
 

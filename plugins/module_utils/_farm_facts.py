@@ -6,16 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 from ._binfmt.rules import read_rule_files
+from ._core.files import read_bytes
 from ._core.runner import Runner
 from ._core.version import upstream
 from ._docker.config import plugin_candidates
+from ._docker.names import TLS_DIRECTORY
+from ._docker.tls import key_problem
 from ._host.init import BOOTED
 from ._host.systemd import UnitFiles
 from ._packages.distribution import ENGINES, LIBRARIES, distribution, docker_repository, installed
@@ -37,6 +42,7 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str
         "repository": docker_repository(),
         "engine": UnitFiles.find("docker.service").fragment is not None,
         "engine_architecture": _engine_architecture(),
+        "listener": _listener(),
         "emulators": any(rule.handler.is_qemu for file in read_rule_files() for rule in file.rules()),
         "python": {"executable": sys.executable, "version": list(sys.version_info[:2])},
         "docker": shutil.which("docker"),
@@ -45,6 +51,21 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str
     }
     host = os.uname()
     return {"ansible_facts": {"architecture": host.machine, "nodename": host.nodename, "buildfarm": found}}
+
+
+def _listener() -> Dict[str, Optional[str]]:
+    """Return what a controller that keeps nothing has to know of the engine's listener: nothing of the key."""
+    folder = Path(TLS_DIRECTORY)
+    found: Dict[str, Optional[bytes]] = dict.fromkeys(("ca", "cert", "key"))
+    for name in found:
+        with contextlib.suppress(OSError):
+            found[name] = read_bytes(folder / f"{name}.pem")
+    ca, certificate, key = found.values()
+    fits = certificate and key and key_problem(certificate, key) is None
+    return {
+        "ca": ca.decode(errors="replace") if ca else None,
+        "certificate": certificate.decode(errors="replace") if certificate and fits else None,
+    }
 
 
 def _engine_architecture() -> Optional[str]:

@@ -53,10 +53,13 @@ options:
     description:
       - V(present) makes the builder as declared.
       - V(stopped) does so too, and stops its containers. Only for the C(docker-container) driver.
+      - V(defined) writes the definition, and makes the contexts of O(nodes[].context), and asks no engine anything. So
+        a controller that has never had the builder finds the containers and caches again that its nodes have. Needs
+        version 1.1.0 of the collection.
       - V(absent) removes the containers of all nodes, their caches (see O(keep_state)) and the definition.
         With O(nodes) given, it does so even where the definition has been lost.
     type: str
-    choices: [present, stopped, absent]
+    choices: [present, stopped, defined, absent]
     default: present
   driver:
     description:
@@ -571,7 +574,7 @@ NODE = {
 }
 SPEC = {
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "stopped", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "stopped", "defined", "absent"], "default": "present"},
     "driver": {"type": "str", "choices": ["docker-container", "remote", "kubernetes", "docker"]},
     "nodes": {
         "type": "list",

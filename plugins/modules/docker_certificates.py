@@ -69,6 +69,20 @@ options:
           - If unset, the names that the certificate has stay.
         type: list
         elements: str
+      certificate:
+        description:
+          - The certificate in PEM that the engine has, with its key, as M(buildfarm.multiarch.farm_facts) reports it.
+          - Where O(directory) has none for the engine, as on a controller that keeps nothing, it stays as long as it is
+            as declared and of this CA. Nothing is issued then, and no engine has to be restarted.
+        type: str
+        version_added: 1.1.0
+      ca:
+        description:
+          - What the engine trusts, in PEM, as M(buildfarm.multiarch.farm_facts) reports it.
+          - Where O(directory) has no CA, none is made, and none is begun with, that no engine trusts, unless O(rotate)
+            says so. It is an error that names what they trust.
+        type: str
+        version_added: 1.1.0
   clients:
     description:
       - Those who need a certificate to use the engines.
@@ -83,6 +97,12 @@ options:
       - Certificates that are valid for longer because they were issued under another setting stay.
     type: int
     default: 365
+  client_validity_days:
+    description:
+      - For how many days a client's certificate is issued. By default O(validity_days).
+      - One that is issued for less than twice O(renew_before_days) is issued anew when half of its time is over.
+    type: int
+    version_added: 1.1.0
   renew_before_days:
     description:
       - How many days before their end certificates are issued anew. Let the task run more often than that.
@@ -115,6 +135,23 @@ options:
         is, and neither copied nor changed.
       - It may be absent as long as nothing is to be issued.
     type: path
+  ca_cert_pem:
+    description:
+      - The content of such a file, instead of O(ca_cert).
+    type: str
+    version_added: 1.1.0
+  ca_key_pem:
+    description:
+      - The key of O(ca_cert) or O(ca_cert_pem) itself, in PEM, instead of O(ca_key). It is written nowhere.
+    type: str
+    version_added: 1.1.0
+  create_ca:
+    description:
+      - Whether a CA of the farm's own is made where O(directory) has none. With V(false) that is an error, unless
+        O(rotate=all).
+    type: bool
+    default: true
+    version_added: 1.1.0
   ca_passphrase:
     description:
       - The passphrase of the CA's key.
@@ -318,15 +355,21 @@ ARGUMENT_SPEC = {
         "options": {
             "name": {"type": "str", "required": True},
             "sans": {"type": "list", "elements": "str"},
+            "certificate": {"type": "str"},
+            "ca": {"type": "str"},
         },
     },
     "clients": {"type": "list", "elements": "str", "default": ["client"]},
     "validity_days": {"type": "int", "default": 365},
+    "client_validity_days": {"type": "int"},
     "renew_before_days": {"type": "int", "default": 30},
     "ca_common_name": {"type": "str", "default": "Docker build farm CA"},
     "ca_validity_days": {"type": "int", "default": 3650},
     "ca_cert": {"type": "path"},
     "ca_key": {"type": "path", "no_log": False},
+    "ca_cert_pem": {"type": "str"},
+    "ca_key_pem": {"type": "str", "no_log": True},
+    "create_ca": {"type": "bool", "default": True},
     "ca_passphrase": {"type": "str", "no_log": True},
     "ca_previous_passphrase": {"type": "str", "no_log": True},
     "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": KEY_TYPES[0], "no_log": False},
@@ -334,4 +377,4 @@ ARGUMENT_SPEC = {
 }
 
 if __name__ == "__main__":
-    main(ARGUMENT_SPEC, run, required_together=[("ca_cert", "ca_key")])
+    main(ARGUMENT_SPEC, run)

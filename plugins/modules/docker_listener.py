@@ -333,6 +333,7 @@ journal:
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.names import TLS_DIRECTORY
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._listener.apply import run
 
 SPEC = {
@@ -344,7 +345,7 @@ SPEC = {
     "certificate": {"type": "str"},
     "key": {"type": "str", "no_log": True},
     "missing_key": {"type": "str", "choices": ["fail", "report"], "default": "fail", "no_log": False},
-    "tls_directory": {"type": "str", "default": "/etc/docker/tls"},
+    "tls_directory": {"type": "str", "default": TLS_DIRECTORY},
     "insecure": {"type": "bool", "default": False},
     "daemon_config": {"type": "dict"},
     "restore_daemon_config": {"type": "bool", "default": False},

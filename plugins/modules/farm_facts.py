@@ -110,6 +110,13 @@ ansible_facts:
               32-bit one. V(null) where there is no engine, or where it is a script.
           type: str
           sample: arm64
+        listener:
+          description:
+            - What the engine's listener has, C(ca), what it trusts, and C(certificate), both in PEM. Each is V(null)
+              where there is none, and the certificate where its key is missing too.
+          type: dict
+          sample: {ca: "-----BEGIN CERTIFICATE-----\n...", certificate: "-----BEGIN CERTIFICATE-----\n..."}
+          version_added: 1.1.0
         emulators:
           description: Whether the host's packages have QEMU handlers, by files in C(binfmt.d).
           type: bool

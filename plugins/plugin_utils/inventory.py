@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import validate_name
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._certificate.model import is_name
@@ -79,6 +79,25 @@ def tcp_endpoint(host: str, variables: Mapping[str, Any], port: int) -> str:
     """
     address = address_of(host, variables)
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def endpoint_of(name: str, variables: Mapping[str, Any]) -> Tuple[str, bool]:
+    """Return a node's endpoint, and whether it is reached with certificates.
+
+    :raises FarmError: as ``address_of``.
+    """
+    endpoint = option("farm_endpoint", variables)
+    if endpoint:
+        return str(endpoint), False
+    if option("listener_ssh", variables):
+        address = address_of(name, variables)
+        host = f"[{address}]" if ":" in address else address
+        user = option("listener_ssh_user", variables) or variables.get("ansible_user")
+        port = variables.get("ansible_port")
+        return "ssh://" + (f"{user}@" if user else "") + host + (f":{port}" if port else ""), False
+    insecure = option("listener_insecure", variables)
+    port = option("listener_port", variables) or (2375 if insecure else 2376)
+    return tcp_endpoint(name, variables, port), not insecure
 
 
 def mirrors_of(

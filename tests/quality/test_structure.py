@@ -36,7 +36,7 @@ PACKAGES = {
     "_bake": ["_core", "_buildx", "_image", "_build"],
 }
 #: What is of no package: it draws on several.
-ALONE = {"_farm_facts"}
+ALONE = {"_farm_facts", "_farm_job"}
 _COLLECTION = ("ansible_collections", "buildfarm", "multiarch")
 
 

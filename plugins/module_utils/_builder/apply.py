@@ -39,13 +39,13 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     contexts = declared_contexts(params)
     ensured = plan_ensuring(contexts, site, lenient=check_mode)
     # A context that is still to be made leads nowhere yet.
-    probe = not check_mode or (params["probe"] and not ensured.steps)
+    probe = params["state"] != "defined" and (not check_mode or (params["probe"] and not ensured.steps))
     declaration = Declaration.from_params(
         params,
         site.contexts,
         {spec.name: spec.host for spec in contexts.present},
         stored_driver=_stored_driver(params["name"], site.store),
-        lenient=not probe,
+        lenient=check_mode and not probe,
     )
     if not check_mode:
         ensured.apply(site.contexts)
@@ -71,20 +71,20 @@ def _reconcile(declaration: Declaration, site: Site, check_mode: bool, probe: bo
         _require_buildx(site, planned, must_exist=not check_mode)
     if planned.steps and not check_mode:
         with site.store.lock(site.bootstrap_timeout, f".multiarch.{declaration.name.lower()}.lock"):
-            planned = _apply(declaration, site)
-        state = _verify(declaration, site, planned)
+            planned = _apply(declaration, site, Depth.BUILDKIT if probe else Depth.DEFINITION)
+        state = _verify(declaration, site, planned, Depth.ENGINES if probe else Depth.DEFINITION)
     builder = None if planned.target is None else describe(planned.target, state.nodes, declaration.platforms)
     return planned.outcome(builder=builder)
 
 
-def _apply(declaration: Declaration, site: Site) -> BuilderPlan:
+def _apply(declaration: Declaration, site: Site, depth: Depth) -> BuilderPlan:
     """Read, plan and apply while no other run of this module works on the builder, which one may have done before.
 
     :return: the plan that was carried out.
     :raises FarmError: a step failed, or buildx kept changing the builder.
     """
     for attempt in range(1, _ATTEMPTS + 1):
-        planned = plan(declaration, read_state(declaration, site, Depth.BUILDKIT))
+        planned = plan(declaration, read_state(declaration, site, depth))
         try:
             planned.apply(site)
             break
@@ -94,12 +94,12 @@ def _apply(declaration: Declaration, site: Site) -> BuilderPlan:
     return planned
 
 
-def _verify(declaration: Declaration, site: Site, done: BuilderPlan) -> State:
+def _verify(declaration: Declaration, site: Site, done: BuilderPlan, depth: Depth) -> State:
     """Return the state after a plan was carried out.
 
     :raises FarmError: it is not the one that is declared.
     """
-    state = read_state(declaration, site, Depth.ENGINES)
+    state = read_state(declaration, site, depth)
     left = plan(declaration, state).steps
     if left:
         raise FarmError(

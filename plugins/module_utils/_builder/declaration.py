@@ -56,7 +56,7 @@ class Declaration:
 
     :ivar driver: None leaves the one found, and is docker-container for a new builder.
     :ivar nodes: None leaves the nodes as they are found.
-    :ivar state: ``present``, ``stopped`` or ``absent``.
+    :ivar state: ``present``, ``stopped``, ``defined`` or ``absent``.
     :ivar use: ``default`` (for docker's current endpoint), ``global``, or None to leave the choice alone.
     :ivar purge_nodes: whether nodes that are not declared leave; None lets them stay, with a warning.
     :ivar absent: names of nodes that leave in any case, as they are stored.

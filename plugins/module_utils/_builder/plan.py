@@ -63,7 +63,7 @@ def plan(declaration: Declaration, state: State) -> BuilderPlan:
         steps=(
             *node_steps,
             *_leave_steps(declaration, state.instance, instance, state),
-            *_definition_steps(instance, state),
+            *_definition_steps(instance, state, marks=declaration.state != "defined"),
             *_use_steps(declaration, instance, state),
         ),
         warnings=(*target.warnings, *pin_warnings, *_other_warnings(declaration, instance, state)),
@@ -102,13 +102,16 @@ def _is_broken(state: State) -> bool:
     return state.content is not None and state.instance is None
 
 
-def _definition_steps(target: Instance, state: State) -> List[Step[Site]]:
-    """Return the steps that write the builder's definition where it is another one."""
+def _definition_steps(target: Instance, state: State, marks: bool) -> List[Step[Site]]:
+    """Return the steps that write the builder's definition where it is another one.
+
+    :param marks: whether engines are told that their nodes are used.
+    """
     steps: List[Step[Site]] = []
     if _is_broken(state):
         steps.append(CopyDefinition(state.path, state.broken_copy, state.content or b""))
     if state.instance != target:
-        steps.append(WriteDefinition(state.path, target, state.content))
+        steps.append(WriteDefinition(state.path, target, state.content, marks))
     return steps
 
 
@@ -123,6 +126,8 @@ def _node_steps(declaration: Declaration, target: Instance, active: Sequence[Nod
 
     :param active: those of the target's nodes that may be changed.
     """
+    if declaration.state == "defined":
+        return []
     if target.driver != "docker-container":
         return _daemonless_steps(declaration, target, active, state)
     remove: List[Step[Site]] = []
@@ -196,7 +201,7 @@ def _leave_steps(
     :param found: the builder before.
     :param target: the builder afterwards, None if there is none then.
     """
-    if found is None:
+    if found is None or declaration.state == "defined":
         return []
     remaining = target.nodes if target and target.driver == found.driver else ()
     left = [node for node in found.nodes if not any(_same_node(node, new) for new in remaining)]

@@ -174,18 +174,21 @@ class WriteDefinition(Step[Site]):
 
     :ivar path: of the instance file.
     :ivar before: what the file is found to hold, None if there is none; else the step fails with a StoreConflict.
+    :ivar marks: whether engines are told that their nodes are used.
     """
 
     path: str
     target: Instance
     before: Optional[bytes]
+    marks: bool = True
 
     @property
     def action(self) -> List[str]:
         return ["write", self.path]
 
     def apply(self, world: Site) -> None:
-        _mark(self.target, self.target.nodes, world)
+        if self.marks:
+            _mark(self.target, self.target.nodes, world)
         world.store.write(self.target, self.before)
 
     def revert(self, world: Site) -> None:

@@ -17,7 +17,7 @@ A CA is replaced without downtime in three stages, as an engine takes its TLS fi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Optional, Sequence, Tuple
 
 from .._core.errors import FarmError
@@ -63,6 +63,45 @@ class Authority:
         return (*issuer, *self.others) if keep_old else issuer
 
 
+def refuse_accident(declaration: Declaration, state: State) -> None:
+    """Refuse a CA that is new to the engines and that nobody has asked for: theirs is only elsewhere, or lost.
+
+    :raises FarmError: it would be made, or begun with; what is there and what to do.
+    """
+    asked = declaration.rotate == "all" or (state.given_ca is not None and declaration.rotate != "none")
+    if asked or state.ca.cert is not None:
+        return
+    trusted = {name: _subjects(pem) for name, pem in declaration.trusted.items()}
+    shown = "; ".join(
+        f"{', '.join(name for name, found in trusted.items() if found == subjects)}: {' and '.join(subjects)}"
+        for subjects in dict.fromkeys(trusted.values())
+    )
+    if state.given_ca is not None:
+        given = _subjects(state.given_ca)[:1]
+        if trusted and given and not any(given[0] in found for found in trusted.values()):
+            raise FarmError(
+                f"the CA that is given, {given[0]}, is not the one that engines trust ({shown}); nothing was changed."
+                " Give the farm's, or let the playbook rotate_certificates bring all engines this one"
+            )
+    elif state.ca.key is None and (trusted or not declaration.create_ca):
+        found = f"engines trust one that is not here ({shown})" if trusted else "none is to be made here"
+        raise FarmError(
+            f"CA {state.ca.cert_path}: missing, and {found}; nothing was changed. Give the farm's CA, certificate and"
+            " key (with the roles, listener_authority_cert and listener_authority_key), or, for all but the playbook"
+            " site, the certificate of a client (farm_certificate), or the directory that has the CA"
+            " (listener_directory); if it is lost, the playbook new_authority brings engines a new one"
+        )
+
+
+def _subjects(pem: bytes) -> Tuple[str, ...]:
+    """Return what tells people and programs CAs apart, one text for each; none where that cannot be known."""
+    try:
+        found = x509.read_certificates(pem) if x509.installed() else ()
+    except ValueError:
+        return ()
+    return tuple(f"{one.parsed.subject.rfc4514_string()} (SHA-256 {one.fingerprint})" for one in found)
+
+
 def decide(declaration: Declaration, state: State) -> Authority:
     """Decide what is to become of the CA.
 
@@ -95,7 +134,7 @@ def _decide_own(
     reencrypt = _reencryption_reason(pair, declaration, passphrase)
     ending = declaration.rotate == "ca_end" and bool(others)
     others = () if ending else others
-    expiry = expiry_reason(current, declaration, now)
+    expiry = expiry_reason(current, declaration.renew_before, now)
     if expiry and current.self_signed:
         return Authority(expiry, previous=current, others=others, reencrypt=reencrypt, passphrase=passphrase)
     return Authority(
@@ -109,7 +148,7 @@ def _decide_own(
 
 
 def _decide_given(text: bytes, pair: Pair, declaration: Declaration, now: datetime) -> Authority:
-    subject = f"ca_cert {declaration.given_ca}"
+    subject = f"ca_cert {declaration.given_ca}" if declaration.given_ca else "ca_cert_pem"
     try:
         given, *rest = x509.read_certificates(text)
     except ValueError as exc:
@@ -142,7 +181,7 @@ def _decide_given(text: bytes, pair: Pair, declaration: Declaration, now: dateti
         others=others,
         chain=x509.bundle(chain),
         passphrase=passphrase,
-        warnings=_check_expiry(subject, given, expiry_reason(given, declaration, now), now),
+        warnings=_check_expiry(subject, given, expiry_reason(given, declaration.renew_before, now), now),
     )
 
 
@@ -214,14 +253,14 @@ def _reencryption_reason(pair: Pair, declaration: Declaration, passphrase: str) 
     return "the passphrase is another one" if passphrase else "a passphrase is wanted"
 
 
-def expiry_reason(found: x509.Certificate, declaration: Declaration, now: datetime) -> Optional[str]:
+def expiry_reason(found: x509.Certificate, renew_before: timedelta, now: datetime) -> Optional[str]:
     """Return why a certificate is to be renewed by now, None while it is not."""
     if found.not_after <= now:
         return f"it expired {iso(found.not_after)}"
     # The clock was wrong when it was issued.
     if found.not_before > now:
         return f"it is not valid before {iso(found.not_before)}"
-    if found.not_after - now < declaration.renew_before:
+    if found.not_after - now < renew_before:
         return f"it expires {iso(found.not_after)}"
     return None
 

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
@@ -21,8 +21,15 @@ from .model import Leaf, checked_name, sans
 class Declaration:
     """What the task declares.
 
-    :ivar given_ca: file with the certificate of a CA from outside and those that lead to its root, None for an own CA.
+    :ivar given_ca: file with the certificate of a CA from outside and those that lead to its root, None for an own CA
+        and for one that is given as text.
+    :ivar given_pem: the text of such a file, None where there is one.
     :ivar ca_key: file with the CA's key.
+    :ivar key_pem: the key itself, None where there is a file.
+    :ivar create_ca: whether an own CA is made where there is none.
+    :ivar client_validity: of clients' certificates.
+    :ivar held: what engines have: the text of the server's certificate, by its name.
+    :ivar trusted: what engines trust: the text of the CAs' certificates, by the server's name.
     :ivar rotate: what is to be issued anew whatever its state, one of ``authority.ROTATIONS``.
     :ivar passphrase: of the CA's key; empty for none, None to leave it as it is.
     :ivar previous_passphrase: what the key may have until now; empty for none.
@@ -40,6 +47,27 @@ class Declaration:
     given_ca: Optional[Path] = None
     passphrase: Optional[str] = field(default=None, repr=False)
     previous_passphrase: str = field(default="", repr=False)
+    given_pem: Optional[bytes] = None
+    key_pem: Optional[bytes] = field(default=None, repr=False)
+    create_ca: bool = True
+    client_validity: Optional[timedelta] = None
+    held: Mapping[str, bytes] = field(default_factory=dict)
+    trusted: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the CA is one from outside."""
+        return self.given_ca is not None or self.given_pem is not None
+
+    def validity_of(self, leaf: Leaf) -> timedelta:
+        """Return for how long a certificate is issued."""
+        return self.validity if leaf.is_server else self.client_validity or self.validity
+
+    def renewal_of(self, leaf: Leaf) -> timedelta:
+        """Return how long before its end a certificate is issued anew."""
+        if leaf.is_server or self.client_validity is None:
+            return self.renew_before
+        return min(self.renew_before, self.client_validity / 2)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Declaration:
@@ -60,11 +88,19 @@ class Declaration:
             validity=timedelta(days=params["validity_days"]),
             renew_before=timedelta(days=params["renew_before_days"]),
             key_type=params["key_type"],
-            ca_key=_path(params["ca_key"]) if params["ca_key"] else directory / "ca-key.pem",
+            ca_key=_key_path(params, directory),
             rotate=params["rotate"],
             given_ca=_path(params["ca_cert"]) if params["ca_cert"] else None,
             passphrase=params["ca_passphrase"],
             previous_passphrase=params["ca_previous_passphrase"] or "",
+            given_pem=_text(params.get("ca_cert_pem")),
+            key_pem=_text(params.get("ca_key_pem")),
+            create_ca=params.get("create_ca", True),
+            client_validity=timedelta(days=params["client_validity_days"])
+            if params.get("client_validity_days")
+            else None,
+            held=_texts(params, "certificate"),
+            trusted=_texts(params, "ca"),
         )
 
 
@@ -74,6 +110,22 @@ def _server(name: str, further: Optional[Sequence[str]]) -> Leaf:
 
 def _path(text: str) -> Path:
     return Path(expanded(text))
+
+
+def _key_path(params: Mapping[str, Any], directory: Path) -> Path:
+    """Return where the CA's key is, for one that is given as text its option's name."""
+    if params.get("ca_key_pem"):
+        return Path("ca_key_pem")
+    return _path(params["ca_key"]) if params["ca_key"] else directory / "ca-key.pem"
+
+
+def _text(pem: Optional[str]) -> Optional[bytes]:
+    return pem.encode() if pem else None
+
+
+def _texts(params: Mapping[str, Any], option: str) -> Dict[str, bytes]:
+    """Return what is said of the servers' engines."""
+    return {server["name"]: server[option].encode() for server in params["servers"] or [] if server.get(option)}
 
 
 def _check_once(leaves: Sequence[Leaf]) -> None:
@@ -97,7 +149,15 @@ def _check_options(params: Mapping[str, Any]) -> None:
                 f"renew_before_days is {params['renew_before_days']}, {option} is {params[option]}: each run would "
                 f"issue anew; wanted renew_before_days between 0 and less than {option}"
             )
-    if params["ca_cert"] and params["rotate"] == "all":
+    given = [option for option in ("ca_cert", "ca_cert_pem") if params.get(option)]
+    keys = [option for option in ("ca_key", "ca_key_pem") if params.get(option)]
+    if len(given) > 1 or len(keys) > 1 or len(given) != len(keys):
+        found = ", ".join((*given, *keys))
         raise FarmError(
-            "rotate=all makes a new CA, and ca_cert gives one; wanted rotate=certificates, or the new CA in ca_cert"
+            f"found {found}; wanted the certificate of a CA from outside in one of ca_cert and ca_cert_pem, and its key"
+            " in one of ca_key and ca_key_pem"
+        )
+    if given and params["rotate"] == "all":
+        raise FarmError(
+            f"rotate=all makes a new CA, and {given[0]} gives one; wanted rotate=certificates, or the new CA in it"
         )

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from .._core.errors import FarmError
 from .._core.plan import Plan, Step
 from . import x509
-from .authority import MISSING, ROTATION, Authority, decide, expiry_reason
+from .authority import MISSING, ROTATION, Authority, decide, expiry_reason, refuse_accident
 from .declaration import Declaration
 from .model import KINDS, Leaf, sans
 from .state import Pair, State
@@ -35,6 +35,7 @@ def plan(declaration: Declaration, state: State) -> Plan[Issuance]:
 
     :raises FarmError: the CA cannot be used.
     """
+    refuse_accident(declaration, state)
     if state.empty and (state.given_ca is None or not x509.installed()):
         ca = Authority(MISSING, new_key=state.given_ca is None)
         issue = dict.fromkeys(declaration.leaves, MISSING)
@@ -57,8 +58,8 @@ def _steps(
     declaration: Declaration, state: State, ca: Authority, issue: Mapping[Leaf, str]
 ) -> Iterator[Step[Issuance]]:
     """Yield the steps: keys are taken from others first, and the CA is there before it issues."""
-    remaining = {leaf: pair for leaf, pair in state.leaves.items() if leaf not in issue}
-    own_key = [state.ca] if declaration.given_ca is None and not ca.new_key else []
+    remaining = {leaf: pair for leaf, pair in state.leaves.items() if leaf not in issue and not pair.held}
+    own_key = [state.ca] if not declaration.is_given and not ca.new_key else []
     for pair in (*own_key, *remaining.values()):
         if pair.exposed:
             yield NarrowKeyMode(pair.key_path)
@@ -68,7 +69,7 @@ def _steps(
     for leaf, reason in issue.items():
         pair = state.leaves[leaf]
         names = wanted_names(leaf, pair)
-        validity, key_type = declaration.validity, declaration.key_type
+        validity, key_type = declaration.validity_of(leaf), declaration.key_type
         yield IssueLeaf(leaf, pair.directory, reason, names, validity, key_type, issuer, ca.chain)
     for leaf, pair in remaining.items():
         if trusted is None or pair.ca != trusted:
@@ -114,7 +115,7 @@ def _before(state: State, ca: Authority, issue: Mapping[Leaf, str]) -> Dict[str,
         if not pair.missing:
             found = {"certificate": issue.get(leaf, _VALID), "key_mode": _octal(pair.key_mode)}
             found.update({"sans": list(found_names(pair))} if leaf.is_server else {})
-            found["ca"] = "current" if pair.ca == state.ca.cert else "other"
+            found["ca"] = "current" if pair.ca == state.ca.cert or pair.held else "other"
         shown[leaf.kind][leaf.name] = found
     return shown
 
@@ -141,6 +142,8 @@ def _shown_key(state: State, mode: Optional[int]) -> Dict[str, Any]:
 
 
 def _mode_after(pair: Pair, new_key: bool) -> Optional[int]:
+    if pair.held and not new_key:
+        return None
     return PRIVATE if new_key or pair.exposed or pair.key_mode is None else pair.key_mode
 
 
@@ -208,10 +211,11 @@ def _reason(leaf: Leaf, pair: Pair, ca: Authority, declaration: Declaration, sta
         return MISSING
     if declaration.rotate in ("certificates", "all"):
         return ROTATION
-    if pair.cert is None or pair.key is None:
+    if pair.cert is None or (pair.key is None and not pair.held):
         return f"its {'certificate' if pair.cert is None else 'key'} is missing"
     try:
-        found, public_key = x509.read_certificate(pair.cert), x509.public_key(pair.key)
+        found = x509.read_certificate(pair.cert)
+        public_key = found.public_key if pair.key is None else x509.public_key(pair.key)
     except ValueError:
         return "it cannot be read"
     if found.problem or found.public_key != public_key:
@@ -230,4 +234,4 @@ def _reason(leaf: Leaf, pair: Pair, ca: Authority, declaration: Declaration, sta
     # What already lives as long as a CA that cannot be renewed here is not improved by issuing it anew.
     if signer is ca.issuer and signer.not_after == found.not_after > state.now >= found.not_before:
         return None
-    return expiry_reason(found, declaration, state.now)
+    return expiry_reason(found, declaration.renewal_of(leaf), state.now)

@@ -12,7 +12,7 @@ The first certificate in ``ca.pem`` is that of the CA that issues; while it repl
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Mapping, Optional
@@ -29,6 +29,7 @@ class Pair:
 
     :ivar ca: the copy of ``ca.pem``; the CA itself has none.
     :ivar key_mode: permission bits of the key's file, None if it is missing.
+    :ivar held: whether it is on the engine, certificate and key, and not here.
     """
 
     cert_path: Path
@@ -37,6 +38,7 @@ class Pair:
     cert: Optional[bytes]
     key: Optional[bytes] = field(repr=False)
     key_mode: Optional[int]
+    held: bool = False
 
     @property
     def directory(self) -> Path:
@@ -82,19 +84,25 @@ def read_state(declaration: Declaration) -> State:
     :raises OSError: a file exists and cannot be read.
     """
     source = declaration.given_ca
-    given = None if source is None else read_bytes(source)
+    given = declaration.given_pem if source is None else read_bytes(source)
     if source is not None and given is None:
         raise FarmError(f"ca_cert {source}: no such file on this host; wanted the CA's certificate in PEM")
+    ca = _read_pair(declaration.directory / "ca.pem", declaration.ca_key)
+    if declaration.key_pem is not None:
+        ca = replace(ca, key=declaration.key_pem, key_mode=None)
     return State(
-        ca=_read_pair(declaration.directory / "ca.pem", declaration.ca_key),
-        leaves={leaf: _read_leaf(declaration.directory / leaf.kind / leaf.name) for leaf in declaration.leaves},
+        ca=ca,
+        leaves={leaf: _read_leaf(leaf, declaration) for leaf in declaration.leaves},
         given_ca=given,
         now=datetime.now(timezone.utc),
     )
 
 
-def _read_leaf(directory: Path) -> Pair:
-    return _read_pair(directory / "cert.pem", directory / "key.pem", directory / "ca.pem")
+def _read_leaf(leaf: Leaf, declaration: Declaration) -> Pair:
+    directory = declaration.directory / leaf.kind / leaf.name
+    pair = _read_pair(directory / "cert.pem", directory / "key.pem", directory / "ca.pem")
+    held = declaration.held.get(leaf.name) if leaf.is_server else None
+    return replace(pair, cert=held, held=True) if pair.missing and held else pair
 
 
 def _read_pair(cert_path: Path, key_path: Path, ca_path: Optional[Path] = None) -> Pair:

@@ -9,3 +9,5 @@ from __future__ import annotations
 DEFAULT_SOCKET = "/var/run/docker.sock"
 #: What docker calls the files of TLS material, without ``.pem``.
 TLS_NAMES = ("ca", "cert", "key")
+#: Where an engine of this collection has them.
+TLS_DIRECTORY = "/etc/docker/tls"
