@@ -47,7 +47,17 @@ class Conversation:
         :param body: of the request.
         :param headers: in addition to ``Host``.
         """
+        self.ask(method, path, body, headers)
+        return self.answer(limit)
+
+    def ask(
+        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> None:
+        """Send a request whose answer is waited for later."""
         self._connection.request(method, path, body, headers={"Host": "docker", **(headers or {})})
+
+    def answer(self, limit: Optional[int] = None) -> Tuple[int, bytes]:
+        """Wait for the answer to what was asked, and return its status and its body."""
         answer = self._connection.getresponse()
         return answer.status, answer.read(limit)
 
