@@ -20,8 +20,7 @@ from typing import Any
 
 import pytest
 
-import seed
-from ansible_runs import LiveFarm, Run, task
+from ansible_runs import LiveFarm, Run
 from building import AMD, ARM, CONTROLLERS, BuildFarm, unlisten
 from test_gate import Stored
 
@@ -30,6 +29,7 @@ SEED = int(os.environ.get("BUILDFARM_SEED") or (23 if CASES < 10 else random.Sys
 PLATFORMS = {AMD: "linux/amd64", ARM: "linux/arm64"}
 #: What each declares of BuildKit's containers where they declare different things.
 MARKS = {controller: f"of-{controller}" for controller in CONTROLLERS}
+_EMPTY = "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm"
 _LIST = "docker inspect --format '{{.Name}} {{.State.Running}} {{json .Config.Env}}' $(docker ps -aq)"
 
 
@@ -66,6 +66,11 @@ class Together:
             f"buildfarm.multiarch.{name}", check=check, inventory=groups, variables=self.variables(mark, salt)
         )
 
+    def run_later(self, wait: float, *options: str) -> Run:
+        """Run a playbook after some seconds."""
+        time.sleep(wait)
+        return self.run(*options)
+
     def containers(self) -> dict[str, list[str]]:
         """By node, each container with whether it runs and what is declared of it."""
         return {host: self.farm.ssh(host, _LIST, check=False).splitlines() for host in PLATFORMS}
@@ -84,7 +89,9 @@ class Together:
         """Bring the nodes into a state."""
         for host in PLATFORMS:
             if before == "nothing is there":
-                self.farm.ssh(host, "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm")
+                self.farm.ssh(
+                    host, "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm"
+                )
             elif before == "the containers are stopped":
                 self.farm.ssh(host, "docker ps -q | xargs -r docker stop -t 1")
 
@@ -93,7 +100,7 @@ class Together:
 def together(farm: LiveFarm) -> Iterator[Together]:
     """Two controllers with a builder each, of the same nodes; everything is taken away at the end."""
     for node in PLATFORMS:
-        farm.ssh(node, "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm")
+        farm.ssh(node, _EMPTY)
     made = Together(farm)
     for controller in CONTROLLERS:
         made.run(controller, "site", "both").expect_success()
@@ -109,9 +116,7 @@ STATES = ["nothing is there", "the containers are stopped", "all is as declared"
 PAIRS = [("site", "site", False), ("site", "build", False), ("build", "build", True), ("site", "site", True)]
 
 
-def test_neither_fails_because_of_the_other(
-    together: Together, record_property: Callable[[str, object], None]
-) -> None:
+def test_neither_fails_because_of_the_other(together: Together, record_property: Callable[[str, object], None]) -> None:
     record_property("BUILDFARM_CASES", CASES)
     record_property("BUILDFARM_SEED", SEED)
     chance = random.Random(SEED)
@@ -125,18 +130,17 @@ def test_neither_fails_because_of_the_other(
         print(case, flush=True)
         together.make(before)
 
-        def one(controller: str, name: str, wait: float) -> Run:
-            time.sleep(wait)
-            return together.run(controller, name, marks[controller], salts[controller])
-
+        order = list(zip(CONTROLLERS, (first, second), (0, delay)))
         with ThreadPoolExecutor() as pool:
-            order = [*zip(CONTROLLERS, (first, second), (0, delay))]
-            runs = [run.result() for run in [pool.submit(one, *each) for each in order]]
+            started = [
+                pool.submit(together.run_later, wait, controller, name, marks[controller], salts[controller])
+                for controller, name, wait in order
+            ]
+            runs = [one.result() for one in started]
         try:
             for (controller, name, _delay), run in zip(order, runs):
                 assert run.rc == 0, (controller, name, run.failures)
             found = together.declared()
-            print(found, together.containers())
             if "site" in (first, second):
                 assert len(found) == 1, found
                 assert found <= {marks[controller] for controller, name, _delay in order if name == "site"}, found
