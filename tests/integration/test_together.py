@@ -20,12 +20,16 @@ from typing import Any
 
 import pytest
 
-from ansible_runs import LiveFarm, Run
-from building import AMD, ARM, CONTROLLERS, BuildFarm, unlisten
+import kills
+import seed
+from ansible_runs import LiveFarm, Run, task
+from building import AMD, ARM, CONTROLLERS, BuildFarm, listen, unlisten
 from test_gate import Stored
 
 CASES = int(os.environ.get("BUILDFARM_CASES", "3"))
 SEED = int(os.environ.get("BUILDFARM_SEED") or (23 if CASES < 10 else random.SystemRandom().randrange(10**6)))
+#: With an engine of 2020.
+OLD = "old1"
 PLATFORMS = {AMD: "linux/amd64", ARM: "linux/arm64"}
 #: What each declares of BuildKit's containers where they declare different things.
 MARKS = {controller: f"of-{controller}" for controller in CONTROLLERS}
@@ -109,6 +113,43 @@ def together(farm: LiveFarm) -> Iterator[Together]:
         list(pool.map(lambda host: unlisten(farm, host), PLATFORMS))
     for controller in CONTROLLERS:
         farm.ssh(controller, "rm -rf ~/.docker ~/.config/buildfarm /srv/images")
+
+
+def test_a_lock_ends_with_its_holder_and_says_who_that_is(farm: LiveFarm) -> None:
+    """On the oldest engine. A run is stopped while it holds it, and killed after another has waited in vain."""
+    listen(farm, OLD)
+    node = {"name": "locked", "endpoint": f"tcp://{OLD}:2375"}
+    node["driver_opts"] = {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"}
+    wanted = {"name": "locked", "nodes": [node], "docker_config": "/srv/locked"}
+    held = "docker ps --quiet --filter name=buildfarm_lock"
+    environment = kills.killed_at("subprocess.Popen bootstrap", by="SIGSTOP")
+    first = {
+        "hosts": "ctl",
+        "gather_facts": False,
+        "tasks": [task("buildx_builder", **wanted, environment=environment)],
+    }
+    try:
+        with kills.prepared(farm, "ctl"), ThreadPoolExecutor() as pool:
+            holder = pool.submit(farm.play, [first])
+            try:
+                farm.ssh(OLD, f'timeout 120 sh -c "until {held} | grep -q .; do sleep 0.2; done"')
+                refused = farm.module("ctlnew", "buildx_builder", **wanted, lock_timeout=1, fails=True)
+            finally:
+                stopped = "ps -e -o pid= -o stat= -o comm= | awk '$2 ~ /^T/ && $3 ~ /^python3/ {print $1}'"
+                farm.ssh("ctl", f"{stopped} | xargs -r kill -KILL", check=False)
+            assert holder.result().rc != 0
+        assert (
+            "works on its containers, module buildx_builder for builder 'locked' by root on ctl, since 20"
+            in (refused["msg"])
+        )
+        assert farm.ssh("ctlnew", "ls /srv/locked/buildx/instances", check=False) == ""
+        farm.ssh(OLD, f'timeout 60 sh -c "while {held} --all | grep -q .; do sleep 0.2; done"')
+        assert farm.module("ctlnew", "buildx_builder", **wanted)["changed"]
+        assert farm.ssh(OLD, "docker ps --all --format '{{.Names}}'").split() == ["buildx_buildkit_locked"]
+    finally:
+        unlisten(farm, OLD)
+        for controller in CONTROLLERS:
+            farm.ssh(controller, "rm -rf /srv/locked")
 
 
 STATES = ["nothing is there", "the containers are stopped", "all is as declared"]
