@@ -308,7 +308,8 @@ options:
     default: true
   timeout:
     description:
-      - Seconds that a node may take to answer.
+      - Seconds that a node may take to answer. One that refuses connections, as an engine does that is being
+        restarted, is tried again for as long, except in check mode.
     type: float
     default: 10
   bootstrap_timeout:

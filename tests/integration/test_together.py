@@ -53,8 +53,10 @@ class Together:
         image = {"name": self.tag, "context": "/srv/images/together", "build_args": {"SALT": salt}}
         declared = self.farm.variables("unused")
         options = {**declared["farm_driver_opts"], "env.DECLARED": mark}
+        engine = {**declared["engine_daemon_config"], "labels": [f"declared={mark}"]}
         return {
             **declared,
+            "engine_daemon_config": engine,
             "farm_driver_opts": options,
             "listener_insecure": True,
             "listener_address": "0.0.0.0",

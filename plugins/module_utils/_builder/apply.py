@@ -39,6 +39,8 @@ _ATTEMPTS = 3
 _VERIFIED = 2
 #: Seconds for which a restarted engine is waited for.
 _RESTART = 60.0
+#: What is said of an engine that another run is restarting, and seconds between two looks at it.
+_STARTING, _PAUSE = ("connection refused", "connection was closed"), 0.5
 
 
 def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
@@ -73,7 +75,10 @@ def _reconcile(declaration: Declaration, site: Site, check_mode: bool, probe: bo
     :param probe: False predicts without contacting any node, as if none had a container.
     :raises FarmError: it cannot be met, or a step failed; the message names what was not undone.
     """
-    state = read_state(declaration, site, Depth.ENGINES if probe else Depth.DEFINITION)
+    if check_mode:
+        state = read_state(declaration, site, Depth.ENGINES if probe else Depth.DEFINITION)
+    else:
+        state = _read_patiently(declaration, site, site.timeout)
     planned = plan(declaration, state)
     if needs_detected_platforms(declaration, planned.target) or (check_mode and planned.steps):
         state = with_reports(state, declaration, site)
@@ -114,7 +119,9 @@ def _converge(declaration: Declaration, site: Site, planned: BuilderPlan) -> Tup
             except FarmError:
                 if last or not site.locks.lost():
                     raise
-                _await_engines(declaration, site)
+                site.unreachable.clear()
+                site.reports.clear()
+                _read_patiently(declaration, site, _RESTART)
                 continue
             done, verified = _together(done, planned), verified + 1
             state = read_state(declaration, site, Depth.ENGINES)
@@ -138,16 +145,20 @@ def _together(done: Optional[BuilderPlan], again: BuilderPlan) -> BuilderPlan:
     return replace(again, before=done.before, steps=(*done.steps, *again.steps))
 
 
-def _await_engines(declaration: Declaration, site: Site) -> None:
-    """Wait until engines that are being restarted answer, so that what they have can be read again."""
-    deadline = time.monotonic() + _RESTART
+def _read_patiently(declaration: Declaration, site: Site, patience: float) -> State:
+    """Return the state; engines that are about to listen again are waited for.
+
+    :param patience: seconds for that.
+    """
+    deadline = time.monotonic() + patience
     while True:
-        site.unreachable.clear()
-        site.reports.clear()
-        read_state(declaration, site, Depth.ENGINES)
-        if not site.unreachable or time.monotonic() >= deadline:
-            return
-        time.sleep(1)
+        state = read_state(declaration, site, Depth.ENGINES)
+        starting = [text for text, error in site.unreachable.items() if any(sign in error for sign in _STARTING)]
+        if not starting or time.monotonic() >= deadline:
+            return state
+        time.sleep(_PAUSE)
+        for text in starting:
+            del site.unreachable[text]
 
 
 def _stored_driver(name: str, store: Store) -> str:

@@ -32,7 +32,6 @@ from .._core.runner import Runner
 from .client import Conversation, conversation, message
 from .context_store import ContextStore
 from .endpoint import Endpoint
-from .pull import pull
 from .transport import Unreachable, classify_error, open_connection, resolve
 
 NAME = "buildfarm_lock"
@@ -192,6 +191,9 @@ class EngineLocks:
                 if held:
                     return None if held.run == self._run else _Other(endpoint, held)
                 if status == 404:
+                    # Its imports would delay all other runs.
+                    from .pull import pull
+
                     pull(engine, image, self._contexts.config_dir, self._runner)
                 elif status != 409:
                     break
