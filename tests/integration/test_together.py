@@ -48,12 +48,15 @@ class Together:
         for controller in CONTROLLERS:
             self.images.context(controller, "together", dockerfile, note="text")
 
-    def variables(self, mark: str, salt: str) -> dict[str, Any]:
-        """What is declared, on one controller."""
+    def variables(self, mark: str, salt: str, label: str) -> dict[str, Any]:
+        """What is declared, on one controller.
+
+        :param mark: of BuildKit's containers; likewise the engines' label, which restarts them, and the image's salt.
+        """
         image = {"name": self.tag, "context": "/srv/images/together", "build_args": {"SALT": salt}}
         declared = self.farm.variables("unused")
         options = {**declared["farm_driver_opts"], "env.DECLARED": mark}
-        engine = {**declared["engine_daemon_config"], "labels": [f"declared={mark}"]}
+        engine = {**declared["engine_daemon_config"], **({"labels": [f"declared={label}"]} if label else {})}
         return {
             **declared,
             "engine_daemon_config": engine,
@@ -64,13 +67,12 @@ class Together:
             "images_list": [{**image, "platforms": sorted(PLATFORMS.values())}],
         }
 
-    def run(self, controller: str, name: str, mark: str, salt: str = "", check: bool = False) -> Run:
+    def run(self, controller: str, name: str, mark: str, salt: str = "", label: str = "") -> Run:
         """Run a playbook of the collection for one controller."""
         nodes = {host: {"farm_node_platforms": [platform]} for host, platform in PLATFORMS.items()}
         groups = {"buildx_controllers": {controller: None}, "buildx_nodes": nodes}
-        return self.farm.playbook(
-            f"buildfarm.multiarch.{name}", check=check, inventory=groups, variables=self.variables(mark, salt)
-        )
+        variables = self.variables(mark, salt, label)
+        return self.farm.playbook(f"buildfarm.multiarch.{name}", inventory=groups, variables=variables)
 
     def run_later(self, wait: float, *options: str) -> Run:
         """Run a playbook after some seconds."""
@@ -155,8 +157,14 @@ def test_a_lock_ends_with_its_holder_and_says_who_that_is(farm: LiveFarm) -> Non
 
 
 STATES = ["nothing is there", "the containers are stopped", "all is as declared"]
-#: What the two do, and whether they declare the same.
-PAIRS = [("site", "site", False), ("site", "build", False), ("build", "build", True), ("site", "site", True)]
+#: What the two do, whether they declare the same, and whether their declarations restart the engines.
+PAIRS = [
+    ("site", "site", False, False),
+    ("site", "build", False, False),
+    ("build", "build", True, False),
+    ("site", "site", True, False),
+    ("site", "site", False, True),
+]
 
 
 def test_neither_fails_because_of_the_other(together: Together, record_property: Callable[[str, object], None]) -> None:
@@ -165,21 +173,22 @@ def test_neither_fails_because_of_the_other(together: Together, record_property:
     chance = random.Random(SEED)
     troubles = []
     for number in range(CASES):
-        first, second, same = PAIRS[number % len(PAIRS)]
+        first, second, same, restarts = PAIRS[number % len(PAIRS)]
         before, delay = chance.choice(STATES), chance.uniform(0, 3)
         salts = {controller: f"{number}-{controller}" for controller in CONTROLLERS}
         marks = dict.fromkeys(CONTROLLERS, f"both-{number}") if same else MARKS
-        case = f"{number + 1}: {first} and {second}, the same: {same}, {before}, {delay:.1f} s between them"
+        labels = {controller: f"{number}-{controller}" if restarts else "" for controller in CONTROLLERS}
+        case = f"{number + 1}: {first}, {delay:.1f} s later {second}; {before}; same: {same}, restarts: {restarts}"
         print(case, flush=True)
         together.make(before)
 
         order = list(zip(CONTROLLERS, (first, second), (0, delay)))
         with ThreadPoolExecutor() as pool:
             started = [
-                pool.submit(together.run_later, wait, controller, name, marks[controller], salts[controller])
-                for controller, name, wait in order
+                pool.submit(together.run_later, wait, one, name, marks[one], salts[one], labels[one])
+                for one, name, wait in order
             ]
-            runs = [one.result() for one in started]
+            runs = [run.result() for run in started]
         try:
             for (controller, name, _delay), run in zip(order, runs):
                 assert run.rc == 0, (controller, name, run.failures)
@@ -189,7 +198,7 @@ def test_neither_fails_because_of_the_other(together: Together, record_property:
                 assert found <= {marks[controller] for controller, name, _delay in order if name == "site"}, found
             if "build" in (first, second):
                 stored = together.stored.images(together.tag)
-                salts_found = {labels["salt"] for _config, _layers, labels in stored.values()}
+                salts_found = {found["salt"] for _config, _layers, found in stored.values()}
                 assert set(stored) == set(PLATFORMS.values()), stored
                 assert len(salts_found) == 1, salts_found
         except (AssertionError, ValueError) as exc:
