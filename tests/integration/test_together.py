@@ -164,6 +164,7 @@ PAIRS = [
     ("build", "build", True, False),
     ("site", "site", True, False),
     ("site", "site", False, True),
+    ("site", "build", False, True),
 ]
 
 
