@@ -67,6 +67,7 @@ test-long: farm ## 200 random builders and handlers, 2600 contexts, 100 faults, 
 		tests/integration/test_builder.py tests/integration/test_binfmt_packages.py tests/integration/test_prune.py
 	@BUILDFARM_CASES=2600 $(PYTEST) -q tests/integration/test_ignore.py
 	@BUILDFARM_CASES=$${BUILDFARM_CASES:-100} $(PYTEST) -q -s tests/integration/test_faults.py
+	@BUILDFARM_CASES=$${BUILDFARM_CASES:-10} $(PYTEST) -q -s tests/integration/test_together.py
 	@ARM64=1 $(PYTEST) -q --durations=15 tests/integration/test_builder.py tests/integration/test_arm64.py
 
 test-matrix: farm ## sanity, unit tests, site, build and verify with each ansible-core that is supported

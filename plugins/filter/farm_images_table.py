@@ -14,52 +14,80 @@ author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
   - Takes RV(buildfarm.multiarch.buildx_build#module:images) and returns the lines of a table, one for each platform,
-    and below it why images were built.
-positional: _input
+    and below it why images were built, and last why some were not. Long names and texts are shortened.
+positional: _input, page
 options:
   _input:
     description: The images as the module returns them.
     type: list
     elements: dict
     required: true
+  page:
+    description:
+      - Return pages of lines instead, each of so many bytes at most as C(debug) prints it. AWX shows 1,024 bytes of
+        what a task prints for a host or an item.
+    type: int
+    version_added: 1.1.0
 """
 
 EXAMPLES = r"""
 - name: Show what was built where
   ansible.builtin.debug:
     msg: "{{ built.images | buildfarm.multiarch.farm_images_table }}"
+
+- name: The same, in parts that AWX shows as a whole
+  ansible.builtin.debug:
+    msg: "{{ item }}"
+  loop: "{{ built.images | buildfarm.multiarch.farm_images_table(page=900) }}"
+  loop_control: {index_var: page, label: "{{ page + 1 }}"}
 """
 
 RETURN = r"""
 _value:
-  description: The lines.
+  description: The lines, or lists of them.
   type: list
-  elements: str
+  elements: raw
 """
 
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+import json
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.plain import plain
 
 _HEADINGS = ("IMAGE", "PLATFORM", "NODE", "RUNS", "TIME", "SIZE", "DIGEST")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Characters of a digest that are shown, ``sha256:`` among them.
 _DIGEST = 19
+#: Of names, which tell most by their ends, and of lines of text.
+_NAME, _LINE = 60, 160
+#: Lines of an error that are shown, from its end: there BuildKit says what failed.
+_ERROR = 8
+#: Bytes of a line beside its text in what C(debug) prints.
+_FRAME = 11
 
 
-def farm_images_table(images: Sequence[Mapping[str, Any]]) -> List[str]:
+def farm_images_table(
+    images: Sequence[Mapping[str, Any]], page: Optional[int] = None
+) -> Union[List[str], List[List[str]]]:
     """Return the lines of the table; see DOCUMENTATION."""
+    lines = [*_table(images), *_reasons(images), *_errors(images)]
+    return lines if page is None else _pages(lines, page)
+
+
+def _table(images: Sequence[Mapping[str, Any]]) -> List[str]:
     rows: List[Tuple[str, ...]] = [_HEADINGS]
     for image in images:
-        name = f"{image['name']}{'' if image['changed'] else ' (unchanged)'}"
         if image["error"]:
-            rows.append((f"{image['name']} (failed)", *[""] * (len(_HEADINGS) - 1)))
+            rows.append((f"{_ending(image['name'])} (failed)", *[""] * (len(_HEADINGS) - 1)))
             continue
+        name = f"{_ending(image['name'])}{'' if image['changed'] else ' (unchanged)'}"
         for platform in image["platforms"]:
             seconds, size = platform["seconds"], platform["size"]
             rows.append(
                 (
                     name,
                     platform["platform"],
-                    platform["node"] or "",
+                    _ending(platform["node"] or ""),
                     {True: "native", False: "emulated", None: ""}[platform["native"]],
                     "" if seconds is None else f"{seconds:.1f} s",
                     "" if size is None else _size(size),
@@ -68,8 +96,45 @@ def farm_images_table(images: Sequence[Mapping[str, Any]]) -> List[str]:
             )
             name = ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return table + [f"{image['name']}: {'; '.join(image['reasons'])}" for image in images if image.get("reasons")]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def _reasons(images: Sequence[Mapping[str, Any]]) -> List[str]:
+    told = [image for image in images if image.get("reasons") and not image["error"]]
+    return [_shortened(f"{_ending(image['name'])}: {'; '.join(image['reasons'])}") for image in told]
+
+
+def _errors(images: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Return why images failed: what the message is about, and its last lines."""
+    lines = []
+    for image in images:
+        first, *more = plain(image["error"] or "").strip().splitlines() or [""]
+        if first:
+            lines.append(_shortened(f"{_ending(image['name'])} failed: {first}"))
+        lines += [_shortened(f"  {line}") for line in [line for line in more if line.strip()][-_ERROR:]]
+    return lines
+
+
+def _pages(lines: Sequence[str], page: int) -> List[List[str]]:
+    pages: List[List[str]] = [[]]
+    room = page
+    for line in lines:
+        room -= len(json.dumps(line, ensure_ascii=False).encode()) + _FRAME
+        if room < 0 and pages[-1]:
+            pages.append([])
+            room = page - len(json.dumps(line, ensure_ascii=False).encode()) - _FRAME
+        pages[-1].append(line)
+    return pages
+
+
+def _ending(text: str) -> str:
+    return text if len(text) <= _NAME else f"…{text[1 - _NAME :]}"
+
+
+def _shortened(text: str) -> str:
+    """Return a line without its middle: commands begin with what they are, and end with what became of them."""
+    half = _LINE // 2
+    return text if len(text) <= _LINE else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def _size(count: float) -> str:

@@ -315,7 +315,8 @@ options:
     default: true
   timeout:
     description:
-      - Seconds that a node may take to answer.
+      - Seconds that a node may take to answer. One that refuses connections, as an engine does that is being
+        restarted, is tried again for as long, except in check mode.
     type: float
     default: 10
   bootstrap_timeout:
@@ -323,13 +324,24 @@ options:
       - Seconds that starting the nodes may take together. Pulling the BuildKit image is part of it.
     type: float
     default: 600
+  lock_timeout:
+    description:
+      - Seconds to wait for runs on other controllers that work on the BuildKit containers of the same engines, all
+        together. Then the task fails, naming who works there, and nothing has been changed.
+      - Of the C(docker-container) driver only.
+    type: float
+    default: 600
+    version_added: 1.1.0
 notes:
   - The definition is written directly, in the form and under the lock of buildx itself, and not with
     C(docker buildx create), which resets settings that are not repeated and, when a node does not answer, loses those
     of all nodes.
   - A run that finds nothing to do queries the engines only. BuildKit itself is queried where something is to do, or
     where one of O(platforms) is not pinned; module M(buildfarm.multiarch.buildx_builder_info) queries it each time.
-  - Runs of this module for one builder wait for each other.
+  - Runs of this module for one builder wait for each other. Those of several controllers do so on the engines whose
+    containers they change, for each of which a container C(buildfarm_lock) runs meanwhile, of the BuildKit image. Its
+    labels say who works there. It goes as soon as the run has ended, in whatever way, and with an engine that is
+    restarted. Runs that change no container take no lock.
   - Starting nodes may take minutes where they pull the BuildKit image over a slow line. Each step of each node goes to
     the system log of the host where the module runs as it begins, as Ansible's own line on the module does. Follow it
     there with C(journalctl -f -t ansible-buildfarm.multiarch.buildx_builder).
@@ -598,6 +610,7 @@ SPEC = {
     "probe": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 10},
     "bootstrap_timeout": {"type": "float", "default": 600},
+    "lock_timeout": {"type": "float", "default": 600},
     "docker_config": {"type": "path"},
 }
 

@@ -40,6 +40,8 @@ if command -v flock >/dev/null; then flock -s -w {wait} running true; fi
 if [ -e ended ]; then echo ended; elif kill -0 {process} 2>/dev/null; then echo running; else echo gone; fi
 tail -c +{offset} log | head -c {chunk}"""
 _COLLECT = "cd {folder} && cat result && cat errors >&2; status=$(cat ended); rm -rf {folder}; exit $status"
+#: Seconds between two events of a job, and what AWX shows of one: the bytes of its text.
+_APART, _AWX, _EVENT = 1.0, "awx_display", 1024
 #: Callbacks whose standard output is for programs; AWX's own is not among them.
 _MACHINE_READABLE = ("json", "jsonl", "null")
 
@@ -99,14 +101,28 @@ class News:
         raws = [json.loads(line) for line in whole.splitlines()]
         return cls(state, tuple(Event(raw["seconds"], raw["text"]) for raw in raws), len(whole), len(log) < _CHUNK)
 
-    def shown(self) -> List[Event]:
-        """Return the events without the beginning of what has ended by now as well."""
-        return [
-            event
-            for position, event in enumerate(self.events)
-            if not event.text.endswith(" …")
-            or not any(later.text.startswith(event.text[:-1]) for later in self.events[position + 1 :])
-        ]
+
+def current(events: Sequence[Event]) -> List[Event]:
+    """Return events without the beginning of what has ended by now as well."""
+    return [
+        event
+        for position, event in enumerate(events)
+        if not event.text.endswith(" …")
+        or not any(later.text.startswith(event.text[:-1]) for later in events[position + 1 :])
+    ]
+
+
+def fitting(lines: Sequence[str], limit: int) -> List[str]:
+    """Return the last lines, as many as have room, after one that tells how many are left out.
+
+    :param limit: bytes, the ends of the lines among them.
+    """
+    for left_out in range(len(lines)):
+        note = [f"({left_out} lines before these are left out)"] if left_out else []
+        shown = [*note, *lines[left_out:]]
+        if len("\n".join(shown).encode()) < limit:
+            return shown
+    return list(lines[-1:])
 
 
 class LiveAction(NormalAction):
@@ -135,7 +151,8 @@ class LiveAction(NormalAction):
 
     def _followed(self, started: Started) -> Dict[str, Any]:
         """Show a module's progress until it has ended; return what it has printed, as of a command."""
-        offset, renewed = 1, time.monotonic()
+        offset, renewed, told = 1, time.monotonic(), 0.0
+        waiting: List[Event] = []
         try:
             while True:
                 asked = time.monotonic()
@@ -149,7 +166,11 @@ class LiveAction(NormalAction):
                     continue
                 if offset > 1 or news.state == "running":
                     # Otherwise it was decided in a moment, and the result says it all.
-                    self._show(news.shown())
+                    waiting += news.events
+                    is_last = news.state != "running" and news.whole
+                    if is_last or time.monotonic() - told >= _APART:
+                        self._show(current(waiting))
+                        waiting, told = [], time.monotonic()
                 offset += news.read
                 if news.state == "running":
                     time.sleep(max(0.0, asked + _PAUSE - time.monotonic()))
@@ -192,8 +213,9 @@ class LiveAction(NormalAction):
         """Show events in one call, which AWX stores as one event of the job."""
         if events:
             callback = str(constants.DEFAULT_STDOUT_CALLBACK).rpartition(".")[2]
-            lines = "\n".join(f"[{self._label}] {event}" for event in events)
-            display.display(lines, stderr=callback in _MACHINE_READABLE)
+            lines = [f"[{self._label}] {event}" for event in events]
+            shown = "\n".join(fitting(lines, _EVENT) if callback == _AWX else lines)
+            display.display(shown, stderr=callback in _MACHINE_READABLE)
 
     def _labelled(self, variables: Mapping[str, Any]) -> str:
         """Return the host, and the item of a loop as far as it is a word or has a label."""

@@ -19,7 +19,7 @@ def hook(event, arguments):
     if steps and event == steps[0][0] and re.search(steps[0][1], repr(arguments[:2])):
         del steps[0]
         if not steps:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), getattr(signal, os.environ.get("KILLED_WITH", "SIGKILL")))
 
 if steps:
     sys.addaudithook(hook)
@@ -36,9 +36,10 @@ def prepared(farm: LiveFarm, host: str) -> Iterator[None]:
         farm.ssh(host, f"rm -rf {_FOLDER}")
 
 
-def killed_at(steps: str) -> dict[str, str]:
+def killed_at(steps: str, by: str = "SIGKILL") -> dict[str, str]:
     """Return the environment of a task whose process is killed.
 
     :param steps: an audit event's name and a pattern for its first two arguments, or several with `then` between them.
+    :param by: the signal; SIGSTOP leaves the process as it is at that moment.
     """
-    return {"PYTHONPATH": _FOLDER, "KILLED_AT": steps}
+    return {"PYTHONPATH": _FOLDER, "KILLED_AT": steps, "KILLED_WITH": by}

@@ -140,6 +140,49 @@ def test_silent_builds_have_the_same_result(images: BuildFarm) -> None:
     assert "sleep 2; false" in failed["msg"] and failed["rc"] == 1 and failed["stderr_lines"]
 
 
+def test_a_job_in_awx_can_be_read(images: BuildFarm, tmp_path: Path) -> None:
+    """On a terminal, with colours, and with steps that print as if they had one to themselves."""
+    loud = r"RUN for n in $(seq 300); do printf '%s of 300\r\033[31mred\033[0m\n' $n; done; sleep 3"
+    endings = {
+        "good": "",
+        "bad": f"RUN {'true && ' * 60} echo {secrets.token_hex(4)} it is broken && sleep 1 && false\n",
+    }
+    listed = [
+        {
+            "name": f"{images.repository}/{name}:1",
+            "context": images.context("ctl", f"awx-{name}", f"FROM busybox\n{loud}\n{ending}"),
+            "platforms": ["linux/amd64"],
+        }
+        for name, ending in endings.items()
+    ]
+    role = {"name": "buildfarm.multiarch.images", "rolespec_validate": False}
+    build = {"ansible.builtin.import_role": role, "vars": {"images_builder": BUILDER, "images_list": listed}}
+    events = tmp_path / "events"
+    awx = {"STDOUT_CALLBACK": "awx_display", "FORCE_COLOR": "True", "NOCOLOR": "0", "SHOW_CUSTOM_STATS": "1"}
+    settings = {f"ANSIBLE_{name}": value for name, value in awx.items()}
+    with playing(images, tmp_path, "ctl", build, BUILDFARM_EVENTS=str(events), **settings) as run:
+        assert run.process.wait(120) == 2
+    recorded = [json.loads(line) for line in events.read_text().splitlines()]
+    # Ansible colours its recap by itself, and statistics begin with a tabulator.
+    texts = [one["text"].lstrip("\t") for one in recorded if "unreachable=" not in one["text"]]
+    for text in texts:
+        assert all(letter.isprintable() or letter == "\n" for letter in text), text
+    (stats,) = [text for text in texts if "buildfarm_result" in text]
+    # Ansible's own words on a failure show the play as well.
+    ours = [text for text in texts if text != stats and not text.startswith("[ERROR]")]
+    assert not [text for text in ours if len(text.encode()) > 1024]
+    progress = [one["at"] for one in recorded if one["text"].startswith("[ctl]")]
+    assert 1 < len(progress) <= progress[-1] - progress[0] + 2
+    ends = [text for text in texts if text.startswith(("ok: [ctl] => (item", "fatal: "))][-2:]
+    for text in ends:
+        assert "it is broken && sleep 1 && false" in text, ends
+    assert "bad:1" in ends[1], ends
+    result = json.loads(stats.partition(": ")[2])["buildfarm_result"]
+    assert result["failed"] == [f"{images.repository}/bad:1"] and list(result["images"]) == [
+        f"{images.repository}/good:1"
+    ]
+
+
 def test_nothing_is_shown_where_it_would_be_seen_by_others(images: BuildFarm, tmp_path: Path) -> None:
     build = {**task("buildx_build", **sleeping(images, "ctl", 3)), "no_log": True}
     with playing(images, tmp_path, "ctl", build) as run:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from contextlib import suppress
@@ -18,6 +19,7 @@ from .._core.plan import Plan
 from .._core.runner import Runner
 from .._docker.config import config_dir
 from .._host.init import require_systemd
+from .._host.node_lock import node_locked
 from .._platform.platform import Platform
 from . import binfmt_misc
 from .declaration import Declaration
@@ -38,6 +40,12 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
 
     :raises FarmError: it cannot be done.
     """
+    # Handlers of another host are its engine's to change, at one moment each.
+    with contextlib.nullcontext() if check_mode or params["endpoint"] else node_locked("binfmt"):
+        return _run(params, check_mode, runner)
+
+
+def _run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     files = [] if params["endpoint"] else read_rule_files()
     declaration = Declaration.from_params(params, files)
     host = _host(params, declaration, runner)

@@ -211,13 +211,14 @@ def _left_behind(farm: Farm, planned: PlannedImage) -> str:
 def _failure(failed: Sequence[ImageOutcome], done: Sequence[ImageOutcome]) -> FarmError:
     """Return the error that names all images that failed."""
     errors = [cast(FarmError, one.error) for one in failed]
+    images = [one.as_dict() for one in done]
     if len(done) == 1:
-        return errors[0]
+        return type(errors[0])(errors[0].message, **{**errors[0].details, "images": images})
     subjects = [f"image {one.name}: " for one in failed]
     messages = [f"{subject}{error.message.replace(subject, '', 1)}" for subject, error in zip(subjects, errors)]
     return FarmError(
         f"{len(failed)} of {len(done)} images failed: " + "\n".join(messages),
-        **{**errors[0].details, "images": [one.as_dict() for one in done]},
+        **{**errors[0].details, "images": images},
     )
 
 

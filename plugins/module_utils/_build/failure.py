@@ -11,6 +11,7 @@ from typing import Any, Mapping, Sequence
 
 from .._buildx.settling import RESTARTING
 from .._core.errors import FarmError
+from .._core.plain import plain
 from .._core.runner import CommandError
 from .._core.urls import mask
 from .._docker.reference import Reference
@@ -91,7 +92,7 @@ def failing_step(stderr: str) -> str:
 
     BuildKit ends a failed build with the failing steps between dashed lines, the Dockerfile's lines, and the error.
     """
-    lines = stderr.strip().splitlines()
+    lines = plain(stderr).strip().splitlines()
     start = next((number for number, line in enumerate(lines) if _SUMMARY.match(line)), None)
     if start is None:
         errors = [number for number, line in enumerate(lines) if "ERROR" in line]

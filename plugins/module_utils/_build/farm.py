@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
@@ -36,6 +37,8 @@ ENGINES = "docker-container"
 ACTIVATE = "end that with the module buildfarm.multiarch.buildx_drain, state active"
 #: Seconds for the answers of all engines.
 PROBE_TIMEOUT = 3.0
+#: Seconds for which a restarted engine is waited for, and between two looks at it.
+_RESTART, _PAUSE = 60.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,21 @@ class Farm:
         late = [name for name, info in silent.items() if info.error_kind == "timeout"]
         connected = dict(zip(late, each(late, lambda name: _connects(Endpoint.parse(self.node(name).endpoint)))))
         return {name: connected.get(name, False) for name in silent}
+
+    def returned(self, names: Sequence[str]) -> List[str]:
+        """Return those of lost nodes that may take builds again; engines that are being restarted are waited for.
+
+        One that refuses connections is on a machine that answers, as while another job gives its engine a setting.
+        """
+        nodes = [self.node(name) for name in names] if self.builder.driver == ENGINES else []
+        deadline = time.monotonic() + _RESTART
+        while True:
+            found = _probe(nodes, self.contexts)
+            back = [name for name, info in found.items() if info.reachable and not info.drained]
+            starting = any(info.error_kind in ("refused", "answer") for info in found.values())
+            if back or not starting or time.monotonic() >= deadline:
+                return back
+            time.sleep(_PAUSE)
 
 
 def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Buildx) -> Farm:

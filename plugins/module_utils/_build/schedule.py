@@ -61,6 +61,12 @@ class Slots:
             self._lost.add(node)
             self._changed.notify_all()
 
+    def regain(self, node: str) -> None:
+        """Give builds to a node again that was lost."""
+        with self._changed:
+            self._lost.discard(node)
+            self._changed.notify_all()
+
     def busy(self) -> List[str]:
         """Return the nodes that have builds at the moment."""
         with self._changed:

@@ -295,6 +295,11 @@ class BuildImage(Step[World]):
                 raise exc.error from exc
             return self._built(share, world, result, (*lost, exc.attempt.node))
         except NoNodeLeft as exc:
+            returned = world.farm.returned(nodes)
+            for node in returned:
+                world.slots.regain(node)
+            if returned:
+                return self._built(share, world, result, lost)
             names = ", ".join(repr(name) for name in nodes)
             gone = f"{names} went away or were drained"
             raise FarmError(f"no node is left that could build {listed(share)}: {gone}") from exc

@@ -6,11 +6,17 @@
 
 Nodes are started before the definition is written, which happens in one step when all that it promises is there.
 A run that is killed before leaves the old definition, and the next one goes on from what it finds.
+
+Several runs may be made to do the same at the same moment. Those of one controller wait for each other at the builder's
+definition, those of several at the engines. What nobody keeps others from, as a build that starts a node or an engine
+that is restarted, is answered by another plan.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence
+import time
+from dataclasses import replace
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from .._buildx.store import Store, StoreConflict, TruncatedInstance
 from .._core.errors import FarmError
@@ -26,8 +32,15 @@ from .platforms import needs_detected_platforms
 from .state import State, read_state, with_reports
 from .steps import BuilderPlan
 
-#: How often a run plans again because buildx changed the builder meanwhile.
+#: How often a run plans again because buildx, another run or a restarted engine changed something meanwhile.
 _ATTEMPTS = 3
+#: How often it may be found that what was just done does not hold: a build of another controller that defines a node
+#: otherwise may have started it in between.
+_VERIFIED = 2
+#: Seconds for which a restarted engine is waited for.
+_RESTART = 60.0
+#: What is said of an engine that another run is restarting, and seconds between two looks at it.
+_STARTING, _PAUSE = ("connection refused", "connection was closed"), 0.5
 
 
 def run(params: Dict[str, Any], check_mode: bool, runner: Runner) -> Outcome:
@@ -62,52 +75,91 @@ def _reconcile(declaration: Declaration, site: Site, check_mode: bool, probe: bo
     :param probe: False predicts without contacting any node, as if none had a container.
     :raises FarmError: it cannot be met, or a step failed; the message names what was not undone.
     """
-    state = read_state(declaration, site, Depth.ENGINES if probe else Depth.DEFINITION)
+    if check_mode or not probe:
+        state = read_state(declaration, site, Depth.ENGINES if probe else Depth.DEFINITION)
+    else:
+        state = _read_patiently(declaration, site, site.timeout)
     planned = plan(declaration, state)
     if needs_detected_platforms(declaration, planned.target) or (check_mode and planned.steps):
         state = with_reports(state, declaration, site)
         planned = plan(declaration, state)
     if planned.steps:
         _require_buildx(site, planned, must_exist=not check_mode)
+    warnings: Tuple[str, ...] = ()
     if planned.steps and not check_mode:
         with site.store.lock(site.bootstrap_timeout, f".multiarch.{declaration.name.lower()}.lock"):
-            planned = _apply(declaration, site, Depth.BUILDKIT if probe else Depth.DEFINITION)
-        state = _verify(declaration, site, planned, Depth.ENGINES if probe else Depth.DEFINITION)
+            planned, state = _converge(declaration, site, planned, probe)
+        warnings = tuple(site.locks.warnings)
     builder = None if planned.target is None else describe(planned.target, state.nodes, declaration.platforms)
-    return planned.outcome(builder=builder)
+    return replace(planned, warnings=(*planned.warnings, *warnings)).outcome(builder=builder)
 
 
-def _apply(declaration: Declaration, site: Site, depth: Depth) -> BuilderPlan:
-    """Read, plan and apply while no other run of this module works on the builder, which one may have done before.
+def _converge(declaration: Declaration, site: Site, planned: BuilderPlan, probe: bool) -> Tuple[BuilderPlan, State]:
+    """Read, plan, apply and verify while no other run of this module works on the builder or on its nodes.
 
-    :return: the plan that was carried out.
-    :raises FarmError: a step failed, or buildx kept changing the builder.
+    :param planned: before: another run may have done it since.
+    :param probe: False contacts no node: only the definition is written.
+    :return: all that was carried out, as one plan, and the state after it.
+    :raises FarmError: a step failed, others worked on a node for too long, or something kept changing the builder.
     """
+    engines, verified = planned.engines, 0
+    done: Optional[BuilderPlan] = None
     for attempt in range(1, _ATTEMPTS + 1):
-        planned = plan(declaration, read_state(declaration, site, depth))
-        try:
-            planned.apply(site)
-            break
-        except StoreConflict:
-            if attempt == _ATTEMPTS:
-                raise
-    return planned
+        last = attempt == _ATTEMPTS
+        with site.locks.held(engines):
+            planned = plan(declaration, read_state(declaration, site, Depth.BUILDKIT if probe else Depth.DEFINITION))
+            if not planned.engines.keys() <= engines.keys() and not last:
+                engines = {**engines, **planned.engines}
+                continue
+            try:
+                planned.apply(site)
+            except StoreConflict:
+                if last:
+                    raise
+                continue
+            except FarmError:
+                if last or not site.locks.lost():
+                    raise
+                site.unreachable.clear()
+                site.reports.clear()
+                _read_patiently(declaration, site, _RESTART)
+                continue
+            done, verified = _together(done, planned), verified + 1
+            state = read_state(declaration, site, Depth.ENGINES if probe else Depth.DEFINITION)
+            left = plan(declaration, state)
+            if not left.steps:
+                return done, state
+            if last or verified == _VERIFIED:
+                break
+            engines = {**engines, **left.engines}
+    raise FarmError(
+        f"builder {declaration.name!r}: all steps were done, and still {_texts(left.steps)} would be needed; has"
+        " something else changed the builder or its nodes meanwhile?",
+        actions=[step.action for step in done.steps] if done else [],
+    )
 
 
-def _verify(declaration: Declaration, site: Site, done: BuilderPlan, depth: Depth) -> State:
-    """Return the state after a plan was carried out.
+def _together(done: Optional[BuilderPlan], again: BuilderPlan) -> BuilderPlan:
+    """Return as one plan what was carried out one after the other."""
+    if done is None:
+        return again
+    return replace(again, before=done.before, steps=(*done.steps, *again.steps))
 
-    :raises FarmError: it is not the one that is declared.
+
+def _read_patiently(declaration: Declaration, site: Site, patience: float) -> State:
+    """Return the state; engines that are about to listen again are waited for.
+
+    :param patience: seconds for that.
     """
-    state = read_state(declaration, site, depth)
-    left = plan(declaration, state).steps
-    if left:
-        raise FarmError(
-            f"builder {declaration.name!r}: all steps were done, and still {_texts(left)} would be needed; has"
-            " something else changed the builder or its nodes meanwhile?",
-            actions=[step.action for step in done.steps],
-        )
-    return state
+    deadline = time.monotonic() + patience
+    while True:
+        state = read_state(declaration, site, Depth.ENGINES)
+        starting = [text for text, error in site.unreachable.items() if any(sign in error for sign in _STARTING)]
+        if not starting or time.monotonic() >= deadline:
+            return state
+        time.sleep(_PAUSE)
+        for text in starting:
+            del site.unreachable[text]
 
 
 def _stored_driver(name: str, store: Store) -> str:

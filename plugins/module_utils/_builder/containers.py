@@ -99,7 +99,7 @@ class Engines:
     def _change(self, node: Node, method: str, path: str, what: str) -> None:
         endpoint = Endpoint.parse(node.endpoint)
         with conversation(endpoint, self._contexts, timeout=_REMOVAL_TIMEOUT) as engine:
-            status, body = engine.request(method, path)
+            status, body = engine.delete(path) if method == "DELETE" else engine.request(method, path)
         # 304: stopped already. 404: gone already, which is what was wanted.
         if status not in (200, 204, 304, 404):
             raise FarmError(f"engine {endpoint}: could not {what}: {message(body)} (HTTP {status})")

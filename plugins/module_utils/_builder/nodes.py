@@ -31,6 +31,7 @@ from .._docker.client import unanswered
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
+from .._docker.engine_lock import EngineLocks, describe_holder
 from .containers import Engines
 from .model import NodeKey, NodeState, key_of
 
@@ -55,6 +56,7 @@ class Depth(Enum):
 class Site:
     """Where a builder lives: what its steps act upon.
 
+    :ivar locks: that runs of other controllers respect.
     :ivar timeout: seconds that a node may take to answer.
     :ivar bootstrap_timeout: seconds that starting nodes may take, pulling the image included.
     :ivar share_nodes: whether containers of other builders may be used.
@@ -66,6 +68,7 @@ class Site:
     contexts: ContextStore
     buildx: Buildx
     engines: Engines
+    locks: EngineLocks
     timeout: float = 10
     bootstrap_timeout: float = 600
     share_nodes: bool = False
@@ -75,12 +78,14 @@ class Site:
     @classmethod
     def from_params(cls, params: Mapping[str, Any], runner: Runner) -> Site:
         """Return where the builders of a module's parameters live."""
-        contexts = ContextStore(config_dir(params))
+        contexts, controller = ContextStore(config_dir(params)), controller_name(params)
+        holder = describe_holder(f"module buildx_builder for builder {params.get('name')!r}", controller)
         return cls(
             store=Store.of(params),
             contexts=contexts,
             buildx=Buildx.of(params, runner),
-            engines=Engines(contexts, params["timeout"], controller_name(params)),
+            engines=Engines(contexts, params["timeout"], controller),
+            locks=EngineLocks(contexts, runner, holder, params.get("lock_timeout", 0)),
             timeout=params["timeout"],
             bootstrap_timeout=params.get("bootstrap_timeout", 0),
             share_nodes=params.get("share_nodes", False),

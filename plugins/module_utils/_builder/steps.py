@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Buildx
 from .._buildx.store import Instance, Node, StoreConflict
@@ -19,6 +19,7 @@ from .._core.parallel import each
 from .._core.plan import Plan, Step
 from .bootstrap import start_nodes
 from .declaration import Declaration
+from .drift import DEFAULT_IMAGE
 from .model import NodeKey, NodeState, key_of
 from .nodes import Site, scratch, with_status
 from .platforms import check_platforms
@@ -250,6 +251,12 @@ class BuilderPlan(Plan[Site]):
 
     target: Optional[Instance] = None
 
+    @property
+    def engines(self) -> Dict[str, str]:
+        """The endpoints of the engines whose containers the steps change, each with the image of BuildKit there."""
+        nodes = [node for step in self.steps for node in _nodes_of(step)]
+        return {node.endpoint: (node.driver_opts or {}).get("image") or DEFAULT_IMAGE for node in nodes}
+
     def apply(self, world: Site) -> None:
         """Carry out the steps in order, neighbours of one kind at the same time.
 
@@ -267,6 +274,15 @@ class BuilderPlan(Plan[Site]):
             raise
         except FarmError as exc:
             raise FarmError(f"{exc.message.rstrip('.')}. {_revert(begun, world)}", **exc.details) from exc
+
+
+def _nodes_of(step: Step[Site]) -> Sequence[Node]:
+    """Return the nodes whose containers a step changes through their engines."""
+    if isinstance(step, (RemoveContainer, StopContainer)):
+        return (step.node,)
+    if isinstance(step, StartNodes) and step.target.driver == "docker-container":
+        return step.nodes
+    return ()
 
 
 def _revert(steps: Sequence[Step[Site]], world: Site) -> str:

@@ -12,6 +12,7 @@ import os
 import time
 from typing import Callable, Optional
 
+from .plain import plain
 from .urls import mask
 
 #: Characters of a line; AWX shows 1,024 bytes of an event.
@@ -38,8 +39,7 @@ class Progress:
         """
         if self._file is None:
             return
-        words = " ".join(mask(self._hide(text)).split())
-        shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
+        shown = " ".join(plain(mask(self._hide(text))).split())
         if len(shown) > _LONGEST:
             shown = shown[: _LONGEST - 1] + "…"
         line = json.dumps({"seconds": round(time.monotonic() - self._began, 1), "text": shown}) + "\n"

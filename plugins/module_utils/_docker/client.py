@@ -24,6 +24,8 @@ from .transport import Unreachable, classify_error, open_connection, resolve, ti
 
 #: Bytes that are read of an answer that may be anybody's.
 MAXIMUM_ANSWER = 1 << 20
+#: Seconds between two looks at what another client is removing.
+_PAUSE = 0.2
 
 
 class Conversation:
@@ -47,7 +49,17 @@ class Conversation:
         :param body: of the request.
         :param headers: in addition to ``Host``.
         """
+        self.ask(method, path, body, headers)
+        return self.answer(limit)
+
+    def ask(
+        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> None:
+        """Send a request whose answer is waited for later."""
         self._connection.request(method, path, body, headers={"Host": "docker", **(headers or {})})
+
+    def answer(self, limit: Optional[int] = None) -> Tuple[int, bytes]:
+        """Wait for the answer to what was asked, and return its status and its body."""
         answer = self._connection.getresponse()
         return answer.status, answer.read(limit)
 
@@ -55,6 +67,18 @@ class Conversation:
         """Send a JSON object with a request and return the status and the body of the answer."""
         body = json.dumps(document).encode()
         return self.request(method, path, body=body, headers={"Content-Type": "application/json"})
+
+    def delete(self, path: str, patience: float = 60) -> Tuple[int, bytes]:
+        """Remove something, as ``request`` does; what another client is removing at the same time is waited for.
+
+        :param patience: seconds for that.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            status, body = self.request("DELETE", path)
+            if status != 409 or b"already in progress" not in body or time.monotonic() >= deadline:
+                return status, body
+            time.sleep(_PAUSE)
 
     def version(self) -> Mapping[str, Any]:
         """Return what the engine says of itself, ``Os`` and ``Arch`` among it.

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, ContextManager, Dict, Mapping, Optional, Tuple
 
 from .._core.errors import FarmError
 from .._core.outcome import Outcome
@@ -16,6 +17,7 @@ from .._core.plan import Step
 from .._core.runner import CommandError, Runner
 from .._docker import tls
 from .._host.init import require_systemd
+from .._host.node_lock import node_locked
 from .checkpoint import Checkpoint
 from .checks import check, check_certificate, needs_key
 from .declaration import Declaration
@@ -34,6 +36,11 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     :raises FarmError: it cannot be done, or failed and was reverted.
     """
     declaration = Declaration.from_params(params)
+    with _alone("docker_listener", check_mode):
+        return _run(declaration, check_mode, runner)
+
+
+def _run(declaration: Declaration, check_mode: bool, runner: Runner) -> Outcome:
     state = read_host(declaration, runner)
     if declaration.state == "confirmed":
         return confirm(declaration, state, check_mode)
@@ -52,9 +59,15 @@ def run_daemon_config(params: Mapping[str, Any], check_mode: bool, runner: Runne
     :raises FarmError: it cannot be done, or failed and was reverted.
     """
     declaration = Declaration.of_daemon_config(params)
-    state = read_host(declaration, runner)
-    done = reconcile(declaration, state, check_mode, runner)
+    with _alone("docker_daemon_config", check_mode):
+        state = read_host(declaration, runner)
+        done = reconcile(declaration, state, check_mode, runner)
     return done.outcome(path=state.config_path, restarted=done.restarts)
+
+
+def _alone(module: str, check_mode: bool) -> ContextManager[None]:
+    """Return what keeps other runs from changing this host meanwhile; looking at it needs nothing."""
+    return contextlib.nullcontext() if check_mode else node_locked(module)
 
 
 def read_host(declaration: Declaration, runner: Runner) -> State:

@@ -62,7 +62,7 @@ class RemoveOrphan(Step[Site]):
         volume = mark_name(name, self.controller) if kind == "mark" else name
         path = f"/containers/{quote(name)}?force=1&v=1" if kind == "container" else f"/volumes/{quote(volume)}"
         with conversation(endpoint, world.contexts, world.prune_timeout) as engine:
-            status, body = engine.request("DELETE", path)
+            status, body = engine.delete(path)
         if status not in (200, 204, 404):
             raise FarmError(f"engine {endpoint}: could not remove {kind} {name}: {message(body)} (HTTP {status})")
 

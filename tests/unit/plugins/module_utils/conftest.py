@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import replace
@@ -17,10 +18,17 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._host import node_lock as _node_lock
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
 from ansible_collections.buildfarm.multiarch.tests.unit.builder_options import BUILDER, NODE
 from ansible_collections.buildfarm.multiarch.tests.unit.documents import StoredDocuments
+
+
+@pytest.fixture(autouse=True)
+def own_node_lock(tmp_path_factory, monkeypatch):
+    """What holds the host that tests run on, and other runs of these tests, is no business of theirs."""
+    monkeypatch.setattr(_node_lock, "PATH", str(tmp_path_factory.getbasetemp() / "node.lock"))
 
 
 @pytest.fixture
@@ -58,6 +66,7 @@ class BuilderWorld:
         self.config, self.store = config, Store(config / "buildx")
         self.containers, self.volumes, self.dead = {}, set(), set()
         self.ran, self.made, self.meanwhile = [], 0, None
+        self.locks = FreeLocks()
         self.docker, self.version = True, "v0.29.1"
         self.aliases = {"tcp://192.0.2.1:2375": "tcp://a:2375"}
 
@@ -154,6 +163,24 @@ class BuilderWorld:
         return self.aliases.get(node.endpoint, node.endpoint), name
 
 
+class FreeLocks:
+    """The locks of engines that nobody else uses.
+
+    :ivar taken: the endpoints of each time.
+    """
+
+    def __init__(self):
+        self.taken, self.warnings, self.gone = [], [], False
+
+    @contextlib.contextmanager
+    def held(self, images):
+        self.taken.append(sorted(images))
+        yield
+
+    def lost(self):
+        return self.gone
+
+
 def _limits(opts):
     """What an engine makes of a node's driver options, as far as tests use them."""
     policy = {"RestartPolicy": {"Name": opts["restart-policy"]}} if "restart-policy" in opts else {}
@@ -167,4 +194,5 @@ def builder_world(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     world = BuilderWorld(tmp_path)
     monkeypatch.setattr(_builder_nodes, "Engines", lambda *_options: world)
+    monkeypatch.setattr(_builder_nodes, "EngineLocks", lambda *_options: world.locks)
     return world

@@ -17,6 +17,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine_lock import EngineLocks
 
 A, B = Node("a", "tcp://a:2375"), Node("b", "tcp://b:2375")
 FARM = Instance("farm", "docker-container", (A, B, Node("c", "tcp://c:2375")))
@@ -69,7 +70,8 @@ class Runs:
 
     def start(self, tmp_path, *nodes):
         contexts = ContextStore(tmp_path)
-        site = Site(Store(tmp_path), contexts, Buildx(self), Engines(contexts, 1), bootstrap_timeout=77)
+        locks = EngineLocks(contexts, self, "a test", 0)
+        site = Site(Store(tmp_path), contexts, Buildx(self), Engines(contexts, 1), locks, bootstrap_timeout=77)
         return start_nodes(FARM, nodes or (A, B), site)
 
 

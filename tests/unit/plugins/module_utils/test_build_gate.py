@@ -64,7 +64,7 @@ class World:
     """A registry, and nodes that push by digest what they build, or export it as archives.
 
     :ivar failing: by node, what its builds print before they fail.
-    :ivar silent: the nodes whose engines do not answer.
+    :ivar silent: the nodes whose engines do not answer, and `kind` why.
     :ivar drained: in words that nodes are drained.
     """
 
@@ -72,6 +72,7 @@ class World:
         self.registry = registries.documents
         self.version = "0.29.1"
         self.failing, self.silent, self.drained = {}, set(), {}
+        self.kind = "timeout"
         self.natives = {"a": AMD64, "b": AMD64, "c": ARM64}
         self.sources = "one"
         self.builds, self.writes = [], []
@@ -129,6 +130,7 @@ class World:
                 platform=self.natives[host],
                 drained=self.drained.get(host),
                 error=f"{host} is silent",
+                error_kind=self.kind,
             )
             for endpoint, host in zip(endpoints, hosts)
         ]
@@ -337,6 +339,35 @@ def test_nodes_that_all_go_away_while_they_build(world, image):
     with pytest.raises(FarmError, match="no node is left that could build linux/amd64"):
         run(params, False, dying)
     assert world.writes == []
+
+
+@pytest.mark.parametrize("back, drained", [(130, False), (130, True), (1000, False)])
+def test_an_engine_that_is_restarted_while_its_only_node_builds_is_waited_for(
+    world, image, clock, monkeypatch, back, drained
+):
+    monkeypatch.setattr(_farm, "time", clock)
+    world.failing, world.kind = {"c": GONE}, "refused"
+    params = {**image(APP, platforms=["linux/arm64"]), "builder": "farm"}
+
+    def restarted(argv, **options):
+        if argv[2] == "build" and clock.now < back:
+            world.silent.add("c")
+        return world(argv, **options)
+
+    def probe_all(*arguments, **options):
+        if clock.now >= back:
+            world.silent, world.failing = set(), {}
+            world.drained = {"c": "it is drained"} if drained else {}
+        return world.probe_all(*arguments, **options)
+
+    monkeypatch.setattr(_farm, "probe_all", probe_all)
+    if back == 130 and not drained:
+        (image,) = run(params, False, restarted).as_result()["images"]
+        assert [retry["node"] for retry in image["retries"]] == ["c"] and 130 <= clock.now < 131
+    else:
+        with pytest.raises(FarmError, match="no node is left that could build linux/arm64: 'c' went away or"):
+            run(params, False, restarted)
+        assert clock.now < 162
 
 
 def test_platforms_that_only_the_lost_node_could_build_together_are_built_apart(world, image, tmp_path):

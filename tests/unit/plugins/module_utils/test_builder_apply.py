@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 from dataclasses import replace
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import apply
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import (
     Instance,
@@ -485,3 +487,76 @@ def test_a_definition_alone_touches_no_engine(world, monkeypatch):
     # Others leave the definition, and keep what they have.
     assert world.call(B, state="defined")["changed"]
     assert world.containers == before
+
+
+@pytest.mark.parametrize(
+    "error, patience, reached",
+    [("connection refused; is", 5, True), ("connection refused; is", 0, False), ("no way to the host", 5, False)],
+)
+def test_an_engine_that_is_being_restarted_is_waited_for(world, monkeypatch, error, patience, reached):
+    """By the state alone, and in check mode not at all."""
+    monkeypatch.setattr(apply, "_PAUSE", 0)
+    read, restarts = world.read, [FarmError(f"engine tcp://a:2375: {error}")] * 3
+
+    def restarting(endpoint, definitions):
+        if restarts:
+            raise restarts.pop()
+        return read(endpoint, definitions)
+
+    monkeypatch.setattr(world, "read", restarting)
+    with contextlib.nullcontext() if reached else pytest.raises(FarmError, match=error):
+        assert world.call({}, timeout=patience)["changed"]
+    assert bool(restarts) != reached
+
+
+def test_what_a_restarted_engine_has_interrupted_is_planned_again(world, monkeypatch):
+    """As the lock goes with the engine."""
+    remove, failing = world.remove_container, [FarmError("engine tcp://a:2375: connection closed")]
+
+    def interrupted(node):
+        if failing:
+            world.locks.gone = True
+            raise failing.pop()
+        remove(node)
+
+    world.call({})
+    monkeypatch.setattr(world, "remove_container", interrupted)
+    done = world.call({"env": {"A": "b"}})
+    assert [action[0] for action in done["actions"]] == ["remove-container", "docker", "write"]
+    assert world.containers["tcp://a:2375", "buildx_buildkit_a"].env == {"A": "b"}
+
+
+def test_a_failure_while_the_lock_holds_is_one(world, monkeypatch):
+    def failing(node):
+        raise FarmError("engine tcp://a:2375: no room")
+
+    world.call({})
+    monkeypatch.setattr(world, "remove_container", failing)
+    with pytest.raises(FarmError, match="no room"):
+        world.call({"env": {"A": "b"}})
+
+
+def test_what_a_build_of_another_controller_started_in_between_is_made_anew(world):
+    """That one knows the node as it was; buildx takes what is there."""
+    world.call({})
+    former = dict(world.containers)
+
+    def build():
+        world.containers.update(former)
+        world.meanwhile = None
+
+    world.meanwhile = build
+    done = world.call({"env": {"A": "b"}})
+    assert world.containers["tcp://a:2375", "buildx_buildkit_a"].env == {"A": "b"}
+    assert [action[0] for action in done["actions"]].count("remove-container") == 2
+    assert world.locks.taken[-1] == ["tcp://a:2375"]
+
+
+def test_engines_are_locked_where_their_containers_change(world):
+    world.call({}, B)
+    assert world.locks.taken == [["tcp://a:2375", "tcp://b:2375"]]
+    world.call({}, {**B, "env": {"A": "b"}})
+    world.call({"platforms": ["linux/arm64"]}, {**B, "env": {"A": "b"}})
+    world.call({"platforms": ["linux/arm64"]}, {**B, "env": {"A": "b"}})
+    world.call({"env": {"C": "d"}}, check=True)
+    assert world.locks.taken[1:] == [["tcp://b:2375"], []]

@@ -353,7 +353,7 @@ def site(builder_world, monkeypatch):
         if state.content is not None:
             builder_world.store.path("farm").write_bytes(state.content)
         contexts = ContextStore(builder_world.config)
-        return Site(builder_world.store, contexts, Buildx(builder_world.run), builder_world)
+        return Site(builder_world.store, contexts, Buildx(builder_world.run), builder_world, builder_world.locks)
 
     return make
 

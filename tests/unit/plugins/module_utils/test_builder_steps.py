@@ -40,6 +40,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import ContextStore
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine_lock import EngineLocks
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 AMD64 = Platform("linux", "amd64")
@@ -81,7 +82,8 @@ class Containers:
 def site_of(tmp_path, run=None, engines=None, **options):
     contexts = ContextStore(tmp_path)
     engines = engines or Engines(contexts, 1)
-    return Site(Store(tmp_path / "buildx"), contexts, Buildx(run or Run()), engines, **{"timeout": 2, **options})
+    locks = EngineLocks(contexts, Run(), "a test", 0)
+    return Site(Store(tmp_path / "buildx"), contexts, Buildx(run or Run()), engines, locks, **{"timeout": 2, **options})
 
 
 def test_what_parameters_mean(tmp_path):

@@ -21,6 +21,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.quantities import parse_size
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import client
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.client import Conversation
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.drain import LABEL
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
@@ -33,10 +35,11 @@ IMAGE = "registry.farm.test:5000/moby/buildkit:buildx-stable-1"
 HERE = Endpoint.parse("tcp://mid1:2375")
 
 
-class Engine:
+class Engine(Conversation):
     """An engine that answers with what was recorded."""
 
     def __init__(self, answers):
+        super().__init__(None)
         self.answers, self.requested = answers, []
 
     def request(self, method, path):
@@ -219,6 +222,19 @@ def test_removal(engine, status, fine):
         with pytest.raises(FarmError, match=r"tcp://mid1:2375: could not remove buildx_buildkit_n: because \(HTTP"):
             Engines(None, 5).remove_container(node())
     assert at.requested == ["DELETE /containers/buildx_buildkit_n?force=1&v=1"]
+
+
+def test_what_somebody_else_is_removing_is_waited_for(monkeypatch):
+    monkeypatch.setattr(client, "_PAUSE", 0)
+    busy, gone = (409, {"message": "removal of container x is already in progress"}), (404, {"message": "no such x"})
+    at = Engine({})
+    monkeypatch.setattr(at, "request", lambda method, path: (at.requested.append(method), (left.pop(0)))[1])
+    for left, patience, wanted in (
+        ([(status, json.dumps(body).encode()) for status, body in (busy, busy, gone)], 60, 404),
+        ([(409, b"volume is in use")], 60, 409),
+        ([(409, b"already in progress")], 0, 409),
+    ):
+        assert at.delete("/containers/x", patience)[0] == wanted and left == []
 
 
 class EngineOfNodes(FakeEngine):

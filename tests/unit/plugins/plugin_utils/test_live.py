@@ -186,6 +186,44 @@ def test_a_chunk_of_the_log_may_end_within_a_line() -> None:
     assert not News.parse("ended\n" + "x" * 65536).whole
 
 
+def test_what_has_ended_by_now_does_not_begin_any_more() -> None:
+    texts = ["a …", "b …", "a done", "c"]
+    assert [one.text for one in live.current([live.Event(1.0, text) for text in texts])] == ["b …", "a done", "c"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "limit", "wanted"),
+    [
+        ([], 10, []),
+        (["a" * 9], 10, ["a" * 9]),
+        (["a", "b"], 4, ["a", "b"]),
+        (["a" * 50, "b", "c"], 50, ["(1 lines before these are left out)", "b", "c"]),
+        (["a", "ä" * 30], 50, ["ä" * 30]),
+    ],
+)
+def test_an_event_of_awx_has_the_last_lines(lines: List[str], limit: int, wanted: List[str]) -> None:
+    assert live.fitting(lines, limit) == wanted
+
+
+@pytest.mark.parametrize(("callback", "shortened"), [("awx_display", True), ("ansible.builtin.default", False)])
+def test_only_awx_gets_less(shown: List[Any], monkeypatch: pytest.MonkeyPatch, callback: str, shortened: bool) -> None:
+    monkeypatch.setattr(live.constants, "DEFAULT_STDOUT_CALLBACK", callback)
+    action()._show([live.Event(1.0, "x" * 200)] * 9)
+    assert (len(shown[0][1].encode()) <= 1024) == shortened
+
+
+def test_a_job_gets_an_event_a_second_at_most(
+    tmp_path: Path, host: Connection, shown: List[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a host without flock, and faster.
+    monkeypatch.setattr(live, "_WAIT", 0)
+    monkeypatch.setattr(live, "_PAUSE", 0.05)
+    work = "[(progress.report(f'step {n}'), time.sleep(0.1)) for n in range(25)]"
+    action()._low_level_execute_command(module(tmp_path, work))
+    assert "\n".join(text for _when, text, _stderr in shown).count("step") == 25
+    assert len(shown) <= shown[-1][0] - shown[0][0] + 2
+
+
 def test_the_answer_of_a_module_in_the_background_is_found_among_others() -> None:
     answer = '{"buildfarm_live": {"folder": "/tmp/a b", "process": 7}}'
     assert Started.parse(f"Welcome\r\n\r\n{answer}\r\n") == Started("'/tmp/a b'", 7)
