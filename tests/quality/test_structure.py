@@ -31,6 +31,7 @@ PACKAGES = {
     "_certificate": ["_core", "_docker"],
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
     "_prune": ["_core", "_docker", "_buildx", "_context"],
+    "_report": ["_core", "_platform", "_docker", "_buildx", "_registry", "_image", "_key", "_builder", "_prune"],
     "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_source", "_image", "_key"],
     "_bake": ["_core", "_buildx", "_image", "_build"],
 }

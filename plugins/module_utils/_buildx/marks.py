@@ -61,10 +61,19 @@ def marks(engine: Conversation) -> Dict[str, Set[str]]:
 
     :raises FarmError: the engine did not tell.
     """
-    found: Dict[str, Set[str]] = {}
+    return {node: set(controllers) for node, controllers in users(engine).items()}
+
+
+def users(engine: Conversation) -> Dict[str, Dict[str, str]]:
+    """Return the builders that have a node, by the node's name and the name of the controller of each.
+
+    :raises FarmError: the engine did not tell.
+    """
+    found: Dict[str, Dict[str, str]] = {}
     for volume in _listed(engine, f"{_LABEL}.controller"):
         labels = volume["Labels"]
-        found.setdefault(labels.get(f"{_LABEL}.node", ""), set()).add(labels[f"{_LABEL}.controller"])
+        node = found.setdefault(labels.get(f"{_LABEL}.node", ""), {})
+        node[labels[f"{_LABEL}.controller"]] = labels.get(f"{_LABEL}.builder", "")
     return found
 
 
