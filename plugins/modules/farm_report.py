@@ -413,7 +413,7 @@ report:
               type: str
               sample: ooyrqj340xd8p1xevshpjnpfu
             name:
-              description: The repository that it was for, else where its context came from.
+              description: The repository that it was for, else where its context came from, else its Dockerfile.
               type: str
               sample: registry.example.com/app
             status:

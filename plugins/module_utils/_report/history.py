@@ -73,7 +73,7 @@ class Build:
 
     :ivar started: seconds since 1970, by the node's clock, as ``ended``, which is None while it runs.
     :ivar status: SUCCEEDED, FAILED, CANCELED or RUNNING.
-    :ivar name: the repository it is for, else where its context is from.
+    :ivar name: the repository it is for, else where its context is from, else its Dockerfile's name and its own.
     :ivar platforms: those that it names; none where the node decides.
     :ivar steps: how many, of which ``cached`` were taken from the cache.
     :ivar error: why it failed.
@@ -224,7 +224,8 @@ def _name(ref: str, record: Mapping[str, Any], attributes: Mapping[str, str]) ->
     for key in ("vcs:source", "context", "vcs:localdir:context"):
         if attributes.get(key):
             return mask(attributes[key])
-    return ref
+    # A local context has no name here, and others may have a Dockerfile of that name too.
+    return f"{attributes.get('filename') or 'build'} ({ref[:8]})"
 
 
 def _inputs(attributes: Mapping[str, str]) -> Dict[str, str]:
