@@ -80,7 +80,7 @@ options:
   hosts:
     description:
       - What is known of nodes' hosts from elsewhere, by the nodes' names, as no engine tells it. C(handlers) is what
-        M(buildfarm.multiarch.binfmt_info) returns, C(mounts) the fact of that name. The playbook C(report)
+        M(buildfarm.multiarch.binfmt_info) returns, C(df) what C(df -Pkl) prints there. The playbook C(report)
         gathers both.
     type: dict
     default: {}
@@ -358,7 +358,7 @@ report:
               sample: 40000000000
         disk:
           description:
-            - The disk with the cache, where BuildKit's image has the program C(df), or O(hosts) has C(mounts).
+            - The disk with the cache, where BuildKit's image has the program C(df), or O(hosts) has C(df).
           type: dict
           contains:
             bytes:

@@ -148,11 +148,11 @@ def _build(dice: random.Random, number: int, place: int, node: Node) -> Build:
 
 
 def _host(dice: random.Random, number: int) -> Dict[str, Any]:
-    total = 500_000_000_000
-    free = 21_000_000_000 if number == 14 else dice.randrange(120_000_000_000, 400_000_000_000)
+    total = 488_281_250
+    free = 20_507_812 if number == 14 else dice.randrange(117_187_500, 390_625_000)
     names = ("s390x", "riscv64", "aarch64") if number % 6 == 0 else ()
     return {
-        "mounts": [{"mount": "/", "size_total": total, "size_available": free}],
+        "df": f"/dev/nvme0n1p2 {total} {total - free} {free} 50% /\n",
         "handlers": [
             {
                 "name": f"qemu-{name}",

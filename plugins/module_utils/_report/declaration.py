@@ -55,7 +55,7 @@ class Declaration:
             raise FarmError(f"builds is {params['builds']}; wanted a number of builds, 0 for none")
         strangers = [name for name, host in (params["hosts"] or {}).items() if not isinstance(host, dict)]
         if strangers:
-            raise FarmError(f"hosts: {strangers[0]}: wanted a dictionary with handlers or mounts")
+            raise FarmError(f"hosts: {strangers[0]}: wanted a dictionary with handlers or df")
         paths = {kind: Path(expanded(params[kind])) for kind in TLS_NAMES if params[kind]}
         files = {kind: Path(expanded(params[kind])) for kind in FORMATS if params[kind]}
         twice = [str(path) for path in files.values() if list(files.values()).count(path) > 1]

@@ -40,6 +40,7 @@ from .._registry.client import Registries
 from .declaration import Declaration
 from .history import HISTORIES, RUNNING, STEPS, parse_histories, parse_steps, with_reasons
 from .state import (
+    DIRECTORY,
     DISK,
     USAGE,
     WORKERS,
@@ -300,7 +301,7 @@ def _read_daemon(
         daemon.problem = exc.message
     # Images of BuildKit need not have the program.
     with contextlib.suppress(FarmError):
-        daemon.disk = read_disk(run(DISK))
+        daemon.disk = read_disk(run(DISK), DIRECTORY)
     timelines = list(listed)
     for position, build in enumerate(daemon.builds):
         # The log of one that runs does not end.

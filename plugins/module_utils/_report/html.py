@@ -442,7 +442,8 @@ def _colour(build: Mapping[str, Any]) -> str:
 
 def _whole(build: Mapping[str, Any]) -> float:
     """Return how long a build took, with its last step."""
-    return max(0.001, float(build["duration"] or 0), *(step["start"] + step["duration"] for step in build["timeline"]))
+    ends = [step["start"] + step["duration"] for step in build["timeline"]]
+    return float(max(0.001, build["duration"] or 0, *ends))
 
 
 def _bar(at: float, width: float, top: int, height: int, colour: str, title: str = "") -> Markup:

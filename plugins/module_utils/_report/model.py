@@ -19,7 +19,7 @@ from .._core.urls import mask
 from .._platform.platform import Platform, runs_natively
 from . import words
 from .history import FAILED, RUNNING, Build
-from .state import EngineState, FoundImage, FoundNode, State, disk_of_mounts, handlers_of
+from .state import EngineState, FoundImage, FoundNode, State, handlers_of, read_disk
 
 SCHEMA = 1
 #: Kinds of what needs attention, the worst first.
@@ -96,7 +96,7 @@ def _node(node: FoundNode, host: Mapping[str, Any]) -> Dict[str, Any]:
     engine, daemon = node.engine, node.daemon
     probed = engine.probed if engine else None
     facts: Mapping[str, Any] = engine.facts if engine else {}
-    disk = (daemon.disk if daemon else None) or disk_of_mounts(host.get("mounts"), _directory(facts))
+    disk = (daemon.disk if daemon else None) or read_disk(str(host.get("df") or ""), _directory(facts))
     handlers = handlers_of(host.get("handlers"))
     _state, image = engine.containers.get(node.name, ("", "")) if engine else ("", "")
     return {

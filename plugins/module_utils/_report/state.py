@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
@@ -18,7 +18,9 @@ from .history import Build
 
 WORKERS = ("buildctl", "debug", "workers", "--format", "{{json .}}")
 USAGE = ("buildctl", "du", "--format", "{{json .}}")
-DISK = ("df", "-Pk", "/var/lib/buildkit")
+#: Where BuildKit has its data.
+DIRECTORY = "/var/lib/buildkit"
+DISK = ("df", "-Pk", DIRECTORY)
 
 
 @dataclass(frozen=True)
@@ -169,25 +171,18 @@ def read_worker(output: str, daemon: Daemon) -> None:
         raise FarmError(f"BuildKit's description of itself cannot be read ({exc}): {output.strip()[:200]!r}") from exc
 
 
-def read_disk(output: str) -> Optional[Tuple[int, int]]:
-    """Return bytes of a disk and those free, from what ``DISK`` prints (POSIX); None from anything else."""
-    fields = output.strip().splitlines()[-1].split() if output.strip() else []
-    try:
-        return int(fields[1]) * 1024, int(fields[3]) * 1024
-    except (IndexError, ValueError):
-        return None
+def read_disk(output: str, directory: str) -> Optional[Tuple[int, int]]:
+    """Return bytes of the file system that a directory is on, and those free, from what ``df -Pk`` prints (POSIX).
 
-
-def disk_of_mounts(mounts: Any, directory: str) -> Optional[Tuple[int, int]]:
-    """Return bytes and those free of the file system that a directory is on, by the fact ``mounts`` of its host."""
-    found: List[Tuple[int, int, int]] = []
-    for one in mounts if isinstance(mounts, list) else ():
-        try:
-            path = str(one["mount"]).rstrip("/")
+    :return: None where the output does not tell.
+    """
+    found = []
+    for line in output.splitlines():
+        fields = line.split(None, 5)
+        if len(fields) == 6 and fields[1].isdigit() and fields[3].isdigit():
+            path = fields[5].rstrip("/")
             if f"{directory}/".startswith(f"{path}/"):
-                found.append((len(path), int(one["size_total"]), int(one["size_available"])))
-        except (KeyError, TypeError, ValueError):
-            continue
+                found.append((len(path), int(fields[1]) * 1024, int(fields[3]) * 1024))
     return max(found)[1:] if found else None
 
 

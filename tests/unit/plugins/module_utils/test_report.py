@@ -37,7 +37,6 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.state 
     EngineState,
     FoundNode,
     State,
-    disk_of_mounts,
     handlers_of,
     read_disk,
     read_worker,
@@ -184,18 +183,16 @@ def test_what_buildkit_says_of_itself():
 
 
 def test_disks():
-    df = "Filesystem 1024-blocks Used Available Capacity Mounted on\noverlay 1000 300 700 30% /var/lib/buildkit\n"
-    assert read_disk(df) == (1024000, 716800)
-    assert [read_disk(other) for other in ("", "nonsense", "a b c d")] == [None] * 3
-    mounts = [
-        {"mount": "/", "size_total": 9, "size_available": 1},
-        {"mount": "/var/lib", "size_total": 5, "size_available": 2},
-        {"mount": "/var/lib/dock", "size_total": 7, "size_available": 3},
-        {"mount": "/broken"},
-    ]
-    assert disk_of_mounts(mounts, "/var/lib/docker") == (5, 2)
-    assert disk_of_mounts(mounts, "/srv") == (9, 1)
-    assert disk_of_mounts(None, "/srv") is None
+    df = """Filesystem     1024-blocks   Used Available Capacity Mounted on
+/dev/sda1               90     80        10      90% /
+pool/lib                50     30        20      60% /var/lib
+tmpfs                   70     40        30      60% /var/lib/dock er
+broken                   -      -         -        - /var/lib/docker
+"""
+    assert read_disk(df, "/var/lib/docker") == (50 << 10, 20 << 10)
+    assert read_disk(df, "/var/lib/dock er/x") == (70 << 10, 30 << 10)
+    assert read_disk(df, "/srv") == (90 << 10, 10 << 10)
+    assert [read_disk(other, "/srv") for other in ("", "nonsense", "a b c d e f")] == [None] * 3
 
 
 def test_handlers():
@@ -644,7 +641,7 @@ def test_the_file_of_something_else_is_replaced(report, tmp_path):
     [
         ({"timeout": 0}, "timeout is 0; wanted seconds, more than 0"),
         ({"builds": -1}, "builds is -1; wanted a number of builds"),
-        ({"hosts": {"a": 5}}, "hosts: a: wanted a dictionary with handlers or mounts"),
+        ({"hosts": {"a": 5}}, "hosts: a: wanted a dictionary with handlers or df"),
         ({"html": "/a", "text": "/a"}, "/a is the file of two formats"),
         ({"endpoints": ["ftp://x"]}, "ftp"),
     ],
