@@ -134,7 +134,7 @@ th.name{min-width:220px;max-width:340px;overflow-wrap:anywhere}
 .chip{display:inline-block;border-radius:999px;padding:1px 9px;font-size:13px;line-height:1.5;font-weight:500;
 white-space:nowrap}
 .list{list-style:none;margin:0;padding:0}
-.alarms li{display:grid;grid-template-columns:112px minmax(110px,220px) 1fr;gap:2px 14px;padding:8px 0;
+.alarms li{display:grid;grid-template-columns:112px minmax(110px,280px) 1fr;gap:2px 14px;padding:8px 0;
 border-top:1px solid var(--line);font-size:14px}
 .alarms li:first-child{border-top:0;padding-top:0}
 .alarms b{font-weight:600;overflow-wrap:anywhere}
@@ -171,8 +171,8 @@ font-size:13px}
 .digests{display:flex;flex-wrap:wrap;gap:2px 18px}
 .digests span{white-space:nowrap}
 footer{padding-top:6px;padding-bottom:40px;color:var(--soft);font-size:13px;overflow-wrap:anywhere}
-@media (max-width:900px){.tiles{grid-template-columns:repeat(3,1fr)}}
-@media (max-width:760px){
+@media screen and (max-width:900px){.tiles{grid-template-columns:repeat(3,1fr)}}
+@media screen and (max-width:760px){
 main,header,footer{padding-left:14px;padding-right:14px}
 header{padding-top:22px}
 h1{font-size:23px}
@@ -213,7 +213,16 @@ table.cards td.blank{display:none}
 .bar{width:100%;max-width:180px}
 }
 @media print{
-body{font-size:11pt}
+@page{margin:12mm}
+body,.tile dt,table,thead th,.sub,.alarms li,.legend,.lane,.axis,.chip,.tile dd span{font-size:8pt}
+h1{font-size:15pt}
+h2{font-size:11pt}
+.tile{padding:6px 8px}
+.tile dd{font-size:11pt}
+th,td{padding:4px 10px 4px 0}
+th.name{min-width:0}
+.lane{min-height:18px}
+.bar{width:70px;margin-top:2px}
 main,header,footer{max-width:none;padding-left:0;padding-right:0}
 nav{display:none}
 section,.tile{border-color:#bbbbbb}
