@@ -272,6 +272,7 @@ report:
             state:
               description:
                 - V(native) if its own processor runs the platform, V(emulated) if QEMU does.
+                - V(pinned) if nothing there runs it, so that only Dockerfiles that cross-compile can be built.
                 - V(idle) if it could, and the builder's other nodes are there for it.
                 - V(drained), V(stopped) and V(unreachable) for what keeps it from it.
               type: str

@@ -25,6 +25,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.histor
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.state import (
     Daemon,
     EngineState,
+    FoundContainer,
     FoundImage,
     FoundNode,
     State,
@@ -97,7 +98,9 @@ def _node(dice: random.Random, number: int, node: Node) -> FoundNode:
         "DockerRootDir": "/var/lib/docker",
     }
     state = "exited" if number == 17 else "running"
-    engine = EngineState(probed, facts, {node.name: (state, "moby/buildkit:buildx-stable-1")})
+    engine = EngineState(
+        probed, facts, {node.name: FoundContainer(state, "moby/buildkit:buildx-stable-1", str(number))}
+    )
     if state != "running":
         return FoundNode(node.name, node.name, "docker-container", engine=engine, **common)
     builds = with_reasons([_build(dice, number, place, node) for place in range(dice.randint(2, 10))])

@@ -14,7 +14,7 @@ import copy
 import json
 import time
 from dataclasses import dataclass, replace
-from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from .._builder.containers import read_files
@@ -46,6 +46,7 @@ from .state import (
     WORKERS,
     Daemon,
     EngineState,
+    FoundContainer,
     FoundImage,
     FoundNode,
     State,
@@ -89,7 +90,7 @@ def read_state(declaration: Declaration, params: Mapping[str, Any], runner: Runn
     engines = _engines(declaration, instances, contexts)
     states = dict(zip(engines, _read_engines(list(engines.values()), contexts, declaration.timeout)))
     nodes = [*_nodes_of_builders(instances, states, contexts, params, runner)]
-    nodes += _nodes_of_engines(declaration, engines, states, {(canonical(n.endpoint, contexts), n.name) for n in nodes})
+    nodes += _nodes_of_engines(declaration, engines, states, nodes)
     tls = {engine.endpoint.text: engine.tls for engine in engines.values()}
     daemons = _read_daemons(nodes, contexts, tls, declaration)
     nodes = [replace(node, daemon=daemons.get((node.endpoint, node.name))) for node in nodes]
@@ -146,7 +147,7 @@ def _read_engines(engines: Sequence[_Engine], contexts: ContextStore, timeout: f
                     probed,
                     facts=talk.get("/info"),
                     containers={
-                        name[1 + len(PREFIX) :]: (str(one["State"]), str(one["Image"]))
+                        name[1 + len(PREFIX) :]: FoundContainer(str(one["State"]), str(one["Image"]), str(one["Id"]))
                         for one in containers
                         for name in one["Names"]
                         if name.startswith(f"/{PREFIX}")
@@ -205,10 +206,12 @@ def _nodes_of_engines(
     declaration: Declaration,
     engines: Mapping[str, _Engine],
     states: Mapping[str, EngineState],
-    known: AbstractSet[Tuple[str, str]],
+    known: Sequence[FoundNode],
 ) -> List[FoundNode]:
     """Return the nodes on declared engines that are of no builder of this controller, as far as engines know them."""
     found: List[FoundNode] = []
+    # An engine may be reached in several ways.
+    there = {node.container for node in known}
     for address, engine in engines.items():
         if not engine.declared:
             continue
@@ -216,8 +219,11 @@ def _nodes_of_engines(
         for name in sorted(state.containers):
             marked = state.users.get(name, {})
             builders = tuple(dict.fromkeys(builder for _who, builder in sorted(marked.items()) if builder))
-            if (address, name) in known or (declaration.builder and declaration.builder not in builders):
+            if state.containers[name].identifier in there:
                 continue
+            if declaration.builder and declaration.builder not in builders:
+                continue
+            there.add(state.containers[name].identifier)
             here.append(
                 FoundNode(
                     name=name,
@@ -228,7 +234,7 @@ def _nodes_of_engines(
                     controllers=tuple(sorted(marked)),
                 )
             )
-        if not here and not any(place == address for place, _name in known):
+        if not here and not any(one.identifier in there for one in state.containers.values()):
             # An engine without a BuildKit, or one that cannot be asked for it.
             here = [FoundNode(engine.endpoint.text, engine.endpoint.text, "docker-container", engine=state)]
         found += here

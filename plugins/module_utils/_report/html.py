@@ -25,12 +25,21 @@ _TICKS = 4
 _LEGEND = (
     ("native", "the node's own processor runs it"),
     ("emulated", "QEMU runs it"),
+    ("pinned", "nothing there runs it; for Dockerfiles that cross-compile"),
     ("idle", "the node could, and other nodes build it"),
     ("drained", "no new builds"),
     ("stopped", "BuildKit does not run"),
     ("unreachable", "the engine does not answer"),
 )
-_SIGNS = {"native": "●", "emulated": "◐", "idle": "○", "drained": "‖", "stopped": "▪", "unreachable": "✕"}
+_SIGNS = {
+    "native": "●",
+    "emulated": "◐",
+    "pinned": "◇",
+    "idle": "○",
+    "drained": "‖",
+    "stopped": "▪",
+    "unreachable": "✕",
+}
 
 
 def render(report: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ _HELP = {
     "node_info": "What a node is; always 1.",
     "node_up": "Whether BuildKit runs on the node and answers.",
     "node_drained": "Whether the node takes no new builds.",
-    "node_platform": "What a node is for a platform, native, emulated, idle, drained, stopped, unreachable; always 1.",
+    "node_platform": "What a node is for a platform, the state, a word such as native; always 1.",
     "node_certificate_expiry_timestamp_seconds": "When the certificate of the node's engine ends.",
     "node_cache_bytes": "Bytes of the node's build cache.",
     "node_cache_records": "Records of the node's build cache.",

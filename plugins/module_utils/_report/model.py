@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .._core.urls import mask
 from .._platform.platform import Platform, runs_natively
+from .._platform.routing import serves
 from . import words
 from .history import FAILED, RUNNING, Build
 from .state import EngineState, FoundImage, FoundNode, State, handlers_of, read_disk
@@ -24,9 +25,10 @@ from .state import EngineState, FoundImage, FoundNode, State, handlers_of, read_
 SCHEMA = 1
 #: Kinds of what needs attention, the worst first.
 _KINDS = "builder unreachable buildkit stopped drained certificate disk tls handler build image".split()
-NATIVE, EMULATED, IDLE, DRAINED, STOPPED, UNREACHABLE = (
+NATIVE, EMULATED, PINNED, IDLE, DRAINED, STOPPED, UNREACHABLE = (
     "native",
     "emulated",
+    "pinned",
     "idle",
     "drained",
     "stopped",
@@ -98,7 +100,7 @@ def _node(node: FoundNode, host: Mapping[str, Any]) -> Dict[str, Any]:
     facts: Mapping[str, Any] = engine.facts if engine else {}
     disk = (daemon.disk if daemon else None) or read_disk(str(host.get("df") or ""), _directory(facts))
     handlers = handlers_of(host.get("handlers"))
-    _state, image = engine.containers.get(node.name, ("", "")) if engine else ("", "")
+    container = engine.containers.get(node.name) if engine else None
     return {
         "name": node.name,
         "endpoint": mask(node.endpoint),
@@ -120,7 +122,9 @@ def _node(node: FoundNode, host: Mapping[str, Any]) -> Dict[str, Any]:
             "expires": probed.certificate_expires,
             "days_left": probed.certificate_days_left,
         },
-        "buildkit": {"version": daemon.version, "image": mask(image) or None} if daemon and daemon.version else None,
+        "buildkit": {"version": daemon.version, "image": mask(container.image) if container else None}
+        if daemon and daemon.version
+        else None,
         "cache": None
         if daemon is None or daemon.cache is None
         else {"bytes": daemon.cache[0], "records": daemon.cache[1], "limit": daemon.limit},
@@ -230,7 +234,10 @@ def _cell(node: FoundNode, platform: Platform) -> Optional[str]:
     # What no node pins goes to the first that can run it.
     if node.pins and not pinned and (platform in node.elsewhere or not by_itself):
         return IDLE
-    return NATIVE if by_itself or native is None else EMULATED
+    if by_itself or native is None:
+        return NATIVE
+    # A Dockerfile that compiles for another platform needs nothing that runs it.
+    return EMULATED if detected is None or serves(detected, platform) else PINNED
 
 
 def _attention(report: Mapping[str, Any]) -> List[Dict[str, str]]:

@@ -24,18 +24,31 @@ DISK = ("df", "-Pk", DIRECTORY)
 
 
 @dataclass(frozen=True)
+class FoundContainer:
+    """A container of BuildKit.
+
+    :ivar state: the engine's word for it.
+    :ivar identifier: the engine's, the same however the engine is reached.
+    """
+
+    state: str
+    image: str
+    identifier: str
+
+
+@dataclass(frozen=True)
 class EngineState:
     """An engine.
 
     :ivar probed: what a probe found.
     :ivar facts: what it says of itself and its host (``GET /info``).
-    :ivar containers: BuildKit's containers, by their nodes' names, each with its state and its image.
+    :ivar containers: BuildKit's containers, by their nodes' names.
     :ivar users: the builders that have a node, by its name and the controller's.
     """
 
     probed: EngineInfo
     facts: Mapping[str, Any] = field(default_factory=dict)
-    containers: Mapping[str, Tuple[str, str]] = field(default_factory=dict)
+    containers: Mapping[str, FoundContainer] = field(default_factory=dict)
     users: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -98,8 +111,16 @@ class FoundNode:
             return "unreachable" if self.trouble else self.status_elsewhere
         if self.engine.probed.error:
             return "unreachable"
-        state, _image = self.engine.containers.get(self.name, ("missing", ""))
-        return {"missing": "missing", "running": "running"}.get(state, "stopped")
+        container = self.engine.containers.get(self.name)
+        if container is None:
+            return "missing"
+        return "running" if container.state == "running" else "stopped"
+
+    @property
+    def container(self) -> str:
+        """What the engine calls its container; empty where it has none."""
+        container = self.engine.containers.get(self.name) if self.engine else None
+        return container.identifier if container else ""
 
 
 @dataclass(frozen=True)

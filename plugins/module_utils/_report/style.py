@@ -77,6 +77,7 @@ _STATES: Dict[str, str] = {
     "succeeded": "native",
     "running": "native",
     "emulated": "emulated",
+    "pinned": "drained",
     "idle": "idle",
     "unknown": "idle",
     "canceled": "idle",

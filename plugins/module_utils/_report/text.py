@@ -22,14 +22,14 @@ def render(report: Mapping[str, Any]) -> str:
     figures = (
         f"{summary['usable']} of {words.count(summary['nodes'], 'node')} usable",
         f"{words.count(summary['builds'], 'build')} remembered",
-        f"{summary['failed']} failed",
-        f"{words.share(summary['cached_share'])} of steps from the cache",
+        f"{summary['failed']} failed" if summary["builds"] else "",
+        f"{words.share(summary['cached_share'])} of steps from the cache" if summary["builds"] else "",
         f"{words.size(summary['cache_bytes'])} of caches",
-        f"{summary['complete']} of {words.count(summary['images'], 'image')} complete",
+        f"{summary['complete']} of {words.count(summary['images'], 'image')} complete" if summary["images"] else "",
     )
     lines = [
         f"Build farm: {named}as {report['controller']} found it on {report['time']}",
-        ", ".join(figures),
+        ", ".join(filter(None, figures)),
     ]
     if report["attention"]:
         rows = [(one["kind"], one["subject"], one["text"]) for one in report["attention"]]

@@ -35,6 +35,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.model 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.state import (
     Daemon,
     EngineState,
+    FoundContainer,
     FoundNode,
     State,
     handlers_of,
@@ -206,18 +207,17 @@ def test_handlers():
 
 def cells(**changes):
     """What a node is for amd64, arm64 and s390x."""
-    amd, arm = Platform("linux", "amd64"), Platform("linux", "arm64")
-    probed = EngineInfo(Endpoint("context", "n"), reachable=True, platform=amd, **changes.pop("probed", {}))
+    probed = EngineInfo(Endpoint("context", "n"), reachable=True, platform=AMD, **changes.pop("probed", {}))
     state = changes.pop("state", "running")
-    engine = EngineState(probed, {}, {"n": (state, "i")} if state else {})
-    daemon = Daemon(platforms=(amd, arm)) if state == "running" and not probed.error else None
+    engine = EngineState(probed, {}, {"n": FoundContainer(state, "i", "1")} if state else {})
+    daemon = Daemon(platforms=(AMD, ARM)) if state == "running" and not probed.error else None
     node = FoundNode("n", "n", "docker-container", engine=engine, daemon=daemon, **changes)
-    other = replace(node, name="o", pins=(Platform("linux", "s390x"), arm))
+    other = replace(node, name="o", pins=(S390, ARM))
     found = assemble(State("c", 0, nodes=(node, other)), {})["nodes"][0]["platforms"]
     return {cell["platform"].split("/")[1]: cell["state"] for cell in found}
 
 
-AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm64")
+AMD, ARM, S390 = (Platform("linux", arch) for arch in ("amd64", "arm64", "s390x"))
 
 
 @pytest.mark.parametrize(
@@ -226,6 +226,7 @@ AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm64")
         ({"pins": (AMD,)}, {"amd64": "native"}),
         ({"pins": (AMD,), "elsewhere": (ARM,)}, {"amd64": "native", "arm64": "idle"}),
         ({"pins": (AMD, ARM)}, {"amd64": "native", "arm64": "emulated"}),
+        ({"pins": (AMD, ARM, S390)}, {"amd64": "native", "arm64": "emulated", "s390x": "pinned"}),
         ({"pins": ()}, {"amd64": "native", "arm64": "emulated"}),
         ({"pins": None}, {"amd64": "native", "arm64": "emulated"}),
         ({"pins": (AMD,), "probed": {"drained": "since"}}, {"amd64": "drained"}),
@@ -523,7 +524,9 @@ class Engine(FakeEngine):
         answers = {
             "/version": {"Os": "linux", "Arch": "amd64", "Version": "28.5.2", "ApiVersion": "1.51"},
             "/info": {"Name": "host", "NCPU": 2, "MemTotal": 1, "DockerRootDir": "/var/lib/docker"},
-            "/containers/json": [{"Names": ["/buildx_buildkit_n"], "State": "running", "Image": "moby/buildkit"}],
+            "/containers/json": [
+                {"Names": ["/buildx_buildkit_n"], "State": "running", "Image": "moby/buildkit", "Id": "c1"}
+            ],
             "/volumes": {"Volumes": self.drained if "drained" in query.get("filters", "") else [mark]},
         }
         return (200, answers[path]) if path in answers else (404, {"message": path})
@@ -571,6 +574,9 @@ def test_builders_are_told_apart_by_the_marks_on_engines(reporting):
 def test_a_node_of_a_builder_is_reported_once(reporting):
     with serving(Engine()) as url:
         found = reporting(Node("n", url, (AMD, ARM)), endpoints=[url])["report"]
+        # However it is reached.
+        again = reporting(endpoints=[url, url.replace("127.0.0.1", "localhost")])["report"]["nodes"]
+        assert [one["name"] for one in again] == ["n"]
     (node,) = found["nodes"]
     assert node["pins"] == ["linux/amd64", "linux/arm64"]
     assert found["builders"] == [
