@@ -15,7 +15,7 @@ from .._core.errors import FarmError
 from .._core.files import read_bytes, write_together
 from .._core.outcome import Outcome
 from .._core.runner import Runner
-from . import html, metrics, text
+from . import metrics, page, text
 from .declaration import Declaration
 from .gather import read_state
 from .model import assemble
@@ -32,7 +32,7 @@ def _json(report: Mapping[str, Any]) -> str:
 
 #: What renders the forms.
 RENDERERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "html": html.render,
+    "html": page.render,
     "text": text.render,
     "json": _json,
     "prometheus": metrics.render,

@@ -39,6 +39,8 @@ def duration(seconds: Optional[float]) -> str:
     """Return a time span, with two units at most."""
     if seconds is None:
         return NONE
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -19,8 +19,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.files im
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.engine import EngineInfo
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._report import html as page
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._report import metrics, text, words
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._report import metrics, page, text, words
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.apply import RENDERERS, fingerprint_in, run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.declaration import FORMATS, Declaration
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.history import (
@@ -470,7 +469,8 @@ def test_metrics_escape_labels(report):
         (words.size(None), words.NONE),
         (words.memory(64 << 30), "64 GiB"),
         (words.memory(0), ""),
-        (words.duration(0.04), "0.0 s"),
+        (words.duration(0.04), "40 ms"),
+        (words.duration(0.9996), "1.0 s"),
         (words.duration(9.96), "10 s"),
         (words.duration(59.6), "1 min"),
         (words.duration(134.2), "2 min 14 s"),
@@ -638,8 +638,11 @@ def test_files_are_written_where_what_they_tell_has_changed(reporting, tmp_path)
 def test_the_file_of_something_else_is_replaced(report, tmp_path):
     assert fingerprint_in("html", None) is None
     assert fingerprint_in("html", b"something else") is None
+    # Errors and steps have digests too.
+    node = {**report["nodes"][0], "status": "stopped", "error": f"no sha256:{'0' * 64}"}
+    told = {**report, "nodes": [node], "attention": [{"kind": "buildkit", "subject": "a", "text": node["error"]}]}
     for kind, render in RENDERERS.items():
-        assert fingerprint_in(kind, render(report).encode()) == report["fingerprint"], kind
+        assert fingerprint_in(kind, render(told).encode()) == report["fingerprint"], kind
 
 
 @pytest.mark.parametrize(
