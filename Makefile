@@ -10,7 +10,7 @@ PYTEST = .venv/bin/python -m pytest
 BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller trixie+dnf forky+dnf5 trixie+zypper
 
 .DEFAULT_GOAL := help
-.PHONY: help python venv lint unit quality sanity changelog farm demo test test-long mutants bench clean
+.PHONY: help python venv lint unit quality sanity changelog docs farm demo test test-long test-matrix release-check mutants bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,10 @@ changelog: venv ## CHANGELOG.md from the fragments, and from what modules and ro
 	@$(BOOTSTRAP) venv quality
 	@PATH="$(CURDIR)/.venv-quality/bin:$$PATH" antsibull-changelog release --reload-plugins --refresh-plugins
 
+docs: venv ## the documentation as a site, .build/docs/html
+	@$(BOOTSTRAP) packages quality
+	@.venv/bin/python tests/docs.py
+
 farm: venv
 	@$(BOOTSTRAP) packages farm $(if $(filter-out 0,$(ARM64)),arm64)
 
@@ -64,6 +68,16 @@ test-long: farm ## 200 random builders and handlers, 2600 contexts, 100 faults, 
 	@BUILDFARM_CASES=2600 $(PYTEST) -q tests/integration/test_ignore.py
 	@BUILDFARM_CASES=$${BUILDFARM_CASES:-100} $(PYTEST) -q -s tests/integration/test_faults.py
 	@ARM64=1 $(PYTEST) -q --durations=15 tests/integration/test_builder.py tests/integration/test_arm64.py
+
+test-matrix: farm ## sanity, unit tests, site, build and verify with each ansible-core that is supported
+	@$(BOOTSTRAP) packages quality
+	@.venv/bin/python tests/farm prepare $(BASES)
+	@BUILDFARM_CORES='$(or $(BUILDFARM_CORES),2.17 2.18 2.19 2.20 2.21)' $(PYTEST) -q --durations=15 \
+		tests/integration/test_cores.py tests/quality -k 'site_build_verify or ansible_core_'
+
+release-check: farm ## the tarball alone: documented by each ansible-core, and followed from its README on bare systems
+	@$(BOOTSTRAP) packages quality
+	@.venv/bin/python tests/release.py
 
 mutants: venv ## whether the unit tests notice mistakes: random changes of plugins/module_utils, one at a time
 	@.venv/bin/python tests/mutants.py

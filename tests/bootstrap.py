@@ -21,6 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cores
+
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
 OLDEST_PYTHON = (3, 11)  # of ansible-core 2.19, as requirements.txt pins it
@@ -91,14 +93,16 @@ def ensure_venv(name: str = "") -> Path:
 
     :param name: of tests/requirements-NAME.txt; empty for tests/requirements.txt.
     :returns: its ``bin`` directory.
-    :raises SetupError: this Python is too old, or the requirements cannot be installed.
+    :raises SetupError: this Python is too old and no other is found, or the requirements cannot be installed.
     """
     if sys.version_info < OLDEST_PYTHON:
         raise SetupError("this is Python {}.{}; wanted {}.{} or later".format(*sys.version_info[:2], *OLDEST_PYTHON))
+    python = _python_of(name)
     suffix = f"-{name}" if name else ""
     requirements = TESTS / f"requirements{suffix}.txt"
     link = CHECKOUT / f".venv{suffix}"
-    made_of = f"{_base_python()} {sys.version} {requirements.read_text()}"
+    version = sys.version if python == _base_python() else ""
+    made_of = f"{python} {version} {requirements.read_text()}"
     venv = cache() / "environments" / f"venv{suffix}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     if not _leads_to(link, venv):
         venv.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +110,7 @@ def ensure_venv(name: str = "") -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_whole(venv):
                 print(f"installing {requirements.relative_to(CHECKOUT)} (up to a minute, once)", flush=True)
-                _fill(venv, requirements)
+                _fill(venv, python, requirements)
             if link.is_dir() and not link.is_symlink():
                 shutil.rmtree(link)
             link.unlink(missing_ok=True)
@@ -123,14 +127,39 @@ def _is_whole(venv: Path) -> bool:
     return (venv / "whole").exists() and (venv / "bin/python").exists()
 
 
-def _fill(venv: Path, requirements: Path) -> None:
-    if subprocess.run([_base_python(), "-m", "venv", "--clear", venv], check=False).returncode != 0:
+def _fill(venv: Path, python: str, requirements: Path) -> None:
+    if subprocess.run([python, "-m", "venv", "--clear", venv], check=False).returncode != 0:
         raise SetupError(f"{venv}: could not be made; see above (Debian has python3-venv as a package of its own)")
     pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*pip, "-r", requirements], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SetupError(f"{requirements}: pip failed; is PyPI reachable?\n{done.stdout}{done.stderr}")
     (venv / "whole").touch()
+
+
+def pythons() -> dict[str, Path]:
+    """Return the Pythons at hand that some supported ansible-core runs on or manages, `X.Y` and the program.
+
+    pyenv's are taken whether it selects them or not. Its wrappers, which are on the path for each version that it has,
+    end with an error unless it does.
+    """
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), *map(str, Path.home().glob(".pyenv/versions/3.*/bin"))]
+    path = os.pathsep.join(folder for folder in folders if not folder.endswith("/shims"))
+    versions = {"3.8", "3.9", *(version for known in cores.PYTHONS.values() for version in known)}
+    found = {version: shutil.which(f"python{version}", path=path) for version in sorted(versions)}
+    return {version: Path(program).resolve() for version, program in found.items() if program}
+
+
+def _python_of(name: str) -> str:
+    """Return the Python for an environment: this one, unless it holds an ansible-core that does not run on it."""
+    wanted = cores.PYTHONS.get(name[len("core-") :]) if name.startswith("core-") else None
+    if wanted is None or "{}.{}".format(*sys.version_info) in wanted:
+        return _base_python()
+    found = pythons()
+    for version in wanted:
+        if version in found:
+            return str(found[version])
+    raise SetupError(f".venv-{name} needs one of Python {', '.join(wanted)}; found {', '.join(found)}")
 
 
 def _base_python() -> str:

@@ -17,7 +17,9 @@ import pytest
 
 _OF_HANDLERS = {"articles", "arm64", "build", "build_options", "imagetools_info", "site", "verify"}
 _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
-_FIRST = ["handlers", "test_ansible_test_sanity", "builder", "rotation", "listener", "engine", "engine_rpm"]
+#: These wait for each other, as ansible-test does not expect another one at work on its environments.
+_OF_ANSIBLE_TEST = ("test_ansible_test_", "test_ansible_core_")
+_FIRST = ["handlers", "ansible-test", "builder", "rotation", "listener", "engine", "engine_rpm"]
 _FIRST += [
     "controllers",
     "ignore",
@@ -26,9 +28,15 @@ _FIRST += [
     "ssh",
     "contexts",
     "endpoint_info",
-    "test_ansible_test_units",
+    "cores",
 ]
-_FIRST += ["test_galaxy_importer_without_warnings", "test_ansible_lint", "unit", "test_antsibull_docs"]
+_FIRST += [
+    "test_galaxy_importer_without_warnings",
+    "test_ansible_lint",
+    "unit",
+    "test_docs_site",
+    "test_antsibull_docs",
+]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -38,8 +46,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         group = kind
     elif file in _OF_HANDLERS:
         group = "handlers"
+    elif file == "quality":
+        group = "ansible-test" if item.name.startswith(_OF_ANSIBLE_TEST) else item.name
     else:
-        group = item.name if file == "quality" else file
+        group = file
     item.add_marker(pytest.mark.xdist_group(group))
 
 

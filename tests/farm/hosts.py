@@ -29,7 +29,7 @@ VARIANTS = {"controller": CONTROLLER_PACKAGES, "workstation": ["docker.io", *CON
 #: What hosts install, of Debian's packages, and what may be asked for.
 _WANTED = [*CONTROLLER_PACKAGES, "docker.io", "docker-compose", "docker-doc", "podman-docker", "qemu-user-binfmt"]
 _WANTED += ["qemu-user-static", "ca-certificates", "curl", "gnupg", "git", "libfaketime", "rootlesskit", "uidmap"]
-_WANTED += ["docker-registry"]
+_WANTED += ["docker-registry", "ansible-core", "python3-venv"]
 
 _NSPAWN = Path("/run/systemd/nspawn")
 #: Programs of systemd's, in /usr/lib; an empty file of the same name in /etc keeps one from being run.

@@ -260,13 +260,14 @@ def test_a_large_farm_builds_on_all_its_nodes(
 def interruptions(images: BuildFarm) -> dict[str, Callable[[subprocess.Popen[bytes]], object]]:
     """What may happen while an image is built and published."""
     ssh, address = images.farm.ssh, images.registry.partition(":")[0]
+    # systemd gives up on a unit that ended three times in a minute.
+    kill_engine = "systemctl reset-failed docker; systemctl kill -s KILL docker"
     cut = f"iptables -I OUTPUT -d {address} -p tcp -j REJECT --reject-with tcp-reset"
     return {
         "module killed": lambda _play: ssh("ctl", "kill -KILL $(ps -o ppid= -C docker-buildx)", check=False),
         "buildx killed": lambda _play: ssh("ctl", "pkill -KILL docker-buildx", check=False),
         "BuildKit killed": lambda _play: ssh(AMD, "docker kill buildx_buildkit_ctl-amd", check=False),
-        # systemd gives up on a unit that ended three times in a minute.
-        "engine killed": lambda _play: ssh(AMD, "systemctl reset-failed docker; systemctl kill -s KILL docker", check=False),
+        "engine killed": lambda _play: ssh(AMD, kill_engine, check=False),
         "registry out of reach": lambda _play: ssh("ctl", f"{cut}; sleep 1; {cut.replace('-I', '-D')}"),
         "Ansible interrupted": lambda play: play.send_signal(2),
         "Ansible killed": lambda play: os.killpg(play.pid, 9),

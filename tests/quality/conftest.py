@@ -45,9 +45,6 @@ def home() -> Path:
     path = bootstrap.ensure_venv("quality").parent.resolve() / "home"
     (path / ".config" / "pip").mkdir(parents=True, exist_ok=True)
     (path / ".config" / "pip" / "pip.conf").write_text(_pip_configuration())
-    get_pip = path / ".ansible" / "test" / "cache" / f"get_pip_{_ansible_test_pip().replace('.', '_')}.py"
-    get_pip.parent.mkdir(parents=True, exist_ok=True)
-    get_pip.write_text("import ensurepip\nensurepip.bootstrap(default_pip=True)\n")
     return path
 
 
@@ -64,7 +61,7 @@ def tool(tree: Path, home: Path) -> Tool:
         XDG_CACHE_HOME=str(home / ".cache"),
     )
     # ansible-test takes every pythonX.Y on the path for one that works; pyenv's wrappers do not, unless selected.
-    pythons = [str(path) for path in sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin"))]
+    pythons = [str(path.parent) for path in bootstrap.pythons().values()]
 
     def run(venv: str, *argv: str | Path, cwd: Path = tree, **extra: str) -> str:
         tools = bootstrap.ensure_venv(venv)
@@ -72,6 +69,7 @@ def tool(tree: Path, home: Path) -> Tool:
             if argv[0] == "ansible-test":
                 # It does not expect another one at work on its environments.
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                _provide_pip(tools, home)
             done = subprocess.run(
                 [tools / argv[0], *argv[1:]],
                 cwd=cwd,
@@ -89,17 +87,16 @@ def tool(tree: Path, home: Path) -> Tool:
     return run
 
 
-def _ansible_test_pip() -> str:
-    """Return the version of pip that ansible-test wants in its environments.
+def _provide_pip(tools: Path, home: Path) -> None:
+    """Keep ansible-test from downloading get-pip.py of the version that it wants, from a site of its own.
 
-    It would download get-pip.py of that version from a site of its own, where Python has a pip aboard: a file of that
-    name in its cache is taken instead.
+    Python has a pip aboard, and a file of that name in its cache is taken instead.
     """
-    (source,) = bootstrap.ensure_venv("quality").parent.glob(
-        "lib/python*/site-packages/ansible_test/_internal/python_requirements.py"
-    )
+    (source,) = tools.parent.glob("lib/python*/site-packages/ansible_test/_internal/python_requirements.py")
     (version,) = re.findall(r"\bpip='([0-9.]+)'", source.read_text())
-    return str(version)
+    get_pip = home / ".ansible" / "test" / "cache" / f"get_pip_{version.replace('.', '_')}.py"
+    get_pip.parent.mkdir(parents=True, exist_ok=True)
+    get_pip.write_text("import ensurepip\nensurepip.bootstrap(default_pip=True)\n")
 
 
 def _pip_configuration() -> str:

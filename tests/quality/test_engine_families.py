@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+import cores
+
 Tool = Callable[..., str]
 
 BSD = {"system": "FreeBSD", "systemd": False, "lineage": ["freebsd"], "release": "14.1"}
@@ -67,7 +69,7 @@ def importable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tree.parents[2])
 
 
-@pytest.mark.parametrize("venv", ["", "oldest"])
+@pytest.mark.parametrize("venv", ["", cores.venv(cores.OLDEST)])
 def test_hosts_that_cannot_have_an_engine(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
     """The role ends with one error, before it has connected to the host."""
     # The address of nothing: whatever connects, fails otherwise.

@@ -21,6 +21,11 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+import cores
+import docs
+import messages
+from checkout import CHECKOUT
+
 Tool = Callable[..., str]
 
 #: Top-level names that the tarball may hold: what users of the collection need, and nothing that only its authors need.
@@ -85,15 +90,19 @@ def test_ansible_test_sanity(own_tree: Path, tool: Tool) -> None:
     assert not re.findall(r"Skipping (?!.* on Python [0-9.]+ because it could not be found).*", output), output
 
 
+def keep_environments(own_tree: Path, folder: str) -> None:
+    """Have ansible-test make its environments in a folder that stays: it takes those that it finds."""
+    environments, kept = own_tree / "tests/output/.tmp/delegation", Path(folder) / "delegation"
+    kept.mkdir(exist_ok=True)
+    environments.parent.mkdir(parents=True, exist_ok=True)
+    environments.symlink_to(kept)
+
+
 def test_ansible_test_units(own_tree: Path, home: Path, tool: Tool) -> None:
     """The unit tests as ansible-test runs them, with the oldest Python that a node may have where it is at hand."""
     oldest = tool("", "python", "-c", "import shutil; print(shutil.which('python3.8') or '')").strip()
     version = "3.8" if oldest else f"{sys.version_info.major}.{sys.version_info.minor}"
-    # Where it makes its environments: it takes those that it finds.
-    environments, kept = own_tree / "tests/output/.tmp/delegation", home / "delegation"
-    kept.mkdir(exist_ok=True)
-    environments.parent.mkdir(parents=True)
-    environments.symlink_to(kept)
+    keep_environments(own_tree, str(home))
     tool("quality", "ansible-test", "units", "--color", "no", "--venv", "--python", version, cwd=own_tree)
 
 
@@ -108,6 +117,19 @@ def test_ansible_lint(tool: Tool) -> None:
 def test_antsibull_docs(tool: Tool) -> None:
     references = ["--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs"]
     tool("quality", "antsibull-docs", "lint-collection-docs", "--plugin-docs", *references, ".")
+
+
+def test_all_messages_are_documented() -> None:
+    assert messages.PAGE.read_text() == messages.page(), "please run: make docs"
+
+
+def test_docs_site(tmp_path: Path) -> None:
+    """The site of the documentation is made without a warning, and has a page for each module, filter and guide."""
+    docs.build(tmp_path / "html")
+    guides = load_yaml(CHECKOUT / "docs/docsite/extra-docs.yml")["sections"]
+    wanted = {f"{name}_module" for name in modules(CHECKOUT)} | {f"{name}_role" for name in roles(CHECKOUT)}
+    wanted |= {f"docsite/{guide}" for section in guides for guide in section["toctree"]}
+    assert not [name for name in sorted(wanted) if not (tmp_path / f"html/{name}.html").exists()]
 
 
 def test_antsibull_changelog(own_tree: Path, tool: Tool) -> None:
@@ -139,13 +161,28 @@ def test_collection_builds_and_installs(tree: Path, tarball: Path, tool: Tool, t
     check_playbooks("quality", tree, tool, **installed)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest ansible-core does not run on this Python")
-def test_oldest_ansible_core(tree: Path, tool: Tool) -> None:
-    """What meta/runtime.yml promises: that ansible-core finds all modules, and reads all roles and playbooks."""
-    oldest = tool("oldest", "ansible", "--version").splitlines()[0]
+def test_supported_versions_of_ansible_core(tree: Path) -> None:
+    """What is tested is what meta/runtime.yml promises and what users are told."""
     promised = load_yaml(tree / "meta" / "runtime.yml")["requires_ansible"]
-    assert re.findall(r"\d+\.\d+", oldest)[0] == re.findall(r"\d+\.\d+", promised)[0]
-    check_playbooks("oldest", tree, tool)
+    assert re.findall(r"\d+\.\d+", promised) == [cores.OLDEST] == cores.ALL[:1]
+    assert f"ansible-core {cores.OLDEST} to {cores.NEWEST}" in (tree / "README.md").read_text()
+    for core in {*cores.ALL} - {cores.DEFAULT}:
+        assert f"\nansible-core=={core}." in (CHECKOUT / f"tests/requirements-{cores.venv(core)}.txt").read_text()
+
+
+@pytest.mark.parametrize("core", cores.chosen())
+def test_ansible_core_reads_all(tree: Path, tool: Tool, core: str) -> None:
+    """It finds all modules, and reads all roles and playbooks."""
+    check_playbooks(cores.venv(core), tree, tool)
+
+
+@pytest.mark.parametrize("core", cores.chosen())
+def test_ansible_core_finds_nothing_wrong(own_tree: Path, tool: Tool, core: str) -> None:
+    """Its ansible-test is content with the collection, and runs the unit tests on the Python of a controller."""
+    tool(cores.venv(core), "ansible-test", "sanity", "--color", "no", cwd=own_tree)
+    keep_environments(own_tree, tool(cores.venv(core), "python", "-c", "import sys; print(sys.prefix)").strip())
+    python = tool(cores.venv(core), "python", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    tool(cores.venv(core), "ansible-test", "units", "--color", "no", "--venv", "--python", python, cwd=own_tree)
 
 
 def test_roles_defaults_match_argument_specs(tree: Path) -> None:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+
+import cores
 
 Tool = Callable[..., str]
 
@@ -31,13 +32,7 @@ PLAYBOOK = """
       vars:
         found: "{{ dict(roles | zip(query('buildfarm.multiarch.role_options', *roles))) }}"
 """
-ANSIBLE_CORES = [
-    "",
-    pytest.param(
-        "oldest",
-        marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest does not run on this Python"),
-    ),
-]
+ANSIBLE_CORES = ["", cores.venv(cores.OLDEST)]
 
 
 def roles(tree: Path) -> list[str]:

@@ -74,11 +74,12 @@ class Farm:
         return next(node for node in self.builder.nodes if node.name == name)
 
     def how(self, name: str, platforms: Sequence[Platform]) -> str:
-        """Return ``native`` or ``emulated``, empty where that is not known of a node."""
+        """Return ``native`` or ``emulated``, empty where neither holds for all, or it is not known."""
         native = self.natives.get(name)
         if native is None:
             return ""
-        return "native" if all(runs_natively(platform, native) for platform in platforms) else "emulated"
+        found = {runs_natively(platform, native) for platform in platforms}
+        return {(True,): "native", (False,): "emulated"}.get(tuple(found), "")
 
     def limits(self, declared: int) -> Dict[str, int]:
         """Return how many builds each node takes at the same time.

@@ -334,7 +334,8 @@ class BuildImage(Step[World]):
         def report(event: StepEvent) -> None:
             platform = event.platform or listed(share)
             where = f"{platform}@{node}" if node else platform
-            world.progress.report(" ".join(filter(None, (name, where, world.farm.how(node, share), str(event)))))
+            how = world.farm.how(node, [one for one in share if str(one) == event.platform] or share)
+            world.progress.report(" ".join(filter(None, (name, where, how, str(event)))))
 
         return report
 

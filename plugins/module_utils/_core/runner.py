@@ -91,7 +91,8 @@ def run(
     PROGRAMS.check()
     ends = math.inf if timeout is None else time.monotonic() + timeout
     try:
-        process = subprocess.Popen(
+        # What AnsibleModule.run_command runs is read when it has ended, and is not there for whoever wants to end it.
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
             executable=executable,
             cwd=cwd,

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from .._core.errors import FarmError
 from .._docker.credentials import Credentials
-from .http import Response
+from .connections import Response
 
 _CLIENT = "buildfarm.multiarch"
 #: A scheme, or a parameter of the scheme before it.

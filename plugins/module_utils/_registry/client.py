@@ -22,8 +22,8 @@ from .._core.errors import FarmError
 from .._docker.config import config_dir
 from .._docker.credentials import stored_credentials
 from .._docker.reference import Reference
+from .connections import Connections, Origin, is_loopback
 from .host import Host
-from .http import Connections, Origin, is_loopback
 from .model import Document, digest_of
 from .session import Session
 from .settings import Settings, of_nodes, tls_context

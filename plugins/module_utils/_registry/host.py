@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from .._core.errors import FarmError
 from .auth import RegistryRefused, error_text
-from .http import Body, InterruptedRequest, Response, Unreachable, WrongScheme
+from .connections import Body, InterruptedRequest, Response, Unreachable, WrongScheme
 from .model import Document, digest_of
 from .session import Content, Session
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, Callable, Mapping, Optional, Sequence
 from .._core.errors import FarmError
 from .._docker.credentials import Credentials
 from .auth import Authorizer, error_text, parse_challenges
-from .http import Body, Connections, InterruptedRequest, Origin, Response, Unreachable, WrongScheme
+from .connections import Body, Connections, InterruptedRequest, Origin, Response, Unreachable, WrongScheme
 from .model import DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, OCI_INDEX, OCI_MANIFEST
 
 #: Seconds for a token, with all redirects.

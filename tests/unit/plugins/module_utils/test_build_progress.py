@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.farm import Farm
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.progress import (
     BEGIN,
     DONE,
     BuildProgress,
     StepEvent,
 )
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("0.13.1", "0.29.1")
@@ -122,3 +124,19 @@ def test_work_of_buildkits_own_that_takes_long_or_fails():
 def test_long_names_are_cut():
     event = BuildProgress().read("#4 [2/2] RUN " + "x" * 500)
     assert len(event.step) == 120 and event.step.endswith("x…")
+
+
+@pytest.mark.parametrize(
+    ("platforms", "expected"),
+    [
+        (["linux/amd64"], "native"),
+        (["linux/amd64", "linux/386"], "native"),
+        (["linux/arm64"], "emulated"),
+        (["linux/amd64", "linux/arm64"], ""),
+    ],
+)
+def test_how_a_node_builds_what_it_was_given(platforms, expected):
+    natives = {"a": Platform.parse("linux/amd64")}
+    farm = Farm(None, (), natives, {}, None, None, None, None, ())
+    assert farm.how("a", [Platform.parse(platform) for platform in platforms]) == expected
+    assert farm.how("unknown", [Platform.parse(platform) for platform in platforms]) == ""

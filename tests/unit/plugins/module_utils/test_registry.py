@@ -22,8 +22,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.parallel
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.reference import Reference
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import auth as _registry_auth
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import client as _registry
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import connections as _http
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import host as _host
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import http as _http
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import settings as _registry_settings
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.auth import RegistryRefused
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.client import Registries

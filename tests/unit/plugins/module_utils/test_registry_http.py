@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import http as _http
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.http import (
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry import connections as _http
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._registry.connections import (
     InterruptedRequest,
     Origin,
     Response,

@@ -1,0 +1,138 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether the tarball is fit for a release: `make release-check`.
+
+It is installed alone, with each supported ansible-core, which then documents everything in it; and on bare systems the
+README's first commands lead to an image. What those get from Docker Hub comes from the farm's own registry here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CHECKOUT / path) for path in ("tests", "tests/integration", "tests/farm")]
+
+import bootstrap
+import cores
+import seed
+from ansible_runs import LiveFarm, installing
+from checkout import copy_collection
+from hosts import Host
+
+NAME = "buildfarm.multiarch"
+KINDS = ("action", "filter", "inventory", "lookup", "module", "role", "test")
+#: Systems, and how each gets an ansible-core: from its own packages where those are new enough.
+SYSTEMS = {"trixie": "packages", "bookworm": "pip", "forky": "packages"}
+
+
+def run(*argv: str | Path, **environment: str) -> str:
+    """Run a program; returns what it printed.
+
+    :raises SystemExit: it failed.
+    """
+    own = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    done = subprocess.run(argv, env={**own, **environment}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"release-check: {' '.join(map(str, argv))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def tarball(folder: Path) -> Path:
+    """Build the collection as it would be published."""
+    tree = copy_collection(folder / "tree")
+    run(bootstrap.ensure_venv("quality") / "ansible-galaxy", "collection", "build", "--output-path", folder, tree)
+    (path,) = folder.glob("*.tar.gz")
+    return path
+
+
+def documented(core: str, path: Path, folder: Path) -> int:
+    """Install the tarball with an ansible-core, have everything in it documented; returns the number of pages."""
+    tools, place = bootstrap.ensure_venv(cores.venv(core)), folder / core
+    settings = {"HOME": str(place), "ANSIBLE_COLLECTIONS_PATH": str(place), "ANSIBLE_NOCOLOR": "1"}
+    place.mkdir()
+    run(tools / "ansible-galaxy", "collection", "install", "--offline", "-p", place, path, **settings)
+    pages = 0
+    for kind in KINDS:
+        listed = json.loads(run(tools / "ansible-doc", "--list", "--json", "--type", kind, NAME, **settings))
+        names = sorted(name for name in listed if name.startswith(f"{NAME}."))
+        if names:
+            shown = json.loads(run(tools / "ansible-doc", "--json", "--type", kind, *names, **settings))
+            missing = set(names) - set(shown)
+            if missing:
+                sys.exit(f"release-check: ansible-core {core} documents no {kind} {', '.join(sorted(missing))}")
+        pages += len(names)
+    return pages
+
+
+def readme_commands(path: Path) -> list[str]:
+    """The first two commands of the README in the tarball."""
+    with tarfile.open(path) as archive:
+        text = archive.extractfile("README.md").read().decode()  # type: ignore[union-attr]
+    commands = re.findall(r"^    (ansible-(?:galaxy|playbook) .*?)(?: +#.*)?$", text, re.MULTILINE)[:2]
+    if [command.split()[0] for command in commands] != ["ansible-galaxy", "ansible-playbook"]:
+        sys.exit(f"release-check: found {commands} in README.md, wanted ansible-galaxy and ansible-playbook first")
+    return commands
+
+
+def newcomer(live: LiveFarm, host: str, how: str, path: Path) -> None:
+    """Follow the README on a bare system, from no Ansible to an image.
+
+    :raises AssertionError: a command failed.
+    """
+    install, play = readme_commands(path)
+    live.ssh(host, "base64 -d > /root/collection.tar.gz", stdin=run("base64", path))
+    if how == "packages":
+        live.ssh(host, installing("ansible-core"))
+    else:
+        live.ssh(host, f"{installing('python3-venv')} && python3 -m venv /opt/ansible && mkdir /root/wheels")
+        with tempfile.TemporaryDirectory() as wheels:
+            wanted = ["--python-version", "3.11", "--only-binary", ":all:", f"ansible-core=={cores.DEFAULT}.*"]
+            run(bootstrap.ensure_venv() / "pip", "download", "-q", "-d", wheels, *wanted)
+            for wheel in Path(wheels).iterdir():
+                live.ssh(host, f"base64 -d > /root/wheels/{wheel.name}", stdin=run("base64", wheel))
+        live.ssh(host, "/opt/ansible/bin/pip install -q --no-index --find-links /root/wheels ansible-core")
+        live.ssh(host, "ln -s /opt/ansible/bin/ansible* /usr/local/bin/")
+    live.ssh(host, install.replace(NAME, "/root/collection.tar.gz --offline"))
+    registry = live.registry
+    hub = {
+        "farm_driver_opts": {"image": f"{registry}/{seed.BUILDKIT}", "network": "host"},
+        "farm_buildkitd_config": f'[registry."{registry}"]\n  http = true\n',
+        "engine_daemon_config": {"insecure-registries": [registry]},
+        "emulators_image": f"{registry}/{seed.EMULATOR}",
+        "quickstart_build_args": {"REGISTRY": f"{registry}/library"},
+    }
+    live.ssh(host, "cat > /root/hub.json", stdin=json.dumps(hub))
+    print(live.ssh(host, f"{play} -e @/root/hub.json"))
+    again = live.ssh(host, f"{play} -e @/root/hub.json")
+    found = live.ssh(host, "tar -xOf ~/hello.tar index.json")
+    assert "io.github.buildfarm" in found or "manifests" in found, found
+    assert re.search(r"changed=0 ", again), again
+
+
+def main() -> int:
+    """Check everything; returns the exit status."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = tarball(folder)
+        for core in cores.ALL:
+            print(f"ansible-core {core}: {documented(core, path, folder)} pages", flush=True)
+        systems = [Host(f"{suite}1", suite) for suite in SYSTEMS]
+        with LiveFarm.running("release", systems, folder) as live:
+            for host, how in zip(systems, SYSTEMS.values()):
+                newcomer(live, host.name, how, path)
+                print(f"{host.base}: README's commands lead to an image, and a second run changes nothing", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
