@@ -149,7 +149,7 @@ def test_the_playbook_asks_hosts_too(built: BuildFarm, tmp_path: Path) -> None:
 
 def test_buildkit_has_metrics_of_its_own_on_loopback_only(built: BuildFarm) -> None:
     guide = (CHECKOUT / "docs/docsite/rst/guide_report.rst").read_text()
-    assert textwrap.indent(METRICS, "      ") in guide
+    assert textwrap.indent(METRICS, "     ") in guide
     read = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=9).read().decode())"
     told = built.farm.ssh(AMD, f"python3 -c '{read}' http://127.0.0.1:6060/metrics")
     assert "process_resident_memory_bytes" in told
