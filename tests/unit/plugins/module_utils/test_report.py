@@ -330,7 +330,7 @@ def test_the_page_is_whole_and_needs_nothing(report):
     assert found.tags.count("table") == 4
     assert all(node["name"] in content for node in report["nodes"])
     assert all(image["digest"] in content for image in report["images"] if image["digest"])
-    # Half a megabyte compresses to a twentieth; a phone reads it.
+    # Compressed, as web servers send it, a tenth of that.
     assert len(content) < 1_000_000
 
 
