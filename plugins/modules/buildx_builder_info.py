@@ -42,6 +42,7 @@ notes:
 seealso:
   - module: buildfarm.multiarch.buildx_builder
   - module: buildfarm.multiarch.docker_endpoint_info
+  - module: buildfarm.multiarch.farm_report
   - plugin: buildfarm.multiarch.buildx
     plugin_type: inventory
 """

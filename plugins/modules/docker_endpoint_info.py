@@ -67,6 +67,7 @@ options:
 seealso:
   - module: buildfarm.multiarch.docker_context
   - module: buildfarm.multiarch.docker_listener
+  - module: buildfarm.multiarch.farm_report
   - plugin: buildfarm.multiarch.buildx
     plugin_type: inventory
 """

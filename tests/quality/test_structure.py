@@ -32,6 +32,7 @@ PACKAGES = {
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
     "_inventory": ["_core", "_platform", "_docker", "_buildx", "_builder"],
     "_prune": ["_core", "_docker", "_buildx", "_context"],
+    "_report": ["_core", "_platform", "_docker", "_buildx", "_registry", "_image", "_key", "_builder", "_prune"],
     "_build": ["_core", "_platform", "_docker", "_buildx", "_registry", "_source", "_image", "_key"],
     "_bake": ["_core", "_buildx", "_image", "_build"],
 }

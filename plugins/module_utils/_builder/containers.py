@@ -123,7 +123,7 @@ def read_container(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Nod
         args=tuple(raw["Config"].get("Cmd") or ()),
         env=_own_env(engine, endpoint, raw, nodes),
         limits=raw.get("HostConfig") or {},
-        files=_read_files(engine, name) if any(node.files for node in nodes) else {},
+        files=read_files(engine, name) if any(node.files for node in nodes) else {},
         identifier=raw["Id"],
         unsupported=_unsupported(engine, endpoint, nodes),
     )
@@ -158,7 +158,8 @@ def _pair(item: str) -> Tuple[str, str]:
     return name, value
 
 
-def _read_files(engine: Conversation, container: str) -> Dict[str, bytes]:
+def read_files(engine: Conversation, container: str) -> Dict[str, bytes]:
+    """Return the contents of the files below ``/etc/buildkit`` in a container, none where it has no such directory."""
     status, body = engine.request("GET", f"/containers/{quote(container)}/archive?path={quote(CONFIG_DIR)}")
     if status != 200:
         return {}

@@ -71,9 +71,17 @@ def marks(engine: Conversation) -> Dict[str, Set[str]]:
 
     :raises FarmError: the engine did not tell.
     """
-    found: Dict[str, Set[str]] = {}
+    return {node: set(controllers) for node, controllers in users(engine).items()}
+
+
+def users(engine: Conversation) -> Dict[str, Dict[str, str]]:
+    """Return the builders that have a node, by the node's name and the name of the controller of each.
+
+    :raises FarmError: the engine did not tell.
+    """
+    found: Dict[str, Dict[str, str]] = {}
     for one in marked(engine):
-        found.setdefault(one.node, set()).add(one.controller)
+        found.setdefault(one.node, {})[one.controller] = one.builder
     return found
 
 

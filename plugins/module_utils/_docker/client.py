@@ -80,6 +80,16 @@ class Conversation:
                 return status, body
             time.sleep(_PAUSE)
 
+    def get(self, path: str) -> Any:
+        """Return the JSON document that the engine has at a path.
+
+        :raises FarmError: it has none, or says that something is wrong.
+        """
+        status, body = self.request("GET", path)
+        if status != 200:
+            raise FarmError(f"GET {path} failed: {message(body)} (HTTP {status})")
+        return json.loads(body)
+
     def version(self) -> Mapping[str, Any]:
         """Return what the engine says of itself, ``Os`` and ``Arch`` among it.
 
@@ -126,11 +136,13 @@ def execute(
     argv: Sequence[str],
     timeout: float,
     tls: Optional[TlsFiles] = None,
+    limit: Optional[int] = None,
 ) -> Tuple[int, bytes, str]:
     """Run a program in a running container; return its exit status, its output, and what it says of errors.
 
     :param timeout: seconds for which it may be silent.
     :param tls: material for a ``tcp`` endpoint; a context brings its own.
+    :param limit: bytes that are read of what it writes.
     :raises FarmError: the engine cannot be reached, or did not start it.
     """
     with conversation(endpoint, store, timeout, tls) as engine:
@@ -140,7 +152,9 @@ def execute(
             raise FarmError(f"engine {endpoint}: could not run {argv[0]} in {container}: {message(body)}")
         identifier = str(json.loads(body)["Id"])
         # The answer is the program's output, and the end of the connection its end.
-        status, body = engine.send("POST", f"/exec/{identifier}/start", {"Detach": False, "Tty": False})
+        start = json.dumps({"Detach": False, "Tty": False}).encode()
+        headers = {"Content-Type": "application/json"}
+        status, body = engine.request("POST", f"/exec/{identifier}/start", limit, start, headers)
         if status != 200:
             raise FarmError(f"engine {endpoint}: could not run {argv[0]} in {container}: {message(body)}")
     streams = demultiplexed(body)

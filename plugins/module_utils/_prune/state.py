@@ -17,7 +17,7 @@ from .._context.owner import owner_of, uses
 from .._context.state import StoredContext, read_context
 from .._core.errors import FarmError
 from .._core.parallel import each, each_within
-from .._docker.client import Conversation, conversation, execute, message, unanswered
+from .._docker.client import Conversation, conversation, execute, unanswered
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
 from .._docker.endpoint import Endpoint
@@ -215,11 +215,11 @@ def _read_engines(endpoints: Sequence[str], site: Site) -> List[EngineState]:
 
 def _read_engine(engine: Conversation, endpoint: str) -> EngineState:
     named = quote(json.dumps({"name": [PREFIX]}))
-    containers = _get(engine, f"/containers/json?all=1&filters={named}")
-    volumes = _get(engine, f"/volumes?filters={named}")["Volumes"] or ()
+    containers = engine.get(f"/containers/json?all=1&filters={named}")
+    volumes = engine.get(f"/volumes?filters={named}")["Volumes"] or ()
     return EngineState(
         endpoint=endpoint,
-        now=parse_time(_get(engine, "/info")["SystemTime"]),
+        now=parse_time(engine.get("/info")["SystemTime"]),
         containers={
             name[1:]: one["State"] == "running"
             for one in containers
@@ -228,17 +228,10 @@ def _read_engine(engine: Conversation, endpoint: str) -> EngineState:
         },
         volumes=frozenset(one["Name"] for one in volumes if one["Name"].startswith(PREFIX)),
         networks=frozenset(
-            one["Name"] for one in _get(engine, f"/networks?filters={named}") if one["Name"].startswith(PREFIX)
+            one["Name"] for one in engine.get(f"/networks?filters={named}") if one["Name"].startswith(PREFIX)
         ),
         marks=marks(engine),
     )
-
-
-def _get(engine: Conversation, path: str) -> Any:
-    status, body = engine.request("GET", path)
-    if status != 200:
-        raise FarmError(f"GET {path} failed: {message(body)} (HTTP {status})")
-    return json.loads(body)
 
 
 def _read_caches(
@@ -295,7 +288,7 @@ def _sizes(engines: Sequence[EngineState], known: FrozenSet[str], site: Site) ->
     def read(engine: EngineState) -> Dict[Tuple[str, str], int]:
         try:
             with conversation(Endpoint.parse(engine.endpoint), site.contexts, site.prune_timeout) as talk:
-                volumes = _get(talk, "/system/df?type=volume")["Volumes"] or ()
+                volumes = talk.get("/system/df?type=volume")["Volumes"] or ()
         except FarmError:
             return {}
         return {
