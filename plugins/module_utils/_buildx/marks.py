@@ -7,6 +7,9 @@
 buildx names both after the node alone, and whoever knows the engine may use them. So each controller that declares a
 node leaves an empty volume of its own on the node's engine, whose labels say for which builder. The cache itself cannot
 bear the marks, as Docker does not change the labels of a volume that is there.
+
+Whatever no container uses can be pruned on an engine, and all marks at once with it. So when a mark was made is told
+too: marks that are younger than what they are about may lack those that were there before.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from typing import Any, Dict, List, Mapping, Set
+from typing import Any, Dict, List, Mapping
 from urllib.parse import quote
 
 from .._core.errors import FarmError
@@ -56,15 +59,17 @@ def unmark(engine: Conversation, node: str) -> None:
             raise FarmError(f"the mark of node {node!r} could not be removed: {message(body)} (HTTP {status})")
 
 
-def marks(engine: Conversation) -> Dict[str, Set[str]]:
-    """Return the names of the controllers that use a node, by the node's name.
+def marks(engine: Conversation) -> Dict[str, Dict[str, str]]:
+    """Return the names of the controllers that use a node, by the node's name, and since when they say so.
 
+    :return: the times as RFC 3339 has them, empty where the engine does not tell.
     :raises FarmError: the engine did not tell.
     """
-    found: Dict[str, Set[str]] = {}
+    found: Dict[str, Dict[str, str]] = {}
     for volume in _listed(engine, f"{_LABEL}.controller"):
         labels = volume["Labels"]
-        found.setdefault(labels.get(f"{_LABEL}.node", ""), set()).add(labels[f"{_LABEL}.controller"])
+        since = str(volume.get("CreatedAt") or "")
+        found.setdefault(labels.get(f"{_LABEL}.node", ""), {})[labels[f"{_LABEL}.controller"]] = since
     return found
 
 
