@@ -48,7 +48,8 @@ LASTS = {"site": 14.0, "build": 5.0, "rotate_certificates": 25.0, "teardown": 9.
 _BY_HAND = {"certificate is no server's", "certificate expired", "daemon.json edited", HANDLER}
 OF_SITE = {
     "build": _BY_HAND,
-    "prune": _BY_HAND,
+    # It leaves nodes alone whose BuildKit does not run.
+    "prune": {*_BY_HAND, "BuildKit killed"},
     "rotate_certificates": {HANDLER},
     # It takes nothing from an engine that it cannot reach.
     "teardown": {"certificate expired"},
