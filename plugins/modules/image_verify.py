@@ -404,7 +404,6 @@ EXAMPLES = r"""
     provenance: {}
     sbom_contents:
       format: SPDX
-      min_packages: 20
       packages:
         openssl: null
       without:

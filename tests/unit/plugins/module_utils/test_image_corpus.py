@@ -315,6 +315,25 @@ def test_what_refers_to_an_image_is_copied_if_asked_for(corpus):
             assert (repository, signature.digest) in corpus.registries.manifests
 
 
+def test_a_registry_that_lists_by_itself_gets_no_list_as_a_tag(corpus, monkeypatch):
+    index, notation, _about, _tags = signed(corpus)
+    known, ask = corpus.registries.manifests, corpus.registries.referrers
+
+    def listed(reference, digest, to_push=False):
+        if reference.repository != FAR:
+            return ask(reference, digest)
+        held = {
+            one.digest: json.loads(one.content) for (repository, _digest), one in known.items() if repository == FAR
+        }
+        about = [one for one, raw in held.items() if raw.get("subject", {}).get("digest") == digest]
+        return json.dumps({"manifests": [{"digest": one} for one in about]}).encode()
+
+    monkeypatch.setattr(corpus.registries, "referrers", listed)
+    tools(sources=[{"name": corpus.name("1")}], tags=[f"{FAR}:1"], referrers=True)
+    assert notation.digest in listed(Reference.parse(FAR), index.digest).decode()
+    assert (FAR, index.digest.replace(":", "-")) not in corpus.registries.tags
+
+
 def test_signatures_are_there_before_the_tag(corpus):
     signed(corpus)
     del corpus.registries.log[:]
