@@ -295,7 +295,7 @@ def hosts(farm: LiveFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     clock = f"LD_PRELOAD={CLOCK} FAKETIME=+366d NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1"
     farm.ssh(CONTROLLER, f"test -e {CLOCK} || {installing('libfaketime')}")
     for node in PLATFORMS:
-        farm.ssh(node, "docker volume ls -q | xargs -r docker volume rm")
+        farm.ssh(node, "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm")
     farm.ssh(
         CONTROLLER,
         "cat > /srv/ahead; chmod +x /srv/ahead",
