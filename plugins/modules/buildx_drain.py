@@ -19,7 +19,9 @@ description:
     C(com.github.buildfarm.multiarch.drained), which holds the reason. So builds from every controller see it, also from
     one that is thrown away after each job, and it outlives restarts and reboots; an engine that takes the place of
     another one has none. C(docker volume prune) of Docker before 23.0, and that with C(--all) of later ones, removes
-    volumes that no container uses, and this one with them.
+    volumes that no container uses, and this one with them; not so with
+    C(--filter label!=com.github.buildfarm.multiarch.drained), as C(pruneFilters) in docker's C(config.json) can always
+    have it.
   - Plain C(docker buildx build) does not know of it.
 author:
   - The buildfarm.multiarch authors (@buildfarm)

@@ -90,6 +90,20 @@ options:
       - Annotations of entries of the index, dictionaries by platform. V(all) stands for all platforms. What entries
         have stays.
     type: dict
+  referrers:
+    description:
+      - Whether what refers to the image from outside is copied too, before a tag stands for the image; signatures,
+        attestations and SBOMs of notation, cosign, ORAS and others. That is what registries list as referrers of the
+        index and of what it consists of, what stands in their place under a tag C(sha256-HASH), cosign's tags
+        C(sha256-HASH.sig), C(.att) and C(.sbom), and what refers to those in turn.
+      - What a repository has beside that stays. A tag of cosign's that has everything and more there stays as it is;
+        one that has something else, and lacks something, is an error, and nothing is changed.
+      - An image that is not a copy has another digest than its sources, to which only its platforms' images belong.
+        Signatures of the source's index are not copied with it.
+      - It takes some requests to the registries for each manifest, also where nothing is to be copied.
+    type: bool
+    default: false
+    version_added: 1.1.0
   builder:
     description:
       - The builder whose buildkitd configuration says how registries are reached.
@@ -101,7 +115,7 @@ notes:
     wherever all images have Docker's media types.
   - Between repositories of one registry layers are mounted where the registry allows that. Otherwise, and between
     registries, they pass through a temporary file on the controller, one after the other from each image.
-  - What refers to an image from outside, as signatures of cosign and notation do, is not copied with it.
+  - What refers to an image from outside, as signatures of cosign and notation do, is copied with O(referrers) only.
   - After a failure the tags that have not moved stand for what they stood for before, and a new run finishes. What was
     copied by then has no tag, and is the registry's to collect.
 seealso:
@@ -129,6 +143,13 @@ EXAMPLES = r"""
     annotations:
       org.opencontainers.image.version: "1.4"
     tags: [registry.example.com/team/app:1.4-all]
+
+- name: What is published is signed there too
+  buildfarm.multiarch.buildx_imagetools:
+    sources:
+      - name: registry.example.com/team/app:1.4
+    tags: [registry.example.com/public/app:1.4]
+    referrers: true
 
 - name: The tag of a branch is no longer needed
   buildfarm.multiarch.buildx_imagetools:
@@ -167,6 +188,27 @@ image:
       description: The index or manifest itself.
       type: dict
       sample: {"schemaVersion": 2, "manifests": []}
+referrers:
+  description:
+    - What refers to the image, to what it consists of, and to that in turn, in the sources; V(null) without
+      O(referrers).
+  returned: success
+  type: list
+  elements: dict
+  version_added: 1.1.0
+  contains:
+    subject:
+      description: Digest of what it is about.
+      type: str
+      sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+    digest:
+      description: Its own digest.
+      type: str
+      sample: sha256:4cf4a0e8d2e1f9f7b2a2c6a5e4a4a5e2a9c4c7c1b8f3b1b2f0e9d8c7b6a59483
+    tag:
+      description: The tag that it stands under, as cosign's do; V(null) for one that the registry lists.
+      type: str
+      sample: sha256-bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567.sig
 actions:
   description:
     - What was or would be done, in order. C(copy) with a manifest and the repository that gets it, C(push) with a tag
@@ -195,6 +237,7 @@ SPEC = {
     },
     "annotations": {"type": "dict"},
     "platform_annotations": {"type": "dict"},
+    "referrers": {"type": "bool", "default": False},
     "builder": {"type": "str"},
     "docker_config": {"type": "path"},
 }

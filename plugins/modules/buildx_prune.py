@@ -83,6 +83,10 @@ options:
         declares, an empty volume C(buildfarm_mark_NODE_HASH) with labels. What carries the mark of another controller
         is that one's too, and stays. The own mark goes then, so that the last one removes it. What carries no mark was
         made by hand, by other tools, or by an older version of this collection, and is only reported.
+      - Marks do not outlive C(docker volume prune) before Docker 23.0, and that with C(--all) of later ones, unless it
+        has C(--filter label!=io.github.buildfarm.multiarch.node), as C(pruneFilters) in docker's C(config.json) can
+        always have it. So what is more than half an hour older than its first mark is only reported as well, be it that
+        marks were pruned, or that it was made by hand and declared later.
       - With O(builder) or O(nodes), only the engines of these nodes are looked at.
     type: str
     choices: [ignore, report, remove]

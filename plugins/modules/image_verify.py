@@ -111,6 +111,28 @@ options:
         description:
           - As O(sbom), which it goes before.
         type: bool
+      sbom_contents:
+        description:
+          - As O(sbom_contents), which it goes before.
+        type: dict
+        version_added: 1.1.0
+        suboptions:
+          format:
+            description:
+              - As O(sbom_contents.format).
+            type: str
+          packages:
+            description:
+              - As O(sbom_contents.packages).
+            type: dict
+          without:
+            description:
+              - As O(sbom_contents.without).
+            type: dict
+          min_packages:
+            description:
+              - As O(sbom_contents.min_packages).
+            type: int
       max_size:
         description:
           - As O(max_size), which it goes before.
@@ -231,6 +253,36 @@ options:
     description:
       - Whether each platform's image has to have an SBOM (V(true)), or must have none (V(false)).
     type: bool
+  sbom_contents:
+    description:
+      - What the SBOM has to say that each platform's image has then, with C(sbom=true) or without; with C(sbom=false)
+        it has no effect. An empty dictionary accepts any.
+      - The formats that are read are SPDX 2 and 3 and CycloneDX, as JSON, attached as BuildKit does. Of several SBOMs,
+        as BuildKit makes for further stages of a Dockerfile, all packages count.
+      - It is fetched for that. A O(query) then finds it as the C(predicate) of the image's C(statements).
+    type: dict
+    version_added: 1.1.0
+    suboptions:
+      format:
+        description:
+          - The format, with its version or without, such as V(SPDX), V(SPDX-2.3) or V(CycloneDX-1.6). Case does not
+            count.
+        type: str
+      packages:
+        description:
+          - Packages that it has to name, versions by names. A version is compared as a text; V(null) accepts any. Of
+            several of one name, one has to have it.
+          - The names are the SBOM's; in CycloneDX with the group, if any, and C(/) before.
+        type: dict
+      without:
+        description:
+          - Packages that it must not name, versions by names. V(null) stands for all versions.
+        type: dict
+      min_packages:
+        description:
+          - How many packages it has to name at least, which tells an SBOM from an empty one. The same name in two
+            versions counts twice.
+        type: int
   max_size:
     description:
       - How much the config and the compressed layers of each platform's image may be together.
@@ -350,6 +402,12 @@ EXAMPLES = r"""
     labels:
       org.opencontainers.image.vendor: Example
     provenance: {}
+    sbom_contents:
+      format: SPDX
+      packages:
+        openssl: null
+      without:
+        log4j-core: 2.14.1
     query:
       - length(manifests[].manifest.layers[]) < `20`
 
@@ -469,6 +527,20 @@ images:
               description: What it is made for, as platforms name it. V(null) for a script, and where it cannot be told.
               type: str
               sample: arm64
+        sbom:
+          description: What its SBOMs are; V(null) where it has none, or O(sbom_contents) was not set.
+          type: dict
+          version_added: 1.1.0
+          contains:
+            formats:
+              description: Their formats with versions, each once.
+              type: list
+              elements: str
+              sample: [SPDX-2.3]
+            packages:
+              description: How many packages they name, see O(sbom_contents.min_packages).
+              type: int
+              sample: 112
         output:
           description: Its standard output without white space at both ends. V(null) where it was not run.
           type: str

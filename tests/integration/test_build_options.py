@@ -397,18 +397,35 @@ def test_annotations_labels_and_attestations_are_in_the_registry(images: BuildFa
 def test_an_image_has_the_bill_of_materials_of_its_scanner(images: BuildFarm, on: str) -> None:
     """Protocol of scanners: BuildKit ``docs/attestations/sbom-protocol.md``."""
     scanner, name = (f"{images.registry}/options-{kind}-{secrets.token_hex(4)}:1" for kind in ("scanner", "scanned"))
+    packages = [
+        {"name": name, "SPDXID": f"SPDXRef-Package-{name}", "versionInfo": version, "downloadLocation": "NOASSERTION"}
+        for name, version in (("busybox", "1.37.0"), ("files", "FOUND"))
+    ]
+    statement = {
+        "_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": "https://spdx.dev/Document",
+        "predicate": {
+            "spdxVersion": "SPDX-2.3",
+            "dataLicense": "CC0-1.0",
+            "SPDXID": "SPDXRef-DOCUMENT",
+            "name": "farm",
+            "documentNamespace": "https://farm.example.com/scanned",
+            "creationInfo": {"creators": ["Tool: farm"], "created": "2026-01-02T03:04:05Z"},
+            "packages": packages,
+        },
+    }
     script = (
         "#!/bin/sh\n"
-        'statement=\'{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document",\'\n'
-        'statement="$statement\\"predicate\\":{\\"files\\":\\"$(ls $BUILDKIT_SCAN_SOURCE)\\"}}"\n'
-        'echo "$statement" > $BUILDKIT_SCAN_DESTINATION/farm.spdx.json\n'
+        f"echo '{json.dumps(statement)}' | sed \"s/FOUND/$(ls $BUILDKIT_SCAN_SOURCE | wc -l)/\" > "
+        "$BUILDKIT_SCAN_DESTINATION/farm.spdx.json\n"
     )
     of_scanner = images.context(
         on, "scanner", 'FROM busybox\nCOPY --chmod=755 scan /scan\nCMD ["/scan"]\n', scan=script
     )
     common = {"builder": PAIR, "platforms": PLATFORMS, "push": True}
     images.build(on, context=of_scanner, tags=[scanner], **common)
-    scanned = images.context(on, "options-scanned", "FROM scratch\nCOPY Dockerfile /found\n")
+    dockerfile = "FROM scratch\nCOPY Dockerfile /found\nCOPY Dockerfile /more\n"
+    scanned = images.context(on, "options-scanned", dockerfile)
     images.build(on, context=scanned, tags=[name], attest=[{"type": "sbom", "generator": scanner}], **common)
     repository = name.rpartition(":")[0]
     index = document(images, repository, "1")
@@ -417,7 +434,14 @@ def test_an_image_has_the_bill_of_materials_of_its_scanner(images: BuildFarm, on
     for digest in attestations:
         (layer,) = document(images, repository, digest)["layers"]
         assert layer["annotations"]["in-toto.io/predicate-type"] == "https://spdx.dev/Document"
-        assert document(images, repository, layer["digest"], "blobs")["predicate"] == {"files": "found"}
+        found = document(images, repository, layer["digest"], "blobs")["predicate"]
+        assert found["packages"][1]["versionInfo"] == "2"
+    wanted = {"format": "SPDX-2.3", "packages": {"busybox": "1.37.0", "files": None}, "min_packages": 2}
+    verified = images.farm.module(on, "image_verify", name=name, builder=PAIR, sbom_contents=wanted)
+    assert [one["sbom"]["packages"] for one in verified["image"]["platforms"]] == [2] * len(PLATFORMS)
+    wrong = {"packages": {"busybox": "1.36"}}
+    refused = images.farm.module(on, "image_verify", fails=True, name=name, builder=PAIR, sbom_contents=wrong)
+    assert refused["msg"].count("its SBOM names the package busybox 1.37.0, wanted 1.36") == len(PLATFORMS)
 
 
 @pytest.mark.parametrize("on", CONTROLLERS)

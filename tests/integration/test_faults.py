@@ -5,7 +5,8 @@
 """One thing goes wrong at a random moment of a playbook; one more run, and all is as declared.
 
 Whatever happens, tags stand for something whole, no output holds a key, and nothing is left behind.
-`BUILDFARM_CASES` is the number of faults, `BUILDFARM_SEED` repeats those of an earlier run.
+`BUILDFARM_CASES` is the number of faults, `BUILDFARM_SEED` repeats those of an earlier run, and `BUILDFARM_FAULTS` is
+the kinds that are drawn, with commas between them.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ from test_gate import Stored
 from traces import texts_of
 
 CASES = int(os.environ.get("BUILDFARM_CASES", "3"))
-#: In each run of all tests the same ones; `make test-long` and BUILDFARM_SEED take others.
-SEED = int(os.environ.get("BUILDFARM_SEED") or (77 if CASES < 20 else random.SystemRandom().randrange(10**6)))
+#: Handlers are the machine's: other tests at the same time would change them, and these theirs.
+HANDLER = "handler removed"
+KINDS = {kind.strip() for kind in os.environ.get("BUILDFARM_FAULTS", "").split(",") if kind.strip()}
+EMULATED = ["linux/mips64le"] if HANDLER in KINDS or (CASES >= 20 and not KINDS) else []
+ENTRY = "/proc/sys/fs/binfmt_misc/qemu-mips64el"
+#: In each run of all tests the same ones: a node far away, a registry that fails, a certificate that expires. `make
+#: test-long` and BUILDFARM_SEED take others.
+SEED = int(os.environ.get("BUILDFARM_SEED") or (59773 if CASES < 20 else random.SystemRandom().randrange(10**6)))
 CONTROLLER, AMD, ARM = "ctl", "mid1", "mid2"
 PLATFORMS = {AMD: "linux/amd64", ARM: "linux/arm64"}
 #: Gives a program another clock: https://github.com/wolfcw/libfaketime
@@ -39,12 +46,47 @@ CLOCK = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 LASTS = {"site": 14.0, "build": 5.0, "rotate_certificates": 25.0, "teardown": 9.0, "prune": 4.0}
 #: What other playbooks than site do not mend: what nodes have been given by hand, and a BuildKit that Docker does not
 #: start again, as its engine was killed while it ended; a build starts it.
-_BY_HAND = {"certificate is no server's", "daemon.json edited"}
+_BY_HAND = {"certificate is no server's", "certificate expired", "daemon.json edited", HANDLER}
 OF_SITE = {
     "build": _BY_HAND,
-    "prune": _BY_HAND,
-    "rotate_certificates": {"BuildKit killed", "engine killed", "node switched off"},
+    # It leaves nodes alone whose BuildKit does not run.
+    "prune": {*_BY_HAND, "BuildKit killed"},
+    "rotate_certificates": {HANDLER},
+    # It takes nothing from an engine that it cannot reach.
+    "teardown": {"certificate expired"},
 }
+#: Issues a server's certificate as its authority could have two years ago, and prints it: `python3 - NODE`.
+_EXPIRED = """
+import datetime, pathlib, sys
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+top = pathlib.Path.home() / ".config/buildfarm"
+(path,) = top.rglob(f"servers/{sys.argv[1]}/cert.pem")
+folder = path.parent.parent.parent
+key = serialization.load_pem_private_key((folder / "ca-key.pem").read_bytes(), None)
+now, held = datetime.datetime.now(datetime.timezone.utc), x509.load_pem_x509_certificate(path.read_bytes())
+made = x509.CertificateBuilder(held.issuer, held.subject, held.public_key(), held.serial_number + 1)
+made = made.not_valid_before(now - datetime.timedelta(730)).not_valid_after(now - datetime.timedelta(1))
+for one in held.extensions:
+    made = made.add_extension(one.value, one.critical)
+pem = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+path.write_bytes(pem)
+print(pem.decode())
+"""
+#: Answers whatever is asked with an error of the server.
+_FAILING = """
+import http.server
+class Failing(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.send_header("Connection", "close")
+        self.end_headers()
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+http.server.ThreadingHTTPServer(("", 8129), Failing).serve_forever()
+"""
 #: What is left of runs that were ended, on any host.
 _LEFT = """
 ls -A /run/buildfarm-listener 2>/dev/null
@@ -75,7 +117,7 @@ class Farm:
         """What is declared; nothing is emulated."""
         image = {"name": self.tag, "context": "/srv/images/faults", "build_args": {"SALT": str(self.salt)}}
         listed = [{**image, "platforms": sorted(PLATFORMS.values())}]
-        return {**self.farm.variables("unused"), "images_list": listed, "emulators_platforms": []}
+        return {**self.farm.variables("unused"), "images_list": listed, "emulators_platforms": EMULATED}
 
     def run(self, name: str, check: bool = False) -> Run:
         """Run a playbook of the collection to its end."""
@@ -136,13 +178,65 @@ class Farm:
 Undo = Callable[[], object]
 
 
+def nothing() -> None:
+    """End what is over already."""
+
+
+def full(farm: Farm, host: str) -> Undo:
+    """Have a host write to a file system that has no room left."""
+    folder = "/root/.docker" if host == CONTROLLER else "/etc/docker"
+    farm.ssh(
+        host,
+        f"mkdir -p {folder} /run/full; mount -t tmpfs -o size=512k none /run/full; cp -a {folder}/. /run/full/;"
+        f" mount --bind /run/full {folder}; cat /dev/zero > /run/full/.filler 2>/dev/null; true",
+    )
+    back = (
+        f"rm -f /run/full/.filler; umount -l {folder}; find {folder} -mindepth 1 -delete;"
+        f" cp -a /run/full/. {folder}/; umount -l /run/full"
+    )
+    return lambda: farm.ssh(host, back)
+
+
+def failing(farm: Farm) -> Undo:
+    """Have the registry answer nothing but errors, BuildKit too: it is in the network of its host."""
+    registry, hosts = farm.farm.registry.partition(":")[0], (CONTROLLER, *PLATFORMS)
+    rule = f"-t nat {{}} OUTPUT -d {registry} -p tcp -j DNAT --to-destination {farm.farm.address(CONTROLLER)}:8129"
+    farm.ssh(CONTROLLER, "nohup python3 /srv/failing >/dev/null 2>&1 & echo $! > /run/failing")
+    for host in hosts:
+        farm.ssh(host, f"iptables -w {rule.format('-I')}")
+
+    def undo() -> None:
+        for host in hosts:
+            farm.ssh(host, f"iptables -w {rule.format('-D')}")
+        farm.ssh(CONTROLLER, "kill $(cat /run/failing); rm /run/failing")
+
+    return undo
+
+
+def slow(farm: Farm, host: str) -> Undo:
+    """Let a host be 300 ms away, and one packet of 20 be lost on the way."""
+    hosts = farm.farm.farm.hosts
+    lossy = "-p tcp -m statistic --mode random --probability 0.05 -j DROP"
+    with contextlib.ExitStack() as stack:
+        farm.ssh(host, f"iptables -w -I INPUT {lossy}")
+        stack.callback(farm.ssh, host, f"iptables -w -D INPUT {lossy}")
+        stack.enter_context(farm.farm.farm.network.far(1 + [one.name for one in hosts].index(host), 0.3))
+        return stack.pop_all().close
+
+
+def expired(farm: Farm, host: str) -> Undo:
+    """Have a node's certificate be one that is over, where there is one."""
+    pem = farm.ssh(CONTROLLER, f"python3 - {host}", check=False, stdin=_EXPIRED)
+    if pem:
+        read = "systemctl reset-failed docker; systemctl --no-block restart docker"
+        farm.ssh(host, f"f=/etc/docker/tls/cert.pem; test -e $f || exit 0; cat > $f; {read}", stdin=f"{pem}\n")
+    return nothing
+
+
 def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.Popen[bytes]], Undo]]:
     """What may go wrong; each returns what ends it."""
     ssh, power = farm.ssh, farm.farm.farm
     hosts, registry = (CONTROLLER, *PLATFORMS), farm.farm.registry.partition(":")[0]
-
-    def nothing() -> None:
-        pass
 
     def once(host: str, command: str) -> Undo:
         ssh(host, command, check=False)
@@ -164,22 +258,8 @@ def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.
             os.killpg(process.pid, number)
         return nothing
 
-    def full(host: str) -> Undo:
-        # A file system of its own, that has no room left.
-        folder = "/root/.docker" if host == CONTROLLER else "/etc/docker"
-        make = (
-            f"mkdir -p {folder} /run/full; mount -t tmpfs -o size=512k none /run/full; cp -a {folder}/. /run/full/;"
-            f" mount --bind /run/full {folder}; cat /dev/zero > /run/full/.filler 2>/dev/null; true"
-        )
-        back = (
-            f"rm -f /run/full/.filler; umount -l {folder}; find {folder} -mindepth 1 -delete;"
-            f" cp -a /run/full/. {folder}/; umount -l /run/full"
-        )
-        return between(host, make, back)
-
     node = chance.choice(sorted(PLATFORMS))
     drop = "-p tcp --dport 2376 -j DROP"
-    lossy = "-m statistic --mode random --probability 0.2"
     by_hand = json.dumps({"debug": True, "insecure-registries": ["by.hand.example.com"]})
     edited = f"mkdir -p /etc/docker; echo '{by_hand}' > /etc/docker/daemon.json"
     certificate = "f=/etc/docker/tls; test -e $f/cert.pem && cp $f/ca.pem $f/cert.pem"
@@ -193,14 +273,16 @@ def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.
         "BuildKit killed": lambda _play: once(node, "docker kill $(docker ps -q)"),
         "node switched off": lambda _play: power_off(node),
         "network cut": lambda _play: firewall(node, f"INPUT {drop}"),
-        # Slow by what has to be sent again; the kernel that tests run on may have no netem.
-        "network slow": lambda _play: firewall(node, f"INPUT {lossy} {drop}"),
+        "network slow and lossy": lambda _play: slow(farm, node),
         "registry out of reach": lambda _play: firewall(
             CONTROLLER, f"OUTPUT -d {registry} -p tcp -j REJECT --reject-with tcp-reset"
         ),
-        "disk full": lambda _play: full(chance.choice([CONTROLLER, node])),
+        "registry answers 500": lambda _play: failing(farm),
+        "disk full": lambda _play: full(farm, chance.choice([CONTROLLER, node])),
         "certificate is no server's": lambda _play: once(node, certificate),
+        "certificate expired": lambda _play: expired(farm, node),
         "daemon.json edited": lambda _play: once(node, edited),
+        **({HANDLER: lambda _play: once(node, f"echo -1 > {ENTRY}")} if EMULATED else {}),
         # It is so from the start, see below.
         "a year ahead": lambda _play: nothing,
     }
@@ -213,18 +295,19 @@ def hosts(farm: LiveFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     clock = f"LD_PRELOAD={CLOCK} FAKETIME=+366d NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1"
     farm.ssh(CONTROLLER, f"test -e {CLOCK} || {installing('libfaketime')}")
     for node in PLATFORMS:
-        farm.ssh(node, "docker volume ls -q | xargs -r docker volume rm")
+        farm.ssh(node, "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm")
     farm.ssh(
         CONTROLLER,
         "cat > /srv/ahead; chmod +x /srv/ahead",
         stdin=f'#!/bin/sh\nexec env {clock} /usr/bin/python3 "$@"\n',
     )
+    farm.ssh(CONTROLLER, "cat > /srv/failing", stdin=_FAILING)
     yield made
     made.run("teardown")
     for node in PLATFORMS:
         farm.ssh(node, "docker ps -aq | xargs -r docker rm -f; docker volume prune -af; rm -rf /etc/docker")
         farm.ssh(node, "systemctl reset-failed docker; systemctl restart docker")
-    farm.ssh(CONTROLLER, "rm -rf ~/.docker ~/.config/buildfarm /srv/images /srv/ahead")
+    farm.ssh(CONTROLLER, "rm -rf ~/.docker ~/.config/buildfarm /srv/images /srv/ahead /srv/failing")
 
 
 def whole(farm: Farm, case: str) -> None:
@@ -240,8 +323,11 @@ def as_declared(farm: Farm, phase: str, case: str) -> None:
     if phase == "teardown":
         for node in PLATFORMS:
             drop_in = "/etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf"
+            own = ENTRY if EMULATED else ""
             assert (
-                farm.ssh(node, f"docker ps -aq; docker volume ls -q; ss -ltnH 'sport = 2376'; ls {drop_in}", False)
+                farm.ssh(
+                    node, f"docker ps -aq; docker volume ls -q; ss -ltnH 'sport = 2376'; ls {drop_in} {own}", False
+                )
                 == ""
             )
         assert "farm" not in farm.ssh(CONTROLLER, "docker buildx ls; docker context ls -q"), case
@@ -264,8 +350,9 @@ def test_one_more_run_mends_it(hosts: Farm, record_property: Callable[[str, obje
     for number in range(1, CASES + 1):
         phase = chance.choice(phases) if stands else "site"
         kinds = faults(hosts, chance)
-        kind, moment = chance.choice(sorted(kinds)), chance.uniform(0.5, LASTS[phase])
-        pause = chance.uniform(0.5, 4.0)
+        kind = chance.choice(sorted(KINDS.intersection(kinds) or kinds))
+        moment = chance.uniform(0.5, LASTS[phase])
+        pause = chance.uniform(0.5, 20.0 if "slow" in kind else 4.0)
         case = f"{number}: {phase}, {kind} after {moment:.1f} s, for {pause:.1f} s"
         print(case, flush=True)
         hosts.salt = number

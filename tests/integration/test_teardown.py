@@ -17,6 +17,8 @@ import pytest
 from ansible_runs import LiveFarm, Run
 
 CONTROLLER, NODES = "ctl", ("old1", "mid1", "new1")
+#: Hosts that have nothing of it: a node, and a mirror.
+BARE, MIRROR = "bare1", "bare2"
 #: Where nobody answers.
 NOWHERE = "198.18.255.254"
 #: What changes by itself, or by looking: logs, caches, what the package manager and the engine keep for themselves.
@@ -69,9 +71,9 @@ class Farm:
             f"buildfarm.multiarch.{name}", variables=self.variables, inventory=inventory, more=options, **more
         )
 
-    def state(self) -> dict[str, set[str]]:
+    def state(self, *hosts: str) -> dict[str, set[str]]:
         """All that there is on each host, a line for each thing."""
-        return {host: set(self.farm.ssh(host, _STATE).splitlines()) for host in (CONTROLLER, *NODES)}
+        return {host: set(self.farm.ssh(host, _STATE).splitlines()) for host in hosts or (CONTROLLER, *NODES)}
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +144,62 @@ def test_all_is_as_it_was_before(hosts: Farm) -> None:
     last = hosts.play("teardown", "--tags", "all,authority").expect_success()
     assert [change.partition(" : ")[2][:32] for change in last.changed] == ["Remove the certificate authority"]
     assert ssh(CONTROLLER, "ls ~/.config/buildfarm") == ""
+
+
+@pytest.fixture
+def bare(farm: LiveFarm) -> Iterator[LiveFarm]:
+    """Hosts without an engine and a mirror, whatever other tests have installed there."""
+    packages = "docker.io docker-cli docker-buildx docker-registry containerd runc"
+    left = "userdel docker-registry; groupdel docker-registry; groupdel docker; rm -rf /etc/docker"
+    for host in (BARE, MIRROR):
+        purge = f"apt-get -q -y purge {packages}; apt-get -q -y autoremove --purge"
+        farm.ssh(host, f"{purge}; {left} /var/lib/docker-registry", check=False)
+    yield farm
+    farm.ssh(CONTROLLER, "rm -rf ~/.docker ~/.config/buildfarm")
+
+
+def test_a_farm_with_a_mirror_is_provided_pruned_and_taken_away_with_its_packages(bare: LiveFarm) -> None:
+    """Engine and mirror are installed, and both hosts are in the end as if that had never been."""
+    variables = {
+        **bare.variables("unused"),
+        "farm_platforms": [],
+        "engine_users": ["root"],
+        "mirror_upstream": f"http://{bare.registry}",
+    }
+    inventory: dict[str, Any] = {
+        "buildx_controllers": {CONTROLLER: None},
+        "buildx_nodes": {BARE: None},
+        "buildx_mirrors": {MIRROR: None},
+    }
+
+    def play(name: str, *options: str, check: bool = False) -> Run:
+        run = bare.playbook(
+            f"buildfarm.multiarch.{name}", variables=variables, inventory=inventory, more=options, check=check
+        )
+        return run.expect_success()
+
+    def tasks(run: Run) -> list[str]:
+        return [change.partition(" : ")[2] for change in run.changed]
+
+    farm = Farm(bare)
+    before = farm.state(BARE, MIRROR)
+    play("site")
+    mirror = f"http://{bare.address(MIRROR)}:5000"
+    assert mirror in bare.ssh(BARE, "docker info --format '{{json .RegistryConfig.Mirrors}}'")
+    bare.ssh(BARE, "docker pull -q busybox")
+    assert bare.ssh(MIRROR, "find /var/lib/docker-registry -type d -name busybox")
+    assert play("site").changed == []
+    play("prune")
+
+    # A part by itself is the mirror's alone, and leaves the package.
+    part = play("teardown", "--tags", "mirror")
+    assert {change.partition(":")[0] for change in part.changed} == {MIRROR}
+    assert bare.ssh(MIRROR, "dpkg --verify docker-registry; ls -d /etc/docker/registry/.* | grep former", False) == ""
+    assert play("teardown", "--tags", "mirror").changed == []
+
+    predicted = play("teardown", "--tags", "all,packages", check=True)
+    done = play("teardown", "--tags", "all,packages")
+    assert tasks(predicted) == tasks(done)
+    assert play("teardown", "--tags", "all,packages").changed == []
+    after = differing(before, farm.state(BARE, MIRROR))
+    assert not after, after

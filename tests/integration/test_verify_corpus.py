@@ -31,6 +31,7 @@ from ansible_collections.buildfarm.multiarch.tests.unit.corpus import (
     BASE_DIGEST,
     BOTH,
     CASES,
+    COSIGN,
     DOCKER_TYPES,
     NOTATION,
     PROGRAMS,
@@ -249,6 +250,29 @@ def test_what_refers_to_an_image_is_found_by_the_tag_that_registries_without_the
     (found,) = here.info("referred", details=True)["referrers"]
     assert (found["digest"], found["artifact_type"]) == (signature.digest, NOTATION)
     assert here.info("signature-of")["subject"] == image.digest
+
+
+def test_what_refers_to_an_image_is_copied_with_it(here: Here, corpus: Corpus) -> None:
+    """To another repository and to another registry, neither of which has the API; signatures of both kinds."""
+    images = [corpus.image(platform, f"signed {platform}") for platform in BOTH]
+    index = corpus.index("signed", *images)
+    flat = index.digest.replace(":", "-")
+    notation = corpus.artifact("signed-by", NOTATION, "application/jose+json", subject=index)
+    corpus.index(flat, {**notation.descriptor, "artifactType": NOTATION})
+    cosign = f"{images[1].digest.replace(':', '-')}.sig"
+    corpus.image("linux/amd64", tag=cosign, layer_type=COSIGN)
+    source = [{"name": corpus.name("signed")}]
+    for where in (here.plain, here.secure):
+        target = f"{where}/signed-{secrets.token_hex(4)}"
+        assert here.tools(sources=source, tags=[f"{target}:1"])["referrers"] is None
+        copied = here.tools(sources=source, tags=[f"{target}:1"], referrers=True)
+        assert [action[0] for action in copied["actions"]] == ["copy", "push"]
+        there = Corpus(here.registries, target)
+        params = {"docker_config": here.config, "name": there.name("1"), "details": True}
+        (found,) = info.run(params, False, no_program)["index"]["referrers"]
+        assert (found["digest"], found["artifact_type"]) == (notation.digest, NOTATION)
+        wanted = [{"name": f"{target}@{notation.digest}"}, {"name": there.name(cosign)}]
+        assert [one["kind"] for one in here.verify(images=wanted, blobs=True)["images"]] == ["signature", "image"]
 
 
 def test_images_are_joined_annotated_copied_and_removed(here: Here, corpus: Corpus) -> None:

@@ -112,7 +112,7 @@ class Corpus:
         made.blobs = [described["digest"], layer["digest"]]
         return made
 
-    def attestation(self, image: Made, provenance: Any = True, sbom: bool = True) -> Made:
+    def attestation(self, image: Made, provenance: Any = True, sbom: Any = True) -> Made:
         """Push what BuildKit attaches to an image."""
         statements = []
         if provenance:
@@ -120,7 +120,8 @@ class Corpus:
             kind = "https://slsa.dev/provenance/v" + ("1" if "buildDefinition" in predicate else "0.2")
             statements.append((kind, predicate))
         if sbom:
-            statements.append(("https://spdx.dev/Document", {"spdxVersion": "SPDX-2.3"}))
+            document = {"spdxVersion": "SPDX-2.3"} if sbom is True else sbom
+            statements.append(("https://spdx.dev/Document", document))
         subject = [{"name": "_", "digest": dict([image.digest.split(":")])}]
         layers = [
             self.blob(

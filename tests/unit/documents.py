@@ -118,7 +118,7 @@ class StoredRegistries:
             self.put_blob(target, content)
         return content is not None
 
-    def referrers(self, reference: Any, digest: str) -> Optional[bytes]:
+    def referrers(self, reference: Any, digest: str, to_push: bool = False) -> Optional[bytes]:  # pylint: disable=unused-argument
         found = self.manifests.get(
             (reference.repository, self.tags.get((reference.repository, digest.replace(":", "-")), ""))
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
@@ -24,6 +25,9 @@ from .model import Container, NodeKey, NodeState
 
 #: Removing the cache of a node can take minutes.
 _REMOVAL_TIMEOUT = 600
+#: Seconds for which a BuildKit may be about to start again, and between two looks at it. The engine waits 0.1 s before
+#: it starts a container again, and twice as long each time that it ends: it has ended five times in the time.
+_SETTLES, _PAUSE = 5.0, 1.0
 #: Whether an engine can set a limit, as it reports itself (``GET /info``).
 _LIMITS = {
     "memory": "MemoryLimit",
@@ -113,7 +117,7 @@ def read_container(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Nod
     :raises FarmError: the engine does not answer as an engine does.
     """
     name = nodes[0].container
-    raw = _get(engine, endpoint, f"/containers/{quote(name)}/json")
+    raw = _settled(engine, endpoint, name)
     if raw is None:
         return None
     return Container(
@@ -127,6 +131,27 @@ def read_container(engine: Conversation, endpoint: Endpoint, nodes: Sequence[Nod
         identifier=raw["Id"],
         unsupported=_unsupported(engine, endpoint, nodes),
     )
+
+
+def _settled(engine: Conversation, endpoint: Endpoint, name: str) -> Optional[Dict[str, Any]]:
+    """Return a container once the engine is not about to start it again, as it is when the engine itself has started.
+
+    One whose program ends again and again stays as it is.
+    """
+    path = f"/containers/{quote(name)}/json"
+    raw, deadline = _get(engine, endpoint, path), time.monotonic() + _SETTLES
+    if raw is None or not raw["State"].get("Restarting"):
+        return raw
+    while time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+        earlier, raw = raw, _get(engine, endpoint, path)
+        if raw is None:
+            return None
+        # Between two starts it runs for a moment.
+        calm = not any(one["State"].get("Restarting") for one in (earlier, raw))
+        if calm and earlier.get("RestartCount") == raw.get("RestartCount"):
+            return raw
+    return {**raw, "State": {**raw["State"], "Restarting": True}}
 
 
 def _own_env(engine: Conversation, endpoint: Endpoint, raw: Mapping[str, Any], nodes: Sequence[Node]) -> Dict[str, str]:

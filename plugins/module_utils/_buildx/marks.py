@@ -7,6 +7,9 @@
 buildx names both after the node alone, and whoever knows the engine may use them. So each controller that declares a
 node leaves an empty volume of its own on the node's engine, whose labels say for which builder. The cache itself cannot
 bear the marks, as Docker does not change the labels of a volume that is there.
+
+Whatever no container uses can be pruned on an engine, and all marks at once with it. So when a mark was made is told
+too: marks that are younger than what they are about may lack those that were there before.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping
 from urllib.parse import quote
 
 from .._core.errors import FarmError
@@ -27,11 +30,15 @@ _LABEL = "io.github.buildfarm.multiarch"
 
 @dataclass(frozen=True)
 class Mark:
-    """A controller's builder uses a node's container and cache."""
+    """A controller's builder uses a node's container and cache.
+
+    :ivar since: RFC 3339, empty where the engine does not tell.
+    """
 
     node: str
     builder: str
     controller: str
+    since: str = field(default="", compare=False)
 
 
 def controller_name(params: Mapping[str, Any]) -> str:
@@ -66,12 +73,16 @@ def unmark(engine: Conversation, node: str) -> None:
             raise FarmError(f"the mark of node {node!r} could not be removed: {message(body)} (HTTP {status})")
 
 
-def marks(engine: Conversation) -> Dict[str, Set[str]]:
-    """Return the names of the controllers that use a node, by the node's name.
+def marks(engine: Conversation) -> Dict[str, Dict[str, str]]:
+    """Return the names of the controllers that use a node, by the node's name, and since when they say so.
 
+    :return: the times as RFC 3339 has them, empty where the engine does not tell.
     :raises FarmError: the engine did not tell.
     """
-    return {node: set(controllers) for node, controllers in users(engine).items()}
+    found: Dict[str, Dict[str, str]] = {}
+    for one in marked(engine):
+        found.setdefault(one.node, {})[one.controller] = one.since
+    return found
 
 
 def users(engine: Conversation) -> Dict[str, Dict[str, str]]:
@@ -90,9 +101,12 @@ def marked(engine: Conversation) -> List[Mark]:
 
     :raises FarmError: the engine did not tell.
     """
-    labels = [volume["Labels"] for volume in _listed(engine, f"{_LABEL}.controller")]
     return [
-        Mark(*(str(one.get(f"{_LABEL}.{part}", "")) for part in ("node", "builder", "controller"))) for one in labels
+        Mark(
+            *(str(volume["Labels"].get(f"{_LABEL}.{part}", "")) for part in ("node", "builder", "controller")),
+            since=str(volume.get("CreatedAt") or ""),
+        )
+        for volume in _listed(engine, f"{_LABEL}.controller")
     ]
 
 

@@ -15,6 +15,7 @@ from .._core.errors import FarmError
 from .contents import Contents, Part
 from .declaration import Wanted, WantedProvenance
 from .index import Index
+from .sbom import sbom_problems
 
 _FAMILIES = {"oci": "application/vnd.oci.", "docker": "application/vnd.docker."}
 
@@ -128,6 +129,10 @@ def _part_problems(wanted: Wanted, part: Part) -> List[str]:
         found.append(_age_problem(part.created, wanted.max_age))
     if wanted.sbom is not None and wanted.sbom != any(one.is_sbom for one in part.attestations):
         found.append("it has no SBOM, wanted one" if wanted.sbom else "it has an SBOM, wanted none")
+    if wanted.sbom_contents:
+        documents = part.sboms
+        missing = [] if wanted.sbom else ["it has no SBOM, wanted one"]
+        found += sbom_problems(wanted.sbom_contents, documents) if documents else missing
     if wanted.provenance:
         found += _provenance_problems(wanted.provenance, part)
     return [problem for problem in found if problem]

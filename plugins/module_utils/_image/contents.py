@@ -22,6 +22,7 @@ from .._core.parallel import each
 from .._docker.reference import Reference
 from .._registry.client import Registries
 from .index import Index, Manifest, attestation_subject, resolve_index
+from .sbom import Sbom
 
 CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 _STATEMENT = "application/vnd.in-toto+json"
@@ -44,12 +45,14 @@ class Depth:
 
     :ivar configs: the configs of the images.
     :ivar provenance: what it says; that it is there is known without.
+    :ivar sboms: what they say, likewise.
     :ivar blobs: whether every config and layer is there.
     :ivar referrers: what refers to the whole, as signatures do.
     """
 
     configs: bool = False
     provenance: bool = False
+    sboms: bool = False
     blobs: bool = False
     referrers: bool = False
 
@@ -162,6 +165,12 @@ class Part:
         found = (one.predicate for one in self.attestations if one.is_provenance and one.predicate is not None)
         predicate = next(found, None)
         return Provenance.of(predicate) if predicate is not None else None
+
+    @property
+    def sboms(self) -> Tuple[Sbom, ...]:
+        """What its bills of materials say, none where it has none or they were not read."""
+        found = (one.predicate for one in self.attestations if one.is_sbom and one.predicate is not None)
+        return tuple(map(Sbom.of, found))
 
 
 @dataclass(frozen=True)
@@ -281,7 +290,7 @@ def _statements(
             if layer.get("mediaType") != _STATEMENT:
                 continue
             one = Attestation(kind, str(layer.get("digest")), int(layer.get("size") or 0))
-            if one.is_provenance and depth.provenance:
+            if (one.is_provenance and depth.provenance) or (one.is_sbom and depth.sboms):
                 raw = registries.blob(reference, one.digest)
                 one = Attestation(kind, one.digest, one.size, _member(_object(raw or b""), "predicate"))
             found.append(one)

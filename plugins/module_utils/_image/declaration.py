@@ -18,6 +18,7 @@ from .._platform.platform import Platform, parse_all
 from .check import CheckResult, Checks, RunResult
 from .contents import Depth
 from .query import compiled
+from .sbom import WantedSbom
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
@@ -50,6 +51,15 @@ IMAGE: Mapping[str, Any] = {
         },
     },
     "sbom": {"type": "bool"},
+    "sbom_contents": {
+        "type": "dict",
+        "options": {
+            "format": {"type": "str"},
+            "packages": {"type": "dict"},
+            "without": {"type": "dict"},
+            "min_packages": {"type": "int"},
+        },
+    },
     "max_size": {"type": "str"},
     "max_age": {"type": "str"},
     "blobs": {"type": "bool"},
@@ -189,6 +199,7 @@ class Wanted:
     :ivar annotations: of the whole, or else of each platform; None for a value accepts any, as in ``labels``.
     :ivar labels: of each platform's image.
     :ivar sbom: whether each platform has one, or none.
+    :ivar sbom_contents: what they have to say.
     :ivar max_size: bytes of each platform's config and compressed layers.
     :ivar max_age: seconds since each platform's image was created.
     :ivar blobs: whether all configs and layers are looked for.
@@ -204,6 +215,7 @@ class Wanted:
     labels: Mapping[str, Optional[str]] = field(default_factory=dict)
     provenance: Optional[WantedProvenance] = None
     sbom: Optional[bool] = None
+    sbom_contents: Optional[WantedSbom] = None
     max_size: Optional[int] = None
     max_age: Optional[float] = None
     blobs: bool = False
@@ -217,6 +229,7 @@ class Wanted:
         return Depth(
             configs=everything or bool(self.labels or self.checks) or self.max_age is not None,
             provenance=everything or self.provenance is not None,
+            sboms=self.sbom_contents is not None,
             blobs=self.blobs,
             referrers=everything,
         )
@@ -228,6 +241,7 @@ class Wanted:
         :raises FarmError: an option's value is wrong by itself.
         """
         provenance = params.get("provenance")
+        contents = params.get("sbom_contents")
         return cls(
             reference=Reference.parse(name),
             platforms=parse_all(params.get("platforms") or ()),
@@ -238,6 +252,7 @@ class Wanted:
             labels=_texts(params.get("labels")),
             provenance=None if provenance is None else WantedProvenance.from_params(provenance),
             sbom=params.get("sbom"),
+            sbom_contents=None if contents is None or params.get("sbom") is False else _wanted_sbom(contents),
             max_size=_amount("max_size", params.get("max_size"), r"([kmg]i?)?b?", _UNITS, "200MB or 1GiB"),
             max_age=_amount("max_age", params.get("max_age"), "([smhdw])?", _SECONDS, "12h or 30d"),
             blobs=bool(params.get("blobs")),
@@ -291,6 +306,12 @@ def _wanted(options: Mapping[str, Any]) -> Wanted:
     except FarmError as exc:
         subject = "" if exc.message.startswith("image ") else f"image {options['name']}: "
         raise FarmError(f"{subject}{exc.message}", **exc.details) from exc
+
+
+def _wanted_sbom(raw: Mapping[str, Any]) -> WantedSbom:
+    """Read the option ``sbom_contents``."""
+    packages, without = _texts(raw.get("packages")), _texts(raw.get("without"))
+    return WantedSbom(raw.get("format") or None, packages, without, int(raw.get("min_packages") or 0))
 
 
 def _digest(text: Optional[str]) -> Optional[str]:

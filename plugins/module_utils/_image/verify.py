@@ -24,6 +24,7 @@ from .declaration import Declaration, Wanted
 from .engines import choose_engines
 from .layers import examine_image
 from .platform_checks import CheckedPlatform, check_platforms
+from .sbom import packages_of
 from .state import Nodes, named_builder, reached_registries
 
 #: Images that are looked at at the same time; and those that engines are given at the same time.
@@ -162,7 +163,7 @@ def _as_dict(verdict: Verdict, nodes: Nodes) -> Dict[str, Any]:
 def _part_as_dict(part: Part, checked: Optional[CheckedPlatform], nodes: Nodes) -> Dict[str, Any]:
     """Return a platform's image as the module returns it."""
     platform, result = part.entry.platform, checked.result if checked else CheckResult()
-    findings, ran = result.findings, result.run
+    findings, ran, sboms = result.findings, result.run, part.sboms
     node = nodes.pinned.get(platform) if platform else None
     name = node.name if node else None
     native = nodes.runs_natively(platform, name) if platform and name else None
@@ -177,6 +178,9 @@ def _part_as_dict(part: Part, checked: Optional[CheckedPlatform], nodes: Nodes) 
         "native": native,
         "endpoint": str(checked.engine.endpoint) if checked and checked.engine else None,
         "programs": [{"path": one.path, "architecture": one.arch} for one in findings.programs] if findings else None,
+        "sbom": {"formats": sorted({one.format for one in sboms}), "packages": len(packages_of(sboms))}
+        if sboms
+        else None,
         "output": ran.stdout if ran else None,
         "rc": ran.rc if ran else None,
     }

@@ -29,7 +29,8 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     planned = plan(declaration, state)
     if not check_mode:
         planned.apply(registries)
-    return planned.outcome(image=_as_dict(state.image))
+    referrers = None if state.referrers is None else [one.as_dict() for one in state.referrers]
+    return planned.outcome(image=_as_dict(state.image), referrers=referrers)
 
 
 def _as_dict(image: Optional[Composed]) -> Optional[Dict[str, Any]]:

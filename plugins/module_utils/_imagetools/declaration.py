@@ -33,12 +33,14 @@ class Declaration:
     :ivar sources: what the image is made of; empty for tags that are to be absent.
     :ivar annotations: of the index; None for a value removes one that the only source has.
     :ivar platform_annotations: of the entries of the index.
+    :ivar referrers: whether what refers to the image is copied with it.
     """
 
     tags: Tuple[Reference, ...]
     sources: Tuple[Source, ...]
     annotations: Mapping[str, Optional[str]]
     platform_annotations: Mapping[Optional[Platform], Mapping[str, str]]
+    referrers: bool = False
 
     @property
     def is_copy(self) -> bool:
@@ -76,7 +78,7 @@ class Declaration:
             str(key): None if value is None else _text(value)
             for key, value in (params.get("annotations") or {}).items()
         }
-        return cls(tags, sources, annotations, platforms)
+        return cls(tags, sources, annotations, platforms, bool(params.get("referrers")))
 
 
 def _text(value: Any) -> str:

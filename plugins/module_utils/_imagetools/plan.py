@@ -22,6 +22,7 @@ from .._platform.platform import Platform
 from .._registry.client import Registries
 from .._registry.model import DOCKER_MANIFEST, Document, digest_of
 from .declaration import Declaration, Source
+from .referrers import CopyReferrers, Referrer, Waiting, lacking_referrers, read_referrers, states
 from .removal import remove_tag
 
 
@@ -33,12 +34,16 @@ class State:
     :ivar image: that the tags are to stand for, None where they are to be gone.
     :ivar origins: where each manifest that it consists of is found, with its digest.
     :ivar lacking: what repositories do not have of it yet: each origin with a name of the repository.
+    :ivar referrers: what refers to it and to what it consists of; None where that is not to be copied.
+    :ivar unreferred: those of them that repositories do not have yet.
     """
 
     tags: Mapping[Reference, Optional[str]]
     image: Optional[Composed] = None
     origins: Tuple[Reference, ...] = ()
     lacking: Tuple[Tuple[Reference, Reference], ...] = ()
+    referrers: Optional[Tuple[Referrer, ...]] = None
+    unreferred: Tuple[Waiting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,22 @@ def read_state(declaration: Declaration, registries: Registries) -> State:
     waiting = [tag for tag, digest in tags.items() if digest != image.digest]
     by_digest = {origin.digest: origin for origin in origins}
     pairs: List[Tuple[Reference, Reference]] = []
-    for target in {tag.repository: tag for tag in waiting}.values():
+    for target in _repositories(waiting):
         missing = lacking(registries, target, list(by_digest))
         pairs += [
             (by_digest[digest], target) for digest in missing if by_digest[digest].repository != target.repository
         ]
-    return State(tags, image, origins, tuple(pairs))
+    if not declaration.referrers:
+        return State(tags, image, origins, tuple(pairs))
+    own = [declaration.sources[0].reference.at(image.digest)] if declaration.is_copy else []
+    referrers = read_referrers(registries, list(dict.fromkeys((*own, *origins))))
+    unreferred = lacking_referrers(registries, referrers, _repositories(declaration.tags))
+    return State(tags, image, origins, tuple(pairs), referrers, unreferred)
+
+
+def _repositories(tags: Sequence[Reference]) -> List[Reference]:
+    """Return a tag of each repository."""
+    return list({tag.repository: tag for tag in tags}.values())
 
 
 def plan(declaration: Declaration, state: State) -> Plan[Registries]:
@@ -121,9 +136,14 @@ def plan(declaration: Declaration, state: State) -> Plan[Registries]:
     steps: List[Step[Registries]] = []
     if image is None:
         steps += [RemoveTag(tag) for tag in waiting]
-    elif waiting:
+    else:
         steps += [CopyManifests(state.lacking)] if state.lacking else []
-        steps.append(MoveTags(waiting, image))
+        # Who pulls may want to see that it is signed.
+        steps += [CopyReferrers(state.unreferred)] if state.unreferred else []
+        steps += [MoveTags(waiting, image)] if waiting else []
+    if state.referrers:
+        had, has = states(state.referrers, state.unreferred, _repositories(declaration.tags))
+        return Plan({**before, **had}, {**after, **has}, tuple(steps))
     return Plan(before, after, tuple(steps))
 
 

@@ -34,7 +34,8 @@ def recorded(record: Optional[bytes], held: Optional[bytes], content: bytes, pat
     :param content: the file after the change.
     :raises FarmError: one of them is not a JSON object.
     """
-    whole = daemon_config.parse(record, record_path(path))
+    # Of a file that somebody has removed since, nothing is left to go back to.
+    whole = {} if held is None else daemon_config.parse(record, record_path(path))
     whole = whole or {"text": None if held is None else held.decode(), "changed": []}
     known = {tuple(one["key"]): one for one in whole["changed"]}
     before, after = (dict(_leaves(daemon_config.parse(text, path))) for text in (held, content))
@@ -49,10 +50,12 @@ def recorded(record: Optional[bytes], held: Optional[bytes], content: bytes, pat
 def put_back(record: Optional[bytes], held: Optional[bytes], path: str) -> Optional[bytes]:
     """Return the configuration file as it was before, in what is still as it was set; None where there was no file.
 
-    With the same values as before it has the same bytes.
+    With the same values as before it has the same bytes. One that somebody has removed stays away.
 
     :raises FarmError: one of them is not a JSON object.
     """
+    if held is None:
+        return None
     whole = daemon_config.parse(record, record_path(path))
     current = daemon_config.parse(held, path)
     found = dict(_leaves(current))

@@ -5,8 +5,8 @@
 """What no builder has any more, and whose it is. Everything here is pure.
 
 A container, volume or network is an orphan where no builder of this controller has a node of its name. It may be made
-by hand, or be another controller's. So only what this controller, and no other, has marked is removed, see
-``_buildx/marks.py``.
+by hand, or be another controller's. So only what this controller, and no other, has marked is removed, and marked when
+it was made, see ``_buildx/marks.py``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _of_engine(engine: EngineState, known: Any, sizes: Mapping[Tuple[str, str], 
     found: List[Orphan] = []
     for node in sorted(names - set(known)):
         marked = tuple(sorted(engine.marks.get(node, ())))
-        kept = _why_kept(marked, controller)
+        kept = _why_kept(marked, controller, node in engine.late)
         container, volume = f"{PREFIX}{node}", f"{PREFIX}{node}{SUFFIX}"
         if container in engine.containers:
             found.append(Orphan("container", container, engine.endpoint, node, marked, kept))
@@ -87,8 +87,10 @@ def _of_engine(engine: EngineState, known: Any, sizes: Mapping[Tuple[str, str], 
     return found
 
 
-def _why_kept(marked: Tuple[str, ...], controller: str) -> Optional[str]:
+def _why_kept(marked: Tuple[str, ...], controller: str, late: bool) -> Optional[str]:
     others = [name for name in marked if name != controller]
     if others:
         return f"marked as used by {', '.join(others)}"
-    return None if marked else "without a mark of this collection: whose it is is not known"
+    if not marked:
+        return "without a mark of this collection: whose it is is not known"
+    return "older than its mark: those of others may have been there before, and pruned" if late else None

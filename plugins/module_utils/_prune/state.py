@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from .._buildx.marks import marks
@@ -29,6 +29,8 @@ from .prediction import Record, parse_records, parse_time, predict
 #: How the containers of nodes are named, and the volumes with their caches.
 #: Source: docker/buildx ``driver/manager.go``.
 PREFIX, SUFFIX = "buildx_buildkit_", "_state"
+#: Seconds that a node's first mark may be younger than its container and cache, which are there when it has started.
+_MARKED_WITHIN = 1800
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class EngineState:
     :ivar volumes: the names of the volumes with caches.
     :ivar networks: the names of networks that are named as the containers are.
     :ivar marks: the controllers that use a node, by its name.
+    :ivar late: the nodes whose first mark was made long after their container or cache, so that others may be lost.
     """
 
     endpoint: str
@@ -87,7 +90,8 @@ class EngineState:
     containers: Mapping[str, bool] = field(default_factory=dict)
     volumes: FrozenSet[str] = frozenset()
     networks: FrozenSet[str] = frozenset()
-    marks: Mapping[str, Set[str]] = field(default_factory=dict)
+    marks: Mapping[str, Collection[str]] = field(default_factory=dict)
+    late: FrozenSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,7 @@ def _read_engine(engine: Conversation, endpoint: str) -> EngineState:
     named = quote(json.dumps({"name": [PREFIX]}))
     containers = engine.get(f"/containers/json?all=1&filters={named}")
     volumes = engine.get(f"/volumes?filters={named}")["Volumes"] or ()
+    marked = marks(engine)
     return EngineState(
         endpoint=endpoint,
         now=parse_time(engine.get("/info")["SystemTime"]),
@@ -230,7 +235,33 @@ def _read_engine(engine: Conversation, endpoint: str) -> EngineState:
         networks=frozenset(
             one["Name"] for one in engine.get(f"/networks?filters={named}") if one["Name"].startswith(PREFIX)
         ),
-        marks=marks(engine),
+        marks=marked,
+        late=_late(containers, volumes, marked),
+    )
+
+
+def _late(
+    containers: Sequence[Mapping[str, Any]],
+    volumes: Sequence[Mapping[str, Any]],
+    marked: Mapping[str, Mapping[str, str]],
+) -> FrozenSet[str]:
+    made = {
+        name[1 + len(PREFIX) :]: float(one.get("Created") or 0)
+        for one in containers
+        for name in one["Names"]
+        if name.startswith(f"/{PREFIX}")
+    }
+    # A container may be made anew; the cache stays.
+    made.update(
+        (one["Name"][len(PREFIX) : -len(SUFFIX)], parse_time(one["CreatedAt"]))
+        for one in volumes
+        if one["Name"].endswith(SUFFIX) and one.get("CreatedAt")
+    )
+    return frozenset(
+        node
+        for node, several in marked.items()
+        if made.get(node) and all(several.values())
+        if min(map(parse_time, several.values())) > made[node] + _MARKED_WITHIN
     )
 
 

@@ -108,12 +108,13 @@ class Registries:
         """
         return self._registry(reference).has_blob(reference.path, digest)
 
-    def referrers(self, reference: Reference, digest: str) -> Optional[bytes]:
+    def referrers(self, reference: Reference, digest: str, to_push: bool = False) -> Optional[bytes]:
         """Return the index of what refers to a manifest of a name's repository, None where nothing is known to.
 
+        :param to_push: as for ``digest``.
         :raises FarmError: as ``manifest``.
         """
-        return self._registry(reference).referrers(reference.path, digest)
+        return self._registry(reference).referrers(reference.path, digest, to_push)
 
     def save(self, reference: Reference, digest: str, sink: BinaryIO) -> bool:
         """Write a blob of any size to a file; returns False where a name's repository has none.

@@ -60,14 +60,15 @@ class Host:
         self._mirror_of = mirror_of
         self._session = session
 
-    def read(self, repository: str, kind: str, name: str) -> Optional[Document]:
+    def read(self, repository: str, kind: str, name: str, to_push: bool = False) -> Optional[Document]:
         """Return a document whose digest fits, None if there is none.
 
         :param kind: ``manifests`` or ``blobs``.
         :param name: a tag or a digest.
+        :param to_push: as for ``digest``.
         :raises FarmError: as ``_get``; or the digest does not fit.
         """
-        response = self._get(repository, f"{kind}/{name}")
+        response = self._get(repository, f"{kind}/{name}", "GET", to_push)
         if response is None:
             return None
         digest = name if ":" in name else response.headers.get("Docker-Content-Digest") or digest_of(response.body)
@@ -132,19 +133,20 @@ class Host:
         """
         return self._get(repository, f"blobs/{digest}", "HEAD", to_push) is not None
 
-    def referrers(self, repository: str, digest: str) -> Optional[bytes]:
+    def referrers(self, repository: str, digest: str, to_push: bool = False) -> Optional[bytes]:
         """Return the index of what refers to a manifest, None where the registry knows of nothing.
 
         Of a registry without the API that is what clients keep under a tag (OCI distribution specification, "Referrers
         Tag Schema").
 
+        :param to_push: as for ``digest``.
         :raises FarmError: as ``_get``.
         """
         with contextlib.suppress(NotSupported):
-            response = self._get(repository, f"referrers/{digest}")
+            response = self._get(repository, f"referrers/{digest}", "GET", to_push)
             if response is not None and response.headers.get("Content-Type", "").startswith("application/vnd.oci"):
                 return response.body
-        document = self.read(repository, "manifests", digest.replace(":", "-"))
+        document = self.read(repository, "manifests", digest.replace(":", "-"), to_push)
         return document.content if document else None
 
     def save(self, repository: str, digest: str, sink: BinaryIO) -> bool:

@@ -341,6 +341,34 @@ def test_files_that_cannot_be_read_are_none():
 
 
 @pytest.mark.parametrize(
+    ("looks", "restarting"),
+    [
+        # The engine starts it again, and it stays.
+        (["again", "again", 1], False),
+        # It ends again and again, and runs between.
+        (["again", 1, 2, 3, "again"], True),
+        (["again", 1, "gone"], None),
+    ],
+)
+def test_one_that_the_engine_is_about_to_start_is_waited_for(monkeypatch, looks, restarting):
+    monkeypatch.setattr(f"{Engines.__module__}._PAUSE", 0)
+    clock = iter(range(100))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+
+    class Changing(Engine):
+        def request(self, method, path, *more, **others):
+            look = looks.pop(0) if len(looks) > 1 else looks[0]
+            if look == "gone":
+                return 404, b"{}"
+            state = {"Running": True, "Restarting": look == "again"}
+            raw = {**recorded("26.1.5"), "State": state, "RestartCount": 7 if look == "again" else look}
+            return 200, json.dumps(raw).encode()
+
+    found = read_container(Changing({}), HERE, [node()])
+    assert (found.restarting if found else None) == restarting
+
+
+@pytest.mark.parametrize(
     ("state", "expected"),
     [
         ({"Running": True}, (True, False)),
@@ -349,7 +377,8 @@ def test_files_that_cannot_be_read_are_none():
         ({}, (False, False)),
     ],
 )
-def test_states_of_containers(state, expected):
+def test_states_of_containers(monkeypatch, state, expected):
+    monkeypatch.setattr(f"{Engines.__module__}._SETTLES", 0)
     raw = {**recorded("26.1.5"), "State": state}
     found = read_container(Engine({"/containers/buildx_buildkit_n/json": (200, raw)}), HERE, [node(**{"env.A": "b"})])
     assert (found.running, found.restarting) == expected

@@ -25,6 +25,7 @@ from ansible_collections.buildfarm.multiarch.tests.unit.corpus import (
     BASE_DIGEST,
     BOTH,
     CASES,
+    COSIGN,
     DOCKER_TYPES,
     GONE,
     NOTATION,
@@ -269,6 +270,106 @@ def test_a_copy_is_whole_before_its_tags_stand_for_it(corpus):
         assert all("@" in line for line in of_it[:4])
     wanted = {"digest": index.digest, "blobs": True, "provenance": {}, "sbom": True}
     verify({"images": [{"name": tag} for tag in tags], **wanted}, False, None)
+
+
+def signed(corpus):
+    """An image of two platforms with signatures of all kinds; returns what it consists of, and the tags of cosign's."""
+    (index, *images) = two(corpus, "1")
+    notation = corpus.artifact("signature", NOTATION, "application/jose+json", subject=index)
+    about = corpus.artifact("about", NOTATION, "application/jose+json", subject=notation)
+    for subject, signature in ((index, notation), (notation, about)):
+        gone = {"mediaType": OCI_TYPES[1], "digest": GONE, "size": 1}
+        corpus.index(subject.digest.replace(":", "-"), {**signature.descriptor, "artifactType": NOTATION}, gone)
+    tags = [f"{image.digest.replace(':', '-')}.{kind}" for image, kind in ((index, "sig"), (images[1], "att"))]
+    for number, tag in enumerate(tags):
+        corpus.manifest(OCI_TYPES[1], {"config": {}, "layers": [corpus.blob(COSIGN, b"%d" % number)]}, tag)
+    for tag in ("signature", "about"):
+        corpus.registries.tags.pop((REPOSITORY, tag))
+    return index, notation, about, tags
+
+
+def test_what_refers_to_an_image_is_copied_if_asked_for(corpus):
+    index, notation, about, tags = signed(corpus)
+    source = [{"name": corpus.name("1")}]
+    assert tools(sources=source, tags=[f"{OTHER}:1"])["referrers"] is None
+    assert not [tag for repository, tag in corpus.registries.tags if repository == OTHER and tag != "1"]
+    # Also where the tag stands for the image already.
+    for tag in (f"{OTHER}:1", f"{FAR}:1", corpus.name("2")):
+        del corpus.registries.log[:]
+        copied = tools(sources=source, tags=[tag], referrers=True)
+        assert [(one["subject"], one["digest"]) for one in copied["referrers"] if not one["tag"]] == [
+            (index.digest, notation.digest),
+            (notation.digest, about.digest),
+        ]
+        assert sorted(one["tag"] for one in copied["referrers"] if one["tag"]) == sorted(tags)
+    assert [action[0] for action in copied["actions"]] == ["push"]
+    for repository in (OTHER, FAR):
+        kept = {tag: digest for (held, tag), digest in corpus.registries.tags.items() if held == repository}
+        lists = [subject.digest.replace(":", "-") for subject in (index, notation)]
+        assert set(kept) == {"1", *tags, *lists}
+        assert all(kept[tag] == corpus.registries.tags[REPOSITORY, tag] for tag in ("1", *tags))
+        name = Reference.parse(f"{repository}:1")
+        for subject, signature in ((index, notation), (notation, about)):
+            listed = json.loads(corpus.registries.referrers(name, subject.digest))["manifests"]
+            assert [(one["digest"], one["artifactType"]) for one in listed] == [(signature.digest, NOTATION)]
+            assert (repository, signature.digest) in corpus.registries.manifests
+
+
+def test_a_registry_that_lists_by_itself_gets_no_list_as_a_tag(corpus, monkeypatch):
+    index, notation, _about, _tags = signed(corpus)
+    known, ask = corpus.registries.manifests, corpus.registries.referrers
+
+    def listed(reference, digest, to_push=False):
+        if reference.repository != FAR:
+            return ask(reference, digest)
+        held = {
+            one.digest: json.loads(one.content) for (repository, _digest), one in known.items() if repository == FAR
+        }
+        about = [one for one, raw in held.items() if raw.get("subject", {}).get("digest") == digest]
+        return json.dumps({"manifests": [{"digest": one} for one in about]}).encode()
+
+    monkeypatch.setattr(corpus.registries, "referrers", listed)
+    tools(sources=[{"name": corpus.name("1")}], tags=[f"{FAR}:1"], referrers=True)
+    assert notation.digest in listed(Reference.parse(FAR), index.digest).decode()
+    assert (FAR, index.digest.replace(":", "-")) not in corpus.registries.tags
+
+
+def test_signatures_are_there_before_the_tag(corpus):
+    signed(corpus)
+    del corpus.registries.log[:]
+    made = tools(sources=[{"name": corpus.name("1")}], tags=[f"{FAR}:1"], referrers=True)
+    assert corpus.registries.log[-1] == f"put {FAR}:1"
+    assert [action[0] for action in made["actions"]] == ["copy"] * 4 + ["push"] * 3
+    key = f"referrers in {FAR}"
+    assert (made["diff"]["before"][key], len(made["diff"]["after"][key])) == ([], 4)
+
+
+def test_what_else_is_signed_there_stays(corpus):
+    index, notation, _about, tags = signed(corpus)
+    there = Corpus(corpus.registries, FAR)
+    other = there.artifact("other", NOTATION, "application/x-other", subject=index)
+    there.index(index.digest.replace(":", "-"), other)
+    more = [there.blob(COSIGN, content) for content in (b"0", b"more")]
+    sources = {"sources": [{"name": corpus.name("1")}], "tags": [f"{FAR}:1"], "referrers": True}
+    # Everything of the source's and more.
+    kept = there.manifest(OCI_TYPES[1], {"config": {}, "layers": more}, tags[0])
+    tools(**sources)
+    assert corpus.registries.tags[FAR, tags[0]] == kept.digest
+    listed = json.loads(corpus.registries.referrers(there.repository, index.digest))["manifests"]
+    assert [one["digest"] for one in listed] == [other.digest, notation.digest]
+    # Less than that.
+    there.manifest(OCI_TYPES[1], {"config": {}, "layers": []}, tags[0])
+    there.manifest(OCI_TYPES[1], {"config": {}, "layers": more[1:]}, tags[1])
+    del corpus.registries.log[:]
+    with pytest.raises(FarmError, match=rf"{tags[1]}: it has what .* does not have, and lacks what that has"):
+        imagetools(sources, False, None)
+    assert corpus.registries.log == []
+
+
+def test_of_what_is_made_anew_the_platforms_keep_their_signatures(corpus):
+    _index, _notation, _about, tags = signed(corpus)
+    made = tools(sources=[{"name": corpus.name("1")}], tags=[f"{FAR}:1"], annotations={"a": "b"}, referrers=True)
+    assert [one["tag"] for one in made["referrers"]] == tags[1:]
 
 
 @pytest.mark.parametrize("tag", ["single-docker", "notation", "cache-index", "cache-manifest", "helm"])

@@ -952,6 +952,22 @@ class TestTheModule:
         found = json.loads(host.config.read_text())
         assert found == {"mtu": 1400, "dns": ["192.0.2.1", "192.0.2.2"], "bip": "10.9.0.1/24"}
 
+    def test_a_file_that_somebody_has_removed_stays_away(self, host, pems, tmp_path):
+        host.config.write_text('{"mtu": 1400, "debug": true}')
+        wanted = {"mtu": 1500, "debug": None}
+        host.run(**pems, daemon_config=wanted)
+        host.run(state="absent")
+        host.config.unlink()
+        host.run(state="absent", restore_daemon_config=True)
+        assert left(tmp_path) == ["units/docker.service"]
+        # What is merged into a new one is all that is taken out of it then.
+        host.config.write_text('{"mtu": 1400, "debug": true}')
+        host.run(**pems, daemon_config=wanted)
+        host.config.unlink()
+        host.run(**pems, daemon_config=wanted)
+        assert host.run(state="absent", restore_daemon_config=True)["changed"]
+        assert left(tmp_path) == ["units/docker.service"]
+
     @pytest.mark.parametrize("state", ["confirmed", "reverted"])
     def test_a_provisional_change_is_confirmed_or_reverted(self, host, pems, tmp_path, state):
         predicted = host.run(True, **pems, provisional=True)

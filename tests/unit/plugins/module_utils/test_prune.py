@@ -163,9 +163,10 @@ def test_streams():
 class Engine(FakeEngine):
     """An engine with BuildKit's containers and volumes; each exec prints what BuildKit would."""
 
-    def __init__(self, running=(), volumes=(), marks=(), usage=(), fails=()):
+    def __init__(self, running=(), volumes=(), marks=(), usage=(), fails=(), marked="2026-11-01T12:20:00Z"):
         super().__init__()
         self.running, self.volumes, self.usage = set(running), {*volumes}, list(usage)
+        self.marked = marked
         self.marks, self.fails = {mark_name(node, one): (node, one) for node, one in marks}, fails
         self.commands, self.removed = [], []
 
@@ -187,13 +188,23 @@ class Engine(FakeEngine):
         if path.startswith("/exec/"):
             return 200, {"ExitCode": int("broken" in self.fails)}
         marks = [
-            {"Name": name, "Labels": {f"{_PREFIX}.node": node, f"{_PREFIX}.controller": one}}
+            {
+                "Name": name,
+                "Labels": {f"{_PREFIX}.node": node, f"{_PREFIX}.controller": one},
+                "CreatedAt": self.marked,
+            }
             for name, (node, one) in self.marks.items()
         ]
-        volumes = [{"Name": name, "UsageData": {"Size": 5}} for name in sorted(self.volumes)]
+        volumes = [
+            {"Name": name, "UsageData": {"Size": 5}, "CreatedAt": "2026-11-01T12:00:00Z"}
+            for name in sorted(self.volumes)
+        ]
         answers = {
             "/info": {"SystemTime": "2026-11-29T12:00:00Z"},
-            "/containers/json": [{"Names": [f"/{name}"], "State": "running"} for name in self.running],
+            "/containers/json": [
+                {"Names": [f"/{name}"], "State": "running", "Created": parse_time("2026-11-02T00:00:00Z")}
+                for name in self.running
+            ],
             "/volumes": {"Volumes": marks if "label" in query.get("filters", "") else volumes},
             "/networks": [],
             "/system/df": {"Volumes": volumes},
@@ -334,6 +345,30 @@ def test_whose_orphans_are(here):
     assert sorted(at.removed[2:]) == sorted(mark_name(node, "me") for node in ("mine", "theirs"))
     assert (again["changed"], len(again["orphans"])) == (False, 2)
     assert again["diff"]["after"] == removed["diff"]["after"]
+
+
+@pytest.mark.parametrize(
+    ("running", "volumes", "marked", "removed"),
+    [
+        # The container was made anew a day later, with the cache that was there.
+        (["mine"], ["mine"], "2026-11-01T12:20:00Z", True),
+        (["mine"], ["mine"], "2026-11-01T12:31:00Z", False),
+        ([], ["mine"], "2026-11-01T12:31:00Z", False),
+        (["mine"], [], "2026-11-01T12:31:00Z", True),
+        (["mine"], [], "2026-11-02T00:31:00Z", False),
+        # An engine that does not tell.
+        ([], ["mine"], None, True),
+    ],
+)
+def test_what_is_older_than_its_mark_may_be_that_of_others(here, running, volumes, marked, removed):
+    names = [f"buildx_buildkit_{name}" for name in running] + [f"buildx_buildkit_{name}_state" for name in volumes]
+    at = Engine(names[: len(running)], names[len(running) :], [("mine", "me")], marked=marked)
+    with serving(at) as url:
+        found = here(("farm", Node("n", url)), cache=False, orphans="remove")
+    reasons = {one["kept"] for one in found["orphans"] if one["kind"] != "mark"}
+    late = "older than its mark: those of others may have been there before, and pruned"
+    assert reasons == {None if removed else late}
+    assert set(names).issubset(at.removed) == removed
 
 
 def test_what_cannot_be_removed_stays_marked(here):

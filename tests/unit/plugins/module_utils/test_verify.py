@@ -98,6 +98,7 @@ def test_every_platform_is_run_by_its_digest_on_its_node_at_the_same_time(ran):
         "endpoint": "tcp://b:2375",
         "native": False,
         "programs": None,
+        "sbom": None,
         "output": "arm64",
         "rc": 0,
     }
