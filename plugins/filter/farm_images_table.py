@@ -27,7 +27,6 @@ options:
       - Return pages of lines instead, each of so many bytes at most as C(debug) prints it. AWX shows 1,024 bytes of
         what a task prints for a host or an item.
     type: int
-    version_added: 1.1.0
 """
 
 EXAMPLES = r"""

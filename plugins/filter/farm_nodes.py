@@ -72,7 +72,6 @@ options:
   cache:
     description: What the cache of every node may take.
     type: dict
-    version_added: 1.1.0
   mirrors:
     description:
       - Hosts of the inventory that are mirrors of Docker Hub. Nodes without C(engine_registry_mirrors) use all of them.
@@ -80,14 +79,12 @@ options:
     type: list
     elements: str
     default: []
-    version_added: 1.1.0
   natives:
     description:
       - The platforms that engines have named, by the nodes' names, as M(buildfarm.multiarch.docker_endpoint_info)
         returns them. They count before facts, which are not needed then.
     type: dict
     default: {}
-    version_added: 1.1.0
 """
 
 EXAMPLES = r"""

@@ -28,7 +28,6 @@ options:
     description: Whether all nodes are wanted, whatever was done to their listeners.
     type: bool
     default: false
-    version_added: 1.1.0
 """
 
 EXAMPLES = r"""

@@ -26,6 +26,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - A Linux host, 4.8 or later, and root on it; none of that where O(endpoint) is set
   - With O(source=image) a running Docker engine, not a rootless one, where something has to be changed, and its CLI
     for the service of O(persistent)

@@ -17,6 +17,7 @@ description:
   - Unless told otherwise it proves each of them by running a program of about 100 bytes that does nothing but exit.
   - Neither an engine nor root is needed.
 requirements:
+  - Python 3.8 or later where it runs
   - A Linux host
   - Python's standard library
 attributes:

@@ -19,6 +19,8 @@ description:
   - What the ignore file leaves out of the context, C(.dockerignore) for one, is not sent. It is read as BuildKit reads
     it.
   - Only what differs is sent, in one piece. Where nothing does, only a digest is.
+requirements:
+  - Python 3.8 or later where it runs
 attributes:
   check_mode:
     description: Can run in check mode and return what would change without changing it.

@@ -21,6 +21,7 @@ description:
     its Dockerfile names.
   - What a definition uses of the controller beyond O(chdir) has to be in O(allow), whatever the version of buildx.
 requirements:
+  - Python 3.8 or later where it runs
   - buildx 0.3 or later
 extends_documentation_fragment:
   - buildfarm.multiarch.controller

@@ -26,6 +26,7 @@ description:
   - What buildx would fail on late, or get wrong without an error, is refused before anything is built. This includes a
     platform that no node of the builder serves, which buildx would send to the first node.
 requirements:
+  - Python 3.8 or later where it runs
   - buildx 0.3 or later
 extends_documentation_fragment:
   - buildfarm.multiarch.controller

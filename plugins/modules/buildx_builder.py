@@ -26,6 +26,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - buildx 0.7 or later
   - Python 3.11 or the Python library tomli, for a buildkitd configuration that names certificates of a registry
 attributes:
@@ -54,8 +55,7 @@ options:
       - V(present) makes the builder as declared.
       - V(stopped) does so too, and stops its containers. Only for the C(docker-container) driver.
       - V(defined) writes the definition, and makes the contexts of O(nodes[].context), and asks no engine anything. So
-        a controller that has never had the builder finds the containers and caches again that its nodes have. Needs
-        version 1.1.0 of the collection.
+        a controller that has never had the builder finds the containers and caches again that its nodes have.
       - V(absent) removes the containers of all nodes, their caches (see O(keep_state)) and the definition.
         With O(nodes) given, it does so even where the definition has been lost.
     type: str
@@ -190,7 +190,6 @@ options:
           - Sizes are bytes, or as in V(40g), where a C(g) is 1024 to the third; from BuildKit 0.13 also percentages of
             the disk, as in V(20%).
         type: dict
-        version_added: 1.1.0
         suboptions:
           max_used:
             description: What the cache is cut down to, records first that were not used for longest.
@@ -305,7 +304,6 @@ options:
         with the node's cache.
       - By default its host name. Controllers that are thrown away after each job should have one name.
     type: str
-    version_added: 1.1.0
   probe:
     description:
       - With V(false), check mode contacts no node and predicts as if none had a container, and docker contexts need not
@@ -331,7 +329,6 @@ options:
       - Of the C(docker-container) driver only.
     type: float
     default: 600
-    version_added: 1.1.0
 notes:
   - The definition is written directly, in the form and under the lock of buildx itself, and not with
     C(docker buildx create), which resets settings that are not repeated and, when a node does not answer, loses those

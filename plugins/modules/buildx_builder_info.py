@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - buildx 0.7 or later, for what only a running BuildKit can tell
 attributes:
   check_mode:

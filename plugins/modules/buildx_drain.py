@@ -28,6 +28,7 @@ author:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - Python's standard library. It runs on a node or on a controller.
 attributes:
   check_mode:

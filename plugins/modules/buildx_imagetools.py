@@ -21,6 +21,7 @@ description:
   - What C(docker buildx imagetools create) does, it does by requests to the registries, and needs neither docker nor
     buildx.
 requirements:
+  - Python 3.8 or later where it runs
   - buildx 0.3 or later, where O(builder) is that of a docker context
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
@@ -103,7 +104,6 @@ options:
       - It takes some requests to the registries for each manifest, also where nothing is to be copied.
     type: bool
     default: false
-    version_added: 1.1.0
   builder:
     description:
       - The builder whose buildkitd configuration says how registries are reached.
@@ -195,7 +195,6 @@ referrers:
   returned: success
   type: list
   elements: dict
-  version_added: 1.1.0
   contains:
     subject:
       description: Digest of what it is about.

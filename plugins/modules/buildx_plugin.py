@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - nothing beyond Python; the docker CLI need not be there yet, but for O(build)
 attributes:
   check_mode:

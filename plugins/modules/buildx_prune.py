@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: buildx_prune
 short_description: Prune the build caches of nodes, and what builders have left behind
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
@@ -23,6 +23,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - BuildKit 0.12 or later on the nodes, in an image with C(buildctl), as C(moby/buildkit) is
 attributes:
   check_mode:

@@ -28,6 +28,7 @@ description:
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 requirements:
+  - Python 3.8 or later where it runs
   - The Python library cryptography, 3.3 or later. In check mode it is not needed where no certificate is there yet.
 attributes:
   check_mode:
@@ -75,14 +76,12 @@ options:
           - Where O(directory) has none for the engine, as on a controller that keeps nothing, it stays as long as it is
             as declared and of this CA. Nothing is issued then, and no engine has to be restarted.
         type: str
-        version_added: 1.1.0
       ca:
         description:
           - What the engine trusts, in PEM, as M(buildfarm.multiarch.farm_facts) reports it.
           - Where O(directory) has no CA, none is made, and none is begun with, that no engine trusts, unless O(rotate)
             says so. It is an error that names what they trust.
         type: str
-        version_added: 1.1.0
   clients:
     description:
       - Those who need a certificate to use the engines.
@@ -102,7 +101,6 @@ options:
       - For how many days a client's certificate is issued. By default O(validity_days).
       - One that is issued for less than twice O(renew_before_days) is issued anew when half of its time is over.
     type: int
-    version_added: 1.1.0
   renew_before_days:
     description:
       - How many days before their end certificates are issued anew. Let the task run more often than that.
@@ -139,19 +137,16 @@ options:
     description:
       - The content of such a file, instead of O(ca_cert).
     type: str
-    version_added: 1.1.0
   ca_key_pem:
     description:
       - The key of O(ca_cert) or O(ca_cert_pem) itself, in PEM, instead of O(ca_key). It is written nowhere.
     type: str
-    version_added: 1.1.0
   create_ca:
     description:
       - Whether a CA of the farm's own is made where O(directory) has none. With V(false) that is an error, unless
         O(rotate=all).
     type: bool
     default: true
-    version_added: 1.1.0
   ca_passphrase:
     description:
       - The passphrase of the CA's key.

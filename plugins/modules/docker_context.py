@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - Docker CLI 19.03 or later for whoever uses the contexts. The module needs nothing.
 attributes:
   check_mode:

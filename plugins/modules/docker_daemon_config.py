@@ -23,6 +23,7 @@ description:
   - Where a listener is declared too, O(buildfarm.multiarch.docker_listener#module:daemon_config) of
     M(buildfarm.multiarch.docker_listener) does the same in one restart with it.
 requirements:
+  - Python 3.8 or later where it runs
   - A Linux host with systemd and, except in check mode, a Docker engine whose service is a systemd unit
   - Python's standard library
 attributes:

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
+  - Python 3.8 or later where it runs
   - C(ssh) for endpoints over ssh. Otherwise nothing, no docker CLI and no Python library.
 attributes:
   check_mode:

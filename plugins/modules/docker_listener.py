@@ -33,6 +33,7 @@ description:
   - An engine that is not running is started. One that runs with other flags, or was started before one of its files was
     changed, is restarted, so a run that was ended half-way is finished by the next.
 requirements:
+  - Python 3.8 or later where it runs
   - A Linux host with systemd and, except in check mode, a Docker engine whose service is a systemd unit
   - Python's standard library
 attributes:

@@ -16,6 +16,7 @@ description:
     of either its architecture, its distribution and its own name.
   - Takes a fraction of the time of M(ansible.builtin.setup), so that a farm with nothing to do is checked quickly.
 requirements:
+  - Python 3.8 or later where it runs
   - A Unix host with Python's standard library
 attributes:
   check_mode:
@@ -116,7 +117,6 @@ ansible_facts:
               where there is none, and the certificate where its key is missing too.
           type: dict
           sample: {ca: "-----BEGIN CERTIFICATE-----\n...", certificate: "-----BEGIN CERTIFICATE-----\n..."}
-          version_added: 1.1.0
         emulators:
           description: Whether the host's packages have QEMU handlers, by files in C(binfmt.d).
           type: bool

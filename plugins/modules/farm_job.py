@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: farm_job
 short_description: Make a docker configuration for one job
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
@@ -19,6 +19,8 @@ description:
     context nor builders.
   - Makes none where the user's configuration will do, see O(force).
   - What runs that were killed have left is removed after a day.
+requirements:
+  - Python 3.8 or later where it runs
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 attributes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: farm_report
 short_description: Show a build farm as a page, as text, as JSON and as metrics
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - buildfarm.multiarch.controller
   - buildfarm.multiarch.registry
 requirements:
+  - Python 3.8 or later where it runs
   - Python's standard library.
   - C(ssh) for endpoints over ssh.
   - BuildKit 0.12 or later for the history of builds; RV(report.nodes[].history) says so where it is older.

@@ -26,6 +26,7 @@ description:
   - A platform that the index has several images for is a failure, as engines take the first without a word. So does
     O(run). Images for several versions of Windows are none.
 requirements:
+  - Python 3.8 or later where it runs
   - buildx 0.3 or later, where O(builder) is that of a docker context, and for O(run) and O(programs)
     where a platform is not pinned
   - docker (Python library), for O(run) and O(programs)
@@ -115,7 +116,6 @@ options:
         description:
           - As O(sbom_contents), which it goes before.
         type: dict
-        version_added: 1.1.0
         suboptions:
           format:
             description:
@@ -261,7 +261,6 @@ options:
         as BuildKit makes for further stages of a Dockerfile, all packages count.
       - It is fetched for that. A O(query) then finds it as the C(predicate) of the image's C(statements).
     type: dict
-    version_added: 1.1.0
     suboptions:
       format:
         description:
@@ -530,7 +529,6 @@ images:
         sbom:
           description: What its SBOMs are; V(null) where it has none, or O(sbom_contents) was not set.
           type: dict
-          version_added: 1.1.0
           contains:
             formats:
               description: Their formats with versions, each once.

@@ -18,6 +18,7 @@ description:
   - One task for all files, delegated with C(run_once), makes one connection where a task of each host makes as many as
     there are hosts, of which an ssh server with many at once drops some.
 requirements:
+  - Python 3.8 or later where it runs
   - Python's standard library
 attributes:
   check_mode:

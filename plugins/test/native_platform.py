@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: native_platform
 short_description: Whether a processor runs a platform without QEMU
-version_added: 1.1.0
+version_added: 1.0.0
 author:
   - The buildfarm.multiarch authors (@buildfarm)
 description:
