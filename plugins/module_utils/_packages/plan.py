@@ -383,7 +383,7 @@ class _Controller(_Purpose):
             return ""
         return (
             f"{python} lacks {', '.join(self.lacks)}; install the docker CLI, which engine_source 'docker' takes from"
-            " Docker's repository, and, with pip, the collection's requirements.txt for that interpreter"
+            " Docker's repository, and, with pip, the collection's meta/ee-requirements.txt for that interpreter"
         )
 
 
