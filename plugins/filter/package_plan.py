@@ -25,6 +25,8 @@ options:
         C(minimum_version) for example. What is left out, V(null) or empty has its default.
       - With another O(purpose) than V(engine), C(packages) are those that are to be installed for it, and versions are
         left out of account.
+      - With O(purpose=controller), C(docker_cli) is that of the role P(buildfarm.multiarch.buildx#role), and C(plugin)
+        says whether buildx is to come from packages.
     type: dict
     required: true
   facts:
@@ -33,8 +35,8 @@ options:
     required: true
   purpose:
     description:
-      - What the packages are for. V(engine) is the engine of a node, V(controller) are the docker CLI, the buildx
-        plugin and the Python libraries of a controller, V(emulators) are a node's QEMU handlers.
+      - What the packages are for. V(engine) is the engine of a node, V(controller) are buildx and the Python libraries
+        of a controller, and the docker CLI if it is wanted there, V(emulators) are a node's QEMU handlers.
     type: str
     choices: [engine, controller, emulators]
     default: engine

@@ -21,7 +21,7 @@ description:
     its Dockerfile names.
   - What a definition uses of the controller beyond O(chdir) has to be in O(allow), whatever the version of buildx.
 requirements:
-  - docker CLI with buildx 0.3 or later
+  - buildx 0.3 or later
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
   - buildfarm.multiarch.registry

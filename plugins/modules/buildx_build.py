@@ -26,7 +26,7 @@ description:
   - What buildx would fail on late, or get wrong without an error, is refused before anything is built. This includes a
     platform that no node of the builder serves, which buildx would send to the first node.
 requirements:
-  - docker CLI with buildx 0.3 or later
+  - buildx 0.3 or later
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
   - buildfarm.multiarch.registry

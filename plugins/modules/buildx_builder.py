@@ -26,7 +26,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
-  - docker CLI with buildx 0.7 or later
+  - buildx 0.7 or later
   - Python 3.11 or the Python library tomli, for a buildkitd configuration that names certificates of a registry
 attributes:
   check_mode:
@@ -91,7 +91,11 @@ options:
           - An engine behind TLS needs a docker context (see O(nodes[].context)), as buildx uses no TLS for a C(tcp)
             endpoint.
           - For O(driver=remote), where BuildKit listens. Schemes C(tcp), C(unix), C(ssh), C(docker-container),
-            C(kube-pod), C(npipe).
+            C(kube-pod), C(npipe). Only for C(docker-container) buildx calls the docker CLI of the controller, and for
+            C(kube-pod) it calls C(kubectl).
+          - For C(ssh) buildx calls the program of that name, which has to know the host's key and to log in without a
+            password. E(BUILDFARM_SSH_KNOWN_HOSTS) and E(SSH_AUTH_SOCK) give it both, see C(docs/environment.md) of the
+            collection.
           - Required for a new node, but not allowed for O(driver=kubernetes).
         type: str
       context:

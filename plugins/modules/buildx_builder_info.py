@@ -18,7 +18,7 @@ description:
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
 requirements:
-  - docker CLI with buildx 0.7 or later, for what only a running BuildKit can tell
+  - buildx 0.7 or later, for what only a running BuildKit can tell
 attributes:
   check_mode:
     support: full

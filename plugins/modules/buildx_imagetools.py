@@ -21,7 +21,7 @@ description:
   - What C(docker buildx imagetools create) does, it does by requests to the registries, and needs neither docker nor
     buildx.
 requirements:
-  - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context
+  - buildx 0.3 or later, where O(builder) is that of a docker context
 extends_documentation_fragment:
   - buildfarm.multiarch.controller
   - buildfarm.multiarch.registry

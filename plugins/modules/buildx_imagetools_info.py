@@ -22,7 +22,7 @@ description:
     cache, in RV(index.others). No layer is fetched.
   - What C(docker manifest inspect) shows is RV(index.document), the index or manifest as it is.
 requirements:
-  - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context
+  - buildx 0.3 or later, where O(builder) is that of a docker context
   - jmespath (Python library), for O(query)
 extends_documentation_fragment:
   - buildfarm.multiarch.controller

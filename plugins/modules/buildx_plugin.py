@@ -70,7 +70,8 @@ options:
       - An address with a secret in it is refused, as it would stand in the process list.
       - They are built where there is no plugin, or one older than O(minimum_version). A changed directory or a branch
         that went on is no reason to.
-      - docker 23.0 and later builds with the buildx that is there already.
+      - They are built with the buildx that is there already. Where there is none, a docker CLI before 23.0 is needed,
+        which builds by itself.
     type: str
   checksum:
     description:
@@ -102,6 +103,8 @@ options:
     type: int
     default: 3
 notes:
+  - The docker CLI need not be there. Modules of this collection start buildx themselves, and find it where docker does
+    or, after that, in E(PATH).
   - docker looks in the directories that C(cliPluginsExtraDirs) in its C(config.json) names, in C(cli-plugins) of its
     configuration directory, then in C(docker/cli-plugins) below C(/usr/local/lib), C(/usr/local/libexec), C(/usr/lib)
     and C(/usr/libexec). It takes the first file there is, and no other where that one does not run. A warning tells of

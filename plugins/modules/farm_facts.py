@@ -130,7 +130,7 @@ ansible_facts:
           type: str
           sample: /usr/bin/docker
         buildx:
-          description: Path of the buildx plugin that the docker CLI takes. V(null) where there is none.
+          description: Path of the buildx that modules start and the docker CLI takes. V(null) where there is none.
           type: str
           sample: /usr/libexec/docker/cli-plugins/docker-buildx
         missing_libraries:

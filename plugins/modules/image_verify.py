@@ -26,7 +26,7 @@ description:
   - A platform that the index has several images for is a failure, as engines take the first without a word. So does
     O(run). Images for several versions of Windows are none.
 requirements:
-  - docker CLI with buildx 0.3 or later, where O(builder) is that of a docker context, and for O(run) and O(programs)
+  - buildx 0.3 or later, where O(builder) is that of a docker context, and for O(run) and O(programs)
     where a platform is not pinned
   - docker (Python library), for O(run) and O(programs)
   - jmespath (Python library), for O(query)

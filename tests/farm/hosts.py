@@ -23,7 +23,6 @@ import runner
 from network import Network
 
 CONTROLLER_PACKAGES = ["docker-cli", "docker-buildx", "python3-cryptography", "python3-docker", "python3-jmespath"]
-CONTROLLER_PACKAGES += ["python3-paramiko"]
 #: What a base's variant has beyond the suite.
 VARIANTS = {"controller": CONTROLLER_PACKAGES, "workstation": ["docker.io", *CONTROLLER_PACKAGES]}
 

@@ -67,7 +67,7 @@ systemctl daemon-reload
 systemctl daemon-reload
 [ $1 = 0 ] || systemctl try-restart docker.service
 """
-_LIBRARIES = ("cryptography", "docker", "jmespath", "paramiko")
+_LIBRARIES = ("cryptography", "docker", "jmespath")
 _CONTAINERD = [Package("containerd", "1.7.24", ["containerd"], "Requires: runc"), Package("runc", "1.1.15", ["runc"])]
 # Without the script that restarts systemd-binfmt, whose handlers are the whole machine's.
 _QEMU = ["qemu-user", "qemu-user-binfmt"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calling ``docker buildx`` and reading what it prints."""
+"""Calling buildx, without the docker CLI, and reading what it prints."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 
 from .._core.environment import register_engine_finder
 from .._core.errors import FarmError
-from .._core.runner import CommandError, Result, Runner, checked
-from .._docker.config import plugin_in_use
+from .._core.runner import CommandError, Result, Runner
+from .._docker.config import PLUGIN, plugin_in_use
 from .._platform.platform import Platform
 from .known_engines import addresses
 
@@ -23,6 +23,8 @@ Version = Tuple[int, int, int]
 #: By which a plugin knows that it is not run on its own.
 #: Source: docker/cli ``cli-plugins/manager``, from Docker 19.03 to 29.
 _STARTED_BY = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND"
+#: The exit status of what could not be started, see ``Runner``.
+_NOT_STARTED = 127
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
 _BOOT_LINE = re.compile(r"#(\d+) (?:\[(?:(\S+) )?internal\] )?(.*)")
 _BOOT_DONE = re.compile(r" \d+\.\d+s(?: done)?\Z")
@@ -36,10 +38,10 @@ class Buildx:
 
     :param runner: runs the commands.
     :param docker_config: option ``docker_config`` as the user gave it; None leaves docker's own choice alone.
-    :param plugin: its program; None leaves it to the docker CLI to find it.
+    :param plugin: its program; a bare name is searched for in ``PATH``.
     """
 
-    def __init__(self, runner: Runner, docker_config: Optional[str] = None, plugin: Optional[Path] = None) -> None:
+    def __init__(self, runner: Runner, docker_config: Optional[str] = None, plugin: Path = Path(PLUGIN)) -> None:
         register_engine_finder(addresses)
         self._runner = runner
         self.env: Dict[str, str] = {"DOCKER_CONFIG": docker_config} if docker_config else {}
@@ -53,7 +55,10 @@ class Buildx:
 
     @staticmethod
     def argv(args: Sequence[str]) -> List[str]:
-        """Return the whole argument list of a buildx command, as a person would run it and as it is reported."""
+        """Return the whole argument list of a buildx command, as a person with a docker CLI would run it.
+
+        It is reported so on all controllers, and is what buildx is started with.
+        """
         return ["docker", "buildx", *args]
 
     def run(
@@ -69,8 +74,8 @@ class Buildx:
     ) -> Result:
         """Run a buildx command.
 
-        The plugin, where it is known, is started as the docker CLI starts it, with the same arguments. The CLI would
-        start it twice, for its metadata and for the command, and with that takes more than half of most commands' time.
+        buildx is started as the docker CLI starts it, with the same arguments. The CLI need not be there; and it would
+        start buildx twice, for its metadata and for the command, which takes more than half of most commands' time.
 
         :param failure: begins the message where the exit status is not 0; None returns any status.
         :param env: variables to add, secrets among them.
@@ -80,32 +85,43 @@ class Buildx:
         :param cwd: the directory that it is run in.
         :raises CommandError: it failed (with ``failure``), could not be started or took too long.
         """
-        options: Dict[str, Any] = {"env": {**self.env, **(env or {})}, "timeout": timeout, "stdin": stdin}
-        if self._plugin:
-            options["executable"] = str(self._plugin)
-            options["env"][_STARTED_BY] = "docker"
+        options: Dict[str, Any] = {
+            "env": {**self.env, **(env or {}), _STARTED_BY: "docker"},
+            "executable": str(self._plugin),
+            "timeout": timeout,
+            "stdin": stdin,
+        }
         options.update({"follow": follow} if follow else {})
         options.update({"started": started} if started else {})
         options.update({"cwd": cwd} if cwd else {})
-        if failure is None:
-            return self._runner(self.argv(args), **options)
-        return checked(self._runner, self.argv(args), failure, **options)
+        try:
+            result = self._runner(self.argv(args), **options)
+        except CommandError as exc:
+            if exc.result.rc == _NOT_STARTED:
+                raise self._missing(exc.result) from exc
+            raise
+        if failure is not None and result.rc != 0:
+            raise CommandError(failure, result)
+        return result
 
     def version(self) -> Version:
         """Return the version of buildx, which is read once.
 
-        :raises CommandError: docker is missing, or has no buildx.
+        :raises CommandError: there is none, or it does not run.
         """
         if self._version is None:
             result = self.run(["version"])
             if result.rc != 0:
-                raise CommandError(
-                    "docker has no working buildx here; install the package docker-buildx (docker-buildx-plugin from"
-                    " Docker's own repository), or use the module buildfarm.multiarch.buildx_plugin",
-                    result,
-                )
+                raise self._missing(result)
             self._version = parse_version(result.stdout)
         return self._version
+
+    def _missing(self, result: Result) -> CommandError:
+        return CommandError(
+            f"{self._plugin}: no buildx that runs here; install the package docker-buildx (docker-buildx-plugin from"
+            " Docker's own repository), or use the module buildfarm.multiarch.buildx_plugin",
+            result,
+        )
 
     def require(self, feature: str, floor: Version) -> None:
         """Refuse what this buildx cannot do yet.

@@ -18,6 +18,7 @@ from .environment import settle
 from .errors import FarmError
 from .outcome import Outcome
 from .runner import run
+from .ssh import configured
 from .urls import secrets_of
 
 #: What the logic of a module returns: its outcome, or the values of an info module.
@@ -50,7 +51,8 @@ class Module(AnsibleModule):
         :param work: a FarmError from it becomes the task's failure.
         """
         try:
-            outcome = work()
+            with configured():
+                outcome = work()
         except FarmError as exc:
             self.fail_json(msg=exc.message, **exc.details)
         except Interrupted as exc:

@@ -2,14 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The docker CLI's configuration directory, and where it has its plugins."""
+"""Docker's configuration directory, and where programs find buildx: the docker CLI need not be there."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Tuple, Union
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
@@ -50,7 +51,7 @@ def read_config(directory: Path) -> Dict[str, Any]:
 
 
 def plugin_candidates(params: Mapping[str, Any]) -> Tuple[Path, ...]:
-    """Return the paths at which the docker CLI searches for buildx, in its order.
+    """Return the paths at which buildx is searched for, in order: as the docker CLI does, then in ``PATH``.
 
     Source: docker/cli ``cli-plugins/manager``, the same from Docker 19.03 to 29.
 
@@ -58,19 +59,28 @@ def plugin_candidates(params: Mapping[str, Any]) -> Tuple[Path, ...]:
     :raises FarmError: that file cannot be read.
     """
     own = config_dir(params)
-    extra = read_config(own).get("cliPluginsExtraDirs") or ()
-    return tuple(Path(directory) / PLUGIN for directory in (*extra, own / "cli-plugins", *_SYSTEM_DIRECTORIES))
+    return _candidates(*(read_config(own).get("cliPluginsExtraDirs") or ()), own / "cli-plugins")
 
 
-def plugin_in_use(params: Mapping[str, Any]) -> Optional[Path]:
-    """Return the program that is ``docker buildx`` here; None where there is none, or the CLI is to say what is wrong.
+def plugin_in_use(params: Mapping[str, Any]) -> Path:
+    """Return the program that is buildx here: the first that is there, whether it can be run or not.
 
     :param params: a module's parameters.
+    :return: its bare name where there is none: starting that says so.
     """
     try:
         candidates = plugin_candidates(params)
     except FarmError:
-        # It warns of a configuration that it cannot read, and goes on without.
-        return None
-    found = next((path for path in candidates if os.path.lexists(path)), None)
-    return found if found and os.access(found, os.X_OK) else None
+        # Of a configuration that it cannot read, docker warns, and goes on without.
+        try:
+            candidates = _candidates(config_dir(params) / "cli-plugins")
+        except FarmError:
+            candidates = _candidates()
+    return next((path for path in candidates if os.path.lexists(path)), Path(PLUGIN))
+
+
+def _candidates(*own: Union[str, Path]) -> Tuple[Path, ...]:
+    """Return the paths of buildx in a user's directories, in those of all users, and in ``PATH`` where it is there."""
+    places = [Path(directory) / PLUGIN for directory in (*own, *_SYSTEM_DIRECTORIES)]
+    on_its_own = shutil.which(PLUGIN)
+    return tuple(dict.fromkeys([*places, *([Path(on_its_own)] if on_its_own else [])]))

@@ -5,8 +5,9 @@
 """Engines as a controller reaches them: what they are, and why they cannot be reached.
 
 Probes need the standard library only. Importing the docker SDK takes three times as long as asking a whole farm does,
-it reports neither the server's certificate nor whether client certificates are wanted, and its ssh transport
-is another than the one that docker and buildx use. ``connect`` gives the SDK's client for all other work.
+and it reports neither the server's certificate nor whether client certificates are wanted. ``connect`` gives the SDK's
+client for all other work, over ``ssh`` by the same program as docker and buildx: its own way there is a library with a
+configuration and known hosts of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .client import MAXIMUM_ANSWER, Conversation, failure, platform_of, unanswer
 from .context_store import ContextStore, TlsFiles
 from .drain import read_drained
 from .endpoint import Endpoint
-from .transport import Route, Unreachable, classify_error, open_connection, resolve
+from .transport import Route, Unreachable, classify_error, open_connection, over_ssh, resolve
 
 if TYPE_CHECKING:
     import docker
@@ -104,30 +105,46 @@ def connect(
     except ImportError as exc:
         raise missing_library("docker", exc) from exc
     route = resolve(endpoint, store, tls)
-    options: Dict[str, Any] = {}
-    if route.url.scheme == "ssh":
-        # The SDK's ssh transport waits for a silent host without limit.
-        unreachable = probe(endpoint, store, min(timeout, _DIAGNOSIS_TIMEOUT), tls).error
-        if unreachable:
-            raise FarmError(unreachable)
+    options: Dict[str, Any] = {"base_url": route.url.text}
+    adapter = None
     try:
         if route.tls is not None:
             pair = None if route.tls.cert is None else (str(route.tls.cert), str(route.tls.key))
             ca = None if route.tls.ca is None else str(route.tls.ca)
             options["tls"] = docker.tls.TLSConfig(client_cert=pair, ca_cert=ca, verify=route.verify)
-        return _direct_client()(base_url=route.url.text, version="auto", timeout=timeout, **options)
-    except Exception as exc:  # the SDK lets requests', paramiko's and its own errors through
+        if route.url.scheme == "ssh":
+            adapter = _adapter_over_ssh(route.url, timeout)
+            options["base_url"] = "tcp://over-ssh:22"
+        return _direct_client()(adapter=adapter, version="auto", timeout=timeout, **options)
+    except Exception as exc:  # the SDK lets requests' and its own errors through
+        if adapter is not None:
+            adapter.close()
         # Its messages are nested reprs; a probe finds the plain reason.
         unreachable = probe(endpoint, store, min(timeout, _DIAGNOSIS_TIMEOUT), tls).error
         raise FarmError(unreachable or f"engine {endpoint}: the docker SDK could not connect: {exc}") from exc
 
 
 def _direct_client() -> Type[docker.DockerClient]:
-    """Return the SDK's client, without what requests takes from the environment: proxies, and another CA."""
+    """Return the SDK's client, without what requests takes from the environment: proxies, and another CA.
+
+    Its option ``adapter`` is what all requests go through, None for the SDK's own choice.
+    """
     import docker
 
     class Direct(docker.APIClient):
         trust_env = property(lambda self: False, lambda self, value: None)
+
+        def __init__(self, adapter: Any = None, **options: Any) -> None:
+            self._given = adapter
+            super().__init__(**options)
+
+        def get_adapter(self, url: str) -> Any:
+            return self._given or super().get_adapter(url)
+
+        def close(self) -> None:
+            if self._given:
+                self._given.close()
+            super().close()
 
     class Client(docker.DockerClient):
         def __init__(self, **options: Any) -> None:  # pylint: disable=super-init-not-called
@@ -135,6 +152,37 @@ def _direct_client() -> Type[docker.DockerClient]:
             self.api = Direct(**options)
 
     return Client
+
+
+def _adapter_over_ssh(url: Endpoint, timeout: float) -> Any:
+    """Return an adapter of requests whose connections are programs ``ssh``, which end when it is closed."""
+    import requests.adapters
+    import urllib3
+
+    cleanup = contextlib.ExitStack()
+
+    class Connection(urllib3.connection.HTTPConnection):
+        def _new_conn(self) -> Any:
+            return cleanup.enter_context(over_ssh(url, timeout))
+
+    class Pool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    pool = Pool("over-ssh")
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def get_connection(self, *_args: Any, **_options: Any) -> Any:
+            return pool
+
+        # requests from 2.32 on.
+        get_connection_with_tls_context = get_connection
+
+        def close(self) -> None:
+            super().close()
+            pool.close()
+            cleanup.close()
+
+    return Adapter()
 
 
 def probe_all(

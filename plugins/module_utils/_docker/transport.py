@@ -22,6 +22,7 @@ from typing import Iterator, Optional
 
 from .._core.environment import user
 from .._core.errors import FarmError
+from .._core.ssh import arguments
 from . import go_x509
 from .client_certificate import why_refused
 from .context_store import ContextStore, TlsFiles
@@ -110,7 +111,7 @@ def open_connection(route: Route, deadline: float, cleanup: contextlib.ExitStack
     """
     left = max(0.05, deadline - time.monotonic())
     if route.url.scheme == "ssh":
-        return _http(cleanup.enter_context(_over_ssh(route.url, left)))
+        return _http(cleanup.enter_context(over_ssh(route.url, left)))
     if route.url.scheme == "unix":
         stream = cleanup.enter_context(socket.socket(socket.AF_UNIX))
         stream.settimeout(left)
@@ -193,10 +194,15 @@ def _tls_context(files: TlsFiles, verify: bool) -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def _over_ssh(url: Endpoint, timeout: float) -> Iterator[socket.socket]:
-    """Start what docker starts for an ``ssh`` endpoint and return a socket to it."""
+def over_ssh(url: Endpoint, timeout: float) -> Iterator[socket.socket]:
+    """Start what docker starts for an ``ssh`` endpoint and return a socket to it.
+
+    :param timeout: seconds, for the connection and for each step on the socket.
+    :raises FarmError: the file with the keys of hosts that the environment names cannot be used.
+    :raises Unreachable: ``ssh`` is not there.
+    """
     # BatchMode: nothing may wait for a password.
-    argv = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(timeout))}", "-T"]
+    argv = ["ssh", *arguments(), "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(timeout))}", "-T"]
     argv += ["-l", url.user] if url.user else []
     argv += ["-p", str(url.port)] if url.port else []
     argv += ["--", url.host, "docker", *(["--host", f"unix://{url.path}"] if url.path else []), "system", "dial-stdio"]

@@ -38,7 +38,7 @@ PACKAGES = tuple(dict.fromkeys(DOCKERS_PACKAGES + OTHERS_PACKAGES))
 ENGINES = ("docker-ce", "docker.io", "moby-engine", "docker", "docker-stable")
 #: The Python libraries that the modules of controllers use between them, by the names they are imported by. Packages
 #: have them after the interpreter's name.
-LIBRARIES = ("cryptography", "docker", "jmespath", "paramiko")
+LIBRARIES = ("cryptography", "docker", "jmespath")
 #: Commands that list packages with their version and a status.
 _QUERIES = (
     ("dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\\n"),

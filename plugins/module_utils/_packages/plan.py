@@ -42,6 +42,8 @@ class Options:
 
     :ivar version: the one version that will do; empty for any.
     :ivar minimum_version: the oldest that will do; empty for any.
+    :ivar docker_cli: whether a controller is to have the docker CLI; None where it is a host whose packages have it.
+    :ivar plugin: whether a controller is to have buildx from packages; not where it comes from elsewhere.
     """
 
     source: str = "distribution"
@@ -54,6 +56,8 @@ class Options:
     repository_key: str = ""
     repository_key_checksum: str = ""
     channel: str = "stable"
+    docker_cli: Optional[bool] = None
+    plugin: bool = True
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], facts: Mapping[str, Any]) -> Options:
@@ -352,11 +356,11 @@ class _Engine(_Purpose):
 
 
 class _Controller(_Purpose):
-    """The docker CLI, the buildx plugin and the Python libraries of a controller."""
+    """buildx and the Python libraries of a controller, and the docker CLI for people who work there."""
 
     @property
     def lacks(self) -> Tuple[str, ...]:
-        return (*self.facts["missing_libraries"], *([] if self.facts["docker"] else ["the docker CLI"]))
+        return (*self.facts["missing_libraries"], *self._lacking_tools)
 
     @property
     def defaults(self) -> Tuple[str, ...]:
@@ -368,23 +372,53 @@ class _Controller(_Purpose):
         return (*(f"{prefix}-{name}" for name in LIBRARIES), *self._tools)
 
     @property
-    def _tools(self) -> Tuple[str, ...]:
-        """The packages of the CLI and the plugin, where one of them is missing."""
-        if not self.known or (self.facts["docker"] and self.facts["buildx"]):
+    def _wants_cli(self) -> bool:
+        """Whether the docker CLI is to be there; no module calls it."""
+        if self.options.docker_cli is None:
+            return bool(self.facts["systemd"] and self._known_tools)
+        return self.options.docker_cli
+
+    @property
+    def _lacking_tools(self) -> Tuple[str, ...]:
+        if self.facts["docker"]:
+            return ()
+        if self._wants_cli:
+            return ("the docker CLI",)
+        return ("buildx",) if self.options.plugin and not self.facts["buildx"] else ()
+
+    @property
+    def _known_tools(self) -> Tuple[str, ...]:
+        """The packages of the CLI and the plugin."""
+        if not self.known or (self.options.source == "docker" and not self.url):
             return ()
         return DOCKERS_TOOLS if self.options.source == "docker" else self.as_of_release(self.known.tools)
 
     @property
+    def _tools(self) -> Tuple[str, ...]:
+        """The packages of the CLI and the plugin that are installed, where one of them is missing."""
+        if self.facts["buildx"] and (self.facts["docker"] or not self._wants_cli):
+            return ()
+        if self._wants_cli or self.facts["docker"]:
+            return self._known_tools
+        # Some distributions have both in one package.
+        plugin = tuple(name for name in self._known_tools if "buildx" in name)
+        return (plugin or self._known_tools) if self.options.plugin else ()
+
+    @property
     def obstacle(self) -> str:
         python = self.facts["python"]["executable"]
-        has_tools = self.options.packages or self._tools or self.facts["docker"]
+        has_tools = self.options.packages or self._tools or not self._lacking_tools
         has_source = self.known and (self.options.source != "docker" or self.url)
         if python.startswith(_SYSTEM_PYTHONS) and has_tools and has_source:
             return ""
-        return (
-            f"{python} lacks {', '.join(self.lacks)}; install the docker CLI, which engine_source 'docker' takes from"
-            " Docker's repository, and, with pip, the collection's meta/ee-requirements.txt for that interpreter"
-        )
+        remedies = {
+            "the docker CLI": "install the docker CLI, which engine_source 'docker' takes from Docker's repository",
+            "buildx": "name the release that is wanted in buildx_release, or a file in buildx_url or buildx_src",
+        }
+        mend = [remedies[name] for name in self._lacking_tools]
+        if self.facts["missing_libraries"]:
+            mend.append("install, with pip, the collection's meta/ee-requirements.txt for that interpreter")
+        return f"{python} lacks {', '.join(self.lacks)}; {'; '.join(mend)}"
 
 
 class _Emulators(_Purpose):

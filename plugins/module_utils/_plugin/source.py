@@ -14,15 +14,18 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping, Optional
+from typing import Any, BinaryIO, List, Mapping, Optional
 from urllib.parse import urlsplit
 
+from .._buildx.cli import Buildx
 from .._buildx.known_engines import addresses
 from .._core.environment import register_engine_finder
 from .._core.errors import FarmError
 from .._core.runner import Runner, checked
 from .._core.urls import mask, secret_in
 from .._core.version import declared_version
+from .._docker.config import config_dir, plugin_in_use
+from .._docker.context_store import ContextStore
 from .._host.download import HEAD, describe, download
 from .._platform.elf import arch_of
 from .._platform.platform import Platform, native_platform, runs_natively
@@ -66,7 +69,7 @@ class Access:
 
     :ivar timeout: seconds that a server may let pass without sending anything.
     :ivar retries: how many requests in a row may bring nothing new.
-    :ivar docker_config: the docker CLI's configuration directory, None for its own choice.
+    :ivar docker_config: docker's configuration directory, None for its own choice.
     """
 
     timeout: float
@@ -218,21 +221,13 @@ def _copy(path: Path, target: BinaryIO) -> None:
 
 def _build(source: Source, target: BinaryIO, access: Access, runner: Runner) -> None:
     """Let the engine that docker talks to build the sources, for this host."""
-    env = {"DOCKER_BUILDKIT": "1"}
-    if access.docker_config:
-        env["DOCKER_CONFIG"] = access.docker_config
     with tempfile.TemporaryDirectory(prefix="buildx-") as output:
-        argv = ["docker", "build", "--platform", str(native_platform(os.uname().machine))]
-        argv += ["--output", f"type=local,dest={output}"]
+        args = ["--platform", str(native_platform(os.uname().machine)), "--output", f"type=local,dest={output}"]
         if not os.path.isdir(source.location):
             # Of a git address only; buildx finds its version in there.
-            argv += ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"]
-        failure = (
-            f"{source}: the engine could not build it, nothing was changed (docker 23.0 and later builds with the"
-            " buildx that is there: install its package first)"
-        )
+            args += ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"]
         register_engine_finder(addresses)
-        checked(runner, [*argv, source.location], failure, env=env)
+        _start_build([*args, source.location], f"{source}: the engine could not build it", access, runner)
         came = sorted(os.listdir(output))
         name = next((name for name in _BUILT if name in came), None)
         if name is None:
@@ -241,6 +236,25 @@ def _build(source: Source, target: BinaryIO, access: Access, runner: Runner) -> 
                 " are these the sources of buildx? Nothing was changed"
             )
         _copy(Path(output) / name, target)
+
+
+def _start_build(args: List[str], failure: str, access: Access, runner: Runner) -> None:
+    """Build with the buildx that is there, as the docker CLI itself does from 23.0 on; earlier ones need none."""
+    params = {"docker_config": access.docker_config}
+    there = plugin_in_use(params)
+    if os.access(there, os.X_OK):
+        # The docker CLI chooses the builder that is its engine's, whichever one buildx uses.
+        endpoint = ContextStore(config_dir(params)).current_endpoint()
+        builder = "default" if "://" in endpoint else endpoint
+        buildx = Buildx(runner, access.docker_config, there)
+        buildx.run(["build", "--builder", builder, *args], f"{failure}, nothing was changed")
+        return
+    env = {"DOCKER_BUILDKIT": "1", **({"DOCKER_CONFIG": access.docker_config} if access.docker_config else {})}
+    remedy = (
+        f"{failure}, nothing was changed (where there is no buildx yet, only a docker CLI before 23.0 can build it:"
+        " install the package of buildx first)"
+    )
+    checked(runner, ["docker", "build", *args], remedy, env=env)
 
 
 def _refuse_other_architecture(source: Source, head: bytes, size: int) -> None:

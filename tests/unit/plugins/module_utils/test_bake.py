@@ -310,7 +310,7 @@ def test_a_definition_is_evaluated_in_its_directory_with_its_variables(tmp_path)
     found = evaluate(bake, Buildx(fake("0.29.1", printed("links", "0.29.1"), calls)))
     assert found.requested == ("app", "plugin")
     argv, options = calls[-1]
-    assert (options["cwd"], options["env"]) == (str(tmp_path), {"SECRET": "hidden"})
+    assert (options["cwd"], options["env"]["SECRET"]) == (str(tmp_path), "hidden")
     assert "hidden" not in " ".join(argv) and not options.get("stdin")
 
 

@@ -112,7 +112,7 @@ def test_the_first_run_is_predicted_without_docker_and_without_engines(world):
     with pytest.raises(FarmError, match="no answer"):
         world.call({}, check=True)
     world.dead.clear()
-    with pytest.raises(CommandError, match="could not be started"):
+    with pytest.raises(CommandError, match="no buildx that runs here"):
         world.call({})
     assert world.store.names() == () and world.containers == {}
 

@@ -17,12 +17,14 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli im
     without_secrets,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import CommandError, Result, run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import config as _docker_config
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import Platform
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 VERSIONS = ("0.13.1", "0.29.1")
+#: By which buildx takes the arguments that it gets for those of a plugin.
+STARTED = {"DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND": "docker"}
 
 
 def recorded(version, name):
@@ -127,28 +129,28 @@ def test_floors_and_what_is_handed_on():
     buildx.run(["ls"], env={"A": "b"})
     # The version is asked for once.
     assert calls == [
-        (["docker", "buildx", "version"], {"DOCKER_CONFIG": "/cfg"}),
-        (["docker", "buildx", "ls"], {"DOCKER_CONFIG": "/cfg", "A": "b"}),
+        (["docker", "buildx", "version"], {"DOCKER_CONFIG": "/cfg", **STARTED}),
+        (["docker", "buildx", "ls"], {"DOCKER_CONFIG": "/cfg", "A": "b", **STARTED}),
     ]
     assert Buildx(runner).env == {}
 
 
-def test_the_plugin_is_started_as_docker_starts_it(tmp_path, monkeypatch):
-    """The first in docker's order; one that does not run, or a broken configuration, is left to docker."""
+def test_buildx_is_started_as_docker_starts_it(tmp_path, monkeypatch):
+    """The first in docker's order, whether it runs or not, then what PATH has; never the docker CLI."""
     monkeypatch.setattr(_docker_config, "_SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     calls = []
 
     def started():
         def runner(argv, **options):
-            calls.append((argv, options.get("executable"), options["env"]))
+            calls.append((argv, options["executable"], options["env"]))
             return Result(tuple(argv), 0, "", "")
 
         calls.clear()
         Buildx.of({"docker_config": str(tmp_path)}, runner).run(["ls"], env={"A": "b"})
         ((argv, executable, env),) = calls
         assert argv == ["docker", "buildx", "ls"]
-        assert env.pop("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", None) == (executable and "docker")
-        assert env == {"DOCKER_CONFIG": str(tmp_path), "A": "b"}
+        assert env == {"DOCKER_CONFIG": str(tmp_path), "A": "b", **STARTED}
         return executable
 
     def install(folder, mode=0o755):
@@ -158,22 +160,39 @@ def test_the_plugin_is_started_as_docker_starts_it(tmp_path, monkeypatch):
         plugin.chmod(mode)
         return str(plugin)
 
-    assert started() is None
-    system = install("system")
-    assert started() == system
-    own = install("cli-plugins")
-    assert started() == own
+    assert started() == "docker-buildx"
+    for folder in ("bin", "system", "cli-plugins"):
+        place = install(folder)
+        assert started() == place
     (tmp_path / "config.json").write_text(json.dumps({"cliPluginsExtraDirs": [str(tmp_path / "extra")]}))
-    assert started() == own
-    install("extra", mode=0o644)
-    assert started() is None
+    assert started() == place
+    extra = install("extra", mode=0o644)
+    assert started() == extra
+    # As docker does, without what cannot be read.
     (tmp_path / "config.json").write_text("{")
-    assert started() is None
+    assert started() == place
 
 
-def test_a_missing_buildx_is_named():
-    buildx = Buildx(lambda argv, **_options: Result(tuple(argv), 1, "", "docker: 'buildx' is not a docker command."))
-    with pytest.raises(CommandError, match="install the package docker-buildx"):
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_a_missing_buildx_is_named(tmp_path, monkeypatch, mode):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(_docker_config, "_SYSTEM_DIRECTORIES", ())
+    name = "docker-buildx"
+    if mode:
+        name = tmp_path / "cli-plugins/docker-buildx"
+        name.parent.mkdir()
+        name.touch(mode)
+    buildx = Buildx.of({"docker_config": str(tmp_path)}, run)
+    for call in (buildx.version, lambda: buildx.run(["ls"])):
+        with pytest.raises(CommandError) as caught:
+            call()
+        assert caught.value.message.startswith(f"{name}: no buildx that runs here; install the package docker-buildx")
+        assert caught.value.message.endswith(": Permission denied" if mode else ": No such file or directory")
+
+
+def test_a_broken_buildx_is_named():
+    buildx = Buildx(lambda argv, **_options: Result(tuple(argv), 1, "", "what?"))
+    with pytest.raises(CommandError, match=r"install the package docker-buildx .*: what\?"):
         buildx.version()
 
 

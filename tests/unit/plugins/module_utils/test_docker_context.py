@@ -15,9 +15,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._context impor
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.state import read_context
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.outcome import Outcome
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import config as _config
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker import transport as _transport
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.config import config_dir, plugin_in_use
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.config import config_dir
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.context_store import (
     Context,
     ContextStore,
@@ -445,29 +444,6 @@ def test_the_current_endpoint(store: ContextStore, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.delenv("DOCKER_CONTEXT")
     assert store.current_endpoint() == "unix:///var/run/docker.sock"
-
-
-def test_the_plugin_that_docker_takes(store: ContextStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one that is there, and none after one that cannot be executed."""
-    monkeypatch.setattr(_config, "_SYSTEM_DIRECTORIES", (str(tmp_path / "system"),))
-    params = {"docker_config": str(store.config_dir)}
-    assert plugin_in_use(params) is None
-    system, own = tmp_path / "system/docker-buildx", store.config_dir / "cli-plugins/docker-buildx"
-    for path in (system, own):
-        path.parent.mkdir(parents=True)
-        path.touch(mode=0o755)
-    assert plugin_in_use(params) == own
-    own.unlink()
-    assert plugin_in_use(params) == system
-    own.symlink_to("nowhere")
-    assert plugin_in_use(params) is None
-    own.unlink()
-    own.touch(mode=0o644)
-    assert plugin_in_use(params) is None
-    (store.config_dir / "config.json").write_text(json.dumps({"cliPluginsExtraDirs": [str(tmp_path / "system")]}))
-    assert plugin_in_use(params) == system
-    (store.config_dir / "config.json").write_text("{")
-    assert plugin_in_use(params) is None
 
 
 def test_names_and_paths_of_tls_files() -> None:

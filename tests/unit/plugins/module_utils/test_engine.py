@@ -13,6 +13,7 @@ import os
 import socket
 import socketserver
 import ssl
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -359,7 +360,7 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory / "ssh"
 
 
-def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
+def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps(VERSION)
     fake_ssh.write_text(
         f'#!/bin/sh\necho "$@" > {tmp_path}/argv\nwhile read -r line; do case "$line" in GET*)\n'
@@ -367,14 +368,55 @@ def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
     )
     fake_ssh.chmod(0o755)
     started = time.monotonic()
+    (tmp_path / "hosts").touch()
+    monkeypatch.setenv("BUILDFARM_SSH_KNOWN_HOSTS", f"{tmp_path}/hosts")
     found = probe("ssh://me@arm1:2222/run/x.sock", store)
     assert (found.version, found.tls) == ("28.5.2", "none")
     assert time.monotonic() - started < 2
     argv = (tmp_path / "argv").read_text().split()
+    assert f'UserKnownHostsFile="{tmp_path}/hosts"' in argv
     assert argv[argv.index("-T") :] == [
         *("-T", "-l", "me", "-p", "2222", "--", "arm1"),
         *("docker", "--host", "unix:///run/x.sock", "system", "dial-stdio"),
     ]
+
+
+#: An ssh that notes its process id in a file, and takes what it gets to a port of this machine and back.
+RELAY = """\
+#!{python}
+import os, select, socket, sys
+with open({pids!r}, "a") as pids:
+    print(os.getpid(), file=pids)
+there = socket.create_connection(("127.0.0.1", {port}))
+while True:
+    for one in select.select([0, there], [], [])[0]:
+        data = os.read(0, 65536) if one == 0 else there.recv(65536)
+        data or sys.exit()
+        there.sendall(data) if one == 0 else os.write(1, data)
+"""
+
+
+def test_connect_over_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
+    """By the same program, which is ended with the client; a failure is told in plain words."""
+    pytest.importorskip("docker")
+    pids = tmp_path / "pids"
+    with engine() as url:
+        fake_ssh.write_text(RELAY.format(python=sys.executable, pids=str(pids), port=url.rpartition(":")[2]))
+        fake_ssh.chmod(0o755)
+        client = _engine.connect(Endpoint.parse("ssh://me@arm1"), store, 9)
+        assert client.version()["Version"] == "28.5.2"
+        started = pids.read_text().split()
+        assert Path(f"/proc/{started[-1]}").exists()
+        client.close()
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+    fake_ssh.write_text("#!/bin/sh\necho 'Host key verification failed.' >&2; exit 255\n")
+    with pytest.raises(FarmError, match=r"engine ssh://me@arm1: .* over ssh: Host key verification failed\."):
+        _engine.connect(Endpoint.parse("ssh://me@arm1"), store, 9)
+    # Nor is one left that gives no answer.
+    fake_ssh.write_text(f"#!/bin/sh\necho $$ >> {pids}; exec sleep 60\n")
+    with pytest.raises(FarmError, match="no answer within 1 s"):
+        _engine.connect(Endpoint.parse("ssh://me@arm1"), store, 1)
+    assert [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()] == []
 
 
 def test_ssh_says_why_it_fails(store: ContextStore, fake_ssh: Path) -> None:

@@ -156,7 +156,7 @@ def test_versions_in_the_words_of_package_managers(params, wanted):
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_controllers_and_emulating_nodes_get(name):
     tools, emulators = OTHERS[name]
-    libraries = ["cryptography", "docker", "jmespath", "paramiko"]
+    libraries = ["cryptography", "docker", "jmespath"]
     prefix = "python313" if package_plan({}, facts(name)).family == "Suse" else "python3"
     # Versions are the engine's business.
     plan = package_plan({"version": "28.5.2"}, facts(name), "controller")
@@ -176,17 +176,62 @@ def test_tools_that_are_there_are_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("name", "found", "params"),
+    ("name", "params", "found", "lacks", "tools"),
     [
-        ("rocky-9", {}, {}),
-        ("alpine-3.20", {}, {"packages": ["x"]}),
-        ("opensuse-leap-15.6", {}, {"source": "docker"}),
-        ("debian-13", {"python": {"executable": "/opt/venv/bin/python", "version": [3, 13]}}, {}),
+        # A container, or whoever does not want the CLI: the plugin's package alone, where it is one of its own.
+        ("debian-13", {}, {"systemd": False}, "buildx", ["docker-buildx"]),
+        ("debian-13", {"docker_cli": False}, {}, "buildx", ["docker-buildx"]),
+        ("debian-13", {"docker_cli": False, "source": "docker"}, {}, "buildx", ["docker-buildx-plugin"]),
+        ("amzn-2023", {"docker_cli": False}, {}, "buildx", ["docker"]),
+        # It comes from elsewhere, or is there.
+        ("debian-13", {"docker_cli": False, "plugin": False}, {}, "", []),
+        ("rocky-9", {"plugin": False}, {}, "", []),
+        ("rocky-9", {}, {"buildx": "/x"}, "", []),
+        ("debian-13", {"docker_cli": False}, {"buildx": "/x"}, "", []),
+        ("debian-13", {"docker_cli": True}, {"systemd": False}, "the docker CLI", OTHERS["debian-13"][0]),
+        ("debian-13", {}, {"buildx": "/x"}, "the docker CLI", OTHERS["debian-13"][0]),
+        ("debian-13", {}, {"docker": "/usr/bin/docker"}, "", OTHERS["debian-13"][0]),
+    ],
+)  # fmt: skip
+def test_controllers_with_and_without_the_docker_cli(name, params, found, lacks, tools):
+    there = {"missing_libraries": [], **found}
+    plan = package_plan(params, facts(name, **there), "controller")
+    assert (plan.lacks, plan.problem) == ((lacks,) if lacks else (), "")
+    assert [package for package in plan.install if not package.startswith("python3")] == tools
+    # What is installed for another reason does not bring them along.
+    other = package_plan(params, facts(name, **{**there, "missing_libraries": ["docker"]}), "controller")
+    assert (other.problem, other.install) == ("", plan.install)
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "params", "said"),
+    [
+        ("rocky-9", {}, {}, "lacks docker, buildx; name the release that is wanted in buildx_release, or a file in"),
+        (
+            "rocky-9",
+            {},
+            {"docker_cli": True},
+            "lacks docker, the docker CLI; install the docker CLI, which",
+        ),
+        ("rocky-9", {"missing_libraries": []}, {}, "lacks buildx; name the release"),
+        ("alpine-3.20", {}, {"packages": ["x"]}, "lacks docker, buildx; name the release"),
+        ("opensuse-leap-15.6", {}, {"source": "docker"}, "lacks docker, buildx; name the release"),
+        (
+            "debian-13",
+            {"python": {"executable": "/opt/venv/bin/python", "version": [3, 13]}},
+            {},
+            "lacks docker, the docker CLI; install the docker CLI, which",
+        ),
+        (
+            "debian-13",
+            {"python": {"executable": "/opt/venv/bin/python", "version": [3, 13]}, "buildx": "/x"},
+            {"docker_cli": False},
+            "lacks docker; install, with pip, the collection's meta/ee-requirements.txt for that interpreter",
+        ),
     ],
 )
-def test_controllers_that_packages_cannot_mend(name, found, params):
-    problem = package_plan(params, facts(name, **found), "controller").problem
-    assert "lacks docker, the docker CLI; install the docker CLI, which engine_source 'docker' takes from" in problem
+def test_controllers_that_packages_cannot_mend(name, found, params, said):
+    assert said in package_plan(params, facts(name, **found), "controller").problem
 
 
 def test_emulators_where_no_packages_are_known():
@@ -366,8 +411,8 @@ def test_emulators_of_packages():
 @pytest.mark.parametrize(
     ("name", "python", "libraries"),
     [
-        ("debian-13", [3, 13], ["python3-cryptography", "python3-docker", "python3-jmespath", "python3-paramiko"]),
-        ("sles-15.6", [3, 6], ["python36-cryptography", "python36-docker", "python36-jmespath", "python36-paramiko"]),
+        ("debian-13", [3, 13], ["python3-cryptography", "python3-docker", "python3-jmespath"]),
+        ("sles-15.6", [3, 6], ["python36-cryptography", "python36-docker", "python36-jmespath"]),
     ],
 )
 def test_libraries_of_a_controllers_python(name, python, libraries):

@@ -57,7 +57,7 @@ def call(tmp_path, monkeypatch):
         if argv[1] == "--version":
             return Result(tuple(argv), 0, f"Docker version {make.docker}, build 1\n", "")
         make.builds.append((argv, options["env"]))
-        (Path(argv[5].partition("dest=")[2]) / "buildx").write_text(plugin(make.built))
+        (Path(argv[argv.index("--output") + 1].partition("dest=")[2]) / "buildx").write_text(plugin(make.built))
         return Result(tuple(argv), 0, "", "")
 
     def make(check=False, **params):
@@ -66,6 +66,7 @@ def call(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_plugin, "plugin_candidates", candidates)
     monkeypatch.setattr(_plugin_source, "download", download)
+    monkeypatch.setattr(_plugin_source, "plugin_in_use", lambda params: make.at)
     monkeypatch.delenv("DOCKER_CLI_EXPERIMENTAL", raising=False)
     make.config = tmp_path / "config/config.json"
     make.at = tmp_path / "config/cli-plugins/docker-buildx"
@@ -164,11 +165,19 @@ def test_sources_are_built_where_nothing_will_do(call, tmp_path):
     assert predicted["actions"] == result["actions"] == [["build", str(tmp_path)], ["write", str(call.at)]]
     assert predicted["diff"] == result["diff"]
     argv, env = call.builds[0]
-    assert argv[6:] == [str(tmp_path)] and env == {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(tmp_path / "config")}
+    assert (argv[:2], argv[6:]) == (["docker", "build"], [str(tmp_path)])
+    assert env == {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(tmp_path / "config")}
     assert not call(build=str(tmp_path), minimum_version="0.29")["changed"] and len(call.builds) == 1
     call.built = "v0.30.0"
     assert call(build="https://host/buildx.git#v0.30.0", minimum_version="0.30")["changed"]
     assert call.builds[1][0][-2:] == ["BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "https://host/buildx.git#v0.30.0"]
+    # With the one that is there, on the engine that docker talks to, whichever builder is the current one.
+    assert call.builds[1][0][:5] == ["docker", "buildx", "build", "--builder", "default"]
+    assert call.builds[1][1]["DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND"] == "docker"
+    call.built = "v0.31.0"
+    write(call.config, '{"currentContext": "arm1"}', 0o600)
+    assert call(build=str(tmp_path), minimum_version="0.31")["changed"]
+    assert call.builds[2][0][3:5] == ["--builder", "arm1"]
 
 
 @pytest.mark.parametrize(
