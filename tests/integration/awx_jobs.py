@@ -122,7 +122,7 @@ class Controller:
             self._fill(folder, credentials, answers or {}, cmdline, isolated=not pod)
             worker = f"{_WORKER} /srv/jobs/{name}.out --delete"
             if pod:
-                writable = " ".join(f"--tmpfs {path}:mode=1777" for path in (INSIDE, "/tmp"))
+                writable = " ".join(f"--tmpfs {path}:mode=1777" for path in (INSIDE, "/tmp", "/dev/shm"))
                 worker = (
                     f"podman run --rm --interactive --user {user} --read-only --read-only-tmpfs=false {writable}"
                     f" --workdir {INSIDE} {IMAGE} {_WORKER} {INSIDE}"
