@@ -64,8 +64,13 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str
 def _reason(params: Mapping[str, Any]) -> Optional[str]:
     """Return why docker's configuration is to be this job's own, None where the user's is used.
 
-    :raises FarmError: the user's cannot be read.
+    :raises FarmError: the user's cannot be read, or will not do.
     """
+    if params["certificate"] and params["force"] is False:
+        raise FarmError(
+            "the client's certificate is given as text, which is kept in the directory of a job only; wanted no"
+            " force=false (farm_job), or the paths of its files"
+        )
     if params["force"] is not None:
         return "it is wanted" if params["force"] else None
     if params["certificate"]:
@@ -138,12 +143,20 @@ def _described(directory: Optional[Path], reason: str, certificate: bool = False
     names = _CREDENTIALS if directory and certificate else ()
     return {
         "directory": None if directory is None else str(directory),
-        "environment": {}
-        if directory is None
-        else {"DOCKER_CONFIG": str(directory), "BUILDX_CONFIG": str(directory / "buildx")},
+        "environment": {} if directory is None else _environment(directory),
         "certificate": {f"{name}_path": str(directory / "client" / f"{name}.pem") for name in names if directory},
         "reason": reason or None,
     }
+
+
+def _environment(directory: Path) -> Dict[str, str]:
+    found = {"DOCKER_CONFIG": str(directory), "BUILDX_CONFIG": str(directory / "buildx")}
+    try:
+        # What was sent of build contexts is noted there, and is known to the next job as long as that can be.
+        kept = _writable(Path(os.environ.get("XDG_STATE_HOME") or expanded("~/.local/state")))
+    except FarmError:
+        kept = False
+    return found if kept else {**found, "XDG_STATE_HOME": str(directory / "state")}
 
 
 def _remove(directory: Optional[str]) -> None:

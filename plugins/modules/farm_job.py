@@ -78,15 +78,26 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Build on a farm from a controller that keeps nothing
+- name: Use a builder from a controller that keeps nothing
   block:
     - name: Make a docker configuration for this job
       buildfarm.multiarch.farm_job:
-        builder: farm
+        force: true
       register: job
 
-    - name: Build
+    - name: Define the builder, which finds again what the nodes have
+      buildfarm.multiarch.buildx_builder:
+        name: farm
+        state: defined
+        nodes:
+          - name: amd1
+            endpoint: unix:///var/run/docker.sock
+      environment: "{{ job.environment }}"
+      changed_when: false
+
+    - name: Look at it
       buildfarm.multiarch.buildx_builder_info:
+        name: farm
       environment: "{{ job.environment }}"
   always:
     - name: Take it away
@@ -103,7 +114,8 @@ directory:
   sample: /tmp/buildfarm-job-x2k4b1
 environment:
   description:
-    - The environment for the tasks of the job, C(DOCKER_CONFIG) and C(BUILDX_CONFIG). Empty without a directory.
+    - The environment for the tasks of the job, C(DOCKER_CONFIG) and C(BUILDX_CONFIG), and C(XDG_STATE_HOME) where the
+      user's cannot be written. Empty without a directory.
   returned: success
   type: dict
   sample: {DOCKER_CONFIG: /tmp/buildfarm-job-x2k4b1, BUILDX_CONFIG: /tmp/buildfarm-job-x2k4b1/buildx}

@@ -28,7 +28,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.plat
 Option = Mapping[str, Any]
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
-_SECRET = re.compile(r"passphrase|password|secret|_key$")
+_SECRET = re.compile(r"passphrase|password|secret|_key$|^farm_certificate")
 #: How errors name what is wanted.
 _WANTED = {
     "bool": "true or false",

@@ -266,7 +266,9 @@ def interruptions(images: BuildFarm) -> dict[str, Callable[[subprocess.Popen[byt
         "buildx killed": lambda _play: ssh("ctl", "pkill -KILL docker-buildx", check=False),
         "BuildKit killed": lambda _play: ssh(AMD, "docker kill buildx_buildkit_ctl-amd", check=False),
         # systemd gives up on a unit that ended three times in a minute.
-        "engine killed": lambda _play: ssh(AMD, "systemctl reset-failed docker; systemctl kill -s KILL docker", check=False),
+        "engine killed": lambda _play: ssh(
+            AMD, "systemctl reset-failed docker; systemctl kill -s KILL docker", check=False
+        ),
         "registry out of reach": lambda _play: ssh("ctl", f"{cut}; sleep 1; {cut.replace('-I', '-D')}"),
         "Ansible interrupted": lambda play: play.send_signal(2),
         "Ansible killed": lambda play: os.killpg(play.pid, 9),

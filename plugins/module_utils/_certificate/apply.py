@@ -17,6 +17,7 @@ from .._core.outcome import Outcome
 from .._core.plan import Plan
 from .._core.runner import Runner
 from . import x509
+from .authority import refuse_accident
 from .declaration import Declaration
 from .model import iso
 from .plan import plan, wanted_names
@@ -39,6 +40,8 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
             changes = plan(declaration, state)
             return changes.outcome(**_values(state, changes))
         x509.require_library()
+        # Before a directory is made to be locked.
+        refuse_accident(declaration, read_state(declaration))
         with _directory_locked(declaration.directory):
             return _converge(declaration)
     except OSError as exc:

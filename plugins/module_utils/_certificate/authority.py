@@ -72,7 +72,10 @@ def refuse_accident(declaration: Declaration, state: State) -> None:
     if asked or state.ca.cert is not None:
         return
     trusted = {name: _subjects(pem) for name, pem in declaration.trusted.items()}
-    shown = "; ".join(f"{name}: {', '.join(found)}" for name, found in trusted.items())
+    shown = "; ".join(
+        f"{', '.join(name for name, found in trusted.items() if found == subjects)}: {' and '.join(subjects)}"
+        for subjects in dict.fromkeys(trusted.values())
+    )
     if state.given_ca is not None:
         given = _subjects(state.given_ca)[:1]
         if trusted and given and not any(given[0] in found for found in trusted.values()):
@@ -81,7 +84,7 @@ def refuse_accident(declaration: Declaration, state: State) -> None:
                 " Give the farm's, or let the playbook rotate_certificates bring all engines this one"
             )
     elif state.ca.key is None and (trusted or not declaration.create_ca):
-        found = f"engines trust one that is not here ({shown})" if trusted else "none is made here"
+        found = f"engines trust one that is not here ({shown})" if trusted else "none is to be made here"
         raise FarmError(
             f"CA {state.ca.cert_path}: missing, and {found}; nothing was changed. Give the farm's CA, certificate and"
             " key (with the roles, listener_authority_cert and listener_authority_key), or, for all but the playbook"

@@ -193,3 +193,15 @@ def test_mirrors(variables, options, expected):
 def test_no_mirror():
     with pytest.raises(AnsibleFilterError, match=r"mirror 'mirror.test': wanted http://HOST\[:PORT\]"):
         configured({"engine_registry_mirrors": ["mirror.test"]})
+
+
+def test_engines_that_were_asked_stand_for_facts():
+    """Of one that did not answer its facts count, if there are any."""
+    hosts = {"a": GONE, "b": host("x86_64"), "c": GONE, "d": ARM}
+    natives = {"a": "linux/arm64", "b": "linux/386", "c": None, "d": None}
+    found = FilterModule().filters()["farm_nodes"](list(hosts), hosts, None, natives=natives)
+    assert [(one["name"], one["native"]) for one in found] == [
+        ("a", "linux/arm64"),
+        ("b", "linux/386"),
+        ("d", "linux/arm64"),
+    ]

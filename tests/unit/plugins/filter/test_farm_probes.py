@@ -46,3 +46,16 @@ def test_others_are_left_out() -> None:
         "stopped-before": {},
     }
     assert farm_probes(list(hostvars), hostvars) == []
+
+
+def test_all_that_are_declared() -> None:
+    hostvars: Dict[str, Dict[str, Any]] = {
+        "a": _node(port=2400, provisional=False),
+        "own": {"listener_port": 2401},
+        "plain": {"listener_insecure": True},
+        "shell": {"listener_ssh": True, "ansible_user": "root"},
+    }
+    assert farm_probes(list(hostvars), hostvars, declared=True) == [
+        {"tls": True, "names": ["a", "own"], "endpoints": ["tcp://a:2376", "tcp://own:2401"]},
+        {"tls": False, "names": ["plain", "shell"], "endpoints": ["tcp://plain:2375", "ssh://root@shell"]},
+    ]

@@ -33,3 +33,10 @@ from ansible_collections.buildfarm.multiarch.plugins.filter.farm_servers import 
 )
 def test_names_of_a_node(variables: Dict[str, Any], servers: List[Dict[str, Any]]) -> None:
     assert farm_servers(["n1"], {"n1": variables}) == servers
+
+
+def test_what_the_engine_has_goes_along() -> None:
+    listener: Dict[str, Any] = {"ca": "CA", "certificate": "CERT"}
+    for found, expected in ((listener, listener), ({"ca": "CA", "certificate": None}, {"ca": "CA"}), (None, {})):
+        facts = {"nodename": "n1", "buildfarm": {"listener": found}}
+        assert farm_servers(["n1"], {"n1": {"ansible_facts": facts}}) == [{"name": "n1", "sans": [], **expected}]

@@ -139,7 +139,6 @@ def test_one_from_outside_is_never_made_anew_and_warns_in_time(old: Ca, new: Ca)
 def test_the_moment_at_which_a_certificate_is_renewed(old: Ca) -> None:
     """It is valid until its end, and its end is no time to be valid any more."""
     end = old.certificate.not_after
-    wanted = declaration(renew_before=timedelta(days=30))
     for before, reason in (
         (timedelta(days=30, seconds=1), None),
         (timedelta(days=30), None),
@@ -148,7 +147,7 @@ def test_the_moment_at_which_a_certificate_is_renewed(old: Ca) -> None:
         (timedelta(0), "it expired"),
         (-timedelta(seconds=1), "it expired"),
     ):
-        found = expiry_reason(old.certificate, wanted, end - before)
+        found = expiry_reason(old.certificate, timedelta(days=30), end - before)
         assert (found and found.rpartition(" ")[0]) == reason
 
 

@@ -449,3 +449,27 @@ def test_containers_are_shared_with_builders_that_have_containers(world, driver,
         with pytest.raises(FarmError, match="which belongs to builder 'other'"):
             world.call({})
     assert world.call({}, share_nodes=taken)["changed"]
+
+
+def test_a_definition_alone_touches_no_engine(world, monkeypatch):
+    """It finds again what the nodes have, and what they lack, it does not start."""
+    world.call({}, B)
+    before = dict(world.containers)
+    world.store.path("farm").unlink()
+    context = {"host": "tcp://a:2375", "description": None, "ca": None, "cert": None, "key": None}
+    context.update(skip_tls_verify=None, insecure=True)
+    named = {"endpoint": "reached", "context": context}
+    with monkeypatch.context() as patched:
+        for name in ("read", "mark", "remove_container", "remove_cache"):
+            patched.setattr(world, name, lambda *_arguments, name=name: pytest.fail(f"{name} of an engine"))
+        ran = len(world.ran)
+        predicted, done, again = (world.call(named, B, state="defined", check=check) for check in (True, False, False))
+        assert set(world.ran[ran:]) <= {"version"}
+    assert predicted["actions"] == done["actions"]
+    assert (done["changed"], again["changed"], again["actions"]) == (True, False, [])
+    assert [node.name for node in world.store.get("farm").nodes] == ["a", "b"]
+    world.aliases["reached"] = "tcp://a:2375"
+    assert world.call(named, B)["actions"] == []
+    # Others leave the definition, and keep what they have.
+    assert world.call(B, state="defined")["changed"]
+    assert world.containers == before

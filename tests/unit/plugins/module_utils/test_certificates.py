@@ -775,3 +775,100 @@ def test_a_ca_of_the_directory_that_may_not_issue_what_is_wanted_is_named(direct
     with pytest.raises(FarmError, match=f"^CA {directory}/ca.pem: its extended key usage lacks serverAuth"):
         run(directory)
     assert run(directory, servers=[])["changed"]
+
+
+def given(pair: Any, **options: Any) -> Dict[str, Any]:
+    """Options of a run with a CA that is given as text, on a controller that keeps nothing."""
+    cert, key = (part.decode() for part in pair)
+    return {"ca_cert_pem": cert, "ca_key_pem": key, "client_validity_days": 1, **options}
+
+
+def test_a_ca_as_text_issues_and_is_not_written(directory: Path) -> None:
+    ca = issue("authority", days=3650)
+    done = run(directory, **given(ca))
+    assert done["ca"]["pem"].encode() == ca[0]
+    files = {path.name: path.read_bytes() for path in directory.rglob("*.pem")}
+    assert "ca-key.pem" not in files
+    assert not any(ca[1] in content for content in files.values())
+    # A day, although renewal begins a month before the end of others.
+    end = datetime.fromisoformat(done["clients"]["client"]["not_after"].replace("Z", "+00:00"))
+    assert timedelta(hours=23) < end - datetime.now(timezone.utc) <= timedelta(days=1)
+    assert run(directory, **given(ca))["actions"] == []
+    assert run(directory, **given(ca), rotate="certificates")["changed"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ca_cert_pem": "x"},
+        {"ca_key_pem": "x"},
+        {"ca_cert": "/x", "ca_cert_pem": "x", "ca_key": "/x"},
+        {"ca_cert": "/x", "ca_key": "/x", "ca_key_pem": "x"},
+        {"ca_key": "/x"},
+    ],
+)
+def test_a_ca_is_given_once_and_with_its_key(directory: Path, options: Dict[str, str]) -> None:
+    with pytest.raises(
+        FarmError, match="wanted the certificate of a CA from outside in one of ca_cert and ca_cert_pem"
+    ):
+        run(directory, **options)
+
+
+def test_engines_keep_what_is_in_order(directory: Path, tmp_path: Path) -> None:
+    """A second job, which has nothing but the CA, issues nothing for them."""
+    ca, other = issue("authority", days=3650), issue("other", days=3650)
+    first = run(directory, **given(ca))
+    held = [
+        {**server, "certificate": first["servers"][server["name"]]["certificate"], "ca": first["ca"]["pem"]}
+        for server in DEFAULTS["servers"]
+    ]
+
+    def again(number: int, servers: Any = held, by: Any = ca, **options: Any) -> Dict[str, Any]:
+        return run(tmp_path / str(number), servers=servers, **given(by, **options))
+
+    second = again(1)
+    assert [text.partition(":")[0] for text in actions(second)] == [
+        "write CA " + second["ca"]["path"],
+        "issue client 'client'",
+    ]
+    assert second["servers"]["arm1"]["certificate"] == held[0]["certificate"]
+    assert second["diff"]["before"]["servers"] == second["diff"]["after"]["servers"]
+    assert again(1)["actions"] == []
+    renamed = [{**held[0], "sans": ["arm2"]}, held[1]]
+    names = ["arm1", "192.0.2.7", "*.example.com"]
+    ends = [{**held[0], "certificate": issue("arm1", ca, days=3, usage="server", names=names)[0].decode()}]
+    for number, (servers, by, options, reason) in enumerate(
+        [
+            (renamed, ca, {}, "issue server 'arm1': it names *.example.com, 192.0.2.7, arm1"),
+            (ends, ca, {}, "issue server 'arm1': it expires"),
+            ([{**held[0], "certificate": "nonsense"}], ca, {}, "issue server 'arm1': it cannot be read"),
+            (held, ca, {"rotate": "certificates"}, "issue server 'arm1': rotation is requested"),
+            (held, other, {"rotate": "certificates"}, "issue server 'arm1': rotation is requested"),
+            (held, ca, {"key_type": "rsa-2048"}, "issue server 'arm1': its key is ecdsa-p256"),
+        ],
+        start=2,
+    ):
+        assert [text for text in actions(again(number, servers, by, **options)) if text.startswith(reason)], reason
+
+
+def test_no_ca_is_new_to_engines_by_accident(directory: Path) -> None:
+    ca, other = issue("authority", days=3650), issue("other", days=3650)
+    trusting = [{"name": "arm1", "ca": ca[0].decode()}, {"name": "amd1"}]
+    fresh = {"servers": trusting}
+    for options, message in (
+        ({}, r"missing, and engines trust one that is not here \(arm1: CN=authority"),
+        ({"rotate": "ca_begin"}, "missing, and engines trust one that is not here"),
+        ({"create_ca": False, "servers": []}, "missing, and none is to be made here; nothing was changed"),
+        (given(other), r"the CA that is given, CN=other .*, is not the one that engines trust \(arm1: CN=authority"),
+    ):
+        for check in (True, False):
+            with pytest.raises(FarmError, match=message):
+                run(directory, check, **{**fresh, **options})
+    assert not directory.exists()
+    # What one engine trusts is the farm's, whatever a stray has.
+    strays = [*trusting, {"name": "stray", "ca": other[0].decode()}, {"name": "broken", "ca": "nonsense"}]
+    assert run(directory / "1", **given(ca), servers=strays)["changed"]
+    for number, options in enumerate(({"rotate": "all"}, {**given(other), "rotate": "certificates"})):
+        assert run(directory / f"asked{number}", **{**fresh, **options})["changed"]
+    # Where the CA is here, others that engines trust are those that it replaces.
+    assert run(directory / "asked0", **fresh)["actions"] == []

@@ -16,6 +16,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils import _farm_f
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import UnitFiles
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
+from ansible_collections.buildfarm.multiarch.tests.unit.certificates import issue
 
 RULE = ":qemu-aarch64:M::\\x7fELF\\x02::/usr/bin/qemu-aarch64:F"
 
@@ -27,6 +28,7 @@ def facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(_farm_facts, "_ENGINE_PLACES", (str(tmp_path / "sbin"),))
+    monkeypatch.setattr(_farm_facts, "TLS_DIRECTORY", str(tmp_path / "tls"))
     monkeypatch.setattr(_farm_facts, "BOOTED", str(tmp_path / "booted"))
     monkeypatch.setattr(_farm_facts, "LIBRARIES", ("json", "no_such_library_here"))
     monkeypatch.setattr(_farm_facts, "distribution", lambda: {"lineage": ["debian"], "release": "trixie"})
@@ -57,6 +59,7 @@ def test_a_host_with_nothing(facts: Any) -> None:
         "repository": None,
         "engine": False,
         "engine_architecture": None,
+        "listener": {"ca": None, "certificate": None},
         "emulators": False,
         "python": {"executable": sys.executable, "version": [sys.version_info.major, sys.version_info.minor]},
         "docker": None,
@@ -91,3 +94,17 @@ def test_programs_that_tell_no_architecture(facts: Any, tmp_path: Path) -> None:
     (tmp_path / "plugin").touch(mode=0o644)
     found = facts()["buildfarm"]
     assert (found["engine_architecture"], found["buildx"]) == (None, None)
+
+
+def test_what_a_listener_has(facts: Any, tmp_path: Path) -> None:
+    """A certificate whose key is missing, or another's, is as good as none; of the key nothing is said."""
+    pytest.importorskip("cryptography")
+    ca = issue("authority")
+    (cert, key), (_other, foreign) = issue("node", ca), issue("other", ca)
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls/ca.pem").write_bytes(ca[0])
+    (tmp_path / "tls/cert.pem").write_bytes(cert)
+    for held, reported in ((None, None), (foreign, None), (b"no key", None), (key, cert.decode())):
+        if held is not None:
+            (tmp_path / "tls/key.pem").write_bytes(held)
+        assert facts()["buildfarm"]["listener"] == {"ca": ca[0].decode(), "certificate": reported}

@@ -1,0 +1,187 @@
+# Copyright (c) 2026 The buildfarm.multiarch authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Controllers that keep nothing: each playbook begins with an inventory and credentials, and leaves nothing."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ansible_runs import LiveFarm, Run
+from traces import in_output, on_host, texts_of
+
+CONTROLLER, NODE = "ctl", "mid2"
+BUILDER = "jobs"
+#: What another controller keeps, and where this one's credentials are for the time of a job.
+KEPT, CREDENTIALS, SHELL = "/root/authority-of-jobs", "/run/job-credentials", "/usr/local/bin/job"
+#: Runs a shell as a user without account and home directory, who can write nothing but temporary files.
+_RUN = """#!/bin/sh
+mount -o remount,bind,ro / || exit 1
+exec setpriv --reuid 65432 --regid 0 --clear-groups env -u XDG_STATE_HOME HOME=/nowhere sh "$@"
+"""
+
+
+class Jobs:
+    """A farm of one node, and a controller on which each run is a job."""
+
+    def __init__(self, farm: LiveFarm) -> None:
+        self.farm = farm
+        self.variables = {**farm.variables(f"jobs:{secrets.token_hex(4)}"), "farm_builder": BUILDER, "farm_platforms": []}
+        self.variables["images_list"][0].update(platforms=["linux/amd64"], context="/tmp/context-of-jobs")
+        self.variables["images_emulation"] = "forbid"
+        farm.module(CONTROLLER, "docker_certificates", directory=KEPT, clients=["only"])
+        self.ca, self.key = self.kept("ca.pem"), self.kept("ca-key.pem")
+        self.texts = {"listener_authority_cert": self.ca, "listener_authority_key": self.key, "farm_job": True}
+
+    def kept(self, path: str) -> str:
+        """A file of what another controller keeps."""
+        return self.farm.ssh(CONTROLLER, f"cat {KEPT}/{path}")
+
+    def run(self, name: str, credentials: dict[str, Any], stranger: bool = False, **options: Any) -> Run:
+        """Run a playbook on a controller that has never had one, and keeps nothing of it."""
+        self.farm.ssh(CONTROLLER, "rm -rf /root/.docker /root/.config/buildfarm /tmp/context-of-jobs")
+        user = {"ansible_user": "job", "ansible_remote_tmp": "/tmp/ansible-of-jobs"} if stranger else None
+        groups = {"buildx_controllers": {CONTROLLER: user}, "buildx_nodes": {NODE: None}}
+        done = self.farm.playbook(
+            f"buildfarm.multiarch.{name}", variables={**self.variables, **credentials}, inventory=groups, **options
+        )
+        assert self.left() == "", done.stdout[-3000:]
+        return done
+
+    def left(self) -> str:
+        """What a job has left on the controller."""
+        return self.farm.ssh(
+            CONTROLLER, "ls -d /tmp/buildfarm-job-* /root/.docker /root/.config/buildfarm 2>/dev/null", check=False
+        )
+
+    def started(self) -> str:
+        """When the node's engine and its BuildKit were started."""
+        engine = self.farm.ssh(NODE, "systemctl show -p ExecMainStartTimestampMonotonic docker")
+        name = f"buildx_buildkit_{BUILDER}-{NODE}"
+        return engine + self.farm.ssh(NODE, f"docker inspect -f '{{{{.State.StartedAt}}}}' {name}", check=False)
+
+
+@pytest.fixture(scope="module")
+def jobs(farm: LiveFarm) -> Iterator[Jobs]:
+    """The farm, without what others have left and cleaned at the end."""
+    farm.module(NODE, "docker_listener", state="absent", restore_daemon_config=True)
+    yield Jobs(farm)
+    farm.ssh(CONTROLLER, f"rm -rf {KEPT} {CREDENTIALS} /root/.docker /root/.config/buildfarm /tmp/*-of-jobs")
+    own = f"docker volume ls --quiet --filter name={BUILDER}-{NODE} | xargs -r docker volume rm"
+    farm.ssh(NODE, f"docker rm -f buildx_buildkit_{BUILDER}-{NODE}; {own}", check=False)
+    farm.module(NODE, "docker_listener", state="absent", restore_daemon_config=True)
+
+
+@pytest.fixture(scope="module")
+def stranger(jobs: Jobs) -> Iterator[dict[str, Any]]:
+    """What a job in a container on OpenShift has: any user's number, a root that is read only, credentials in files."""
+    farm = jobs.farm
+    farm.ssh(CONTROLLER, f"cat > {SHELL}-run; chmod 755 {SHELL}-run", stdin=_RUN)
+    farm.ssh(
+        CONTROLLER, f"cat > {SHELL}; chmod 755 {SHELL}", stdin=f'#!/bin/sh\nexec unshare --mount {SHELL}-run "$@"\n'
+    )
+    farm.ssh(
+        CONTROLLER, f"useradd --non-unique --uid 0 --gid 0 --home-dir /root --shell {SHELL} job; usermod -p '*' job"
+    )
+    farm.ssh(CONTROLLER, f"install -d -m 700 -o 65432 {CREDENTIALS}; mkdir -p {CREDENTIALS}/docker")
+    paths = {}
+    for name, text in (("listener_authority_cert", jobs.ca), ("listener_authority_key", jobs.key)):
+        paths[name] = f"{CREDENTIALS}/{name}"
+        farm.ssh(CONTROLLER, f"cat > {paths[name]}", stdin=text)
+    farm.ssh(CONTROLLER, f"chown -R 65432 {CREDENTIALS}; chmod -R go= {CREDENTIALS}")
+    yield paths
+    farm.ssh(CONTROLLER, f"userdel -f job; rm -f {SHELL} {SHELL}-run", check=False)
+
+
+def test_all_playbooks_in_a_row(jobs: Jobs, stranger: dict[str, Any]) -> None:
+    def run(name: str, **options: Any) -> list[str]:
+        changed = jobs.run(name, stranger, stranger=True, **options).expect_success().changed
+        return [text.rpartition(" : ")[2] for text in changed]
+
+    made = ["Make the engine listen", "Declare the builder and the docker contexts of its nodes"]
+    assert run("site") == made
+    began = jobs.started()
+    assert run("site") == []
+    assert run("site", check=True) == []
+    built = run("build")
+    assert built[-1] == "Build the images that changed, verify each platform, and publish them"
+    assert [run(name) for name in ("build", "verify", "site")] == [[], [], []]
+    assert jobs.started() == began
+    held = jobs.farm.ssh(NODE, "cat /etc/docker/tls/cert.pem")
+    assert run("rotate_certificates") == made[:1]
+    assert jobs.farm.ssh(NODE, "cat /etc/docker/tls/cert.pem") != held
+    assert jobs.farm.ssh(NODE, "cat /etc/docker/tls/ca.pem") == jobs.ca
+    assert [run(name) for name in ("build", "prune", "site")] == [[], [], []]
+    removed = ["Remove the builder", "Close the listener"]
+    assert run("teardown", check=True) == removed
+    assert run("teardown") == removed
+    assert run("teardown") == []
+    own = f"--quiet --filter name={BUILDER}-{NODE}"
+    assert jobs.farm.ssh(NODE, f"docker ps --all {own}; docker volume ls {own}") == ""
+
+
+def test_credentials_as_texts(jobs: Jobs) -> None:
+    """They leave no traces. A client's certificate is enough for all but what nodes need certificates for."""
+    since = time.time()
+    done = jobs.run("site", jobs.texts, verbosity=3).expect_success()
+    assert done.changed
+    texts = texts_of(jobs.key)
+    assert in_output(done, texts) == []
+    assert on_host(jobs.farm, CONTROLLER, texts, since) == []
+    client = {"farm_certificate": {name: jobs.kept(f"clients/only/{name}.pem") for name in ("ca", "cert", "key")}}
+    began = jobs.started()
+    built = jobs.run("build", client, verbosity=3).expect_success()
+    assert in_output(built, texts_of(client["farm_certificate"]["key"])) == []
+    assert jobs.run("verify", client).expect_success().changed == []
+    (refused,) = jobs.run("site", {**client, "farm_job": True}).failures
+    assert "engines trust one that is not here" in refused
+    assert jobs.started() == began
+
+
+def test_without_credentials_nothing_is_made_anew(jobs: Jobs) -> None:
+    """Neither in a job nor on a controller that would keep what it makes."""
+    began = jobs.started()
+    wrong = {**jobs.texts, **foreign(jobs)}
+    for name, credentials, reason in (
+        ("site", {"farm_job": True}, f"missing, and engines trust one that is not here ({NODE}: CN="),
+        ("site", {}, f"missing, and engines trust one that is not here ({NODE}: CN="),
+        ("site", wrong, "is not the one that engines trust"),
+        ("rotate_certificates", {}, "missing, and engines trust one that is not here"),
+        ("build", {}, "missing, and none is to be made here; nothing was changed. Give the farm's CA"),
+    ):
+        done = jobs.run(name, credentials)
+        (failure,) = done.failures
+        assert reason in failure
+        assert done.changed == []
+    (failure,) = jobs.run("build", wrong).failures
+    assert "client" in failure
+    assert jobs.started() == began
+
+
+def foreign(jobs: Jobs) -> dict[str, str]:
+    """An authority that no engine trusts."""
+    jobs.farm.module(CONTROLLER, "docker_certificates", directory=f"{KEPT}/other", clients=[])
+    return {
+        "listener_authority_cert": jobs.kept("other/ca.pem"),
+        "listener_authority_key": jobs.kept("other/ca-key.pem"),
+    }
+
+
+def test_a_farm_whose_authority_is_lost_gets_a_new_one(jobs: Jobs) -> None:
+    """One that is given, and one that the controller makes and keeps."""
+    other = {**jobs.texts, **foreign(jobs)}
+    done = jobs.run("new_authority", other).expect_success()
+    assert [text.partition(":")[0] for text in done.changed] == [NODE]
+    assert jobs.farm.ssh(NODE, "cat /etc/docker/tls/ca.pem") == other["listener_authority_cert"]
+    assert jobs.run("site", other).expect_success().changed == []
+    assert jobs.run("build", other).expect_success().changed == []
+    groups = {"buildx_controllers": {CONTROLLER: None}, "buildx_nodes": {NODE: None}}
+    for name in ("new_authority", "site", "build", "teardown"):
+        run = jobs.farm.playbook(f"buildfarm.multiarch.{name}", variables=jobs.variables, inventory=groups)
+        assert bool(run.expect_success().changed) == (name != "build")
