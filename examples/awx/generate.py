@@ -23,8 +23,10 @@ import yaml
 HERE = Path(__file__).resolve().parent
 COLLECTION = HERE.parents[1]
 TARGET = HERE / "controller/templates.yml"
-HEADER = "---\n# Written by generate.py, from surveys.yml and what roles and modules say of their variables. Do not edit.\n"
-#: Types of answers, see "Survey" in the documentation of AWX. It has none for what is true or false, lists, dictionaries.
+HEADER = (
+    "---\n# Written by generate.py, from surveys.yml and what roles and modules say of their variables. Do not edit.\n"
+)
+#: Types of answers, see "Surveys" in AWX's user guide. There is none for booleans, lists and dictionaries.
 TYPES = {"int": "integer", "float": "float"}
 LONGEST = 1024
 HIGHEST = 2**31 - 1

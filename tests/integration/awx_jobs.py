@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+import awx_api
 from ansible_runs import CHECKOUT, LiveFarm
 from checkout import copy_collection
 from execution_environment import IMAGE
@@ -96,6 +97,7 @@ class Controller:
         self.farm, self.host = farm, host
         self._inventory = _inventory(nodes, values)
         self._types = {kind["name"]: kind for kind in data("credential_types")}
+        self._templates = data("templates")
         self._numbers = iter(range(1, 1000))
         farm.ssh(host, "mkdir -p /srv/jobs")
 
@@ -103,7 +105,7 @@ class Controller:
         self,
         playbook: str,
         credentials: Mapping[str, Mapping[str, str]],
-        answers: Mapping[str, str] | None = None,
+        answers: Mapping[str, Any] | None = None,
         pod: bool = False,
         limit: str = "",
         cmdline: Sequence[str] = (),
@@ -114,6 +116,8 @@ class Controller:
         :param answers: those of the survey.
         :param pod: in a container group rather than on an execution node.
         """
+        (survey,) = [one["survey_spec"] for one in self._templates if one["playbook"] == playbook]
+        awx_api.check_answers(survey, answers or {})
         name = f"job{next(self._numbers)}"
         user = f"{random.randrange(10**6, 10**9)}:0"
         options = f"--limit {limit}" if limit else ""
@@ -144,7 +148,7 @@ class Controller:
         self,
         folder: Path,
         credentials: Mapping[str, Mapping[str, str]],
-        answers: Mapping[str, str],
+        answers: Mapping[str, Any],
         cmdline: Sequence[str],
         isolated: bool,
     ) -> None:
@@ -176,10 +180,17 @@ class Controller:
         inventory.chmod(0o700)
 
 
-def data(name: str) -> list[dict[str, Any]]:
+class _Loader(yaml.SafeLoader):
+    """Reads what Ansible is not to template as it is."""
+
+
+_Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+
+
+def data(name: str, project: Path = AWX) -> list[dict[str, Any]]:
     """What the project has for AWX, of one kind."""
-    found: list[dict[str, Any]] = yaml.safe_load((AWX / f"controller/{name}.yml").read_text())[f"controller_{name}"]
-    return found
+    found = yaml.load((project / f"controller/{name}.yml").read_text(), Loader=_Loader)  # noqa: S506
+    return list(found[f"controller_{name}"])
 
 
 def _inventory(nodes: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> dict[str, Any]:
