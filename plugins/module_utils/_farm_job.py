@@ -27,7 +27,7 @@ _PREFIX = "buildfarm-job-"
 _ABANDONED = 86400
 #: Of docker's ``config.json``: what names contexts that a job may not have.
 _NOT_COPIED = ("currentContext",)
-#: The directories of the user's configuration that are used as they are.
+#: What else the user's configuration may have: programs, contexts, and what buildx gives each new node.
 _PLUGINS, _CONTEXTS, _BUILDKITD = "cli-plugins", "contexts", "buildkitd.default.toml"
 #: What says that this is a container: podman's and Docker's own files, and what Kubernetes gives each.
 _CONTAINER_FILES, _CONTAINER_VARIABLE = ("/run/.containerenv", "/.dockerenv"), "KUBERNETES_SERVICE_HOST"
@@ -55,9 +55,12 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str
         ) from exc
     try:
         _fill(directory, params)
-    except (FarmError, OSError):
+    except FarmError:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+    except OSError as exc:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise FarmError(f"docker's configuration could not be copied for this job: {exc}") from exc
     return _described(directory, reason, bool(params["certificate"]))
 
 
@@ -105,7 +108,6 @@ def _fill(directory: Path, params: Mapping[str, Any]) -> None:
     """Make a directory a docker configuration with all of the user's that builds need, and no more."""
     try:
         own = config_dir(params)
-        # Of a configuration that is itself another job's, that is.
         config = {key: value for key, value in read_config(own).items() if key not in _NOT_COPIED}
         if (own / _PLUGINS).is_dir():
             (directory / _PLUGINS).symlink_to((own / _PLUGINS).resolve())
