@@ -159,9 +159,9 @@ class Controller:
         (folder / "env").mkdir()
         environment, variables = dict(_ENVIRONMENT), {}
         for kind, values in credentials.items():
-            injected = _injected(self._types[kind], values, folder)
-            environment |= injected.get("env", {})
-            variables |= injected.get("extra_vars", {})
+            found = injected(self._types[kind], values, folder)
+            environment |= found.get("env", {})
+            variables |= found.get("extra_vars", {})
         options = ["--user=root", "--network=host"]
         settings = {
             "process_isolation": isolated,
@@ -206,7 +206,7 @@ def _inventory(nodes: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]
     }
 
 
-def _injected(kind: Mapping[str, Any], values: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]:
+def injected(kind: Mapping[str, Any], values: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]:
     """What a credential gives to a job, by the injectors of its type; its files are written."""
     fields = {field["id"]: values.get(field["id"], "") for field in kind["inputs"]["fields"]}
     environment = ImmutableSandboxedEnvironment()

@@ -18,7 +18,7 @@ import yaml
 
 import awx_api
 import bootstrap
-from awx_jobs import data
+from awx_jobs import data, injected
 
 Tool = Callable[..., str]
 
@@ -103,6 +103,15 @@ def test_the_project_is_read(awx: Path, tool: Tool, tree: Path) -> None:
     listed = json.loads(tool("", "ansible-inventory", "--inventory", "inventory/hosts.yml", "--list", cwd=awx))
     assert listed["_meta"]["hostvars"]["localhost"]["ansible_connection"] == "local"
     assert listed["_meta"]["hostvars"]["amd1.example.com"]["farm_platforms"] == ["linux/amd64", "linux/arm64"]
+
+
+def test_a_registry_login_is_what_docker_reads(awx: Path, tmp_path: Path) -> None:
+    (login,) = [kind for kind in data("credential_types", awx) if kind["name"] == "Build farm registry login"]
+    fields = {"registry": "registry.example.com:5000", "username": "ci", "password": 'a "b" \\ {{ c }}'}
+    found = json.loads(injected(login, fields, tmp_path)["env"]["DOCKER_AUTH_CONFIG"])
+    assert found == {"auths": {fields["registry"]: {"username": "ci", "password": fields["password"]}}}
+    whole = '{"auths": {"one": {"auth": "MTox"}}}'
+    assert injected(login, {"config": whole}, tmp_path)["env"]["DOCKER_AUTH_CONFIG"] == whole
 
 
 def test_awx_takes_it_and_a_second_run_changes_nothing(
