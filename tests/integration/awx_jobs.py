@@ -61,7 +61,7 @@ class Job:
     @property
     def stdout(self) -> str:
         """What AWX shows."""
-        return "\n".join(event["stdout"] for event in sorted(self.events, key=lambda event: event["counter"]))
+        return "\n".join(event["stdout"] for event in self.events)
 
     @property
     def changed(self) -> list[str]:
@@ -142,7 +142,8 @@ class Controller:
                 )
         lines = done.stdout.partition("status ")[2].splitlines()
         assert len(lines) > 1 and lines[1].isdigit(), f"{playbook}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
-        return Job(int(lines[1]), [json.loads(line) for line in lines[2:] if line.startswith("{")])
+        events = [json.loads(line) for line in lines[2:] if line.startswith("{")]
+        return Job(int(lines[1]), sorted(events, key=lambda event: int(event["counter"])))
 
     def _fill(
         self,

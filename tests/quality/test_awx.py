@@ -122,6 +122,7 @@ def test_awx_takes_it_and_a_second_run_changes_nothing(
     with awx_api.served(playbooks) as (address, state):
         environment = {
             "ANSIBLE_COLLECTIONS_PATH": str(collections),
+            "ANSIBLE_PIPELINING": "1",
             "CONTROLLER_HOST": address,
             "CONTROLLER_OAUTH_TOKEN": "none-is-checked",
         }
