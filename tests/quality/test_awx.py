@@ -43,6 +43,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+#: Objects that AWX refuses, in one with an inventory and a project.
+OBJECTS: list[tuple[str, dict[str, Any], str]] = [
+    ("projects", {"organization": 1, "scm_type": "git"}, "required for git"),
+    ("projects", {"organization": "Default"}, "wanted an id"),
+    ("projects", {"organization": 1, "scm_uri": "x"}, "no field scm_uri"),
+    ("inventories", {}, "required: organization"),
+    ("job_templates", {"project": 99, "playbook": "site.yml"}, "Invalid pk 99"),
+    ("job_templates", {"project": 4, "inventory": 3, "playbook": "other.yml"}, "Playbook not found"),
+    ("job_templates", {"project": 4, "inventory": 3, "playbook": "site.yml", "survey_enabled": "true"}, "wanted bool"),
+    ("schedules", {"unified_job_template": 4, "rrule": "FREQ=DAILY"}, "rrule"),
+    ("credentials", {"credential_type": 2, "inputs": {"password": "x"}}, "unknown"),
+    ("credential_types", {"kind": "cloud", "injectors": {"file": {"template": "{{ b }}"}}}, "undefined field"),
+    ("credential_types", {"kind": "cloud", "injectors": {"env": {"A": "{{ tower.filename.b }}"}}}, "undefined field"),
+]
+
+
 @pytest.fixture(scope="module")
 def awx(tree: Path) -> Path:
     return tree / "examples/awx"
@@ -87,6 +103,15 @@ def test_what_awx_refuses_is_refused(awx: Path, wrong: dict[str, Any], said: str
     survey["spec"][0] |= wrong
     with pytest.raises(awx_api.Refused, match=said):
         awx_api.check_survey(survey)
+
+
+@pytest.mark.parametrize(("kind", "given", "said"), OBJECTS)
+def test_objects_that_awx_refuses(kind: str, given: dict[str, Any], said: str) -> None:
+    state = awx_api.State(["site.yml"])
+    state.create("inventories", {"name": "an inventory", "organization": 1})
+    state.create("projects", {"name": "a project", "organization": 1})
+    with pytest.raises(awx_api.Refused, match=said):
+        state.create(kind, {"name": "new", **given})
 
 
 def test_each_playbook_has_a_file_and_a_template(tree: Path, awx: Path) -> None:
