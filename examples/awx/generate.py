@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
     table = yaml.safe_load((HERE / "surveys.yml").read_text())
     data = {"controller_templates": templates(table)}
-    text = HEADER + yaml.dump(data, Dumper=_Indented, sort_keys=False, width=110, default_flow_style=False)
+    text = HEADER + yaml.dump(data, Dumper=_Indented, sort_keys=False, width=100, default_flow_style=False)
     if arguments == ["--check"]:
         return 0 if TARGET.exists() and TARGET.read_text() == text else 1
     TARGET.write_text(text)

@@ -17,6 +17,7 @@ import pytest
 
 import execution_environment
 import farm as farms
+import registry
 from ansible_runs import LiveFarm
 from awx_jobs import Controller, Job
 from hosts import Host
@@ -61,15 +62,19 @@ def awx(collections: Path) -> Iterator[Controller]:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """The credential with the farm's authority, whose key has a passphrase."""
+def credentials(awx: Controller, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The farm's authority, whose key has a passphrase, and a login for a registry that no image is in."""
     folder = tmp_path_factory.mktemp("authority")
     request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 400 -keyout key -out certificate"
     extensions = ["-subj", "/CN=An authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
     argv = [*request.split(), *extensions, "-passout", "pass:of the key"]
     subprocess.run(argv, cwd=folder, check=True, capture_output=True)
     fields = {name: (folder / name).read_text() for name in ("certificate", "key")}
-    return {"Build farm authority": {**fields, "passphrase": "of the key"}}
+    login = {"registry": awx.farm.secure_registry, "username": registry.USER, "password": registry.PASSWORD}
+    return {
+        "Build farm authority": {**fields, "passphrase": "of the key"},
+        "Build farm registry login": login,
+    }
 
 
 def started(awx: Controller) -> list[str]:
@@ -97,8 +102,10 @@ def changed(job: Job) -> list[str]:
 
 
 @pytest.mark.skipif(ALL, reason="a part of test_all_playbooks_in_a_row")
-def test_a_pod_with_a_random_user_provisions_and_builds(awx: Controller, authority: dict[str, dict[str, str]]) -> None:
-    run = runner(awx, authority, pod=True)
+def test_a_pod_with_a_random_user_provisions_and_builds(
+    awx: Controller, credentials: dict[str, dict[str, str]]
+) -> None:
+    run = runner(awx, credentials, pod=True)
     assert changed(run("site")) == MADE
     began = started(awx)
     built = run("build")
@@ -109,8 +116,8 @@ def test_a_pod_with_a_random_user_provisions_and_builds(awx: Controller, authori
 
 @pytest.mark.skipif(not ALL, reason="BUILDFARM_ALL_JOBS is not set")
 @pytest.mark.parametrize("pod", [False, True], ids=["root", "pod"])
-def test_all_playbooks_in_a_row(awx: Controller, authority: dict[str, dict[str, str]], pod: bool) -> None:
-    run = runner(awx, authority, pod)
+def test_all_playbooks_in_a_row(awx: Controller, credentials: dict[str, dict[str, str]], pod: bool) -> None:
+    run = runner(awx, credentials, pod)
     assert changed(run("site")) == MADE
     began = started(awx)
     assert changed(run("site")) == []
