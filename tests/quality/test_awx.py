@@ -115,15 +115,16 @@ def test_objects_that_awx_refuses(kind: str, given: dict[str, Any], said: str) -
 
 
 def test_each_playbook_has_a_file_and_a_template(tree: Path, awx: Path) -> None:
-    names = {path.name for path in (tree / "playbooks").glob("*.yml")}
+    # That of the first minutes with one host is for no AWX.
+    names = {path.name for path in (tree / "playbooks").glob("*.yml")} - {"quickstart.yml"}
     assert {template["playbook"] for template in data("templates", awx)} == names
     for name in names:
         *_own, last = yaml.safe_load((awx / name).read_text())
         assert last["ansible.builtin.import_playbook"] == f"buildfarm.multiarch.{Path(name).stem}"
 
 
-def test_the_project_is_read(awx: Path, tool: Tool, tree: Path) -> None:
-    playbooks = sorted(path.name for path in (tree / "playbooks").glob("*.yml"))
+def test_the_project_is_read(awx: Path, tool: Tool) -> None:
+    playbooks = sorted(template["playbook"] for template in data("templates", awx))
     tool("", "ansible-playbook", "--syntax-check", "--inventory", "inventory/hosts.yml", *playbooks, cwd=awx)
     listed = json.loads(tool("", "ansible-inventory", "--inventory", "inventory/hosts.yml", "--list", cwd=awx))
     assert listed["_meta"]["hostvars"]["localhost"]["ansible_connection"] == "local"
