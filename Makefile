@@ -8,6 +8,7 @@ PYTEST = .venv/bin/python -m pytest
 
 # What the hosts of the tests boot from.
 BASES = bookworm+engine trixie+engine forky+engine trixie+workstation forky+controller trixie+dnf forky+dnf5 trixie+zypper
+BASES += trixie+runner
 
 .DEFAULT_GOAL := help
 .PHONY: help python venv lint unit quality sanity changelog docs farm demo test test-long test-matrix release-check mutants bench clean
@@ -60,7 +61,7 @@ test: farm ## every test, on a farm of real hosts here
 	@.venv/bin/python tests/measured.py \
 		$(PYTEST) -q --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations=15
 
-test-long: farm ## 200 random builders and handlers, 2600 contexts, 100 faults, a large cache, then a real arm64 machine
+test-long: farm ## 200 random builders and handlers, 2600 contexts, 100 faults, a large cache, all of AWX's jobs, a real arm64 machine
 	@$(BOOTSTRAP) packages arm64
 	@.venv/bin/python tests/farm prepare $(BASES) arm64
 	@BUILDFARM_CASES=$${BUILDFARM_CASES:-200} $(PYTEST) -q -k 'from_any_state or within_its_limit' \
@@ -68,6 +69,7 @@ test-long: farm ## 200 random builders and handlers, 2600 contexts, 100 faults, 
 	@BUILDFARM_CASES=2600 $(PYTEST) -q tests/integration/test_ignore.py
 	@BUILDFARM_CASES=$${BUILDFARM_CASES:-100} $(PYTEST) -q -s tests/integration/test_faults.py
 	@BUILDFARM_CASES=$${BUILDFARM_CASES:-10} $(PYTEST) -q -s tests/integration/test_together.py
+	@BUILDFARM_ALL_JOBS=1 $(PYTEST) -q tests/integration/test_awx.py
 	@ARM64=1 $(PYTEST) -q --durations=15 tests/integration/test_builder.py tests/integration/test_arm64.py
 
 test-matrix: farm ## sanity, unit tests, site, build and verify with each ansible-core that is supported

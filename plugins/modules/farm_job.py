@@ -15,8 +15,8 @@ description:
   - For controllers that keep nothing, as the containers of AWX, and for accounts whose home directory cannot be
     written. Makes a temporary directory, mode C(0700), to be used as E(DOCKER_CONFIG) by all tasks of a play, and takes
     it away at the end.
-  - It has the user's registry logins, credential helpers, proxies, plugins and contexts, and neither the current
-    context nor builders.
+  - It has the user's registry logins, those of E(DOCKER_AUTH_CONFIG) too, credential helpers, proxies, plugins and
+    contexts, and neither the current context nor builders.
   - Makes none where the user's configuration will do, see O(force).
   - What runs that were killed have left is removed after a day.
 requirements:

@@ -19,6 +19,7 @@ import arm64
 import bases
 import cache
 import rpm_systems
+import runner
 from network import Network
 
 CONTROLLER_PACKAGES = ["docker-cli", "docker-buildx", "python3-cryptography", "python3-docker", "python3-jmespath"]
@@ -42,8 +43,9 @@ class Host:
     """What a farm declares of a host.
 
     :ivar base: a suite ("trixie"), a suite with its engine ("trixie+engine") with what a controller
-        needs ("trixie+controller") or with both ("trixie+workstation"), a suite in another distribution's
-        clothes ("trixie+dnf", see rpm_systems), or "arm64", the emulated machine.
+        needs ("trixie+controller") or with both ("trixie+workstation"), with what jobs in containers need
+        ("trixie+runner"), a suite in another distribution's clothes ("trixie+dnf", see rpm_systems), or "arm64",
+        the emulated machine.
     :ivar group: its group in the farm's inventory, if any.
     :ivar variables: its variables in the inventory.
     """
@@ -81,6 +83,8 @@ class Host:
         suite, _plus, variant = self.base.partition("+")
         if variant in rpm_systems.SYSTEMS:
             return rpm_systems.base(suite, variant)
+        if variant == "runner":
+            return runner.base(suite)
         lower = bases.host_base(suite, engine=variant == "engine")
         if variant not in VARIANTS:
             return lower

@@ -7,28 +7,20 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import cores
 from checkout import CHECKOUT
 
 Tool = Callable[..., str]
 
 EXAMPLES = CHECKOUT / "examples/inventories"
 GUIDE = CHECKOUT / "docs/docsite/rst/guide_inventories.rst"
-CORES = [
-    "",
-    pytest.param(
-        "oldest",
-        marks=pytest.mark.skipif(
-            sys.version_info >= (3, 13), reason="the oldest ansible-core does not run on this Python"
-        ),
-    ),
-]
+CORES = ["", cores.venv(cores.OLDEST)]
 
 
 def examples() -> list[Path]:

@@ -30,8 +30,8 @@ Tool = Callable[..., str]
 
 #: Top-level names that the tarball may hold: what users of the collection need, and nothing that only its authors need.
 SHIPPED = set(
-    "CHANGELOG.md CONTRIBUTING.md COPYING FILES.json LICENSES MANIFEST.json README.md bindep.txt changelogs docs meta"
-    " playbooks plugins requirements.txt roles".split()
+    "CHANGELOG.md CONTRIBUTING.md COPYING FILES.json LICENSES MANIFEST.json README.md changelogs docs meta"
+    " playbooks plugins roles".split()
 )
 
 

@@ -81,8 +81,8 @@ class Farm:
         native = self.natives.get(name)
         if native is None:
             return ""
-        found = {runs_natively(platform, native) for platform in platforms}
-        return {(True,): "native", (False,): "emulated"}.get(tuple(found), "")
+        found = [runs_natively(platform, native) for platform in platforms]
+        return "native" if all(found) else "" if any(found) else "emulated"
 
     def limits(self, declared: int) -> Dict[str, int]:
         """Return how many builds each node takes at the same time.

@@ -32,6 +32,6 @@ def missing_library(library: str, exc: ImportError) -> FarmError:
     """
     return FarmError(
         f"the Python library {library!r} is not installed for {sys.executable} on this controller; install it there, "
-        f"from the distribution's packages or the collection's requirements.txt",
+        f"from the distribution's packages or the collection's meta/ee-requirements.txt",
         exception=str(exc),
     )

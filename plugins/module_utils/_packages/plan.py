@@ -417,7 +417,7 @@ class _Controller(_Purpose):
         }
         mend = [remedies[name] for name in self._lacking_tools]
         if self.facts["missing_libraries"]:
-            mend.append("install, with pip, the collection's requirements.txt for that interpreter")
+            mend.append("install, with pip, the collection's meta/ee-requirements.txt for that interpreter")
         return f"{python} lacks {', '.join(self.lacks)}; {'; '.join(mend)}"
 
 

@@ -36,7 +36,13 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(_farm_job, "_CONTAINER_FILES", (str(tmp_path / "containerenv"),))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("DOCKER_CONFIG", "BUILDX_CONFIG", "XDG_STATE_HOME", _farm_job._CONTAINER_VARIABLE):
+    for name in (
+        "DOCKER_CONFIG",
+        "DOCKER_AUTH_CONFIG",
+        "BUILDX_CONFIG",
+        "XDG_STATE_HOME",
+        _farm_job._CONTAINER_VARIABLE,
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home/.docker"
 
@@ -126,6 +132,25 @@ def test_what_is_in_it(config: Path) -> None:
     assert (config / "cli-plugins").exists()
     run(state="absent", directory=str(made))
     run(state="absent")
+
+
+def test_logins_of_the_environment_come_first(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"one": {"auth": "MTox"}, "two": {"auth": "MToy"}}
+    (config / "config.json").write_text(json.dumps({"auths": given, "proxies": {}}))
+    newer = {"two": {"username": "1", "password": "3"}}
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": newer}))
+    made = Path(run()["directory"]) / "config.json"
+    assert json.loads(made.read_text()) == {"auths": {**given, **newer}, "proxies": {}}
+    assert made.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("text", ["no JSON: s3cret", "[]", '{"auths": "s3cret"}'])
+def test_logins_that_cannot_be_read(config: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", text)
+    with pytest.raises(FarmError, match="not what docker reads") as caught:
+        run()
+    assert "s3cret" not in str(caught.value)
+    assert list((config.parents[1] / "tmp").iterdir()) == []
 
 
 def test_nothing_else_is_taken_away(config: Path) -> None:

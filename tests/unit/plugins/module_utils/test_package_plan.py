@@ -226,7 +226,7 @@ def test_controllers_with_and_without_the_docker_cli(name, params, found, lacks,
             "debian-13",
             {"python": {"executable": "/opt/venv/bin/python", "version": [3, 13]}, "buildx": "/x"},
             {"docker_cli": False},
-            "lacks docker; install, with pip, the collection's requirements.txt for that interpreter",
+            "lacks docker; install, with pip, the collection's meta/ee-requirements.txt for that interpreter",
         ),
     ],
 )
