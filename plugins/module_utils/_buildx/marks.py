@@ -101,13 +101,13 @@ def marked(engine: Conversation) -> List[Mark]:
 
     :raises FarmError: the engine did not tell.
     """
-    return [
-        Mark(
-            *(str(volume["Labels"].get(f"{_LABEL}.{part}", "")) for part in ("node", "builder", "controller")),
-            since=str(volume.get("CreatedAt") or ""),
+    found = []
+    for volume in _listed(engine, f"{_LABEL}.controller"):
+        node, builder, controller = (
+            str(volume["Labels"].get(f"{_LABEL}.{part}", "")) for part in ("node", "builder", "controller")
         )
-        for volume in _listed(engine, f"{_LABEL}.controller")
-    ]
+        found.append(Mark(node, builder, controller, since=str(volume.get("CreatedAt") or "")))
+    return found
 
 
 def _listed(engine: Conversation, label: str) -> List[Dict[str, Any]]:
