@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -80,7 +81,10 @@ def _build(farm: LiveFarm, host: str, root: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
         (source / "README.md").write_text("What ansible-builder reads of the collection.\n")
-        cache.run(["ansible-galaxy", "collection", "build", "--output-path", place, source], cwd=source)
+        cache.run(
+            [Path(sys.executable).parent / "ansible-galaxy", "collection", "build", "--output-path", place, source],
+            cwd=source,
+        )
         (archive,) = Path(place).glob("*.tar.gz")
         files = {"collection.tar.gz": archive.read_bytes(), "definition.yml": _definition().encode()}
     unpack = farm.farm.ssh(host, f"tar -xC {_FOLDER}")

@@ -165,6 +165,7 @@ def test_teardown_of_some_nodes(site: Site) -> None:
     # One that is gone for good leaves too.
     dead = ("mid1", "mid2", f"new1@{NOWHERE}")
     run = site.play("teardown", *dead, limit="new1", farm_keep_cache=False)
-    assert [task.outcome for task in run.tasks if task.host == "new1"] == ["ok", "ok", "unreachable"]
+    outcomes = [task.outcome for task in run.tasks if task.host == "new1" and task.outcome != "skipped"]
+    assert outcomes == ["ok", "ok", "unreachable"]
     assert list(site.pins()) == ["farm-mid1"]
     assert site.left("mid1") == kept("mid1")

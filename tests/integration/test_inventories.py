@@ -73,7 +73,7 @@ def test_hosts_that_cannot_be_nodes(farm: LiveFarm, nodes: list[str], message: s
     assert run.rc != 0
     assert run.changed == []
     # Before any host was even looked at, each says so.
-    assert len(run.tasks) == len(nodes) + 1
+    assert len([task for task in run.tasks if task.outcome != "skipped"]) == len(nodes) + 1
     assert all(message in failure for failure in run.failures)
 
 

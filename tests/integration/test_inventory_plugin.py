@@ -69,6 +69,25 @@ def declared(run: Run) -> dict[str, dict[str, list[str]]]:
     }
 
 
+def test_two_farms_have_nothing_in_common(farm: LiveFarm) -> None:
+    """First, as a machine that listens already belongs to one farm."""
+    red, blue = "builder.red.example.com", "builder.blue.example.com"
+    machines = {"amd1.red.example.com": "mid1", "arm1.red.example.com": "mid2", "amd1.blue.example.com": "new1"}
+    stand_ins = {red: "ctl", blue: "ctlnew", **machines}
+    both = ["linux/amd64", "linux/arm64"]
+    wanted = {
+        "red": {red: {"builder": "red", "red-amd1.red.example.com": both, "red-arm1.red.example.com": both}},
+        "blue": {blue: {"builder": "blue", "blue-amd1.blue.example.com": both[:1]}},
+    }
+    for name, builders in wanted.items():
+        # No handler is to be registered for a host that only stands in for an arm64 one.
+        run = site(farm, "several_farms.yml", stand_ins, check=True, limit=name, emulators_platforms=[])
+        assert declared(run) == builders
+        (issued,) = (one for one in run.tasks if one.action == "buildfarm.multiarch.docker_certificates")
+        names = {*issued.result["clients"], *issued.result["servers"]}
+        assert names == {one for one in stand_ins if f".{name}." in one}
+
+
 @pytest.fixture(scope="module")
 def two_builders(farm: LiveFarm) -> Iterator[Run]:
     """Two builders of two controllers over the same machines."""
@@ -116,24 +135,6 @@ def test_groups_are_all_that_a_farm_needs(
     farm: LiveFarm, two_builders: Run, example: str, stand_ins: dict[str, str], wanted: Any
 ) -> None:
     assert declared(site(farm, example, stand_ins, check=True)) == wanted
-
-
-def test_two_farms_have_nothing_in_common(farm: LiveFarm, two_builders: Run) -> None:
-    red, blue = "builder.red.example.com", "builder.blue.example.com"
-    machines = {"amd1.red.example.com": "mid1", "arm1.red.example.com": "mid2", "amd1.blue.example.com": "new1"}
-    stand_ins = {red: "ctl", blue: "ctlnew", **machines}
-    both = ["linux/amd64", "linux/arm64"]
-    wanted = {
-        "red": {red: {"builder": "red", "red-amd1.red.example.com": both, "red-arm1.red.example.com": both}},
-        "blue": {blue: {"builder": "blue", "blue-amd1.blue.example.com": both[:1]}},
-    }
-    for name, builders in wanted.items():
-        # No handler is to be registered for a host that only stands in for an arm64 one.
-        run = site(farm, "several_farms.yml", stand_ins, check=True, limit=name, emulators_platforms=[])
-        assert declared(run) == builders
-        (issued,) = (one for one in run.tasks if one.action == "buildfarm.multiarch.docker_certificates")
-        names = {*issued.result["clients"], *issued.result["servers"]}
-        assert names == {one for one in stand_ins if f".{name}." in one}
 
 
 def test_nodes_differ(farm: LiveFarm, two_builders: Run) -> None:

@@ -180,7 +180,7 @@ def test_progress_is_for_its_user_only_and_without_secrets(tmp_path):
     progress.report("RUN git clone https://user:hunter2@host/x\n t0k3n \x1b[31mred")
     progress.report("x" * 1000)
     first, second = path.read_text().splitlines()
-    assert '"text": "RUN git clone https://***@host/x *** \\ufffd[31mred"' in first
+    assert '"text": "RUN git clone https://***@host/x *** red"' in first
     assert len(second) < 350
     assert path.stat().st_mode & 0o777 == 0o600
     SILENT.report("nobody reads it")

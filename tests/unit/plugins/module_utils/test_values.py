@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ansible_collections.buildfarm.multiarch.plugins import module_utils
 
-#: What the steps of one run hand on to each other, and what takes a program's output line by line.
+#: What the steps of one run hand on to each other, what takes a program's output line by line, and what is gathered
+#: from several places.
 CHANGING = {
     "_build.steps.Result",
     "_build.steps.World",
@@ -20,7 +21,9 @@ CHANGING = {
     "_buildx.progress._Step",
     "_certificate.steps.Issuance",
     "_core.live.Session",
+    "_inventory.gather._Way",
     "_plugin.steps.Staging",
+    "_report.state.Daemon",
 }
 
 
