@@ -30,6 +30,7 @@ OPTIONS = ["--use-current", "--squash-hierarchy", "--fail-on-error"]
 #: Laid over what antsibull-docs writes for Sphinx.
 SETTINGS = """
 intersphinx_mapping = {"ansible": ("https://docs.ansible.com/ansible/latest/", INVENTORY)}
+nitpick_ignore_regex = [("envvar", "ANSIBLE_.*")]
 html_show_copyright = False
 """
 #: The labels of Ansible's own documentation that pages refer to, and their places below its address.
