@@ -58,7 +58,8 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Characters of a digest that are shown, ``sha256:`` among them.
 _DIGEST = 19
 #: Of names, which tell most by their ends, and of lines of text.
-_NAME, _LINE = 60, 160
+_NAME = 60
+_LINE = 160
 #: Lines of an error that are shown, from its end: there BuildKit says what failed.
 _ERROR = 8
 #: Bytes of a line beside its text in what C(debug) prints.

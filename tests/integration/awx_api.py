@@ -208,7 +208,7 @@ class State:
         if kind.startswith("->"):
             if value is None:
                 return
-            if type(value) is not int:
+            if not _is(value, int):
                 raise Refused(f"{what}: wanted an id, got {value!r}")
             try:
                 self.find(kind[2:], value)
@@ -217,7 +217,7 @@ class State:
         elif kind == "choice":
             if value not in (None, "", *rest.split(",")):
                 raise Refused(f"{what}: {value!r} is not a valid choice")
-        elif type(value) is not {"text": str, "bool": bool, "int": int, "object": dict}[kind]:
+        elif not _is(value, {"text": str, "bool": bool, "int": int, "object": dict}[kind]):
             raise Refused(f"{what}: wanted {kind}, got {value!r}")
 
     # What is checked beyond the types
@@ -312,6 +312,11 @@ class State:
         return {**item, "inputs": inputs}
 
 
+def _is(value: Any, kind: type) -> bool:
+    """Say whether JSON has a value of a type; a boolean is no number."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
 def _identity(item: Item) -> tuple[Any, ...]:
     keys = ("name", "identifier", "organization", "workflow_job_template", "inventory", "credential_type")
     return tuple(item.get(key) for key in keys)
@@ -325,7 +330,7 @@ def check_survey(survey: Any) -> None:
     if not isinstance(survey, dict):
         raise Refused("survey: wanted an object")
     for key, kind in (("name", str), ("description", str), ("spec", list)):
-        if type(survey.get(key)) is not kind:
+        if not _is(survey.get(key), kind):
             raise Refused(f"survey: {key} missing, or not {kind.__name__}")
     if not survey["spec"]:
         raise Refused("survey: 'spec' doesn't contain any items.")
@@ -333,7 +338,7 @@ def check_survey(survey: Any) -> None:
     for index, item in enumerate(survey["spec"]):
         where = f"survey question {index}"
         for key, kind in (("question_name", str), ("type", str), ("variable", str), ("required", bool)):
-            if type(item.get(key)) is not kind:
+            if not _is(item.get(key), kind):
                 raise Refused(f"{where}: {key} missing, or not {kind.__name__}")
         if item["type"] not in QUESTIONS:
             raise Refused(f"{where}: {item['type']} is not one of {', '.join(QUESTIONS)}")
@@ -346,7 +351,7 @@ def check_survey(survey: Any) -> None:
 def _check_question(where: str, item: Item) -> None:
     choices, default = item.get("choices", ""), item.get("default", "")
     listed = choices.splitlines() if isinstance(choices, str) else choices
-    if not isinstance(listed, list) or not all(type(choice) is str for choice in listed):
+    if not isinstance(listed, list) or not all(_is(choice, str) for choice in listed):
         raise Refused(f"{where}: choices must be text")
     if item["type"] in ("multiplechoice", "multiselect") and not listed:
         raise Refused(f"{where}: {item['type']} must specify choices")

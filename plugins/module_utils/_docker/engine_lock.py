@@ -86,14 +86,14 @@ class Held:
         )
 
 
-def describe_holder(what: str, controller: str, environment: Mapping[str, str] = os.environ) -> str:
+def describe_holder(what: str, controller: str, environment: Optional[Mapping[str, str]] = None) -> str:
     """Return in words who holds a lock, for those who wait.
 
     :param what: is being done.
     :param controller: what it calls itself.
-    :param environment: in which AWX names the job.
+    :param environment: in which AWX names the job, by default the process's own.
     """
-    job = environment.get("JOB_ID", "")
+    job = (os.environ if environment is None else environment).get("JOB_ID", "")
     return f"{what} by {user()} on {controller}" + (f", AWX job {job}" if job.isdigit() else "")
 
 

@@ -174,7 +174,7 @@ def _timeline(report: Mapping[str, Any]) -> Optional[Markup]:
     begin = min(words.seconds_of(build["started"]) for node in nodes for build in node["builds"])
     span = max(60.0, float(words.seconds_of(report["time"]) - begin))
 
-    def bar(build: Mapping[str, Any]) -> Markup:
+    def drawn_build(build: Mapping[str, Any]) -> Markup:
         at = 100 * (words.seconds_of(build["started"]) - begin) / span
         # One that runs still does so at the end of the line.
         lasted = span * (1 - at / 100) if build["duration"] is None else build["duration"]
@@ -186,7 +186,7 @@ def _timeline(report: Mapping[str, Any]) -> Optional[Markup]:
     def lane(node: Mapping[str, Any]) -> Markup:
         spoken = f"{words.count(len(node['builds']), 'build')} of {node['name']}"
         track = element("rect", x="0", y="8", width="100%", height="2", class_="track")
-        drawn = element("svg", track, *map(bar, node["builds"]), height="18", role="img", aria_label=spoken)
+        drawn = element("svg", track, *map(drawn_build, node["builds"]), height="18", role="img", aria_label=spoken)
         parts = (element("span", node["name"], title=node["name"]), drawn)
         stepped = [build for build in node["builds"] if build["timeline"]][:_STEPPED]
         if not stepped:

@@ -228,7 +228,7 @@ def test_whether_a_node_went_away(stderr, expected):
 def test_errors_of_builds(stderr, rc, kind, words):
     image = Image.from_params({"context": "/x", "tags": [APP], "timeout": 5})
     error = build_error(failed(stderr, rc), image, "on it", ["docker", "buildx"])
-    assert type(error) is kind and error.details["cmd"] == ["docker", "buildx"]
+    assert error.__class__ == kind and error.details["cmd"] == ["docker", "buildx"]
     with pytest.raises(FarmError, match=words):
         raise error
 
@@ -412,5 +412,5 @@ def test_only_of_several_platforms_each_has_a_cache_of_its_own(platforms, suffix
 def test_a_refusal_is_one_of_the_last_lines(after, registry):
     image = Image.from_params({"context": "/x", "tags": [ELSEWHERE, APP]})
     error = build_error(failed(f"pushing r.example.com/app: 401 Unauthorized{after}"), image, "on it", [])
-    assert (type(error) is RegistryRefused) is bool(registry)
+    assert isinstance(error, RegistryRefused) == bool(registry)
     assert not registry or error.message.startswith(f"registry {registry} refused")

@@ -192,4 +192,5 @@ def test_limits_of_the_cache_are_part_of_a_configuration_that_is_declared(contex
     ],
 )
 def test_spellings_of_one_endpoint(left, right, same):
-    assert same_endpoint(left, right) is same_endpoint(right, left) is same
+    for pair in ((left, right), (right, left)):
+        assert same_endpoint(*pair) is same
