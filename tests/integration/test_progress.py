@@ -219,7 +219,7 @@ def test_a_build_ends_with_ansible(
 
 
 def test_a_build_ends_with_its_tasks_time(images: BuildFarm, tmp_path: Path) -> None:
-    build = {**task("buildx_build", **sleeping(images, "ctl", 301)), "timeout": 4}
+    build = {**task("buildx_build", **sleeping(images, "ctl", 301)), "timeout": 12}
     with playing(images, tmp_path, "ctl", build) as run:
         _wait(lambda: _steps(images))
         assert run.process.wait(30) == 2
