@@ -143,11 +143,21 @@ def pythons() -> dict[str, Path]:
     pyenv's are taken whether it selects them or not. Its wrappers, which are on the path for each version that it has,
     end with an error unless it does.
     """
-    folders = [*os.environ.get("PATH", "").split(os.pathsep), *map(str, Path.home().glob(".pyenv/versions/3.*/bin"))]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), *map(str, pyenv.glob("versions/3.*/bin"))]
     path = os.pathsep.join(folder for folder in folders if not folder.endswith("/shims"))
     versions = {"3.8", "3.9", *(version for known in cores.PYTHONS.values() for version in known)}
     found = {version: shutil.which(f"python{version}", path=path) for version in sorted(versions)}
     return {version: Path(program).resolve() for version, program in found.items() if program}
+
+
+def lacks(name: str) -> str:
+    """Return what keeps an environment from being made here, empty where nothing does."""
+    try:
+        _python_of(name)
+    except SetupError as exc:
+        return str(exc)
+    return ""
 
 
 def _python_of(name: str) -> str:
