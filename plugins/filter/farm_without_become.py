@@ -41,16 +41,13 @@ _value:
   elements: str
 """
 
-import os
 import shutil
 import subprocess
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible import constants, context
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.environment import in_container
 
-#: What says that this is a container: docker's and podman's files, and what Kubernetes gives each of its own.
-_CONTAINER = ("/.dockerenv", "/run/.containerenv")
-_KUBERNETES = "KUBERNETES_SERVICE_HOST"
 #: Seconds.
 _TIMEOUT = 10
 
@@ -72,7 +69,7 @@ def _is_without(variables: Mapping[str, Any]) -> bool:
         return True
     password = any(variables.get(name) for name in ("ansible_become_password", "ansible_become_pass"))
     password = password or bool(_given("become_ask_pass", None) or _given("become_password_file", None))
-    return _short(method) == "sudo" and not password and _is_container() and not _is_allowed(program)
+    return _short(method) == "sudo" and not password and in_container() and not _is_allowed(program)
 
 
 def _given(option: str, default: Any) -> Any:
@@ -82,10 +79,6 @@ def _given(option: str, default: Any) -> Any:
 
 def _short(name: Any) -> str:
     return str(name).rpartition(".")[2]
-
-
-def _is_container() -> bool:
-    return _KUBERNETES in os.environ or any(os.path.exists(path) for path in _CONTAINER)
 
 
 def _is_allowed(program: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 from ._buildx.store import Store
-from ._core.environment import expanded
+from ._core.environment import expanded, in_container
 from ._core.errors import FarmError
 from ._core.files import read_bytes, write_atomically
 from ._core.runner import Runner
@@ -29,8 +29,6 @@ _ABANDONED = 86400
 _NOT_COPIED = ("currentContext",)
 #: What else the user's configuration may have: programs, contexts, and what buildx gives each new node.
 _PLUGINS, _CONTEXTS, _BUILDKITD = "cli-plugins", "contexts", "buildkitd.default.toml"
-#: What says that this is a container: podman's and Docker's own files, and what Kubernetes gives each.
-_CONTAINER_FILES, _CONTAINER_VARIABLE = ("/run/.containerenv", "/.dockerenv"), "KUBERNETES_SERVICE_HOST"
 _CREDENTIALS = ("ca", "cert", "key")
 
 
@@ -89,7 +87,7 @@ def _reason(params: Mapping[str, Any]) -> Optional[str]:
         return f"there is no builder {params['builder']!r} here"
     if not _writable(own):
         return f"{own} cannot be written"
-    return "this is a container" if _in_container() else None
+    return "this is a container" if in_container() else None
 
 
 def _writable(directory: Path) -> bool:
@@ -98,10 +96,6 @@ def _writable(directory: Path) -> bool:
     while not there.exists() and there != there.parent:
         there = there.parent
     return os.access(there, os.W_OK | os.X_OK)
-
-
-def _in_container() -> bool:
-    return _CONTAINER_VARIABLE in os.environ or any(map(os.path.exists, _CONTAINER_FILES))
 
 
 def _fill(directory: Path, params: Mapping[str, Any]) -> None:

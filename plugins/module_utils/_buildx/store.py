@@ -28,6 +28,9 @@ from .._core.lock import LockTimeout, locked
 from .._docker.config import config_dir
 from .._platform.platform import Platform
 
+#: How the names of BuildKit's containers begin, and of what else a node has on its engine.
+#: Source: docker/buildx ``driver/manager.go``.
+PREFIX = "buildx_buildkit_"
 #: buildx's rule for the names of builders and nodes.
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9._-]*\Z")
 
@@ -69,7 +72,7 @@ class Node:
     @property
     def container(self) -> str:
         """The name of the node's BuildKit container; buildx derives it from the node's name alone."""
-        return f"buildx_buildkit_{self.name}"
+        return f"{PREFIX}{self.name}"
 
     @property
     def volume(self) -> str:

@@ -21,6 +21,8 @@ from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, 
 
 from .errors import FarmError
 
+#: What says that this is a container: podman's and Docker's own files, and what Kubernetes gives each.
+CONTAINER_FILES, CONTAINER_VARIABLE = ("/run/.containerenv", "/.dockerenv"), "KUBERNETES_SERVICE_HOST"
 #: As for docker itself; counts as a module's option where the task does not give that; has no effect; has a value of
 #: ours. The second and the third reach no program.
 KEPT, OPTION, REMOVED, OURS = "kept", "option", "removed", "ours"
@@ -144,6 +146,11 @@ def user() -> str:
     """Return the name of the user that this runs as, or its number where it has no account."""
     account = _account()
     return account.pw_name if account else str(os.getuid())
+
+
+def in_container() -> bool:
+    """Say whether this is a container of podman, Docker or Kubernetes."""
+    return CONTAINER_VARIABLE in os.environ or any(map(os.path.exists, CONTAINER_FILES))
 
 
 def settle() -> None:

@@ -58,8 +58,8 @@ def configured() -> Iterator[None]:
 
     :raises FarmError: no program can be put there.
     """
-    real = shutil.which("ssh")
-    if option(KNOWN_HOSTS) is None or real is None:
+    real = None if option(KNOWN_HOSTS) is None else shutil.which("ssh")
+    if real is None:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="buildfarm-ssh-") as folder:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from .._builder.model import definition_of, key_of
 from .._builder.nodes import Site, read_nodes
 from .._buildx.marks import marked
-from .._buildx.store import Instance, Node, StoreError
+from .._buildx.store import PREFIX, Instance, Node, StoreError
 from .._core.errors import FarmError
 from .._core.parallel import each
 from .._core.runner import Runner
@@ -30,8 +30,6 @@ from .._docker.transport import canonical
 from .._platform.platform import Platform, parse_all
 from .model import FoundEngine, FoundNode, builder_of
 
-#: How the containers of nodes are named. Source: docker/buildx ``driver/manager.go``.
-_CONTAINER = "buildx_buildkit_"
 _WORKERS = ["buildctl", "debug", "workers", "-v"]
 _FIELD = re.compile(r"^(Platforms|BuildKit):[ \t]+(.*)$", re.MULTILINE)
 
@@ -229,15 +227,15 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
 
 def _containers(engine: Conversation) -> Dict[str, bool]:
     """Return the nodes that have a container, and whether it runs."""
-    path = f"/containers/json?all=1&filters={quote(json.dumps({'name': [_CONTAINER]}))}"
+    path = f"/containers/json?all=1&filters={quote(json.dumps({'name': [PREFIX]}))}"
     status, body = engine.request("GET", path)
     if status != 200:
         raise FarmError(f"GET {path} failed: {message(body)} (HTTP {status})")
     return {
-        name[1 + len(_CONTAINER) :]: one["State"] == "running"
+        name[1 + len(PREFIX) :]: one["State"] == "running"
         for one in json.loads(body)
         for name in one["Names"]
-        if name.startswith(f"/{_CONTAINER}")
+        if name.startswith(f"/{PREFIX}")
     }
 
 
@@ -248,7 +246,7 @@ def _asked(node: FoundNode, way: _Way, sources: Sources, site: Site) -> FoundNod
     try:
         # That BuildKit does not answer is no reason to leave the rest out.
         status, output, errors = execute(
-            Endpoint.parse(way.text), site.contexts, _CONTAINER + node.name, _WORKERS, site.timeout, way.tls
+            Endpoint.parse(way.text), site.contexts, PREFIX + node.name, _WORKERS, site.timeout, way.tls
         )
     except FarmError as exc:
         return replace(node, error=exc.message)

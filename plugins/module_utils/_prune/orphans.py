@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .state import PREFIX, SUFFIX, EngineState, State
+from .._buildx.store import PREFIX
+from .state import SUFFIX, EngineState, State
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Collection, Dict, FrozenSet, List, Mapping, Optional, Se
 from urllib.parse import quote
 
 from .._buildx.marks import marks
-from .._buildx.store import Instance, Node, Store, StoreError
+from .._buildx.store import PREFIX, Instance, Node, Store, StoreError
 from .._context.owner import owner_of, uses
 from .._context.state import StoredContext, read_context
 from .._core.errors import FarmError
@@ -26,9 +26,9 @@ from .declaration import Declaration, Selection
 from .notes import Note, read_notes
 from .prediction import Record, parse_records, parse_time, predict
 
-#: How the containers of nodes are named, and the volumes with their caches.
+#: How the names of volumes with nodes' caches end, which begin as those of containers do.
 #: Source: docker/buildx ``driver/manager.go``.
-PREFIX, SUFFIX = "buildx_buildkit_", "_state"
+SUFFIX = "_state"
 #: Seconds that a node's first mark may be younger than its container and cache, which are there when it has started.
 _MARKED_WITHIN = 1800
 

@@ -21,7 +21,7 @@ from .._builder.containers import read_files
 from .._builder.nodes import Site as BuilderSite
 from .._builder.nodes import read_nodes
 from .._buildx.marks import controller_name, users
-from .._buildx.store import Instance, Node, Store, StoreError
+from .._buildx.store import PREFIX, Instance, Node, Store, StoreError
 from .._core.errors import FarmError
 from .._core.parallel import each, each_within
 from .._core.runner import Runner
@@ -35,7 +35,6 @@ from .._docker.transport import canonical
 from .._image.contents import Contents, Depth, read_contents
 from .._key.record import ForeignRecord, Record
 from .._prune.prediction import parse_records, total_of
-from .._prune.state import PREFIX
 from .._registry.client import Registries
 from .declaration import Declaration
 from .history import HISTORIES, RUNNING, STEPS, parse_histories, parse_steps, with_reasons

@@ -9,6 +9,7 @@ from typing import Any, Dict
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.filter import farm_without_become as module
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import environment
 
 LOCAL = {"ansible_connection": "local"}
 
@@ -46,7 +47,7 @@ def test_hosts_that_have_no_way(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/nonexistent")
     (tmp_path / "sh").symlink_to("/bin/sh")
-    monkeypatch.setattr(module, "_CONTAINER", (str(tmp_path) if container else "/nonexistent",))
-    monkeypatch.delenv(module._KUBERNETES, raising=False)
+    monkeypatch.setattr(environment, "CONTAINER_FILES", (str(tmp_path) if container else "/nonexistent",))
+    monkeypatch.delenv(environment.CONTAINER_VARIABLE, raising=False)
     monkeypatch.setattr(module.context, "CLIARGS", {"become": True, **given})
     assert module.farm_without_become(["host"], {"host": variables}) == (["host"] if without else [])

@@ -14,6 +14,7 @@ from typing import Any, Dict
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _farm_job
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import environment
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 
 DEFAULTS: Dict[str, Any] = {
@@ -34,14 +35,14 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "home/.docker").mkdir(parents=True)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(_farm_job, "_CONTAINER_FILES", (str(tmp_path / "containerenv"),))
+    monkeypatch.setattr(environment, "CONTAINER_FILES", (str(tmp_path / "containerenv"),))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in (
         "DOCKER_CONFIG",
         "DOCKER_AUTH_CONFIG",
         "BUILDX_CONFIG",
         "XDG_STATE_HOME",
-        _farm_job._CONTAINER_VARIABLE,
+        environment.CONTAINER_VARIABLE,
     ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home/.docker"
@@ -61,7 +62,7 @@ def _container(config: Path) -> None:
 
 
 def _pod(config: Path) -> None:
-    os.environ[_farm_job._CONTAINER_VARIABLE] = "10.0.0.1"
+    os.environ[environment.CONTAINER_VARIABLE] = "10.0.0.1"
 
 
 @pytest.mark.parametrize(
