@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+import specs
 from checkout import CHECKOUT
 
 Check = Callable[[str, dict[str, Any]], list[str]]
@@ -37,19 +37,10 @@ def blocks(guide: Path) -> list[tuple[str, str]]:
     return [(language.lower(), re.sub(r"^   ", "", text, flags=re.MULTILINE)) for language, text in found]
 
 
-def variables() -> dict[str, dict[str, Any]]:
-    """The documented variables of all roles."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml"):
-        for spec in yaml.safe_load(path.read_text())["argument_specs"].values():
-            found.update(spec.get("options") or {})
-    return found
-
-
 def names() -> set[str]:
     """All that the collection calls something: variables, modules, filters, roles, playbooks, options of modules."""
     found = {path.stem for folder in ("plugins/*", "playbooks") for path in CHECKOUT.glob(f"{folder}/*.*")}
-    found |= {path.name for path in CHECKOUT.glob("roles/*")} | set(variables())
+    found |= {path.name for path in CHECKOUT.glob("roles/*")} | set(specs.role_variables(CHECKOUT))
     for path in CHECKOUT.glob("plugins/modules/*.py"):
         found |= set(re.findall(r"^ +([a-z_]+):", path.read_text(), re.MULTILINE))
     return found | set(re.findall(r"[a-z]+_[a-z_]+", "".join(p.read_text() for p in CHECKOUT.glob("playbooks/*.yml"))))
@@ -68,16 +59,9 @@ def complaints(tree: Path) -> Iterator[Check]:
         def check(module: str, values: dict[str, Any]) -> list[str]:
             runpy.run_path(str(tree / f"plugins/modules/{module}.py"), run_name="__main__")
             spec, rules = declared.pop()
-            rules.pop("supports_check_mode", None)
-            return of_spec(spec, values, **rules)
+            return specs.complaints(spec, values, **rules)
 
         yield check
-
-
-def of_spec(spec: dict[str, Any], values: dict[str, Any], **rules: Any) -> list[str]:
-    is_open = {name for name, value in values.items() if isinstance(value, str) and "{{" in value}
-    known = {name: {"type": "raw"} if name in is_open else option for name, option in spec.items()}
-    return list(ArgumentSpecValidator(known, **rules).validate(values).error_messages)
 
 
 def mappings(item: Any) -> Iterator[dict[str, Any]]:
@@ -90,7 +74,7 @@ def mappings(item: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_what_a_guide_shows_is_what_the_collection_takes(guide: Path, complaints: Check) -> None:
-    optional = {name: {**option, "required": False} for name, option in variables().items()}
+    optional = {name: {**option, "required": False} for name, option in specs.role_variables(CHECKOUT).items()}
     wrong = []
     for language, text in blocks(guide):
         if language not in _LANGUAGES:
@@ -100,7 +84,7 @@ def test_what_a_guide_shows_is_what_the_collection_takes(guide: Path, complaints
                 if isinstance(key, str) and key.startswith(f"{NAME}.") and isinstance(value, dict):
                     wrong += [f"{key}: {one}" for one in complaints(key.rpartition(".")[2], value)]
             given = {key: value for key, value in item.items() if key in optional}
-            wrong += of_spec({key: optional[key] for key in given}, given)
+            wrong += specs.complaints({key: optional[key] for key in given}, given)
     assert not wrong, "\n".join(wrong)
 
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 import bootstrap
 import cores
 import docs
 import messages
 from checkout import CHECKOUT
+from specs import complaints, role_variables
 
 Tool = Callable[..., str]
 
@@ -229,14 +229,6 @@ def blocks(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield task
 
 
-def complaints(spec: dict[str, Any], values: dict[str, Any], **rules: Any) -> list[str]:
-    """What Ansible itself says of a task's options; the value of a template is taken to be right."""
-    rules.pop("supports_check_mode", None)
-    open_values = {name for name, value in values.items() if isinstance(value, str) and "{{" in value}
-    known = {name: {"type": "raw"} if name in open_values else option for name, option in spec.items()}
-    return ArgumentSpecValidator(known, **rules).validate(values).error_messages
-
-
 def test_examples_of_modules(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example's options exist, have values that they take, and go together."""
     monkeypatch.syspath_prepend(str(tree.parents[2]))
@@ -266,10 +258,7 @@ def variables_of(example: Any) -> list[list[dict[str, Any]]]:
 
 def test_examples_of_roles(tree: Path) -> None:
     """Each variable in the example of a role's README is one of a role, with a value that it takes."""
-    specs: dict[str, Any] = {}
-    for path in tree.glob("roles/*/meta/argument_specs.yml"):
-        for spec in load_yaml(path)["argument_specs"].values():
-            specs.update(spec.get("options") or {})
+    specs = role_variables(tree)
     optional = {name: {**option, "required": False} for name, option in specs.items()}
     wrong = []
     for path in sorted(tree.glob("roles/*/README.md")):

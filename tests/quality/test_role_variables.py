@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import cores
+from specs import role_variables
 
 Tool = Callable[..., str]
 
@@ -37,16 +38,6 @@ ANSIBLE_CORES = ["", cores.venv(cores.OLDEST)]
 
 def roles(tree: Path) -> list[str]:
     return sorted(path.parent.parent.name for path in tree.glob("roles/*/meta/argument_specs.yml"))
-
-
-def variables_of(tree: Path) -> dict[str, dict[str, Any]]:
-    """The documented variables of all roles."""
-    found: dict[str, dict[str, Any]] = {}
-    for role in roles(tree):
-        specs = yaml.safe_load((tree / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]
-        for spec in specs.values():
-            found.update(spec.get("options") or {})
-    return found
 
 
 def example(name: str, spec: dict[str, Any]) -> Any:
@@ -76,7 +67,7 @@ def as_text(value: Any) -> str:
 
 @pytest.mark.parametrize("venv", ANSIBLE_CORES)
 def test_variables_mean_the_same_wherever_they_are_given(tree: Path, tool: Tool, tmp_path: Path, venv: str) -> None:
-    declared = {name: example(name, spec) for name, spec in variables_of(tree).items()}
+    declared = {name: example(name, spec) for name, spec in role_variables(tree).items()}
     playbook, here = tmp_path / "play.yml", "h1 ansible_python_interpreter=/usr/bin/python3\n"
     playbook.write_text(PLAYBOOK)
     (tmp_path / "bare").write_text(here)
@@ -117,7 +108,7 @@ def expressions(part: Any, key: str = "") -> Iterator[str]:
 
 def test_roles_read_their_variables_through_the_lookup(tree: Path) -> None:
     """Nothing but C(role_options) reads a role's variable, as only that knows what a text stands for."""
-    names = set(variables_of(tree))
+    names = set(role_variables(tree))
     paths = [*tree.glob("roles/*/tasks/*.yml"), *tree.glob("roles/*/vars/*.yml"), *tree.glob("playbooks/*.yml")]
     reads = [
         f"{path.relative_to(tree)}: {name}"
@@ -142,7 +133,7 @@ def set_by(part: Any) -> Iterator[str]:
 
 def test_a_role_s_own_variables_are_marked_by_their_name(tree: Path) -> None:
     """What users set looks like C(listener_x); what begins with an underscore is nobody's but the role's."""
-    given = set(variables_of(tree))
+    given = set(role_variables(tree))
     wrong = []
     for role in roles(tree):
         own = {
