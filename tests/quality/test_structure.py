@@ -28,7 +28,7 @@ PACKAGES = {
     "_context": ["_core", "_docker", "_buildx"],
     "_plugin": ["_core", "_platform", "_host", "_docker", "_buildx"],
     "_binfmt": ["_core", "_platform", "_host", "_docker"],
-    "_drain": ["_core", "_docker"],
+    "_drain": ["_core", "_docker", "_buildx"],
     "_listener": ["_core", "_host", "_docker"],
     "_certificate": ["_core", "_docker"],
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
