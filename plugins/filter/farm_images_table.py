@@ -15,6 +15,8 @@ author:
 description:
   - Takes RV(buildfarm.multiarch.buildx_build#module:images) and returns the lines of a table, one for each platform,
     and below it why images were built, and last why some were not. Long names and texts are shortened.
+  - What is not known is C(-). A platform that is in no registry has the digest of the archive or the directory that it
+    is in, RV(buildfarm.multiarch.buildx_build#module:outputs[].digest).
 positional: _input, page
 options:
   _input:
@@ -54,6 +56,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.plain import plain
 
 _HEADINGS = ("IMAGE", "PLATFORM", "NODE", "RUNS", "TIME", "SIZE", "DIGEST")
+_UNKNOWN: Mapping[str, Any] = dict.fromkeys(("platform", "node", "native", "seconds", "size", "digest"))
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Characters of a digest that are shown, ``sha256:`` among them.
 _DIGEST = 19
@@ -81,22 +84,27 @@ def _table(images: Sequence[Mapping[str, Any]]) -> List[str]:
             rows.append((f"{_ending(image['name'])} (failed)", *[""] * (len(_HEADINGS) - 1)))
             continue
         name = f"{_ending(image['name'])}{'' if image['changed'] else ' (unchanged)'}"
-        for platform in image["platforms"]:
+        # Of an image that is for the platform of whatever builds it nothing is known where it becomes a file.
+        for platform in image["platforms"] or [_UNKNOWN]:
             seconds, size = platform["seconds"], platform["size"]
-            rows.append(
-                (
-                    name,
-                    platform["platform"],
-                    _ending(platform["node"] or ""),
-                    {True: "native", False: "emulated", None: ""}[platform["native"]],
-                    "" if seconds is None else f"{seconds:.1f} s",
-                    "" if size is None else _size(size),
-                    (platform["digest"] or "")[:_DIGEST],
-                )
+            digest = platform["digest"] or _of_files(image)
+            cells = (
+                platform["platform"],
+                _ending(platform["node"] or ""),
+                {True: "native", False: "emulated", None: ""}[platform["native"]],
+                "" if seconds is None else f"{seconds:.1f} s",
+                "" if size is None else _size(size),
+                digest[:_DIGEST],
             )
+            rows.append((name, *(cell or "-" for cell in cells)))
             name = ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def _of_files(image: Mapping[str, Any]) -> str:
+    """Return the digest of what an image has become on the controller, empty where it is no file."""
+    return next((one["digest"] for one in image["outputs"] if one["digest"]), "")
 
 
 def _reasons(images: Sequence[Mapping[str, Any]]) -> List[str]:

@@ -557,6 +557,12 @@ contexts:
   type: list
   elements: dict
   sample: []
+unreachable_nodes:
+  description: The names of the nodes that cannot be reached, all of them.
+  returned: failure because of O(on_unreachable=fail)
+  type: list
+  elements: str
+  sample: [arm1]
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.apply import run

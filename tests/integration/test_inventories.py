@@ -83,3 +83,55 @@ def test_an_address_that_controllers_cannot_use(farm: LiveFarm) -> None:
     assert run.rc != 0
     assert "farm_address is 'fe80::1%eth0'; wanted the host name or the IP address" in run.failures[0]
     assert not any(change.startswith("mid1") for change in run.changed)
+
+
+#: Two farms, whose authorities are each the other's second controller, under another name.
+FARMS = {
+    "red": ({"red-first": "ctl", "red-second": "ctlnew"}, {"red-a": "mid1", "red-b": "mid2"}),
+    "blue": ({"blue-first": "ctlnew", "blue-second": "ctl"}, {"blue-a": "new1"}),
+}
+
+
+def several(farm: LiveFarm, playbook: str = "site", limit: str | None = None, **variables: Any) -> Run:
+    """Run a playbook for both farms."""
+    groups: dict[str, Any] = {"buildx_controllers": {}, "buildx_nodes": {}}
+    for name, (controllers, nodes) in FARMS.items():
+        own = {
+            "farm_builder": name,
+            "farm_nodes": [*nodes],
+            "listener_authority": f"{name}-first",
+            "listener_clients": [*controllers],
+            "listener_nodes": [*nodes],
+            "listener_directory": f"/root/certificates-{name}",
+        }
+        for group, hosts in (("buildx_controllers", controllers), ("buildx_nodes", nodes), (name, controllers | nodes)):
+            groups.setdefault(group, {}).update(
+                {host: {**own, "ansible_host": farm.address(at)} for host, at in hosts.items()}
+            )
+    shared = {**farm.variables("unused"), "farm_platforms": [], "farm_use": False, **variables}
+    return farm.playbook(f"buildfarm.multiarch.{playbook}", variables=shared, inventory=groups, limit=limit)
+
+
+@pytest.fixture
+def two_farms(farm: LiveFarm) -> Iterator[Run]:
+    """Two farms that one run has made."""
+    try:
+        yield several(farm)
+    finally:
+        several(farm, "teardown")
+        for host in NODES:
+            farm.ssh(host, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+        for host in (CONTROLLER, "ctlnew"):
+            farm.ssh(host, "rm -rf /root/certificates-* ~/.docker")
+
+
+def test_two_farms_with_authorities_of_their_own_in_one_run(farm: LiveFarm, two_farms: Run) -> None:
+    two_farms.expect_success()
+    assert several(farm).expect_success().changed == []
+    for name, (controllers, nodes) in FARMS.items():
+        for host in controllers.values():
+            listed = farm.ssh(host, f"docker buildx inspect {name}")
+            assert [node for node in nodes if f"{name}-{node}" in listed] == [*nodes]
+            assert listed.count("running") == len(nodes)
+        trusted = farm.ssh(controllers[f"{name}-first"], f"cat /root/certificates-{name}/ca.pem")
+        assert {farm.ssh(host, "cat /etc/docker/tls/ca.pem") for host in nodes.values()} == {trusted}

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import yaml
 
 #: Each package with those that it may import, all of which stand above it.
 PACKAGES = {
@@ -26,7 +28,7 @@ PACKAGES = {
     "_context": ["_core", "_docker", "_buildx"],
     "_plugin": ["_core", "_platform", "_host", "_docker", "_buildx"],
     "_binfmt": ["_core", "_platform", "_host", "_docker"],
-    "_drain": ["_core", "_docker"],
+    "_drain": ["_core", "_docker", "_buildx"],
     "_listener": ["_core", "_host", "_docker"],
     "_certificate": ["_core", "_docker"],
     "_builder": ["_core", "_platform", "_docker", "_buildx", "_context"],
@@ -38,6 +40,10 @@ PACKAGES = {
 }
 #: What is of no package: it draws on several.
 ALONE = {"_farm_facts", "_farm_job"}
+#: Keys of a task's result that Ansible, its strategies and its callbacks take for their own.
+RESERVED = set(
+    "failed skipped unreachable results invocation warnings deprecations attempts retries add_host add_group".split()
+)
 _COLLECTION = ("ansible_collections", "buildfarm", "multiarch")
 
 
@@ -105,3 +111,20 @@ def test_payloads(tree: Path, record_property: Callable[[str, str], None]) -> No
         size = sum(path.stat().st_size for path in files if path != module)
         record_property(module.stem, f"{size / 1024:.0f} KiB in {len(files) - 1} files")
         assert files
+
+
+def returned(path: Path) -> Iterator[str]:
+    """The keys of results that a file documents, or gives to a failure."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RETURN":
+            yield from yaml.safe_load(ast.literal_eval(node.value)) or ()
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
+            yield from (one.arg for one in node.keywords if one.arg)
+
+
+def test_results_have_no_key_that_is_ansibles_own(tree: Path) -> None:
+    """A failure with the key `unreachable`, say, is taken for that of a host that does not answer."""
+    files = [*(tree / "plugins/modules").glob("*.py"), *(tree / "plugins/module_utils").rglob("*.py")]
+    found = {path.name: RESERVED.intersection(returned(path)) for path in files}
+    assert {name: keys for name, keys in found.items() if keys} == {}
+    assert "journal" in returned(tree / "plugins/module_utils/_listener/apply.py")

@@ -23,7 +23,12 @@ from .declaration import Bake
 #: buildx's first version whose result has the networks of targets.
 _NETWORK: Version = (0, 17, 0)
 _PRINT: Version = (0, 2, 0)
-_NETWORK_SET = re.compile(r"""(?m)^\s*["']?network["']?\s*[=:]""")
+_NETWORK_SET = re.compile(r"""(?m)(?:^|[{,])\s*["']?network["']?\s*[=:]""")
+#: Maps whose keys the user has named, in HCL and JSON, and as blocks of a Compose file.
+_MAP = re.compile(
+    r"""(?mx) ["']? \b(?:args|labels|(?:additional_)?contexts)\b ["']? \s* [=:] \s* \{ (?:[^{}] | \$\{[^{}]*\})* \}
+    | ^ ([ \t]*) (?:args|labels|(?:additional_)?contexts) : [ \t]* \n (?: \1 [ \t]+ .* \n? )*"""
+)
 #: The names of files that buildx reads where none is given: ``defaultFilenames``.
 _DEFAULT_FILES = (
     "compose.yaml",
@@ -98,13 +103,14 @@ def _members(groups: Mapping[str, List[str]], name: str, above: Tuple[str, ...])
 
 def _sets_network(bake: Bake) -> bool:
     """Return whether a definition sets the network of a target, which buildx before 0.17 does not print."""
-    if any(text.partition("=")[0].endswith(".network") for text in bake.overrides):
+    # TARGET.ATTRIBUTE, and of attributes that are maps TARGET.ATTRIBUTE.KEY.
+    if any(text.partition("=")[0].split(".")[1] == "network" for text in bake.overrides):
         return True
     if not bake.files and not bake.source:
         paths = [os.path.join(bake.directory, name) for name in _DEFAULT_FILES]
     else:
         paths = list(bake.local_files)
-    return any(_NETWORK_SET.search(_text(path)) for path in paths)
+    return any(_NETWORK_SET.search(_MAP.sub("", _text(path))) for path in paths)
 
 
 def _text(path: str) -> str:

@@ -17,7 +17,7 @@ import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from .._core.errors import FarmError
 from .._core.parallel import each
@@ -158,13 +158,10 @@ class Engine:
         """
         if self._has_image(image):
             return
-        # These imports would delay all other tasks by some milliseconds.
-        from .._docker.credentials import pull_headers
-        from .._docker.reference import Reference
+        # This import would delay all other tasks by some milliseconds.
+        from .._docker.pull import pulled
 
-        reference = Reference.parse(image.name)
-        query = {"fromImage": reference.repository, "tag": reference.digest or reference.tag}
-        headers = pull_headers(self._store.config_dir, reference.registry, self._runner)
+        query, headers = pulled(image.name, self._store.config_dir, self._runner)
         problem = self._create_image(query, headers=headers)
         if problem:
             raise self._not_run(image, problem)
@@ -190,13 +187,10 @@ class Engine:
         self, query: Mapping[str, str], body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
     ) -> Optional[str]:
         """Pull or import an image; return what went wrong, None if nothing."""
+        from .._docker.pull import create_image
+
         with self._connected() as engine:
-            status, answer = engine.request("POST", f"/images/create?{urlencode(query)}", body=body, headers=headers)
-        if status != 200:
-            return _message(answer)
-        # A failure after the first line of progress does not change the status any more.
-        events = (_json(line) for line in answer.splitlines())
-        return next((str(event["error"]) for event in events if "error" in event), None)
+            return create_image(engine, query, body, headers)
 
     def remove_image(self, name: str) -> None:
         """Remove an image.

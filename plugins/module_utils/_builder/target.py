@@ -86,7 +86,7 @@ def unreachable_nodes(nodes: Sequence[Node], declaration: Declaration, state: St
         raise FarmError(
             f"builder {declaration.name!r}: {shown}. Nothing was changed; repair the node, or set on_unreachable"
             " to skip (it stays as it is) or detach (it leaves the builder)",
-            unreachable=sorted(dead),
+            unreachable_nodes=sorted(dead),
         )
     return dead
 

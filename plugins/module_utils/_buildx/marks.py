@@ -73,26 +73,14 @@ def unmark(engine: Conversation, node: str) -> None:
             raise FarmError(f"the mark of node {node!r} could not be removed: {message(body)} (HTTP {status})")
 
 
-def marks(engine: Conversation) -> Dict[str, Dict[str, str]]:
-    """Return the names of the controllers that use a node, by the node's name, and since when they say so.
-
-    :return: the times as RFC 3339 has them, empty where the engine does not tell.
-    :raises FarmError: the engine did not tell.
-    """
-    found: Dict[str, Dict[str, str]] = {}
-    for one in marked(engine):
-        found.setdefault(one.node, {})[one.controller] = one.since
-    return found
-
-
-def users(engine: Conversation) -> Dict[str, Dict[str, str]]:
-    """Return the builders that have a node, by the node's name and the name of the controller of each.
+def marks(engine: Conversation) -> Dict[str, Dict[str, Mark]]:
+    """Return the marks of an engine by the node's name and the controller's.
 
     :raises FarmError: the engine did not tell.
     """
-    found: Dict[str, Dict[str, str]] = {}
+    found: Dict[str, Dict[str, Mark]] = {}
     for one in marked(engine):
-        found.setdefault(one.node, {})[one.controller] = one.builder
+        found.setdefault(one.node, {})[one.controller] = one
     return found
 
 

@@ -85,7 +85,19 @@ class Conversation:
 
         :raises FarmError: it has none, or says that something is wrong.
         """
+        return self._document(path)
+
+    def find(self, path: str) -> Any:
+        """Return the JSON document that the engine has at a path, None where it has none.
+
+        :raises FarmError: it says that something is wrong.
+        """
+        return self._document(path, absent=404)
+
+    def _document(self, path: str, absent: Optional[int] = None) -> Any:
         status, body = self.request("GET", path)
+        if status == absent:
+            return None
         if status != 200:
             raise FarmError(f"GET {path} failed: {message(body)} (HTTP {status})")
         return json.loads(body)

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 from urllib.parse import quote
 
-from .._core.errors import FarmError
+from .._buildx.store import PREFIX
 from .._docker.client import Conversation
 from .._docker.drain import Drained, read_drained
 
-#: What BuildKit's containers are called. Source: docker/buildx ``driver/docker-container/factory.go``.
-_PREFIX = "/buildx_buildkit_"
-_RUNNING = quote(json.dumps({"name": ["buildx_buildkit_"], "status": ["running"]}))
+_RUNNING = quote(json.dumps({"name": [PREFIX], "status": ["running"]}))
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ def _builds(engine: Conversation) -> Dict[str, int]:
     0.11, is not. Source: docker/buildx ``driver/docker-container/driver.go``.
     """
     found = {}
-    for container in _get(engine, f"/containers/json?filters={_RUNNING}") or ():
-        name = next((name for name in container["Names"] if name.startswith(_PREFIX)), "")
-        inspected = _get(engine, f"/containers/{container['Id']}/json") if name else None
+    for container in engine.get(f"/containers/json?filters={_RUNNING}"):
+        name = next((name for name in container["Names"] if name.startswith(f"/{PREFIX}")), "")
+        inspected = engine.find(f"/containers/{container['Id']}/json") if name else None
         clients = sum(_is_client(engine, one) for one in (inspected or {}).get("ExecIDs") or ())
         if clients:
             found[name[1:]] = clients
@@ -64,15 +62,5 @@ def _builds(engine: Conversation) -> Dict[str, int]:
 
 def _is_client(engine: Conversation, identifier: str) -> bool:
     # It may have ended meanwhile, as may the container.
-    process = _get(engine, f"/exec/{identifier}/json")
+    process = engine.find(f"/exec/{identifier}/json")
     return bool(process and process["Running"] and "dial-stdio" in process["ProcessConfig"]["arguments"])
-
-
-def _get(engine: Conversation, path: str) -> Any:
-    """Return what the engine answers, None where it knows nothing of that name."""
-    status, body = engine.request("GET", path)
-    if status == 404:
-        return None
-    if status != 200:
-        raise FarmError(f"GET {path} failed: {body.decode(errors='replace').strip()} (HTTP {status})")
-    return json.loads(body)

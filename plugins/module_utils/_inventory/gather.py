@@ -22,7 +22,7 @@ from .._buildx.store import PREFIX, Instance, Node, StoreError
 from .._core.errors import FarmError
 from .._core.parallel import each
 from .._core.runner import Runner
-from .._docker.client import Conversation, conversation, execute, message
+from .._docker.client import Conversation, conversation, execute
 from .._docker.context_store import TlsFiles
 from .._docker.endpoint import Endpoint
 from .._docker.engine import EngineInfo, probe_all
@@ -227,13 +227,10 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
 
 def _containers(engine: Conversation) -> Dict[str, bool]:
     """Return the nodes that have a container, and whether it runs."""
-    path = f"/containers/json?all=1&filters={quote(json.dumps({'name': [PREFIX]}))}"
-    status, body = engine.request("GET", path)
-    if status != 200:
-        raise FarmError(f"GET {path} failed: {message(body)} (HTTP {status})")
+    containers = engine.get(f"/containers/json?all=1&filters={quote(json.dumps({'name': [PREFIX]}))}")
     return {
         name[1 + len(PREFIX) :]: one["State"] == "running"
-        for one in json.loads(body)
+        for one in containers
         for name in one["Names"]
         if name.startswith(f"/{PREFIX}")
     }

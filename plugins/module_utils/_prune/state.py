@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Collection, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
-from .._buildx.marks import marks
+from .._buildx.marks import Mark, marks
 from .._buildx.store import PREFIX, Instance, Node, Store, StoreError
 from .._context.owner import owner_of, uses
 from .._context.state import StoredContext, read_context
@@ -243,7 +243,7 @@ def _read_engine(engine: Conversation, endpoint: str) -> EngineState:
 def _late(
     containers: Sequence[Mapping[str, Any]],
     volumes: Sequence[Mapping[str, Any]],
-    marked: Mapping[str, Mapping[str, str]],
+    marked: Mapping[str, Mapping[str, Mark]],
 ) -> FrozenSet[str]:
     made = {
         name[1 + len(PREFIX) :]: float(one.get("Created") or 0)
@@ -257,11 +257,12 @@ def _late(
         for one in volumes
         if one["Name"].endswith(SUFFIX) and one.get("CreatedAt")
     )
+    since = {node: [one.since for one in several.values()] for node, several in marked.items()}
     return frozenset(
         node
-        for node, several in marked.items()
-        if made.get(node) and all(several.values())
-        if min(map(parse_time, several.values())) > made[node] + _MARKED_WITHIN
+        for node, times in since.items()
+        if made.get(node) and all(times)
+        if min(map(parse_time, times)) > made[node] + _MARKED_WITHIN
     )
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from .._builder.containers import read_files
 from .._builder.nodes import Site as BuilderSite
 from .._builder.nodes import read_nodes
-from .._buildx.marks import controller_name, users
+from .._buildx.marks import controller_name, marks
 from .._buildx.store import PREFIX, Instance, Node, Store, StoreError
 from .._core.errors import FarmError
 from .._core.parallel import each, each_within
@@ -151,7 +151,7 @@ def _read_engines(engines: Sequence[_Engine], contexts: ContextStore, timeout: f
                         for name in one["Names"]
                         if name.startswith(f"/{PREFIX}")
                     },
-                    users=users(talk),
+                    marks=marks(talk),
                 )
         except FarmError as exc:
             return EngineState(replace(probed, error=exc.message, error_kind="answer"))
@@ -196,7 +196,7 @@ def _nodes_of_builders(
                 found[key] = replace(one, trouble=state.error, status_elsewhere=state.status, daemon=daemon)
             else:
                 engine = states.get(canonical(node.endpoint, contexts))
-                marked = engine.users.get(node.name, {}) if engine else {}
+                marked = engine.marks.get(node.name, {}) if engine else {}
                 found[key] = replace(one, engine=engine, controllers=tuple(sorted(marked)))
     return list(found.values())
 
@@ -216,8 +216,8 @@ def _nodes_of_engines(
             continue
         state, here = states[address], []
         for name in sorted(state.containers):
-            marked = state.users.get(name, {})
-            builders = tuple(dict.fromkeys(builder for _who, builder in sorted(marked.items()) if builder))
+            marked = state.marks.get(name, {})
+            builders = tuple(dict.fromkeys(one.builder for _who, one in sorted(marked.items()) if one.builder))
             if state.containers[name].identifier in there:
                 continue
             if declaration.builder and declaration.builder not in builders:

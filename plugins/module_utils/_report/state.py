@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
+from .._buildx.marks import Mark
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
 from .._docker.engine import EngineInfo
@@ -43,13 +44,13 @@ class EngineState:
     :ivar probed: what a probe found.
     :ivar facts: what it says of itself and its host (``GET /info``).
     :ivar containers: BuildKit's containers, by their nodes' names.
-    :ivar users: the builders that have a node, by its name and the controller's.
+    :ivar marks: who uses a node, by its name and the controller's.
     """
 
     probed: EngineInfo
     facts: Mapping[str, Any] = field(default_factory=dict)
     containers: Mapping[str, FoundContainer] = field(default_factory=dict)
-    users: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    marks: Mapping[str, Mapping[str, Mark]] = field(default_factory=dict)
 
 
 @dataclass

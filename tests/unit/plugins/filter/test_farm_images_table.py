@@ -19,6 +19,7 @@ def _image(name: str, error: str = "", changed: bool = True, reasons: Any = (), 
         "changed": changed,
         "reasons": list(reasons),
         "platforms": [] if error else built,
+        "outputs": [],
     }
 
 
@@ -33,6 +34,25 @@ def test_what_failed_comes_last_in_plain_text() -> None:
         "reg/a:1: note changed",
         "reg/b:1 failed: building /srv/b failed:",
         *(f"  {number} red\N{REPLACEMENT CHARACTER}" for number in range(12, 20)),
+    ]
+
+
+def test_what_is_known_of_files_is_shown() -> None:
+    pushed, archive, unchanged, own = (_image(name) for name in ("reg/a:1", "b", "c", "d"))
+    known = {"native": False, "size": None, "digest": None, "seconds": None}
+    for image, cells in ((archive, {"seconds": 3.0}), (unchanged, {"node": None, "native": None})):
+        image["platforms"] = [{**image["platforms"][0], **known, **cells}] * 2
+    own["platforms"] = []
+    for image in (pushed, archive, own):
+        image["outputs"] = [{"type": "registry", "digest": None}, {"type": "oci", "digest": f"sha256:{'cd' * 32}"}]
+    assert farm_images_table([pushed, archive, unchanged, own]) == [
+        "IMAGE    PLATFORM     NODE       RUNS      TIME   SIZE    DIGEST",
+        "reg/a:1  linux/amd64  farm-amd1  native    1.2 s  2.5 MB  sha256:abababababab",
+        "b        linux/amd64  farm-amd1  emulated  3.0 s  -       sha256:cdcdcdcdcdcd",
+        "         linux/amd64  farm-amd1  emulated  3.0 s  -       sha256:cdcdcdcdcdcd",
+        "c        linux/amd64  -          -         -      -       -",
+        "         linux/amd64  -          -         -      -       -",
+        "d        -            -          -         -      -       sha256:cdcdcdcdcdcd",
     ]
 
 

@@ -315,7 +315,17 @@ def test_a_definition_is_evaluated_in_its_directory_with_its_variables(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "text", ['target "x" {\n network = "host"\n}', '{\n"network": "none"}', "build:\n  network: host"]
+    "text",
+    [
+        'target "x" {\n network = "host"\n}',
+        'target "x" { network = "host" }',
+        'target "x" {\n args = {\n  a = "${b}"\n }\n network = "host"\n}',
+        '{\n"network": "none"}',
+        '{"target": {"x": {"args": {"a": "b"}, "network": "none"}}}',
+        "build:\n  network: host",
+        "build:\n  args:\n    a: b\n  network: host",
+        "build: {context: ., network: host}",
+    ],
 )
 def test_networks_that_buildx_would_not_tell_are_refused(tmp_path, text):
     (tmp_path / "docker-bake.hcl").write_text(text)
@@ -375,8 +385,19 @@ def test_a_network_that_is_set_by_the_task_counts(tmp_path):
     bake = Bake.from_params({"chdir": str(tmp_path), "set": {"app.network": "host"}})
     with pytest.raises(FarmError, match=r"network of a bake target needs buildx 0\.17\.0"):
         evaluate(bake, Buildx(fake("0.13.1", printed("links", "0.13.1"), [])))
-    other = Bake.from_params({"chdir": str(tmp_path), "set": {"app.args.networks": "host"}})
-    evaluate(other, Buildx(fake("0.13.1", printed("links", "0.13.1"), [])))
+
+
+@pytest.mark.parametrize("name", ["network", "networks"])
+def test_an_argument_of_that_name_is_no_network(tmp_path, name):
+    files = {
+        "docker-bake.hcl": f'variable "{name}" {{}}\ntarget "x" {{\n args = {{\n  {name} = "${{{name}}}"\n }}\n}}',
+        "docker-bake.json": f'{{"target": {{"x": {{"args": {{"{name}": "y"}}, "labels": {{"a": "b"}}}}}}}}',
+        "compose.yaml": f"services:\n  x:\n    build:\n      args:\n        {name}: y\n\n      context: .\n",
+    }
+    for path, text in files.items():
+        (tmp_path / path).write_text(text)
+    bake = Bake.from_params({"chdir": str(tmp_path), "set": {f"app.args.{name}": "host", f"app.labels.x.{name}": "y"}})
+    evaluate(bake, Buildx(fake("0.13.1", printed("links", "0.13.1"), [])))
 
 
 OWN = ["fs.read=/srv/project", "fs.read=/srv/project/Dockerfile"]

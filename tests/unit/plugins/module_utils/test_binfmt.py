@@ -1305,6 +1305,7 @@ class EngineThatRefuses(EngineOfHost):
     ("refused", "message"),
     [
         ({"create": (500, {"message": "no space left"})}, r"did not take the programs that test it: no space left"),
+        ({"create": (500, b"")}, "did not take the programs that test it: it answered with HTTP 500"),
         ({"wait": (500, {"message": "gone"})}, "did not report how a container ended: gone"),
         ({"logs": (501, b"not with this log driver")}, "did not report how a container ended: not with this log"),
         ({"info": (200, b"[]")}, r"the engine on amd1 has to run: \[\]"),

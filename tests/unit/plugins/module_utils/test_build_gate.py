@@ -575,6 +575,8 @@ def test_an_archive_is_joined_of_what_the_nodes_export(world, image, archive, pu
     assert predicted["changed"] and predicted["actions"] == done["actions"]
     assert done["actions"][2:] == ([["push", APP]] if push else []) + [["join", str(dest)]]
     assert all(f"dest={dest}" in values(command, "--output")[0] for command in done["actions"][:2])
+    for result in (predicted, done):
+        assert [one["native"] for one in result["images"][0]["platforms"]] == [True, True]
     (entry,) = entries()
     assert entry["annotations"]["io.containerd.image.name"] == APP
     if push:

@@ -603,7 +603,7 @@ def test_undeclared_nodes_count_where_pins_are_chosen():
 def test_all_dead_nodes_are_named_at_once():
     with pytest.raises(FarmError) as caught:
         run("a.dead b c.dead", "a b c")
-    assert caught.value.details["unreachable"] == ["a", "c"]
+    assert caught.value.details["unreachable_nodes"] == ["a", "c"]
 
 
 # Native platforms, declared nodes, requested platforms, pins that come of prefer_native.

@@ -58,6 +58,15 @@ def test_requests_are_what_was_wanted():
     ]
 
 
+def test_documents():
+    assert Conversation(Connection(200, b'{"a": 1}')).get("/a") == {"a": 1}
+    assert Conversation(Connection(200, b'{"a": 1}')).find("/a") == {"a": 1}
+    assert Conversation(Connection(404, b'{"message": "none"}')).find("/a") is None
+    for status, read in ((404, Conversation.get), (500, Conversation.get), (500, Conversation.find)):
+        with pytest.raises(FarmError, match=rf"GET /a failed: broken \(HTTP {status}\)"):
+            read(Conversation(Connection(status, b'{"message": "broken"}')), "/a")
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.cli import Buildx
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._context.apply import run as contexts
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import environment as _environment
@@ -159,6 +160,9 @@ def engines(environment, tmp_path):
     (store.directory / "instances/broken").write_text("{")
     environment.setenv("DOCKER_HOST", "tcp://default:2376")
     assert not material.exists()
+    # Whoever runs buildx has engines looked for, whatever other tests did before.
+    environment.setattr(_environment, "_engine_finders", [])
+    Buildx(run)
     return environment
 
 

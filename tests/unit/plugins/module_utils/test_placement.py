@@ -217,7 +217,9 @@ def volume(node, controller):
 
 def test_whose_nodes_are():
     volumes = [volume("a", "me"), volume("a", "you"), volume("b", "me")]
-    assert marks(Engine(volumes)) == {"a": {"me": "", "you": ""}, "b": {"me": ""}}
+    found = marks(Engine(volumes))
+    assert {node: [*several] for node, several in found.items()} == {"a": ["me", "you"], "b": ["me"]}
+    assert {one.since for several in found.values() for one in several.values()} == {""}
     assert marks(Engine()) == {}
     with pytest.raises(FarmError, match=r"volumes could not be listed: .*\(HTTP 500\)"):
         marks(Engine(GET=500))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.marks import users
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.marks import marks
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node, Store
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.files import write_atomically
@@ -681,4 +681,5 @@ def test_marks_name_builders():
             del volumes[2]["Labels"][f"{label}.builder"]
             return 200, json.dumps({"Volumes": volumes}).encode()
 
-    assert users(Talk()) == {"n": {"a": "farm", "b": "other"}, "m": {"a": ""}}
+    found = {node: {who: one.builder for who, one in several.items()} for node, several in marks(Talk()).items()}
+    assert found == {"n": {"a": "farm", "b": "other"}, "m": {"a": ""}}
