@@ -58,6 +58,13 @@ def test_requests_are_what_was_wanted():
     ]
 
 
+def test_an_engine_that_wants_tls_says_so_whatever_is_wanted():
+    engine = Conversation(Connection(400, b"Client sent an HTTP request to an HTTPS server.\n"))
+    for ask in (engine.version, lambda: engine.get("/volumes"), lambda: engine.delete("/volumes/a")):
+        with pytest.raises(Unreachable, match="it wants TLS; reach it with ca, cert and key"):
+            ask()
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
