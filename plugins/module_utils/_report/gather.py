@@ -80,7 +80,8 @@ def read_state(declaration: Declaration, params: Mapping[str, Any], runner: Runn
     """
     store, contexts = Store.of(params), ContextStore(config_dir(params))
     instances, broken = _instances(declaration, store)
-    if not (instances or broken or declaration.endpoints or declaration.images):
+    # Images are worth a report of their own, but not where a builder is meant that is not here.
+    if not (instances or broken or declaration.endpoints or (declaration.images and not declaration.builder)):
         raise FarmError(
             f"there is nothing to report: {store.directory} has no builder"
             f"{f' of the name {declaration.builder}' if declaration.builder else 's'}; name the nodes' engines with"

@@ -130,7 +130,7 @@ def _node(node: FoundNode, host: Mapping[str, Any]) -> Dict[str, Any]:
         else {"bytes": daemon.cache[0], "records": daemon.cache[1], "limit": daemon.limit},
         "disk": None if disk is None else {"bytes": disk[0], "free": disk[1]},
         "handlers": None if handlers is None else [dict(one) for one in handlers],
-        "history": (daemon.history if daemon else "BuildKit does not run") or None,
+        "history": (daemon.history if daemon else mask(node.error) or "BuildKit does not run") or None,
         "builds": [_build(build) for build in daemon.builds] if daemon else [],
     }
 

@@ -561,6 +561,7 @@ def test_a_controller_that_knows_nothing(reporting):
     assert node["builds"][2]["reasons"][1].startswith("ran from [2/3] RUN")
     assert (dead["name"], dead["status"]) == ("tcp://127.0.0.1:9", "unreachable")
     assert "refused" in dead["error"]
+    assert dead["history"] == dead["error"]
     assert found["platforms"] == ["linux/amd64", "linux/arm64"]
     assert found["builders"] == []
 
@@ -635,6 +636,16 @@ def test_files_are_written_where_what_they_tell_has_changed(reporting, tmp_path)
     assert Path(files["text"]).read_text() == drained["text"]
 
 
+def test_halves_of_characters_come_to_no_file(reporting, tmp_path):
+    files = {kind: tmp_path / f"farm.{kind}" for kind in FORMATS}
+    engine = Engine()
+    engine.drained = [{"CreatedAt": "", "Labels": {"com.github.buildfarm.multiarch.drained": "a\ud800b"}}]
+    with serving(engine) as url:
+        reporting(endpoints=[url], **{kind: str(path) for kind, path in files.items()})
+    assert json.loads(files["json"].read_text())["nodes"][0]["drained"].endswith("(a?b)")
+    assert all(path.read_text() for path in files.values())
+
+
 def test_the_file_of_something_else_is_replaced(report, tmp_path):
     assert fingerprint_in("html", None) is None
     assert fingerprint_in("html", b"something else") is None
@@ -663,8 +674,9 @@ def test_what_cannot_be_meant(params, message):
 def test_there_is_nothing_to_report(reporting, tmp_path):
     with pytest.raises(FarmError, match=r"there is nothing to report: .* has no builders; name the nodes' engines"):
         reporting()
-    with pytest.raises(FarmError, match="has no builder of the name other"):
-        reporting(builder="other")
+    for images in ([], ["registry.example.com/app:1"]):
+        with pytest.raises(FarmError, match="has no builder of the name other"):
+            reporting(builder="other", images=images)
     with serving(Engine()) as url, pytest.raises(FarmError, match="cannot be written: No such file or directory"):
         reporting(endpoints=[url], html=str(tmp_path / "none/farm.html"))
 
