@@ -16,6 +16,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(?:\d+[smhdw])+\Z")
 
 
+def some_seconds(option: str, seconds: float) -> float:
+    """Return a time limit.
+
+    :raises FarmError: nothing could be done in it.
+    """
+    if not seconds > 0:
+        raise FarmError(f"{option} is {seconds:g}; wanted seconds, more than 0")
+    return seconds
+
+
 def parse_size(text: str) -> int:
     """Return a size in bytes, written as docker takes it (``512m``, ``1.5g``); -1 means no limit.
 
