@@ -59,8 +59,12 @@ class Site:
 
         :raises FarmError: a time limit cannot be meant.
         """
-        limits = [some_seconds(option, params[option]) for option in ("timeout", "prune_timeout")]
-        return cls(Store.of(params), ContextStore(config_dir(params)), *limits)
+        return cls(
+            Store.of(params),
+            ContextStore(config_dir(params)),
+            timeout=some_seconds("timeout", params["timeout"]),
+            prune_timeout=some_seconds("prune_timeout", params["prune_timeout"]),
+        )
 
     def execute(self, node: Node, argv: Sequence[str]) -> Tuple[Record, ...]:
         """Run a program in a node's container that prints records.
