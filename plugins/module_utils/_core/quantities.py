@@ -40,13 +40,15 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> int:
-    """Return a time in seconds, written as ``90m``, ``48h``, ``7d``, ``2w`` or ``1h30m``; a bare number is of seconds.
+    """Return a time in seconds, written as ``90m``, ``48h``, ``7d``, ``2w`` or ``1h30m``.
+
+    A bare number is none but 0: whoever writes 7 means days, and would lose a cache that is older than 7 seconds.
 
     :raises FarmError: it is no time.
     """
     written = text.strip()
-    if written.isdigit():
-        return int(written)
+    if written == "0":
+        return 0
     if not _DURATION.match(written):
         raise FarmError(f"{text!r} is no time; wanted a number with s, m, h, d or w, as in 48h or 7d")
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", written))

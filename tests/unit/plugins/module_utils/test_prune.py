@@ -117,13 +117,13 @@ def test_times(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90m", 5400), ("1h30m", 5400), ("7d", 604800), (" 2w ", 1209600)]
+    ("text", "seconds"), [("0", 0), ("90s", 90), ("90m", 5400), ("1h30m", 5400), ("7d", 604800), (" 2w ", 1209600)]
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1 day", "-1h", "1h30"])
+@pytest.mark.parametrize("text", ["", "soon", "1 day", "-1h", "1h30", "7", "00"])
 def test_no_durations(text):
     with pytest.raises(FarmError, match="is no time"):
         parse_duration(text)
