@@ -180,7 +180,7 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path, fails, words):
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        (200, {"Volumes": [{"CreatedAt": "now", "Labels": {LABEL: "disk"}}]}, "it is drained since now (disk)"),
+        (200, {"Volumes": [{"CreatedAt": "now", "Labels": {LABEL: "disk\n "}}]}, "it is drained since now (disk)"),
         (200, {"Volumes": [{"CreatedAt": None, "Labels": {LABEL: ""}}]}, "it is drained since "),
         (200, {"Volumes": [{"CreatedAt": "now", "Labels": {}}]}, "None"),
         (200, {"Volumes": None}, "None"),
