@@ -585,6 +585,14 @@ def test_a_node_of_a_builder_is_reported_once(reporting):
     ]
 
 
+def test_a_builder_with_an_endpoint_that_is_none(reporting):
+    found = reporting(Node("n", "npipe:////./pipe/docker_engine"))["report"]
+    assert [one["name"] for one in found["builders"]] == ["farm"]
+    (alarm,) = found["attention"]
+    assert (alarm["kind"], alarm["subject"]) == ("builder", "farm")
+    assert "npipe:////./pipe/docker_engine': wanted tcp://" in alarm["text"]
+
+
 def test_an_old_buildkit_has_no_history(reporting):
     with serving(Engine(histories=None)) as url:
         (node,) = reporting(endpoints=[url])["report"]["nodes"]
