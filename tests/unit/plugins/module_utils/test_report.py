@@ -35,6 +35,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.state 
     Daemon,
     EngineState,
     FoundContainer,
+    FoundImage,
     FoundNode,
     State,
     handlers_of,
@@ -259,6 +260,45 @@ def test_what_needs_attention(report):
     assert (report["summary"]["images"], report["summary"]["complete"]) == (200, 197)
 
 
+@pytest.mark.parametrize(("left", "told"), [(1, "ends in 1 day"), (0, "ends within a day"), (-1, "has ended")])
+def test_when_certificates_end(left, told):
+    end = {"certificate_expires": "2026-01-01T00:00:00Z", "certificate_days_left": left}
+    node = FoundNode("n", "n", "docker-container", engine=EngineState(EngineInfo(Endpoint("context", "n"), **end)))
+    attention = assemble(State("c", 0, nodes=(node,)), {})["attention"]
+    assert [one["text"] for one in attention if one["kind"] == "certificate"] == [f"its certificate {told}"]
+
+
+@pytest.mark.parametrize(
+    ("times", "created"),
+    [
+        (("2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05+02:00"), "2026-01-02T03:04:05Z"),
+        (("1970-01-01T00:00:00Z",), "1970-01-01T00:00:00Z"),
+        (("0001-01-01T00:00:00Z", "yesterday", "2026-13-01T00:00:00Z", ""), None),
+        ((), None),
+    ],
+)
+def test_when_images_were_created(times, created):
+    platforms = tuple((f"linux/{place}", "sha256:a", 1, text) for place, text in enumerate(times))
+    report = assemble(State("c", 0, images=(FoundImage("a", digest="sha256:b", platforms=platforms),)), {})
+    assert report["images"][0]["created"] == created
+    found = [value for (name, _labels), value in metrics_of(metrics.render(report)).items() if "_created_" in name]
+    assert len(found) == (created is not None)
+
+
+def test_a_node_whose_buildkit_does_not_answer_is_not_usable():
+    probed = EngineInfo(Endpoint("context", "n"), reachable=True)
+    engine = EngineState(probed, {}, {"n": FoundContainer("running", "i", "1")})
+    nodes = [FoundNode("n", "n", "docker-container", engine=engine, daemon=Daemon(problem=text)) for text in ("", "no")]
+    assert assemble(State("c", 0, nodes=tuple(nodes)), {})["summary"]["usable"] == 1
+
+
+def test_hosts_are_known_by_the_names_of_nodes_in_any_case():
+    probed = EngineInfo(Endpoint("context", "n"), reachable=True)
+    node = FoundNode("farm-amd1", "n", "docker-container", engine=EngineState(probed))
+    (found,) = assemble(State("c", 0, nodes=(node,)), {"Farm-AMD1": {"handlers": []}})["nodes"]
+    assert found["handlers"] == []
+
+
 def test_what_is_no_change(report):
     later = copy.deepcopy(report)
     later["time"] = "2027-01-01T00:00:00Z"
@@ -476,6 +516,7 @@ def test_metrics_escape_labels(report):
         (words.duration(134.2), "2 min 14 s"),
         (words.duration(7260), "2 h 1 min"),
         (words.share(0.999), "99 %"),
+        (words.share(0.29), "29 %"),
         (words.share(None), words.NONE),
         (words.days(1), "1 day"),
         (words.days(-1), "ended"),
