@@ -105,8 +105,8 @@ options:
   platforms: &platforms
     description:
       - The platforms to build for, such as V(linux/amd64) or V(linux/arm/v7). They are normalised.
-      - If unset or empty, the builder's first node builds for its own platform. E(DOCKER_DEFAULT_PLATFORM) has no
-        effect.
+      - If unset or empty, the builder's first node builds for its own platform; while that is drained, this is refused.
+        E(DOCKER_DEFAULT_PLATFORM) has no effect.
     type: list
     elements: str
   tags: &tags

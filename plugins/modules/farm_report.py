@@ -580,7 +580,7 @@ report:
           type: int
           sample: 2
         usable:
-          description: How many of them run and are not drained.
+          description: How many of them run, answer, and are not drained.
           type: int
           sample: 2
         builds:

@@ -116,7 +116,8 @@ def _plans(
         if one.decision.builds and not one.by_node
     }
     for placement in placed.values():
-        farm.refuse_drained(placement.names)
+        # Without platforms the first node builds for its own.
+        farm.refuse_drained(placement.names if placement.nodes else [node.name for node in farm.builder.nodes[:1]])
     steps = route(subjects, declaration, farm, buildx.version(), placed)
     for step in steps.values():
         check_split(buildx, step.image.options, () if step.orders else step.nodes)

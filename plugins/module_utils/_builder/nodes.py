@@ -26,6 +26,7 @@ from .._core.environment import NO_ENGINE
 from .._core.errors import FarmError
 from .._core.files import write_atomically
 from .._core.parallel import each, each_within
+from .._core.quantities import some_seconds
 from .._core.runner import CommandError, Runner
 from .._docker.client import unanswered
 from .._docker.config import config_dir
@@ -77,16 +78,20 @@ class Site:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], runner: Runner) -> Site:
-        """Return where the builders of a module's parameters live."""
+        """Return where the builders of a module's parameters live.
+
+        :raises FarmError: a time limit cannot be meant.
+        """
+        timeout = some_seconds("timeout", params["timeout"])
         contexts, controller = ContextStore(config_dir(params)), controller_name(params)
         holder = describe_holder(f"module buildx_builder for builder {params.get('name')!r}", controller)
         return cls(
             store=Store.of(params),
             contexts=contexts,
             buildx=Buildx.of(params, runner),
-            engines=Engines(contexts, params["timeout"], controller),
+            engines=Engines(contexts, timeout, controller),
             locks=EngineLocks(contexts, runner, holder, params.get("lock_timeout", 0)),
-            timeout=params["timeout"],
+            timeout=timeout,
             bootstrap_timeout=params.get("bootstrap_timeout", 0),
             share_nodes=params.get("share_nodes", False),
         )

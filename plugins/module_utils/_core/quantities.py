@@ -16,6 +16,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(?:\d+[smhdw])+\Z")
 
 
+def some_seconds(option: str, seconds: float) -> float:
+    """Return a time limit.
+
+    :raises FarmError: nothing could be done in it.
+    """
+    if not seconds > 0:
+        raise FarmError(f"{option} is {seconds:g}; wanted seconds, more than 0")
+    return seconds
+
+
 def parse_size(text: str) -> int:
     """Return a size in bytes, written as docker takes it (``512m``, ``1.5g``); -1 means no limit.
 
@@ -30,13 +40,15 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> int:
-    """Return a time in seconds, written as ``90m``, ``48h``, ``7d``, ``2w`` or ``1h30m``; a bare number is of seconds.
+    """Return a time in seconds, written as ``90m``, ``48h``, ``7d``, ``2w`` or ``1h30m``.
+
+    A bare number is none but 0: whoever writes 7 means days, and would lose a cache that is older than 7 seconds.
 
     :raises FarmError: it is no time.
     """
     written = text.strip()
-    if written.isdigit():
-        return int(written)
+    if written == "0":
+        return 0
     if not _DURATION.match(written):
         raise FarmError(f"{text!r} is no time; wanted a number with s, m, h, d or w, as in 48h or 7d")
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", written))

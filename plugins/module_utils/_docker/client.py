@@ -24,6 +24,8 @@ from .transport import Unreachable, classify_error, open_connection, resolve, ti
 
 #: Bytes that are read of an answer that may be anybody's.
 MAXIMUM_ANSWER = 1 << 20
+#: How Go's server answers one who speaks plain HTTP where it speaks TLS. Source: golang/go ``net/http/server.go``.
+_WANTS_TLS = b"Client sent an HTTP request to an HTTPS server"
 #: Seconds between two looks at what another client is removing.
 _PAUSE = 0.2
 
@@ -59,9 +61,17 @@ class Conversation:
         self._connection.request(method, path, body, headers={"Host": "docker", **(headers or {})})
 
     def answer(self, limit: Optional[int] = None) -> Tuple[int, bytes]:
-        """Wait for the answer to what was asked, and return its status and its body."""
+        """Wait for the answer to what was asked, and return its status and its body.
+
+        :raises Unreachable: TLS is spoken there.
+        """
         answer = self._connection.getresponse()
-        return answer.status, answer.read(limit)
+        body = answer.read(limit)
+        if answer.status == 400 and body.startswith(_WANTS_TLS):
+            raise Unreachable(
+                "tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them"
+            )
+        return answer.status, body
 
     def send(self, method: str, path: str, document: Mapping[str, Any]) -> Tuple[int, bytes]:
         """Send a JSON object with a request and return the status and the body of the answer."""
@@ -105,13 +115,9 @@ class Conversation:
     def version(self) -> Mapping[str, Any]:
         """Return what the engine says of itself, ``Os`` and ``Arch`` among it.
 
-        :raises Unreachable: the answer is not an engine's.
+        :raises Unreachable: the answer is not an engine's, or TLS is spoken there.
         """
         status, body = self.request("GET", "/version", MAXIMUM_ANSWER)
-        if status == 400 and b"HTTPS server" in body:
-            raise Unreachable(
-                "tls", "it wants TLS; reach it with ca, cert and key, or through a docker context with them"
-            )
         try:
             document: Dict[str, Any] = json.loads(body)
             if status == 200 and document["Os"] and document["Arch"]:

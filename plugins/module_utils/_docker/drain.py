@@ -37,8 +37,8 @@ class Drained:
     reason: str
 
     def __str__(self) -> str:
-        reason = f" ({self.reason})" if self.reason else ""
-        return f"it is drained since {self.since}{reason}"
+        reason = " ".join(self.reason.split())
+        return f"it is drained since {self.since}{f' ({reason})' if reason else ''}"
 
 
 def read_drained(engine: Conversation) -> Optional[Drained]:

@@ -11,6 +11,7 @@ from typing import Any, Dict
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
+from .._core.quantities import some_seconds
 from .._core.runner import Runner
 from .config import config_dir
 from .context_store import ContextStore, TlsFiles
@@ -24,12 +25,11 @@ def endpoint_info(params: Dict[str, Any], check_mode: bool, runner: Runner) -> D
 
     :raises FarmError: an endpoint's text is none, or all must be reachable and one is not.
     """
-    if not params["timeout"] > 0:
-        raise FarmError(f"timeout is {params['timeout']:g}; wanted seconds, more than 0")
+    timeout = some_seconds("timeout", params["timeout"])
     endpoints = [Endpoint.parse(text) for text in params["endpoints"]]
     paths = {kind: Path(expanded(params[kind])) for kind in TLS_NAMES if params[kind]}
     tls = TlsFiles(**paths) if paths else None
-    found = probe_all(endpoints, ContextStore(config_dir(params)), params["timeout"], tls)
+    found = probe_all(endpoints, ContextStore(config_dir(params)), timeout, tls)
     result = {"endpoints": [info.as_dict() for info in found]}
     errors = [info.error for info in found if info.error]
     if errors and params["require_reachable"]:

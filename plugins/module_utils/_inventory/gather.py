@@ -122,24 +122,25 @@ def _found(key: str, way: _Way, sources: Sources, site: Site, current: str) -> F
     nodes = tuple(_stored(instance, node, current) for instance, node in way.nodes)
     if not way.engine:
         return _buildkit(way, nodes, sources, site)
-    engine = FoundEngine(key, _url(key), tuple(way.contexts), nodes)
+    engine = FoundEngine(key, _url(key), tuple(way.contexts), nodes, asked=sources.contact)
     if not sources.contact:
         return engine
-    (info,) = probe_all([Endpoint.parse(way.text)], site.contexts, site.timeout, way.tls, anonymous=False)
-    error = info.error
-    if not error:
-        try:
-            nodes = _read(way, nodes, sources, site)
-        except FarmError as exc:
-            error = exc.message
-    if error:
-        nodes = tuple(replace(node, status="unreachable", error=error) for node in nodes)
-    return _with_info(replace(engine, nodes=nodes, asked=True, error=error or ""), info)
+    try:
+        (info,) = probe_all([Endpoint.parse(way.text)], site.contexts, site.timeout, way.tls, anonymous=False)
+        engine = _with_info(engine, info)
+        return engine if engine.error else replace(engine, nodes=_read(way, nodes, sources, site))
+    except FarmError as exc:
+        return _silent(engine, exc.message)
+
+
+def _silent(engine: FoundEngine, error: str) -> FoundEngine:
+    nodes = tuple(replace(node, status="unreachable", error=error) for node in engine.nodes)
+    return replace(engine, nodes=nodes, error=error)
 
 
 def _with_info(engine: FoundEngine, info: EngineInfo) -> FoundEngine:
     return replace(
-        engine,
+        _silent(engine, info.error) if info.error else engine,
         native=info.platform,
         version=info.version or "",
         drained=info.drained or "",

@@ -17,6 +17,7 @@ from .._context.owner import owner_of, uses
 from .._context.state import StoredContext, read_context
 from .._core.errors import FarmError
 from .._core.parallel import each, each_within
+from .._core.quantities import some_seconds
 from .._docker.client import Conversation, conversation, execute, unanswered
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
@@ -31,6 +32,8 @@ from .prediction import Record, parse_records, parse_time, predict
 SUFFIX = "_state"
 #: Seconds that a node's first mark may be younger than its container and cache, which are there when it has started.
 _MARKED_WITHIN = 1800
+#: How BuildKit says that a filter is none. Source: containerd ``pkg/filters/parser.go``.
+_NO_FILTER = "filters: parse error"
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,16 @@ class Site:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Site:
-        """Return where a module's parameters have builders."""
-        contexts = ContextStore(config_dir(params))
-        return cls(Store.of(params), contexts, params["timeout"], params["prune_timeout"])
+        """Return where a module's parameters have builders.
+
+        :raises FarmError: a time limit cannot be meant.
+        """
+        return cls(
+            Store.of(params),
+            ContextStore(config_dir(params)),
+            timeout=some_seconds("timeout", params["timeout"]),
+            prune_timeout=some_seconds("prune_timeout", params["prune_timeout"]),
+        )
 
     def execute(self, node: Node, argv: Sequence[str]) -> Tuple[Record, ...]:
         """Run a program in a node's container that prints records.
@@ -291,6 +301,12 @@ def _read_caches(
                 options = [part for text in selection.filters for part in ("--filter", text)]
                 matching = {record.identifier for record in site.execute(node, [*usage, *options])}
         except FarmError as exc:
+            # Every node would say so.
+            if _NO_FILTER in exc.message:
+                raise FarmError(
+                    f"filters: found {', '.join(map(repr, selection.filters))}; wanted BuildKit's, as in"
+                    f" type==exec.cachemount or description~=golang; {exc.message}"
+                ) from exc
             return Cache(builder, node, exc.message)
         return Cache(builder, node, "", True, records, predict(records, selection, engine.now, matching))
 

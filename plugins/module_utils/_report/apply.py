@@ -49,7 +49,8 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
     before: Dict[str, Optional[str]] = {}
     actions, contents = [], []
     for kind, path in declaration.files.items():
-        content = RENDERERS[kind](report).encode()
+        # What registries say may have halves of characters, which no file can hold.
+        content = RENDERERS[kind](report).encode(errors="replace")
         present = _read(path)
         before[str(path)] = fingerprint_in(kind, present)
         # Times and sizes are written anew too, so that the file is as young as it says; that alone is no change.

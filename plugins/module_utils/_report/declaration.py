@@ -12,6 +12,7 @@ from typing import Any, Mapping, Optional, Tuple
 
 from .._core.environment import expanded
 from .._core.errors import FarmError
+from .._core.quantities import some_seconds
 from .._docker.context_store import TlsFiles
 from .._docker.endpoint import Endpoint
 from .._docker.names import TLS_NAMES
@@ -49,8 +50,7 @@ class Declaration:
 
         :raises FarmError: they cannot be meant.
         """
-        if not params["timeout"] > 0:
-            raise FarmError(f"timeout is {params['timeout']:g}; wanted seconds, more than 0")
+        timeout = some_seconds("timeout", params["timeout"])
         if params["builds"] < 0:
             raise FarmError(f"builds is {params['builds']}; wanted a number of builds, 0 for none")
         strangers = [name for name, host in (params["hosts"] or {}).items() if not isinstance(host, dict)]
@@ -67,7 +67,7 @@ class Declaration:
             tls=TlsFiles(**paths) if paths else None,
             images=tuple(dict.fromkeys(Reference.parse(name) for name in params["images"] or ())),
             builds=params["builds"],
-            timeout=params["timeout"],
+            timeout=timeout,
             hosts=params["hosts"] or {},
             files=files,
         )

@@ -21,7 +21,7 @@ from .._builder.containers import read_files
 from .._builder.nodes import Site as BuilderSite
 from .._builder.nodes import read_nodes
 from .._buildx.marks import controller_name, marks
-from .._buildx.store import PREFIX, Instance, Node, Store, StoreError
+from .._buildx.store import PREFIX, Instance, Node, Store
 from .._core.errors import FarmError
 from .._core.parallel import each, each_within
 from .._core.runner import Runner
@@ -80,7 +80,8 @@ def read_state(declaration: Declaration, params: Mapping[str, Any], runner: Runn
     """
     store, contexts = Store.of(params), ContextStore(config_dir(params))
     instances, broken = _instances(declaration, store)
-    if not (instances or broken or declaration.endpoints or declaration.images):
+    # Images are worth a report of their own, but not where a builder is meant that is not here.
+    if not (instances or broken or declaration.endpoints or (declaration.images and not declaration.builder)):
         raise FarmError(
             f"there is nothing to report: {store.directory} has no builder"
             f"{f' of the name {declaration.builder}' if declaration.builder else 's'}; name the nodes' engines with"
@@ -116,10 +117,17 @@ def _instances(declaration: Declaration, store: Store) -> Tuple[List[Instance], 
         if declaration.builder in (None, name):
             try:
                 instance = store.get(name)
+                for node in _engine_nodes(instance) if instance else ():
+                    Endpoint.parse(node.endpoint)
                 found += [instance] if instance else []
-            except StoreError as exc:
+            except FarmError as exc:
                 broken[name] = exc.message
     return found, broken
+
+
+def _engine_nodes(instance: Instance) -> Tuple[Node, ...]:
+    """Return the nodes of a builder that are engines."""
+    return instance.nodes if instance.driver == "docker-container" else ()
 
 
 def _engines(declaration: Declaration, instances: Sequence[Instance], contexts: ContextStore) -> Dict[str, _Engine]:
@@ -129,7 +137,7 @@ def _engines(declaration: Declaration, instances: Sequence[Instance], contexts: 
         tls = declaration.tls if endpoint.scheme == "tcp" else None
         found.setdefault(canonical(endpoint.text, contexts), _Engine(endpoint, tls, True))
     for instance in instances:
-        for node in instance.nodes if instance.driver == "docker-container" else ():
+        for node in _engine_nodes(instance):
             found.setdefault(canonical(node.endpoint, contexts), _Engine(Endpoint.parse(node.endpoint)))
     return found
 

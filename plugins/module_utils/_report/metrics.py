@@ -66,8 +66,8 @@ def _samples(report: Mapping[str, Any]) -> Iterator[Tuple[str, Labels, Optional[
     for image in report["images"]:
         labels = {"image": image["name"]}
         yield "image_complete", labels, int(bool(image["digest"]) and not image["missing"] and not image["error"])
-        created = (image["created"] or "")[:19]
-        yield "image_created_timestamp_seconds", labels, words.seconds_of(f"{created}Z") if created else None
+        created = image["created"]
+        yield "image_created_timestamp_seconds", labels, words.seconds_of(created) if created else None
         for one in image["platforms"]:
             yield "image_platform_bytes", {**labels, "platform": one["platform"]}, one["size"]
 
@@ -80,7 +80,7 @@ def _node(node: Mapping[str, Any], labels: Labels) -> Iterator[Tuple[str, Labels
         "architecture": engine.get("architecture") or "",
     }
     yield "node_info", {**labels, **known}, 1
-    yield "node_up", labels, int(node["status"] == "running" and not node["error"])
+    yield "node_up", labels, int(words.answers(node))
     yield "node_drained", labels, int(bool(node["drained"]))
     for cell in node["platforms"]:
         yield "node_platform", {**labels, "platform": cell["platform"], "state": cell["state"]}, 1

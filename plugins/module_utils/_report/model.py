@@ -9,15 +9,17 @@ Its shape is documented as the module's return value ``report``.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .._core.urls import mask
 from .._platform.platform import Platform, runs_natively
 from .._platform.routing import serves
+from .._prune.prediction import parse_time
 from . import words
 from .history import FAILED, RUNNING, Build
 from .state import EngineState, FoundImage, FoundNode, State, handlers_of, read_disk
@@ -45,7 +47,9 @@ def assemble(state: State, hosts: Mapping[str, Mapping[str, Any]]) -> Dict[str, 
 
     :param hosts: what is known of the nodes' hosts from elsewhere, by the nodes' names.
     """
-    nodes = [_node(node, hosts.get(node.name, {})) for node in state.nodes]
+    # buildx makes the names of nodes lower case.
+    known = {name.lower(): host for name, host in hosts.items()}
+    nodes = [_node(node, known.get(node.name.lower(), {})) for node in state.nodes]
     shown = _columns(state.nodes)
     for node, found in zip(nodes, state.nodes):
         node["platforms"] = _cells(found, shown)
@@ -130,7 +134,7 @@ def _node(node: FoundNode, host: Mapping[str, Any]) -> Dict[str, Any]:
         else {"bytes": daemon.cache[0], "records": daemon.cache[1], "limit": daemon.limit},
         "disk": None if disk is None else {"bytes": disk[0], "free": disk[1]},
         "handlers": None if handlers is None else [dict(one) for one in handlers],
-        "history": (daemon.history if daemon else "BuildKit does not run") or None,
+        "history": (daemon.history if daemon else mask(node.error) or "BuildKit does not run") or None,
         "builds": [_build(build) for build in daemon.builds] if daemon else [],
     }
 
@@ -184,7 +188,7 @@ def _image(image: FoundImage) -> Dict[str, Any]:
         "name": image.name,
         "digest": image.digest or None,
         "error": mask(image.error) or None,
-        "created": max((created for _p, _d, _s, created in image.platforms), default="") or None,
+        "created": _newest(created for _platform, _digest, _size, created in image.platforms),
         "attested": image.attested,
         "missing": list(image.missing),
         "key": image.key or None,
@@ -194,6 +198,17 @@ def _image(image: FoundImage) -> Dict[str, Any]:
             for platform, digest, size, _created in image.platforms
         ],
     }
+
+
+def _newest(times: Iterable[str]) -> Optional[str]:
+    """Return the newest of several times as images have them, None where none of them tells anything."""
+    found = []
+    for text in times:
+        with contextlib.suppress(ValueError):
+            found.append(parse_time(text))
+    # Go's programs write the year 1 where no time is meant.
+    known = [seconds for seconds in found if seconds >= 0]
+    return moment(max(known)) if known else None
 
 
 def _columns(nodes: Sequence[FoundNode]) -> Tuple[Platform, ...]:
@@ -258,8 +273,9 @@ def _alarms_of_node(node: Mapping[str, Any]) -> Iterator[Tuple[str, str, str]]:
     if node["drained"]:
         yield "drained", name, node["drained"]
     if certificate and certificate["days_left"] < CERTIFICATE_DAYS:
-        left = max(0, certificate["days_left"])
-        yield "certificate", name, f"its certificate ends {f'in {words.days(left)}' if left else 'within a day'}"
+        left = certificate["days_left"]
+        when = "has ended" if left < 0 else f"ends in {words.days(left)}" if left else "ends within a day"
+        yield "certificate", name, f"its certificate {when}"
     if disk and disk["bytes"] and 1 - disk["free"] / disk["bytes"] >= DISK_SHARE:
         yield "disk", name, f"its disk is {words.share(1 - disk['free'] / disk['bytes'])} full"
     if node["tls"] == "server":
@@ -279,7 +295,7 @@ def _summary(report: Mapping[str, Any]) -> Dict[str, Any]:
     steps = sum(build["steps"] for build in builds)
     return {
         "nodes": len(nodes),
-        "usable": sum(node["status"] == "running" and not node["drained"] for node in nodes),
+        "usable": sum(words.answers(node) and not node["drained"] for node in nodes),
         "builds": len(builds),
         "failed": sum(build["status"] == FAILED for build in builds),
         "cached_share": round(sum(build["cached"] for build in builds) / steps, 3) if steps else None,

@@ -85,7 +85,7 @@ def _header(names: str, report: Mapping[str, Any]) -> Markup:
     return element(
         "header",
         element("h1", "Build farm"),
-        element("p", *seen, class_="soft"),
+        element("p", *seen, class_="soft wrap"),
         _tiles(report["summary"]),
         element("nav", *(element("a", text, href=f"#{key}") for key, text, there in links if there)),
     )

@@ -55,7 +55,7 @@ def duration(seconds: Optional[float]) -> str:
 
 def share(value: Optional[float]) -> str:
     """Return a share as a percentage; what is not all is never shown as all."""
-    return NONE if value is None else f"{int(100 * value)} %"
+    return NONE if value is None else f"{int(round(100 * value, 6))} %"
 
 
 def seconds_of(moment: str) -> int:
@@ -98,6 +98,11 @@ def count(number: int, singular: str, plural: str = "") -> str:
 def noun(number: int, singular: str, plural: str = "") -> str:
     """Return a noun as it is said of a number."""
     return singular if number == 1 else plural or f"{singular}s"
+
+
+def answers(node: Mapping[str, Any]) -> bool:
+    """Say whether a node's BuildKit runs, and answers as one."""
+    return bool(node["status"] == "running" and not node["error"])
 
 
 def newest(report: Mapping[str, Any], limit: Optional[int] = None) -> List[Any]:

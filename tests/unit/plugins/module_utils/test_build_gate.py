@@ -411,6 +411,12 @@ def test_a_drained_node_gets_nothing(world, image):
     # Where buildx chooses the nodes itself, they cannot be left out.
     with pytest.raises(FarmError, match="buildx would build on node 'c', and it is drained since noon; end that with"):
         run({**image(APP), "builder": "farm", "gate": False}, False, world)
+    # As does the first one what names no platforms.
+    bare = {**image(APP, platforms=[]), "builder": "farm"}
+    assert run(bare, True, world).warnings == ("node 'c' gets no builds: it is drained since noon",)
+    world.drained = {"a": "it is drained since noon"}
+    with pytest.raises(FarmError, match="buildx would build on node 'a', and it is drained since noon; end that with"):
+        run(bare, True, world)
 
 
 def test_nodes_that_are_drained_meanwhile_get_no_more_builds(world, image):

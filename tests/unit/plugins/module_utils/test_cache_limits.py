@@ -38,7 +38,7 @@ ONE = {"max_used": "1g"}
         # Older versions keep what is reserved, and never empty the cache.
         ({"reserved": "1g", "min_free": "1g"}, None),
         (
-            {"kinds": {"source.local": {"max_age": "48h", "max_used": "1g"}, "frontend": {"max_age": 60}}},
+            {"kinds": {"source.local": {"max_age": "48h", "max_used": "1g"}, "frontend": {"max_age": "60s"}}},
             [
                 {"filters": ["type==frontend"], "all": True, "keepDuration": 60},
                 {"filters": ["type==source.local"], "keepDuration": 172800, **SIZES},

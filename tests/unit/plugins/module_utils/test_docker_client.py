@@ -67,6 +67,13 @@ def test_documents():
             read(Conversation(Connection(status, b'{"message": "broken"}')), "/a")
 
 
+def test_an_engine_that_wants_tls_says_so_whatever_is_wanted():
+    engine = Conversation(Connection(400, b"Client sent an HTTP request to an HTTPS server.\n"))
+    for ask in (engine.version, lambda: engine.get("/volumes"), lambda: engine.delete("/volumes/a")):
+        with pytest.raises(Unreachable, match="it wants TLS; reach it with ca, cert and key"):
+            ask()
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
@@ -182,7 +189,7 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path, fails, words):
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        (200, {"Volumes": [{"CreatedAt": "now", "Labels": {LABEL: "disk"}}]}, "it is drained since now (disk)"),
+        (200, {"Volumes": [{"CreatedAt": "now", "Labels": {LABEL: "disk\n "}}]}, "it is drained since now (disk)"),
         (200, {"Volumes": [{"CreatedAt": None, "Labels": {LABEL: ""}}]}, "it is drained since "),
         (200, {"Volumes": [{"CreatedAt": "now", "Labels": {}}]}, "None"),
         (200, {"Volumes": None}, "None"),

@@ -297,6 +297,15 @@ def test_what_cannot_be_reached_or_read(place: Place) -> None:
     assert [one.endpoint for one in place.found(builders=False)] == [left.endpoint]
 
 
+def test_an_endpoint_that_is_none_is_a_status(place: Place) -> None:
+    place.builder("windows", Node("w", "npipe:////./pipe/docker_engine"))
+    place.builder("farm", Node("farm-b", DEAD))
+    farm, odd = place.found()
+    assert "connection refused" in farm.error
+    assert "'npipe:////./pipe/docker_engine': wanted tcp://" in odd.error
+    assert (odd.host, odd.nodes[0].status, odd.nodes[0].error) == ("w", "unreachable", odd.error)
+
+
 def test_nobody_is_asked_without_contact(place: Place) -> None:
     place.builder("farm", Node("farm-a", DEAD))
     place.builder("far", Node("far0", "tcp://127.0.0.1:3"), driver="remote")

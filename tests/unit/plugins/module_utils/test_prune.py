@@ -117,13 +117,13 @@ def test_times(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90m", 5400), ("1h30m", 5400), ("7d", 604800), (" 2w ", 1209600)]
+    ("text", "seconds"), [("0", 0), ("90s", 90), ("90m", 5400), ("1h30m", 5400), ("7d", 604800), (" 2w ", 1209600)]
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1 day", "-1h", "1h30"])
+@pytest.mark.parametrize("text", ["", "soon", "1 day", "-1h", "1h30", "7", "00"])
 def test_no_durations(text):
     with pytest.raises(FarmError, match="is no time"):
         parse_duration(text)
@@ -163,12 +163,12 @@ def test_streams():
 class Engine(FakeEngine):
     """An engine with BuildKit's containers and volumes; each exec prints what BuildKit would."""
 
-    def __init__(self, running=(), volumes=(), marks=(), usage=(), fails=(), marked="2026-11-01T12:20:00Z"):
+    def __init__(self, running=(), volumes=(), marks=(), usage=(), fails=(), marked="2026-11-01T12:20:00Z", filters=()):
         super().__init__()
         self.running, self.volumes, self.usage = set(running), {*volumes}, list(usage)
         self.marked = marked
         self.marks, self.fails = {mark_name(node, one): (node, one) for node, one in marks}, fails
-        self.commands, self.removed = [], []
+        self.commands, self.removed, self.filters = [], [], filters
 
     def answer(self, method, path, query, body, headers):
         if method == "DELETE":
@@ -184,9 +184,11 @@ class Engine(FakeEngine):
             self.commands.append(json.loads(body)["Cmd"])
             return 201, {"Id": str(len(self.commands) - 1)}
         if path.startswith("/exec/") and path.endswith("/start"):
+            if self.refused(path):
+                return 200, b"\x02\0\0\0\0\0\0\x15filters: parse error!"
             return 200, self.ran(self.commands[int(path.split("/")[2])])
         if path.startswith("/exec/"):
-            return 200, {"ExitCode": int("broken" in self.fails)}
+            return 200, {"ExitCode": int("broken" in self.fails or self.refused(path))}
         marks = [
             {
                 "Name": name,
@@ -210,6 +212,10 @@ class Engine(FakeEngine):
             "/system/df": {"Volumes": volumes},
         }
         return (200, answers[path]) if path in answers else (404, {"message": path})
+
+    def refused(self, path):
+        command = self.commands[int(path.split("/")[2])]
+        return "--filter" in command and command[-1] not in self.filters
 
     def ran(self, command):
         if "broken" in self.fails:
@@ -287,6 +293,16 @@ def test_others_are_pruned_where_one_fails(here):
     assert "failed with exit status 1: oops" in errors["b"] and "127.0.0.1:1" in errors["c"]
 
 
+def test_a_filter_that_is_none_is_refused(here):
+    at = Engine(["buildx_buildkit_n"], usage=USAGE, filters=["type==regular"])
+    with serving(at) as url:
+        node = ("farm", Node("n", url))
+        assert here(node, filters=["type==regular"])["freed"] == 200
+        for check in (True, False):
+            with pytest.raises(FarmError, match=r"filters: found 'type=='; wanted BuildKit's, as in .*: parse error"):
+                here(filters=["type=="], check=check)
+
+
 def test_a_node_that_does_not_run_is_left_alone(here):
     at = Engine([], ["buildx_buildkit_n_state"], usage=USAGE)
     with serving(at) as url:
@@ -299,6 +315,8 @@ def test_a_node_that_does_not_run_is_left_alone(here):
     [
         ({"builder": "other"}, "builder 'other' does not exist; there: farm"),
         ({"nodes": ["x"]}, "no builder that is to be pruned has a node 'x'"),
+        ({"timeout": 0}, "timeout is 0; wanted seconds, more than 0"),
+        ({"prune_timeout": -1}, "prune_timeout is -1; wanted seconds"),
     ],
 )
 def test_what_there_is_not_is_refused(here, params, message):

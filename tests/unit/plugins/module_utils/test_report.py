@@ -35,6 +35,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._report.state 
     Daemon,
     EngineState,
     FoundContainer,
+    FoundImage,
     FoundNode,
     State,
     handlers_of,
@@ -259,6 +260,45 @@ def test_what_needs_attention(report):
     assert (report["summary"]["images"], report["summary"]["complete"]) == (200, 197)
 
 
+@pytest.mark.parametrize(("left", "told"), [(1, "ends in 1 day"), (0, "ends within a day"), (-1, "has ended")])
+def test_when_certificates_end(left, told):
+    end = {"certificate_expires": "2026-01-01T00:00:00Z", "certificate_days_left": left}
+    node = FoundNode("n", "n", "docker-container", engine=EngineState(EngineInfo(Endpoint("context", "n"), **end)))
+    attention = assemble(State("c", 0, nodes=(node,)), {})["attention"]
+    assert [one["text"] for one in attention if one["kind"] == "certificate"] == [f"its certificate {told}"]
+
+
+@pytest.mark.parametrize(
+    ("times", "created"),
+    [
+        (("2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05+02:00"), "2026-01-02T03:04:05Z"),
+        (("1970-01-01T00:00:00Z",), "1970-01-01T00:00:00Z"),
+        (("0001-01-01T00:00:00Z", "yesterday", "2026-13-01T00:00:00Z", ""), None),
+        ((), None),
+    ],
+)
+def test_when_images_were_created(times, created):
+    platforms = tuple((f"linux/{place}", "sha256:a", 1, text) for place, text in enumerate(times))
+    report = assemble(State("c", 0, images=(FoundImage("a", digest="sha256:b", platforms=platforms),)), {})
+    assert report["images"][0]["created"] == created
+    found = [value for (name, _labels), value in metrics_of(metrics.render(report)).items() if "_created_" in name]
+    assert len(found) == (created is not None)
+
+
+def test_a_node_whose_buildkit_does_not_answer_is_not_usable():
+    probed = EngineInfo(Endpoint("context", "n"), reachable=True)
+    engine = EngineState(probed, {}, {"n": FoundContainer("running", "i", "1")})
+    nodes = [FoundNode("n", "n", "docker-container", engine=engine, daemon=Daemon(problem=text)) for text in ("", "no")]
+    assert assemble(State("c", 0, nodes=tuple(nodes)), {})["summary"]["usable"] == 1
+
+
+def test_hosts_are_known_by_the_names_of_nodes_in_any_case():
+    probed = EngineInfo(Endpoint("context", "n"), reachable=True)
+    node = FoundNode("farm-amd1", "n", "docker-container", engine=EngineState(probed))
+    (found,) = assemble(State("c", 0, nodes=(node,)), {"Farm-AMD1": {"handlers": []}})["nodes"]
+    assert found["handlers"] == []
+
+
 def test_what_is_no_change(report):
     later = copy.deepcopy(report)
     later["time"] = "2027-01-01T00:00:00Z"
@@ -476,6 +516,7 @@ def test_metrics_escape_labels(report):
         (words.duration(134.2), "2 min 14 s"),
         (words.duration(7260), "2 h 1 min"),
         (words.share(0.999), "99 %"),
+        (words.share(0.29), "29 %"),
         (words.share(None), words.NONE),
         (words.days(1), "1 day"),
         (words.days(-1), "ended"),
@@ -561,6 +602,7 @@ def test_a_controller_that_knows_nothing(reporting):
     assert node["builds"][2]["reasons"][1].startswith("ran from [2/3] RUN")
     assert (dead["name"], dead["status"]) == ("tcp://127.0.0.1:9", "unreachable")
     assert "refused" in dead["error"]
+    assert dead["history"] == dead["error"]
     assert found["platforms"] == ["linux/amd64", "linux/arm64"]
     assert found["builders"] == []
 
@@ -582,6 +624,14 @@ def test_a_node_of_a_builder_is_reported_once(reporting):
     assert found["builders"] == [
         {"name": "farm", "driver": "docker-container", "current": False, "nodes": ["n"], "error": None}
     ]
+
+
+def test_a_builder_with_an_endpoint_that_is_none(reporting):
+    found = reporting(Node("n", "npipe:////./pipe/docker_engine"))["report"]
+    assert [one["name"] for one in found["builders"]] == ["farm"]
+    (alarm,) = found["attention"]
+    assert (alarm["kind"], alarm["subject"]) == ("builder", "farm")
+    assert "npipe:////./pipe/docker_engine': wanted tcp://" in alarm["text"]
 
 
 def test_an_old_buildkit_has_no_history(reporting):
@@ -635,6 +685,16 @@ def test_files_are_written_where_what_they_tell_has_changed(reporting, tmp_path)
     assert Path(files["text"]).read_text() == drained["text"]
 
 
+def test_halves_of_characters_come_to_no_file(reporting, tmp_path):
+    files = {kind: tmp_path / f"farm.{kind}" for kind in FORMATS}
+    engine = Engine()
+    engine.drained = [{"CreatedAt": "", "Labels": {"com.github.buildfarm.multiarch.drained": "a\ud800b"}}]
+    with serving(engine) as url:
+        reporting(endpoints=[url], **{kind: str(path) for kind, path in files.items()})
+    assert json.loads(files["json"].read_text())["nodes"][0]["drained"].endswith("(a?b)")
+    assert all(path.read_text() for path in files.values())
+
+
 def test_the_file_of_something_else_is_replaced(report, tmp_path):
     assert fingerprint_in("html", None) is None
     assert fingerprint_in("html", b"something else") is None
@@ -663,8 +723,9 @@ def test_what_cannot_be_meant(params, message):
 def test_there_is_nothing_to_report(reporting, tmp_path):
     with pytest.raises(FarmError, match=r"there is nothing to report: .* has no builders; name the nodes' engines"):
         reporting()
-    with pytest.raises(FarmError, match="has no builder of the name other"):
-        reporting(builder="other")
+    for images in ([], ["registry.example.com/app:1"]):
+        with pytest.raises(FarmError, match="has no builder of the name other"):
+            reporting(builder="other", images=images)
     with serving(Engine()) as url, pytest.raises(FarmError, match="cannot be written: No such file or directory"):
         reporting(endpoints=[url], html=str(tmp_path / "none/farm.html"))
 
