@@ -80,10 +80,11 @@ class ImageOutcome:
             (one for one in self.result.shares if image["platform"] in [str(platform) for platform in one.platforms]),
             None,
         )
-        build = self.planned.build
+        # In check mode; of an image that failed, it is not known that any node built it.
+        build = None if self.error else self.planned.build
         planned = {str(platform): order[0] for platform, order in build.orders.items()} if build else {}
         return {
-            "node": planned.get(image["platform"]),
+            "node": share.node or None if self.error and share else planned.get(image["platform"]),
             "native": None,
             **image,
             "seconds": round(share.built.seconds, 1) if share else None,
