@@ -748,6 +748,9 @@ def test_a_certain_change_is_predicted_where_nothing_else_tells(params):
     image = Image.from_params(params)
     found = [predict(image, state, Decision(True, certain=certain))[f"registry {TAG}"] for certain in (True, False)]
     assert [one["digest"] for one in found] == [None, "sha256:1"]
+    files = State(files={"/out": "sha256:1"})
+    found = [predict(image, files, Decision(True, certain=certain))["/out"] for certain in (True, False)]
+    assert [one["digest"] for one in found] == [None, "sha256:1"]
 
 
 def test_what_buildx_pushed_itself_is_known_by_a_record_of_this_controller(world, params):
