@@ -78,7 +78,8 @@ options:
   vars:
     description:
       - Values of the definition's variables, before those of variables of the same names in the task's environment.
-      - A secret of a target that is taken from the environment may name one of them.
+      - A secret of a target that is taken from the environment may name one of them. Their values are not logged, and
+        not returned with the task's options.
       - They reach buildx in its environment. What a definition does with them may be visible, as build arguments are.
     type: dict
   set:
@@ -450,4 +451,4 @@ SPEC = {
 }
 
 if __name__ == "__main__":
-    main(SPEC, run)
+    main(SPEC, run, unshown=["vars"])

@@ -39,7 +39,8 @@ attributes:
       - A change is predicted where something is built that differs from what was built before, or where a tag is
         written. What is only built because it cannot be told whether it changed, or with O(rebuild=always), is
         predicted to be the same.
-      - A local O(context) that does not exist is a warning, as an earlier task may be about to make it.
+      - A local O(context) that does not exist is a warning, as an earlier task may be about to make it. So is a
+        directory for O(outputs[].dest).
       - Nothing is built or started, so a platform that is not pinned is not refused where a node that is not running
         might serve it.
   diff_mode:
@@ -853,7 +854,7 @@ outputs:
       sample: sha256:9e2fef0a8d1d95402407ab3fe9ad380880ad950f4f7ce7d6154d45c405642053
 call:
   description: What O(call) found. V(null) with O(call=build).
-  returned: success
+  returned: success, without O(images)
   type: dict
   contains:
     method:

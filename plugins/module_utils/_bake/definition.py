@@ -16,8 +16,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Tuple
 
+from .._build.failure import failing_step
 from .._buildx.cli import Buildx, Version
+from .._core.errors import FarmError
 from .._core.runner import CommandError
+from .._core.urls import mask
 from .declaration import Bake
 
 #: buildx's first version whose result has the networks of targets.
@@ -77,9 +80,13 @@ def evaluate(bake: Bake, buildx: Buildx) -> Definition:
     buildx.require("bake", _PRINT)
     if buildx.version() < _NETWORK and _sets_network(bake):
         buildx.require("network of a bake target", _NETWORK)
-    done = buildx.run(
-        bake.arguments(), failure="the bake definition could not be evaluated", env=bake.variables, cwd=bake.directory
-    )
+    failure = "the bake definition could not be evaluated"
+    try:
+        done = buildx.run(bake.arguments(), failure=failure, env=bake.variables, cwd=bake.directory)
+    except CommandError as exc:
+        # Without what buildx tells of reading the files.
+        said = failing_step(mask(exc.result.stderr))
+        raise FarmError(f"{failure}: {said}", **exc.details) from exc
     try:
         return Definition.parse(done.stdout)
     except (ValueError, AttributeError, TypeError) as exc:

@@ -221,7 +221,7 @@ def _failure(failed: Sequence[ImageOutcome], done: Sequence[ImageOutcome]) -> Fa
     messages = [f"{subject}{error.message.replace(subject, '', 1)}" for subject, error in zip(subjects, errors)]
     return FarmError(
         f"{len(failed)} of {len(done)} images failed: " + "\n".join(messages),
-        **{**errors[0].details, "images": images},
+        **{**errors[0].details, "images": images, "changed": any(one["changed"] for one in images)},
     )
 
 

@@ -112,15 +112,16 @@ def decide(image: Image, rebuild: str, evidence: Evidence, annotated: bool) -> D
     return _whole(image, joined, certain or in_registry.certain)
 
 
-def and_bases(image: Image, decision: Decision, built: Sequence[str]) -> Decision:
+def and_bases(image: Image, decision: Decision, built: Sequence[str], differ: bool) -> Decision:
     """Return what is done about an image whose bases of the same list are built in the same run.
 
     :param built: the names of these bases.
+    :param differ: whether one of them is to become another image than the one that is there.
     """
     reasons = tuple(f"base image {name} is built in this run" for name in built)
     if not built:
         return decision
-    return _whole(image, (*reasons, *decision.reasons), decision.certain)
+    return _whole(image, (*reasons, *decision.reasons), decision.certain or differ)
 
 
 def for_takers(image: Image, decision: Decision, takers: Sequence[str]) -> Decision:
@@ -141,17 +142,20 @@ def _of_result(
     name: str, found: Optional[Mapping[str, object]], rebuild: str, evidence: Evidence
 ) -> Tuple[List[str], bool]:
     """Return why a result with a record beside it is built, and whether it cannot be the same then."""
+    in_registry = name.startswith("registry ")
+    shown = name.partition(" ")[2] if in_registry else name
     if found is None:
-        return [f"{name}: nothing is there"], True
+        return [f"nothing is there under {shown}" if in_registry else f"{shown}: nothing is there"], True
     if rebuild == NEVER:
         return [], False
     record = evidence.records.get(name)
     if not isinstance(record, Record):
-        return [f"{name}: {_no_record(record)}"], False
-    if record.content != found["digest"]:
-        return [f"{name} is not what was built there"], False
+        return [f"{shown}: {_no_record(record)}"], False
     changes = _declared_changes(record, evidence.inputs[name])
     changes += [change for _source, change in _moved(record, evidence)]
+    if record.content != found["digest"]:
+        # Files that were added to a directory stay there.
+        changes.insert(0, Change(f"{shown} is not what was built there", False))
     return [change.words for change in changes], any(change.certain for change in changes)
 
 

@@ -110,6 +110,9 @@ class Image:
         """
         if not params.get("context"):
             raise FarmError("context is missing; wanted a directory, or the URL of a git repository or an archive")
+        timeout = params.get("timeout")
+        if timeout is not None and timeout <= 0:
+            raise FarmError(f"timeout: {timeout:g} leaves no time to build; wanted seconds, more than 0")
         context, is_remote = located(params["context"])
         platforms = parse_all(params.get("platforms") or ())
         tags = _tags(params.get("tags") or ())
@@ -126,13 +129,16 @@ class Image:
             outputs=outputs,
             options=BuildOptions.from_params(params),
             checks=ImageChecks.from_params(params),
-            timeout=params.get("timeout"),
+            timeout=timeout,
             sources=Sources.from_dict(params["sources"]) if params.get("sources") else None,
             title=params.get("title") or "",
             links=tuple(sorted((params.get("links") or {}).items())),
             only_linked=bool(params.get("only_linked")),
         )
         check_combination(outputs, tags, len(platforms), image.options.attested)
+        for reference in image.copy_references:
+            if reference in image.references:
+                raise FarmError(f"copy_to: {reference} is one of tags; leave it out of one of the two")
         return image
 
     def dockerfile(self) -> str:
@@ -158,12 +164,11 @@ class Image:
             return (f"context {self.context}: nothing there yet, so what is built of it cannot be predicted",)
         if not self.sources:
             self._check_context()
-        for output in self.outputs:
-            output.check_dest()
+        warnings = tuple(warning for output in self.outputs for warning in output.check_dest(lenient))
         problems = self.options.problems()
         if problems and not lenient:
             raise FarmError("; ".join(problems))
-        return problems
+        return (*warnings, *problems)
 
     def _check_context(self) -> None:
         if not self.is_remote and not os.path.isdir(self.context):
@@ -211,7 +216,9 @@ class Declaration:
 
         :raises FarmError: an option's value is wrong by itself, or two contradict each other.
         """
-        listed = params.get("images")
+        listed, call = params.get("images"), params.get("call") or "build"
+        if listed is not None and call != "build":
+            raise FarmError(f"call: {call} is of one Dockerfile, and images are several; give each a task of its own")
         images = tuple(_image(raw) for raw in listed) if listed is not None else (Image.from_params(params),)
         return cls.of(images, params, is_list=listed is not None)
 
@@ -225,6 +232,10 @@ class Declaration:
         for reference in references:
             if references.count(reference) > 1:
                 raise FarmError(f"images: {reference} is the tag of two of them; give each its own")
+        files = [output.dest for image in images for output in image.outputs if output.is_file]
+        for dest in files:
+            if files.count(dest) > 1:
+                raise FarmError(f"images: {dest} is the dest of two of them; give each its own")
         per_node = params.get("builds_per_node") or 0
         if per_node < 0:
             raise FarmError(f"builds_per_node: {per_node} is less than one")

@@ -24,6 +24,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _AGENT = "SSH_AUTH_SOCK"
 #: BuildKit's MaxSecretSize.
 _LARGEST = 500 * 1024
+#: Characters of a line that is more than a word which may stand anywhere.
+_TELLING = 8
 #: Linux's MAX_ARG_STRLEN, less than which a variable has to be with its name.
 _LARGEST_VALUE = 128 * 1024 - 64
 
@@ -75,6 +77,21 @@ class Secret:
     def argument(self) -> str:
         """The value of ``--secret``."""
         return joined([f"id={self.id}", f"src={self.src}" if self.src else f"env={self.variable}"])
+
+    def words(self) -> Tuple[str, ...]:
+        """Return what must not be shown of it: the whole, and each line that is long enough to be one by itself.
+
+        BuildKit begins each line of what a step prints with the time.
+        """
+        text = (os.environ.get(self.variable, "") if self.value is None else self.value) if not self.src else ""
+        if self.src:
+            try:
+                with open(self.src, encoding="utf-8", errors="replace") as stream:
+                    text = stream.read(_LARGEST)
+            except OSError:
+                pass  # buildx could not read it either
+        lines = [line.strip() for line in text.splitlines()]
+        return tuple(filter(None, (text.strip(), *(line for line in lines if len(line) >= _TELLING))))
 
     def problem(self) -> str:
         """Return why buildx could not read it here, empty if it can."""

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Pattern, Sequence, Tuple,
 from .._buildx.cli import Version
 from .._core.environment import option
 from .._core.errors import FarmError
+from .._core.urls import MASK
 from .._platform.platform import Platform, parse_all
 from .annotations import Annotations
 from .caches import Caches
@@ -168,6 +169,12 @@ class BuildOptions:
         """Return the variables that buildx needs for these options, with secrets in them."""
         return {one.variable: one.value for one in self.secrets if one.value is not None}
 
+    def hide(self, text: str) -> str:
+        """Return what a build printed without its secrets, which steps may print."""
+        for word in sorted({word for one in self.secrets for word in one.words()}, key=len, reverse=True):
+            text = text.replace(word, MASK)
+        return text
+
 
 def _dockerfile(params: Mapping[str, Any]) -> str:
     text = params.get("dockerfile_inline")
@@ -244,6 +251,8 @@ def _pairs(subject: str, raw: Optional[Mapping[str, Any]], name: Pattern[str]) -
     for key, value in (raw or {}).items():
         if not name.match(str(key)):
             raise FarmError(f"{subject}: {key!r} is not a name that a Dockerfile can use")
+        if value is None:
+            raise FarmError(f'{subject}: {key}: there is no value; write one, "" for an empty one, or remove the name')
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise FarmError(f"{subject}: {key}: wanted text, found {type(value).__name__} {value!r}; quote it")
         pairs.append((str(key), str(value)))

@@ -138,22 +138,27 @@ class Output:
         fields = [f"type={self.type}", *([f"dest={path}"] if path else [])]
         return joined(fields + [f"{key}={value}" for key, value in self.options])
 
-    def check_dest(self) -> None:
+    def check_dest(self, lenient: bool = False) -> Tuple[str, ...]:
         """Make sure that the result can be written, before anything is built.
 
+        :param lenient: a directory that is missing is what an earlier task would have made.
+        :returns: warnings.
         :raises FarmError: something else has its path, or there is no directory for it.
         """
         if not self.dest:
-            return
+            return ()
         parent, is_dir = os.path.dirname(self.dest), os.path.isdir(self.dest)
         if self.is_file and is_dir:
             raise FarmError(f"output {self.type}: dest {self.dest} is a directory; wanted the path of a file")
         if not self.is_file and os.path.lexists(self.dest) and not is_dir:
             raise FarmError(f"output {self.type}: dest {self.dest} is a file; wanted the path of a directory")
         if self.is_file and not os.path.isdir(parent):
+            if lenient and not os.path.lexists(parent):
+                return (f"output {self.type}: dest {self.dest}: there is no directory {parent} yet",)
             raise FarmError(f"output {self.type}: dest {self.dest}: there is no directory {parent}; create it first")
         if not os.access(self.dest if is_dir else _existing(parent), os.W_OK):
             raise FarmError(f"output {self.type}: dest {self.dest} cannot be written by this user")
+        return ()
 
 
 def check_combination(outputs: Sequence[Output], tags: Sequence[str], platforms: int, attested: bool) -> None:

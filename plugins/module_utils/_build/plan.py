@@ -152,7 +152,8 @@ def predict(image: Image, state: State, decision: Decision) -> Report:
     differing |= {
         f"engine {tag}"
         for tag, found in state.engine.items()
-        if found and wanted and not wanted.issuperset(found.platforms)
+        if found and (decision.certain or (wanted and not wanted.issuperset(found.platforms)))
     }
+    differing |= {path for path, digest in state.files.items() if digest and decision.certain}
     built = {"digest": None, "platforms": names(image.platforms)}
     return {name: built if value is None or name in differing else value for name, value in report.items()}

@@ -62,8 +62,8 @@ def check_gate(image: Image, is_gated: bool, driver: str) -> None:
     if image.copies and not is_gated:
         raise FarmError(
             f"image {image.name}: copy_to is for what has passed the gate, which takes push, platforms, gate and a "
-            f"builder of the docker-container driver; found driver {driver}. Copy the image afterwards with the module "
-            f"buildfarm.multiarch.buildx_imagetools"
+            f"builder of the docker-container driver; found {_ungated(image, driver)}. Copy the image afterwards with "
+            f"the module buildfarm.multiarch.buildx_imagetools"
         )
     if image.checks is None or (is_gated and driver == ENGINES):
         return
@@ -74,8 +74,8 @@ def check_gate(image: Image, is_gated: bool, driver: str) -> None:
         )
     raise FarmError(
         f"image {image.name}: run and programs are checked before the tags move, which takes push, platforms, gate and "
-        f"a builder of the docker-container driver; found driver {driver}. Verify the image afterwards with the module "
-        f"buildfarm.multiarch.image_verify"
+        f"a builder of the docker-container driver; found {_ungated(image, driver)}. Verify the image afterwards with "
+        f"the module buildfarm.multiarch.image_verify"
     )
 
 
@@ -147,6 +147,15 @@ def check_exported(buildx: Buildx, image: Image, builder: Instance, contexts: Co
             f"engine cannot do that; push it, use a builder of the docker-container driver, or switch that engine to "
             f"the containerd image store"
         )
+
+
+def _ungated(image: Image, driver: str) -> str:
+    """Return what keeps an image from the gate, in words."""
+    if not image.is_pushed:
+        return "no push"
+    if not image.platforms:
+        return "no platforms"
+    return f"driver {driver}" if driver == "docker" else "gate set to false, or a buildx before 0.6"
 
 
 def _store_requirement(image: Image, destinations: Sequence[Destination], driver: str) -> str:

@@ -83,7 +83,8 @@ class ImageOutcome:
             (one for one in self.result.shares if image["platform"] in [str(platform) for platform in one.platforms]),
             None,
         )
-        build = self.planned.build
+        # In check mode; of an image that failed, it is not known that any node built it.
+        build = None if self.error else self.planned.build
         planned = {str(platform): order[0] for platform, order in build.orders.items()} if build else {}
         # What was read back says more of it; files are not read.
         node = share.node if share and share.node else planned.get(image["platform"])

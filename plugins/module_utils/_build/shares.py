@@ -71,9 +71,14 @@ def _unserved(platforms: Sequence[Platform], farm: Farm, emulation: str) -> str:
     served = [f"node {worker.name!r} serves {listed(worker.pins) or 'none'}" for worker in farm.workers]
     gone = [f"node {name!r} does not answer: {why}" for name, why in farm.unreachable.items()]
     gone += [f"node {name!r} gets no builds: {why}; {ACTIVATE}" for name, why in farm.drained.items()]
-    forbidden = " without emulation" if emulation == "forbid" else ""
+    subject = f"builder {farm.builder.name!r}: no node serves {listed(platforms)}"
+    if emulation == "forbid":
+        return (
+            f"{subject} without emulation; {'; '.join(served + gone)}; add a node whose own processor runs it, or set "
+            f"emulation to prefer_native"
+        )
     return (
-        f"builder {farm.builder.name!r}: no node serves {listed(platforms)}{forbidden}; {'; '.join(served + gone)}; "
+        f"{subject}; {'; '.join(served + gone)}; "
         f"register QEMU handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that "
         f"cross-compiles, pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
     )

@@ -55,8 +55,10 @@ def find_subjects(
     ]
     for number in in_order(bases) if declaration.rebuild != ALWAYS else ():
         one = subjects[number]
-        built = sorted({base for base in one.bases.values() if subjects[base].decision.builds})
-        decision = and_bases(one.image, one.decision, [images[base].name for base in built])
+        built = [subjects[base] for base in sorted(set(one.bases.values())) if subjects[base].decision.builds]
+        # One that is gone may well come out as it was.
+        differ = any(base.decision.certain and any(base.state.as_dict().values()) for base in built)
+        decision = and_bases(one.image, one.decision, [base.image.name for base in built], differ)
         subjects[number] = replace(one, decision=decision)
     for number in reversed(in_order(bases)):
         one = subjects[number]

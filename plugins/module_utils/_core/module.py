@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from functools import partial
-from typing import Any, Callable, Dict, Mapping, Union
+from typing import Any, Callable, Dict, Mapping, Sequence, Union
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import remove_values
@@ -19,7 +19,7 @@ from .errors import FarmError
 from .outcome import Outcome
 from .runner import run
 from .ssh import configured
-from .urls import secrets_of
+from .urls import MASK, secrets_of
 
 #: What the logic of a module returns: its outcome, or the values of an info module.
 Returned = Union[Outcome, Mapping[str, Any]]
@@ -30,11 +30,14 @@ Logic = Callable[..., Returned]
 class Module(AnsibleModule):
     """A module whose log and results show no secret of a URL that stands in any of its options.
 
+    :param unshown: options with dictionaries whose values may be secret, and may as well be words that stand anywhere:
+        they are neither logged nor returned as options, while Ansible's own ``no_log`` would hide them everywhere.
     :param options: keywords of AnsibleModule, ``mutually_exclusive`` for example.
     """
 
-    def __init__(self, argument_spec: Dict[str, Any], **options: Any) -> None:
+    def __init__(self, argument_spec: Dict[str, Any], unshown: Sequence[str] = (), **options: Any) -> None:
         settle()
+        self._unshown = tuple(unshown)
         super().__init__(argument_spec=argument_spec, supports_check_mode=True, **options)
 
     def bind(self, logic: Logic) -> Callable[..., Returned]:
@@ -52,7 +55,7 @@ class Module(AnsibleModule):
         """
         try:
             with configured():
-                outcome = work()
+                outcome = self._done(work)
         except FarmError as exc:
             self.fail_json(msg=exc.message, **exc.details)
         except Interrupted as exc:
@@ -68,9 +71,22 @@ class Module(AnsibleModule):
         else:
             self.exit_json(changed=False, **outcome)
 
+    def _done(self, work: Callable[[], Returned]) -> Returned:
+        try:
+            return work()
+        finally:
+            # What is returned has them.
+            self.params = self._shown()
+
+    def _shown(self) -> Dict[str, Any]:
+        hidden = {name: dict.fromkeys(self.params[name], MASK) for name in self._unshown if self.params.get(name)}
+        return {**self.params, **hidden}
+
     def _log_invocation(self) -> None:
         self.no_log_values.update(secrets_of(self.params))
+        given, self.params = self.params, self._shown()
         super()._log_invocation()
+        self.params = given
 
 
 def main(argument_spec: Dict[str, Any], logic: Logic, **options: Any) -> None:

@@ -150,7 +150,7 @@ def plan(declaration: Declaration, state: State) -> Plan[Registries]:
 def _composed(declaration: Declaration, registries: Registries) -> Tuple[Composed, Tuple[Reference, ...]]:
     """Return the image that consists of the sources, and where its manifests are.
 
-    :raises FarmError: a source is not there, or they do not fit together.
+    :raises FarmError: a source is not there, or they or the annotations do not fit together.
     """
     read = each(declaration.sources, lambda source: _part(registries, source))
     parts: List[Part] = []
@@ -169,6 +169,13 @@ def _composed(declaration: Declaration, registries: Registries) -> Tuple[Compose
                     f"name the platforms that are to be taken of each"
                 )
         parts += [_chosen(part, fresh)] if fresh else []
+    annotated = [platform for platform in declaration.platform_annotations if platform]
+    strange = sorted(str(platform) for platform in annotated if platform not in taken)
+    if strange:
+        raise FarmError(
+            f"platform_annotations: the sources have no image for {', '.join(strange)} (platforms found: "
+            f"{', '.join(map(str, taken))}); name one of these, or remove the annotations"
+        )
     annotations = _annotations(declaration, parts)
     docker = all(entry.media_type == DOCKER_MANIFEST for part in parts for entry in _images(part))
     composed = compose(
@@ -204,7 +211,7 @@ def _part(registries: Registries, source: Source) -> Part:
             )
         return _chosen(part, source.platforms) if source.platforms else part
     except FarmError as exc:
-        subject = "" if "image " in exc.message else f"image {source.reference}: "
+        subject = "" if exc.message.startswith("image ") else f"image {source.reference}: "
         raise type(exc)(f"{subject}{exc.message}", **exc.details) from exc
 
 
@@ -216,7 +223,7 @@ def _chosen(part: Part, platforms: Sequence[Platform]) -> Part:
     missing = [str(platform) for platform in platforms if platform not in part.platforms]
     if missing:
         there = ", ".join(map(str, part.platforms)) or "none"
-        raise FarmError(f"{part.document.digest}: no image for {', '.join(missing)} (platforms found: {there})")
+        raise FarmError(f"no image for {', '.join(missing)} (platforms found: {there})")
     raw = json.loads(part.document.content)
     if "manifests" not in raw or set(platforms) == set(part.platforms):
         return part

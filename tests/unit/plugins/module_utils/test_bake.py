@@ -314,6 +314,21 @@ def test_a_definition_is_evaluated_in_its_directory_with_its_variables(tmp_path)
     assert "hidden" not in " ".join(argv) and not options.get("stdin")
 
 
+def test_of_what_buildx_prints_the_fault_of_a_definition_is_told(tmp_path):
+    said = (
+        "#1 [internal] load local bake definitions\n#1 reading x.hcl done\n#1 DONE 0.0s\nERROR: failed to find target t"
+    )
+
+    def runner(argv, **_options):
+        rc = 0 if argv[2] == "version" else 1
+        return Result(tuple(argv), rc, "github.com/docker/buildx v0.29.1 x", said if rc else "")
+
+    with pytest.raises(FarmError) as caught:
+        evaluate(Bake.from_params({"chdir": str(tmp_path)}), Buildx(runner))
+    assert caught.value.message == "the bake definition could not be evaluated: ERROR: failed to find target t"
+    assert caught.value.details["stderr"] == said
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -228,6 +228,7 @@ class TestFile:
             ({"found": None}, "/out: nothing is there", True),
             ({"content": None}, "/out: there is no record of how it was built", False),
             ({"found": "sha256:b"}, "/out is not what was built there", False),
+            ({"found": "sha256:b", "inputs": Inputs({}, {})}, "/out is not what was built there", True),
             ({"inputs": Inputs({}, {})}, "build arg VERSION is gone", True),
             ({"changes": {BASE: Change("base moved", True)}}, "base moved", True),
         ],
@@ -235,7 +236,20 @@ class TestFile:
     def test_it_is_built_as_a_whole(self, image, case, reason, certain):
         decision = self.decision(image, **case)
         assert (decision.builds, decision.platforms, decision.certain) == (True, BOTH, certain)
-        assert decision.reasons == (reason,)
+        assert decision.reasons[0] == reason
+
+    def test_all_reasons_are_told(self, image):
+        decision = self.decision(image, found="sha256:b", inputs=Inputs({}, {}))
+        assert decision.reasons == ("/out is not what was built there", "build arg VERSION is gone")
+
+    def test_a_registry_that_holds_no_record_is_called_by_the_tag(self, image):
+        name = f"registry {APP}"
+        for found, reason in (
+            (None, f"nothing is there under {APP}"),
+            (index(*BOTH), f"{APP}: there is no record of how it was built"),
+        ):
+            given = Evidence(State(registry={APP: found}), {name: INPUTS}, {name: None})
+            assert decide(image(APP), "when_changed", given, False).reasons == (reason,)
 
     def test_never_leaves_alone_what_is_there(self, image):
         assert self.decision(image, inputs=Inputs({}, {}), rebuild=NEVER) == NOTHING
@@ -256,10 +270,11 @@ def test_without_a_result_that_tells_it_is_built(image):
 
 
 def test_an_image_is_built_after_its_base(image):
-    decision = and_bases(image(APP), NOTHING, ["r.example.com/base:1"])
-    assert (decision.builds, decision.platforms) == (True, BOTH)
-    assert decision.reasons == ("base image r.example.com/base:1 is built in this run",)
-    assert and_bases(image(APP), NOTHING, []) == NOTHING
+    for differ in (True, False):
+        decision = and_bases(image(APP), NOTHING, ["r.example.com/base:1"], differ)
+        assert (decision.builds, decision.platforms, decision.certain) == (True, BOTH, differ)
+        assert decision.reasons == ("base image r.example.com/base:1 is built in this run",)
+    assert and_bases(image(APP), NOTHING, [], differ=False) == NOTHING
 
 
 def test_what_is_only_linked_to_is_built_for_those_that_are_built_from_it(image):

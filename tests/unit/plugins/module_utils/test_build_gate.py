@@ -227,10 +227,11 @@ def test_what_is_not_published_is_not_copied(world, image, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"gate": False}, "copy_to is for what has passed the gate"),
-        ({"push": False}, "copy_to is for what has passed the gate"),
+        ({"gate": False}, "copy_to is for what has passed the gate, .*; found gate set to false"),
+        ({"push": False}, "copy_to is for what has passed the gate, .*; found no push"),
+        ({"platforms": []}, "copy_to is for what has passed the gate, .*; found no platforms"),
         ({"copy_to": [f"{APP}@sha256:{'0' * 64}"]}, "copy_to: .* has a digest"),
-        ({"copy_to": [APP]}, "is the tag of two of them"),
+        ({"copy_to": [APP]}, f"copy_to: {APP} is one of tags; leave it out of one of the two"),
     ],
 )
 def test_copies_that_cannot_be_are_refused(world, image, change, words):
@@ -510,6 +511,8 @@ def test_one_failure_does_not_stop_the_others(world, image):
     assert f"image {APP}: not built, as it is built from {BASE}, which failed" in caught.value.message
     assert world.writes == ["r.example.com/fine:1"]
     assert [bool(one["error"]) for one in caught.value.details["images"]] == [True, True, False]
+    # The other one's tag moved, which the failed task says as well.
+    assert caught.value.details["changed"] is True
 
 
 def test_a_list_is_spread_over_the_nodes(world, image):
@@ -524,7 +527,11 @@ def test_a_list_is_spread_over_the_nodes(world, image):
     [
         ({"builds_per_node": -1}, "builds_per_node: -1 is less than one"),
         ({"images": []}, None),
-        ({"emulation": "forbid", "images": [{"platforms": ["linux/s390x"]}]}, "without emulation"),
+        (
+            {"emulation": "forbid", "images": [{"platforms": ["linux/s390x"]}]},
+            "without emulation; .*; add a node whose own processor runs it, or set emulation to prefer_native",
+        ),
+        ({"call": "check"}, "call: check is of one Dockerfile, and images are several; give each a task of its own"),
         ({"images": [{"context": ""}]}, "image .*: context is missing"),
     ],
 )
@@ -542,6 +549,13 @@ def test_what_is_wrong_is_refused_before_anything_is_built(world, image, change,
 def test_two_images_cannot_have_one_tag(world, image):
     with pytest.raises(FarmError, match=f"images: {APP} is the tag of two of them"):
         run({"images": [image(APP), image(APP, target="other")], "builder": "farm"}, True, world)
+
+
+def test_two_images_cannot_be_one_file(world, image, tmp_path):
+    output = [{"type": "tar", "dest": f"{tmp_path}/out.tar"}]
+    both = [image(name, platforms=["linux/amd64"], outputs=output) for name in (APP, LATEST)]
+    with pytest.raises(FarmError, match=f"images: {tmp_path}/out.tar is the dest of two of them; give each its own"):
+        run({"images": both, "builder": "farm"}, True, world)
 
 
 @pytest.fixture(params=["file", "directory"])

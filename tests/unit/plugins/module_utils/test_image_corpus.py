@@ -398,10 +398,14 @@ def test_an_index_that_names_blobs_too_is_copied_with_them(corpus):
         ({"sources": [{"name": f"{REPOSITORY}:no"}], "annotations": {"a": 1}}, "has none of this name"),
         (
             {"sources": [{"name": f"{REPOSITORY}:1", "platforms": ["linux/s390x"]}]},
-            "no image for linux/s390x (platforms",
+            f"image {REPOSITORY}:1: no image for linux/s390x (platforms found: linux/amd64",
         ),
         ({"sources": [{"name": f"{REPOSITORY}:1"}, {"name": f"{REPOSITORY}:2"}]}, "both have an image for linux/amd64"),
         ({"sources": [{"name": f"{REPOSITORY}:cache"}], "annotations": {"a": 1}}, "it is for no platform"),
+        (
+            {"platform_annotations": {"linux/s390x": {"a": "b"}, "all": {"c": "d"}}},
+            "platform_annotations: the sources have no image for linux/s390x (platforms found: linux/amd64, linux/arm",
+        ),
         ({"platform_annotations": {"linux/amd64": "x"}}, "linux/amd64 has 'x', wanted a dictionary"),
     ],
 )

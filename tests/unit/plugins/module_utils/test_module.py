@@ -21,13 +21,14 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.outcome 
 
 SEEN = {"progress": live_module.PROGRESS}
 SPEC = {"name": {"type": "str", "required": True}, "url": {"type": "str"}, "token": {"type": "str", "no_log": True}}
+SPEC["vars"] = {"type": "dict"}
 
 
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run a module as Ansible does: parameters as JSON, the result as JSON on standard output."""
 
-    def make(logic, check=False, seen=False, **params):
+    def make(logic, check=False, seen=False, unshown=(), **params):
         arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, **params}}
         # What ansible-core keeps of a process's input, and since 2.19 how it writes results; warnings go another way
         # once a process has imported what belongs to a controller.
@@ -41,7 +42,7 @@ def call(monkeypatch, capsys):
             if seen:
                 live_module.main({**SPEC, **SEEN}, logic)
             else:
-                adapter.main(SPEC, logic)
+                adapter.main(SPEC, logic, unshown=unshown)
         make.output = capsys.readouterr().out
         return ended.value.code, json.loads(make.output)
 
@@ -108,6 +109,20 @@ def test_secrets_of_urls_and_of_hidden_options_are_neither_returned_nor_logged(c
     assert call.logged
     for text in (call.output, *call.logged):
         assert "hunter2" not in text and "t0k3n-value" not in text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_values_that_may_be_secret_are_hidden_as_options_only(call, fails):
+    def logic(params, check_mode, runner):
+        assert params["vars"] == {"TOKEN": "hunter2", "V": "1"}
+        if fails:
+            raise FarmError("image app:1 failed")
+        return {"image": "app:1"}
+
+    _rc, result = call(logic, name="a", vars={"TOKEN": "hunter2", "V": "1"}, unshown=["vars"])
+    assert result["invocation"]["module_args"]["vars"] == {"TOKEN": "***", "V": "***"}
+    assert result.get("image", result.get("msg", "")).startswith("app:1" if not fails else "image app:1")
+    assert call.logged and "hunter2" not in "".join((call.output, *call.logged))
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,15 @@ def test_places_are_checked_before_anything_is_built(tmp_path):
     Output("oci", str(tmp_path / "x.tar")).check_dest()
 
 
+def test_a_directory_that_an_earlier_task_would_have_made_is_only_warned_of_in_check_mode(tmp_path):
+    (tmp_path / "file").touch()
+    assert Output("tar", str(tmp_path / "x.tar")).check_dest(lenient=True) == ()
+    (warning,) = Output("tar", str(tmp_path / "no/x.tar")).check_dest(lenient=True)
+    assert warning == f"output tar: dest {tmp_path}/no/x.tar: there is no directory {tmp_path}/no yet"
+    with pytest.raises(FarmError, match="create it first"):
+        Output("tar", str(tmp_path / "file/x.tar")).check_dest(lenient=True)
+
+
 def _archive(path, created, digest="sha256:1", tag="app:1"):
     annotations = {"io.containerd.image.name": tag, "org.opencontainers.image.created": created}
     index = json.dumps({"manifests": [{"digest": digest, "annotations": annotations}]}).encode()
