@@ -130,7 +130,7 @@ def _predicted(planned: PlannedImage, farm: Farm) -> ImageOutcome:
     """Return what would become of an image; one that nothing is done about is there as it is."""
     subject = planned.subject
     image = None if planned.plan.steps else read_image(subject.image, farm, {}, subject.state, {})
-    return ImageOutcome(planned, image)
+    return ImageOutcome(planned, image, natives=farm.natives)
 
 
 def _read(farm: Farm, subject: Subject, lenient: bool = False) -> State:
@@ -188,7 +188,8 @@ def _build(planned: PlannedImage, world: World, records: Records, bases: Sequenc
         left_behind = "" if not planned.build or planned.build.is_gated else _left_behind(world.farm, planned)
         error = type(exc)(f"{exc.message}{left_behind}", **exc.details)
         return ImageOutcome(planned, error=error, result=world.results.get(number, Result()))
-    return ImageOutcome(replace(planned, plan=replace(planned.plan, after=after.as_dict())), image, result)
+    planned = replace(planned, plan=replace(planned.plan, after=after.as_dict()))
+    return ImageOutcome(planned, image, result, natives=world.farm.natives)
 
 
 def _store_records(build: BuildImage, after: State, result: Result, records: Records) -> None:

@@ -142,7 +142,7 @@ def _of_result(
 ) -> Tuple[List[str], bool]:
     """Return why a result with a record beside it is built, and whether it cannot be the same then."""
     if found is None:
-        return [f"{name}: nothing is there"], True
+        return [f"{name} is not there yet"], True
     if rebuild == NEVER:
         return [], False
     record = evidence.records.get(name)

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from .._core.errors import FarmError
 from .._core.plan import Plan
+from .._platform.platform import Platform, runs_natively
 from .built import BuiltImage
 from .plan import PlannedImage
 from .steps import Result, World
@@ -23,12 +24,14 @@ class ImageOutcome:
     :ivar planned: before it was built, or with what its destinations hold afterwards.
     :ivar image: as it was read back; None in check mode, and where it is in neither a registry nor an engine.
     :ivar error: why it was not built.
+    :ivar natives: the platforms of the nodes' own processors by the nodes' names, as far as they are known.
     """
 
     planned: PlannedImage
     image: Optional[BuiltImage] = None
     result: Result = field(default_factory=Result)
     error: Optional[FarmError] = None
+    natives: Mapping[str, Platform] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -82,9 +85,11 @@ class ImageOutcome:
         )
         build = self.planned.build
         planned = {str(platform): order[0] for platform, order in build.orders.items()} if build else {}
+        node = planned.get(image["platform"])
+        engine = self.natives.get(node) if node else None
         return {
-            "node": planned.get(image["platform"]),
-            "native": None,
+            "node": node,
+            "native": runs_natively(Platform.parse(image["platform"]), engine) if engine else None,
             **image,
             "seconds": round(share.built.seconds, 1) if share else None,
             "cached": share.built.cached if share else None,
