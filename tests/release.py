@@ -126,6 +126,8 @@ def newcomer(live: LiveFarm, host: str, system: System, path: Path) -> None:
     live.ssh(host, install.replace(NAME, "/root/collection.tar.gz --offline"))
     with release_server.served(live, host) as releases:
         play += f" -e @{hub(live, host, f'{releases.server}/whole')}"
+        # Before anything is there.
+        live.ssh(host, f"{play} --check")
         print(live.ssh(host, play))
         again = live.ssh(host, play)
         found = live.ssh(host, "tar -xOf ~/hello.tar index.json")
