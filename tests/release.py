@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -24,6 +25,7 @@ sys.path[:0] = [str(CHECKOUT / path) for path in ("tests", "tests/integration", 
 
 import bootstrap
 import cores
+import release_server
 import seed
 from ansible_runs import LiveFarm, installing
 from checkout import copy_collection
@@ -31,8 +33,22 @@ from hosts import Host
 
 NAME = "buildfarm.multiarch"
 KINDS = ("filter", "inventory", "lookup", "module", "role", "test")
-#: Systems, and how each gets an ansible-core: from its own packages where those are new enough.
-SYSTEMS = {"trixie": "packages", "bookworm": "pip", "forky": "packages"}
+
+
+@dataclass(frozen=True)
+class System:
+    """A system, and what README says of it.
+
+    :ivar ansible: how it gets an ansible-core: from its own packages where those are new enough, or from pip.
+    :ivar packages_buildx: whether it has a package of buildx, so that no release has to be named.
+    """
+
+    suite: str
+    ansible: str = "packages"
+    packages_buildx: bool = True
+
+
+SYSTEMS = (System("trixie"), System("bookworm", ansible="pip", packages_buildx=False), System("forky"))
 
 
 def run(*argv: str | Path, **environment: str) -> str:
@@ -74,24 +90,29 @@ def documented(core: str, path: Path, folder: Path) -> int:
     return pages
 
 
-def readme_commands(path: Path) -> list[str]:
-    """The first two commands of the README in the tarball."""
+def readme_commands(path: Path, system: System) -> list[str]:
+    """The first two commands of the README in the tarball, with what it adds on such a system."""
     with tarfile.open(path) as archive:
         text = archive.extractfile("README.md").read().decode()  # type: ignore[union-attr]
     commands = re.findall(r"^    (ansible-(?:galaxy|playbook) .*?)(?: +#.*)?$", text, re.MULTILINE)[:2]
     if [command.split()[0] for command in commands] != ["ansible-galaxy", "ansible-playbook"]:
         sys.exit(f"release-check: found {commands} in README.md, wanted ansible-galaxy and ansible-playbook first")
+    if not system.packages_buildx:
+        release = re.search(r"`(-e buildx_release=\S+)`", text)
+        if not release:
+            sys.exit("release-check: README.md names no release of buildx for systems without a package of it")
+        commands[1] += f" {release[1]}"
     return commands
 
 
-def newcomer(live: LiveFarm, host: str, how: str, path: Path) -> None:
-    """Follow the README on a bare system, from no Ansible to an image.
+def newcomer(live: LiveFarm, host: str, system: System, path: Path) -> None:
+    """Follow the README on a bare system, from no Ansible to an image, and back.
 
     :raises AssertionError: a command failed.
     """
-    install, play = readme_commands(path)
+    install, play = readme_commands(path, system)
     live.ssh(host, "base64 -d > /root/collection.tar.gz", stdin=run("base64", path))
-    if how == "packages":
+    if system.ansible == "packages":
         live.ssh(host, installing("ansible-core"))
     else:
         live.ssh(host, f"{installing('python3-venv')} && python3 -m venv /opt/ansible && mkdir /root/wheels")
@@ -103,34 +124,53 @@ def newcomer(live: LiveFarm, host: str, how: str, path: Path) -> None:
         live.ssh(host, "/opt/ansible/bin/pip install -q --no-index --find-links /root/wheels ansible-core")
         live.ssh(host, "ln -s /opt/ansible/bin/ansible* /usr/local/bin/")
     live.ssh(host, install.replace(NAME, "/root/collection.tar.gz --offline"))
-    registry = live.registry
-    hub = {
+    with release_server.served(live, host) as releases:
+        play += f" -e @{hub(live, host, f'{releases.server}/whole')}"
+        # Before anything is there.
+        live.ssh(host, f"{play} --check")
+        print(live.ssh(host, play))
+        again = live.ssh(host, play)
+        found = live.ssh(host, "tar -xOf ~/hello.tar index.json")
+        assert "io.github.buildfarm" in found or "manifests" in found, found
+        assert re.search(r"changed=0 ", again), again
+        live.ssh(host, f"{play} -e quickstart_state=absent")
+        left = live.ssh(host, "docker ps --all --quiet; docker volume ls --quiet; docker context ls --quiet")
+        assert left.split() == ["default"], left
+
+
+def hub(live: LiveFarm, host: str, mirror: str) -> str:
+    """Write variables to a host that have all come from the farm that would come from Docker Hub and GitHub.
+
+    :param mirror: where buildx's releases are.
+    :returns: the file's path.
+    """
+    registry, path = live.registry, "/root/hub.json"
+    variables = {
         "farm_driver_opts": {"image": f"{registry}/{seed.BUILDKIT}", "network": "host"},
         "farm_buildkitd_config": f'[registry."{registry}"]\n  http = true\n',
         "engine_daemon_config": {"insecure-registries": [registry]},
         "emulators_image": f"{registry}/{seed.EMULATOR}",
         "quickstart_build_args": {"REGISTRY": f"{registry}/library"},
+        "buildx_mirror": mirror,
     }
-    live.ssh(host, "cat > /root/hub.json", stdin=json.dumps(hub))
-    print(live.ssh(host, f"{play} -e @/root/hub.json"))
-    again = live.ssh(host, f"{play} -e @/root/hub.json")
-    found = live.ssh(host, "tar -xOf ~/hello.tar index.json")
-    assert "io.github.buildfarm" in found or "manifests" in found, found
-    assert re.search(r"changed=0 ", again), again
+    live.ssh(host, f"cat > {path}", stdin=json.dumps(variables))
+    return path
 
 
 def main() -> int:
     """Check everything; returns the exit status."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         path = tarball(folder)
         for core in cores.ALL:
             print(f"ansible-core {core}: {documented(core, path, folder)} pages", flush=True)
-        systems = [Host(f"{suite}1", suite) for suite in SYSTEMS]
-        with LiveFarm.running("release", systems, folder) as live:
-            for host, how in zip(systems, SYSTEMS.values()):
-                newcomer(live, host.name, how, path)
-                print(f"{host.base}: README's commands lead to an image, and a second run changes nothing", flush=True)
+        hosts = {f"{system.suite}1": system for system in SYSTEMS}
+        # Of another run at the same time, in another checkout, none of the hosts is touched.
+        name = f"release-{os.getpid()}"
+        with LiveFarm.running(name, [Host(host, system.suite) for host, system in hosts.items()], folder) as live:
+            for host, system in hosts.items():
+                newcomer(live, host, system, path)
+                print(f"{system.suite}: README's commands lead to an image; a second run changes nothing", flush=True)
     return 0
 
 

@@ -109,7 +109,7 @@ def _of_files(image: Mapping[str, Any]) -> str:
 
 def _reasons(images: Sequence[Mapping[str, Any]]) -> List[str]:
     told = [image for image in images if image.get("reasons") and not image["error"]]
-    return [_shortened(f"{_ending(image['name'])}: {'; '.join(image['reasons'])}") for image in told]
+    return [_shortened(f"{_ending(image['name'])}, why: {'; '.join(image['reasons'])}") for image in told]
 
 
 def _errors(images: Sequence[Mapping[str, Any]]) -> List[str]:

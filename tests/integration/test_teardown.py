@@ -148,6 +148,25 @@ def test_all_is_as_it_was_before(hosts: Farm) -> None:
     assert ssh(CONTROLLER, "ls ~/.config/buildfarm") == ""
 
 
+def test_a_machine_that_is_controller_and_only_node_is_as_it_was_before(farm: LiveFarm) -> None:
+    both = {name: {CONTROLLER: None} for name in ("buildx_controllers", "buildx_nodes")}
+    variables = {
+        **farm.variables("unused"),
+        "farm_builder": "teardown-alone",
+        "farm_platforms": [],
+        "farm_endpoint": "unix:///var/run/docker.sock",
+        "listener_ssh": True,
+    }
+    before = Farm(farm).state(CONTROLLER)
+    for name in ("site", "teardown"):
+        farm.playbook(f"buildfarm.multiarch.{name}", variables=variables, inventory=both).expect_success()
+        found = farm.ssh(CONTROLLER, "docker buildx ls; docker ps -a --format '{{.Names}}'; docker volume ls -q")
+        assert ("teardown-alone" in found) == (name == "site"), found
+    kept = ("./root/.docker", "./etc/docker d")
+    after = differing(before, Farm(farm).state(CONTROLLER)).get(CONTROLLER, [])
+    assert not [line for line in after if not any(f" {path}" in line for path in kept)], after
+
+
 @pytest.fixture
 def bare(farm: LiveFarm) -> Iterator[LiveFarm]:
     """Hosts without an engine and a mirror, whatever other tests have installed there."""

@@ -169,7 +169,8 @@ class Engine:
     def _not_run(self, image: EmulatorImage, reason: str) -> EngineError:
         return EngineError(
             f"{self.name}: the emulator image {image.name} was not run; "
-            f"the engine on {self.name} has to run and be able to pull it: {reason}"
+            f"the engine on {self.name} has to run and be able to pull it, or another is named (image; with the roles:"
+            f" emulators_image), or none is needed (source: packages; emulators_source): {reason}"
         )
 
     def import_image(self, name: str, tag: str, archive: bytes) -> None:

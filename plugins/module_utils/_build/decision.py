@@ -145,7 +145,7 @@ def _of_result(
     in_registry = name.startswith("registry ")
     shown = name.partition(" ")[2] if in_registry else name
     if found is None:
-        return [f"nothing is there under {shown}" if in_registry else f"{shown}: nothing is there"], True
+        return [f"nothing is there under {shown}" if in_registry else f"{shown} is not there yet"], True
     if rebuild == NEVER:
         return [], False
     record = evidence.records.get(name)

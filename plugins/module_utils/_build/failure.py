@@ -31,6 +31,12 @@ _REFUSED = re.compile(
 )
 
 
+#: What the kernel says of a program for another processor, and what to do about it.
+_NOT_RUN = "exec format error"
+_NO_HANDLER = (
+    "exec format error: a program for another processor, and no QEMU handler on the node that runs it: the playbook"
+    " site, or the module buildfarm.multiarch.binfmt, registers it again; or a script whose first line is no #!"
+)
 #: How buildx words that the connection to BuildKit ended, or that there is no BuildKit to connect to: gRPC's statuses,
 #: docker's client, buildx's driver. A registry that cannot be reached is none of these.
 _NODE_WENT = re.compile(
@@ -69,7 +75,10 @@ def build_error(error: CommandError, image: Image, where: str, cmd: Sequence[str
     subject = f"building {image.context} {where} failed"
     if error.result.rc == _ENDED and image.timeout:
         subject = f"building {image.context} took longer than {image.timeout:g} s and was ended"
-    return FarmError(f"{subject}: {failing_step(stderr)}", **details)
+    step = failing_step(stderr)
+    # At the end, where the last lines of a long message are shown as well.
+    hint = f"\n{_NO_HANDLER}" if _NOT_RUN in step else ""
+    return FarmError(f"{subject}: {step}{hint}", **details)
 
 
 def describe_leftovers(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ def _require_plugin(declaration: Declaration, state: State) -> None:
         raise FarmError(
             f"buildx is not installed here: no {PLUGIN} in {', '.join(str(at.parent) for at in state.searched)};"
             " install the package docker-buildx (docker-buildx-plugin from Docker's own repository), or give release,"
-            " url, src or build"
+            " url, src or build (with the roles: buildx_release and so on, such as -e buildx_release=0.29.1)"
         )
     require_version(state.plugin.path, state.plugin, declaration.minimum)
 

@@ -31,7 +31,7 @@ def test_what_failed_comes_last_in_plain_text() -> None:
         "reg/b:1 (failed)",
         "reg/a:1           linux/amd64  farm-amd1  native  1.2 s  2.5 MB  sha256:abababababab",
         "c (unchanged)     linux/amd64  farm-amd1  native  1.2 s  2.5 MB  sha256:abababababab",
-        "reg/a:1: note changed",
+        "reg/a:1, why: note changed",
         "reg/b:1 failed: building /srv/b failed:",
         *(f"  {number} red\N{REPLACEMENT CHARACTER}" for number in range(12, 20)),
     ]

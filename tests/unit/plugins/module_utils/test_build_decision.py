@@ -225,7 +225,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("case", "reason", "certain"),
         [
-            ({"found": None}, "/out: nothing is there", True),
+            ({"found": None}, "/out is not there yet", True),
             ({"content": None}, "/out: there is no record of how it was built", False),
             ({"found": "sha256:b"}, "/out is not what was built there", False),
             ({"found": "sha256:b", "inputs": Inputs({}, {})}, "/out is not what was built there", True),

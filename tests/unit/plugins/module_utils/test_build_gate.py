@@ -654,6 +654,14 @@ def test_a_failure_leaves_an_archive_as_it_is(world, image, archive, monkeypatch
     assert entries() == before
 
 
+def test_an_archive_tells_what_was_emulated(world, image, archive):
+    world.natives["c"] = AMD64
+    params = {**image(APP, push=False, outputs=[archive[0]]), "builder": "farm"}
+    for check_mode in (True, False):
+        platforms = run(params, check_mode, world).as_result()["images"][0]["platforms"]
+        assert {one["platform"]: one["native"] for one in platforms} == {"linux/amd64": True, "linux/arm64": False}
+
+
 def test_a_part_of_a_node_that_goes_away_is_not_joined(world, image, archive):
     output, _dest, entries = archive
     params = {**image(APP, push=False, outputs=[output]), "builder": "farm"}
