@@ -160,6 +160,7 @@ class Engine:
             return
         # These imports would delay all other tasks by some milliseconds.
         from .._docker.credentials import pull_headers
+        from .._docker.mistrust import advice
         from .._docker.reference import Reference
 
         reference = Reference.parse(image.name)
@@ -167,7 +168,7 @@ class Engine:
         headers = pull_headers(self._store.config_dir, reference.registry, self._runner)
         problem = self._create_image(query, headers=headers)
         if problem:
-            raise self._not_run(image, problem)
+            raise self._not_run(image, problem + advice(problem, "the engine"))
 
     def _not_run(self, image: EmulatorImage, reason: str) -> EngineError:
         return EngineError(

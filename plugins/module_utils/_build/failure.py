@@ -14,6 +14,7 @@ from .._core.errors import FarmError
 from .._core.plain import plain
 from .._core.runner import CommandError
 from .._core.urls import mask
+from .._docker.mistrust import advice
 from .._docker.reference import Reference
 from .._registry.auth import refused
 from .declaration import Image
@@ -30,7 +31,8 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 
-
+#: What buildx asks registries for itself, for BuildKit (moby/buildkit ``session/auth``).
+_TOKEN = re.compile(r"failed to fetch (?:oauth|anonymous) token")
 #: How buildx words that the connection to BuildKit ended, or that there is no BuildKit to connect to: gRPC's statuses,
 #: docker's client, buildx's driver. A registry that cannot be reached is none of these.
 _NODE_WENT = re.compile(
@@ -69,7 +71,9 @@ def build_error(error: CommandError, image: Image, where: str, cmd: Sequence[str
     subject = f"building {image.context} {where} failed"
     if error.result.rc == _ENDED and image.timeout:
         subject = f"building {image.context} took longer than {image.timeout:g} s and was ended"
-    return FarmError(f"{subject}: {failing_step(stderr)}", **details)
+    said = failing_step(stderr)
+    who = "buildx on this controller" if _TOKEN.search(_last_lines(stderr, 3)) else "BuildKit there"
+    return FarmError(f"{subject}: {said}{advice(_last_lines(stderr, 3), who)}", **details)
 
 
 def describe_leftovers(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

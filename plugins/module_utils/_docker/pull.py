@@ -14,6 +14,7 @@ from .._core.errors import FarmError
 from .._core.runner import Runner
 from .client import Conversation, message
 from .credentials import pull_headers
+from .mistrust import advice
 from .reference import Reference
 
 
@@ -28,9 +29,13 @@ def pull(engine: Conversation, image: str, config_dir: Path, runner: Runner) -> 
     headers = pull_headers(config_dir, reference.registry, runner)
     status, answer = engine.request("POST", f"/images/create?{urlencode(query)}", headers=headers)
     if status != 200:
-        raise FarmError(message(answer))
+        raise _problem(message(answer))
     for line in answer.splitlines():
         # A failure after the first line of progress does not change the status any more.
         error = json.loads(line).get("error") if line.strip() else None
         if error:
-            raise FarmError(str(error))
+            raise _problem(str(error))
+
+
+def _problem(said: str) -> FarmError:
+    return FarmError(said + advice(said, "the engine"))
