@@ -19,9 +19,10 @@ notes:
     C(keypair) and C(mirrors) in C([registry."HOST"]); the first of its nodes that configures a registry counts.
     Otherwise it has to speak TLS, unless its address is a loopback one.
   - Certificates are trusted that the controller trusts (or E(SSL_CERT_FILE) holds), that are in
-    C(/etc/docker/certs.d/HOST[:PORT]/*.crt) there, or that are C(ca) in the buildkitd configuration. buildx itself
-    knows the last two only when its nodes push or pull; where it joins what several nodes have pushed, the controller
-    has to trust the registry's CA.
+    C(/etc/docker/certs.d/HOST[:PORT]/*.crt) there, or that are C(ca) in the buildkitd configuration, where
+    O(buildfarm.multiarch.buildx_builder#module:nodes[].registry_authorities) and the variable
+    C(engine_registry_authorities) of the role P(buildfarm.multiarch.engine#role) put them. The last two count for a
+    registry's token service, too, and for the buildx that is run.
   - E(HTTPS_PROXY), E(HTTP_PROXY) and E(NO_PROXY) are heeded as docker and buildx do.
   - Registries that are busy (429, 5xx) or cut a connection get a request up to five times, within two minutes, and
     C(Retry-After) is heeded up to 30 seconds.

@@ -31,7 +31,8 @@ description:
     C(farm_address) is its name or address as the controllers see it, by default C(ansible_host), else its name in
     the inventory. C(listener_port), C(listener_insecure), C(listener_ssh) and C(listener_ssh_user) are the role
     C(listener)'s. C(farm_node_driver_opts), C(farm_node_buildkitd_config) and C(farm_node_cache) are laid over
-    O(driver_opts), O(buildkitd_config) and O(cache). C(engine_registry_mirrors) is the role C(engine)'s.
+    O(driver_opts), O(buildkitd_config) and O(cache). C(engine_registry_mirrors) and C(engine_registry_authorities)
+    are the role C(engine)'s.
 positional: _input
 options:
   _input:
@@ -220,6 +221,9 @@ def _node(
     own = option("farm_node_cache", variables)
     if cache is not None or own is not None:
         node["cache"] = {**(cache or {}), **(own or {})}
+    authorities = option("engine_registry_authorities", variables)
+    if authorities:
+        node["registry_authorities"] = authorities
     if tls:
         node["context"] = context
     return {

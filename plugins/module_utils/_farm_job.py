@@ -21,6 +21,7 @@ from ._core.errors import FarmError
 from ._core.files import read_bytes, write_atomically
 from ._core.runner import Runner
 from ._docker.config import config_dir, read_config
+from ._docker.credentials import logins_of_environment, with_logins
 
 _PREFIX = "buildfarm-job-"
 #: Seconds after which what an interrupted run has left is of no use: its certificates are valid for a day.
@@ -112,7 +113,8 @@ def _fill(directory: Path, params: Mapping[str, Any]) -> None:
         if params["docker_config"] or os.environ.get("DOCKER_CONFIG") or _has_home():
             raise
         config, defaults = {}, None
-    config = _with_logins_of_environment(config)
+    logins = logins_of_environment()
+    config = with_logins(config, logins) if logins else config
     write_atomically(directory / "config.json", json.dumps(config, indent="\t").encode(), 0o600)
     (directory / "buildx").mkdir(mode=0o700)
     if defaults is not None:
@@ -126,19 +128,6 @@ def _fill(directory: Path, params: Mapping[str, Any]) -> None:
                     f"certificate: {name} is missing; wanted the texts of ca, cert and key, in PEM, all of them"
                 )
             write_atomically(directory / "client" / f"{name}.pem", text.strip().encode() + b"\n", 0o600)
-
-
-def _with_logins_of_environment(config: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return a configuration with the registry logins of E(DOCKER_AUTH_CONFIG) too, which not every buildx knows.
-
-    :raises FarmError: it is not what docker reads.
-    """
-    try:
-        logins = dict(json.loads(os.environ.get("DOCKER_AUTH_CONFIG") or "{}").get("auths") or {})
-    except (ValueError, TypeError, AttributeError):
-        # The messages of these errors may hold a secret.
-        raise FarmError("DOCKER_AUTH_CONFIG is not what docker reads; correct or unset it") from None
-    return {**config, "auths": {**(config.get("auths") or {}), **logins}} if logins else dict(config)
 
 
 def _has_home() -> bool:

@@ -176,6 +176,15 @@ options:
         description:
           - Path of a file with the configuration, on the host where the module runs.
         type: path
+      registry_authorities:
+        description:
+          - The certificate authorities of private registries, PEM, by the registries' names, with the port where it is
+            not 443. They become C(ca) of the registries in the configuration, whichever holds, and take the place of
+            those that this option has declared before. An empty dictionary removes these.
+          - BuildKit trusts them when it pulls and pushes. So do all modules that the builder is given to, and the
+            buildx that M(buildfarm.multiarch.buildx_build) runs, which fetches the registries' tokens.
+          - A registry of which the configuration says C(ca) itself, or C(http), keeps that.
+        type: dict
       cache:
         description:
           - What the node's build cache may take, written into the configuration of buildkitd as every version of
@@ -579,6 +588,7 @@ NODE = {
     "buildkitd_flags": {"type": "raw"},
     "buildkitd_config": {"type": "str"},
     "buildkitd_config_file": {"type": "path"},
+    "registry_authorities": {"type": "dict"},
     "cache": {
         "type": "dict",
         "options": {

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
 
 from ansible.module_utils.common.validation import check_type_bool, check_type_dict, check_type_float, check_type_int
 from ansible.module_utils.common.yaml import yaml_load
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.authorities import read_authorities
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import validate_name
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.version import declared_version
@@ -71,6 +72,7 @@ _CHECKS: Dict[str, Callable[[Any], object]] = {
     "emulators_platforms": _platforms_or_all,
     "emulators_qemu_version": lambda value: declared_version("version", value, "10.0.4 or 10.0"),
     "engine_minimum_version": lambda value: declared_version("version", value, "28.0"),
+    "engine_registry_authorities": read_authorities,
     "farm_builder": lambda value: validate_name(value, "builder"),
     "farm_endpoint": Endpoint.parse,
     "farm_node_platforms": parse_all,

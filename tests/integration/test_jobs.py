@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
 import time
 from collections.abc import Iterator
@@ -13,16 +15,22 @@ from typing import Any
 
 import pytest
 
-from ansible_runs import LiveFarm, Run
+import farm as farms
+import registry
+import seed
+from ansible_runs import CHECKOUT, LiveFarm, Run, task
 from traces import in_output, on_host, texts_of
 
 CONTROLLER, NODE = "ctl", "mid2"
+#: Another node, on which a registry is, too.
+FRONT, FRONT_PORT = "mid1", 5444
 BUILDER = "jobs"
 #: What another controller keeps, and where this one's credentials are for the time of a job.
 KEPT, CREDENTIALS, SHELL = "/root/authority-of-jobs", "/run/job-credentials", "/usr/local/bin/job"
 #: Runs a shell as a user without account and home directory, who can write nothing but temporary files.
 _RUN = """#!/bin/sh
 mount -o remount,bind,ro / || exit 1
+[ ! -e /run/job-credentials/logins ] || export DOCKER_AUTH_CONFIG="$(cat /run/job-credentials/logins)"
 exec setpriv --reuid 65432 --regid 0 --clear-groups env -u XDG_STATE_HOME HOME=/nowhere sh "$@"
 """
 
@@ -185,3 +193,105 @@ def test_a_farm_whose_authority_is_lost_gets_a_new_one(jobs: Jobs, provisioned: 
     for name in ("new_authority", "build", "teardown"):
         run = jobs.farm.playbook(f"buildfarm.multiarch.{name}", variables=jobs.variables, inventory=groups)
         assert run.expect_success().changed or name == "build"
+
+
+class Private:
+    """Registries that want a login and have authorities of their own: one takes passwords, the other one tokens."""
+
+    def __init__(self, farm: LiveFarm) -> None:
+        self.passwords, self.tokens = farm.secure_registry, f"{FRONT}.{farms.DOMAIN}:{FRONT_PORT}"
+        login = base64.b64encode(f"{registry.USER}:{registry.PASSWORD}".encode()).decode()
+        self.secrets = [registry.PASSWORD, login]
+        self.logins = json.dumps({"auths": {name: {"auth": login} for name in (self.passwords, self.tokens)}})
+        self.authorities: dict[str, str] = {}
+
+    def variables(self, image: str) -> dict[str, Any]:
+        """What a user declares, who has BuildKit's image and base images there too."""
+        return {
+            "engine_registry_authorities": self.authorities,
+            "farm_buildkitd_config": "",
+            "farm_driver_opts": {"image": f"{self.tokens}/{seed.BUILDKIT}", "network": "host"},
+            "images_list": [
+                {
+                    "name": f"{self.passwords}/{image}",
+                    "copy_to": [f"{self.tokens}/{image}"],
+                    "platforms": ["linux/amd64"],
+                    "source": str(CHECKOUT / "examples/hello"),
+                    "context": "/tmp/context-of-jobs",
+                    "build_args": {"REGISTRY": f"{self.tokens}/library"},
+                    "run": {"command": ["/hello"], "expected_regex": "^hello from {platform} on .*"},
+                }
+            ],
+        }
+
+
+@pytest.fixture(scope="module")
+def private(farm: LiveFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
+    """The farm's secure registry, and in front of its store one with tokens."""
+    made, files = Private(farm), tmp_path_factory.mktemp("front")
+    registry.certificate(files, [f"{FRONT}.{farms.DOMAIN}"])
+    (files / "login").write_text(f"{registry.USER}:{registry.PASSWORD}")
+    (files / "front.py").write_text((CHECKOUT / "tests/integration/registry_front.py").read_text())
+    made.authorities[made.passwords] = (farm.farm.directory / "registry/farm/certificate.pem").read_text()
+    made.authorities[made.tokens] = (files / "certificate.pem").read_text()
+    farm.ssh(FRONT, "install -d -m 700 /srv/front")
+    for path in files.iterdir():
+        farm.ssh(FRONT, f"cat > /srv/front/{path.name}", stdin=path.read_text())
+    serve = f"python3 /srv/front/front.py {FRONT_PORT} {farm.registry} /srv/front"
+    farm.ssh(FRONT, f"systemd-run --collect --unit private-registry {serve}")
+    connect = f'import socket; socket.create_connection(("127.0.0.1", {FRONT_PORT}))'
+    farm.ssh(FRONT, f"timeout 60 sh -c 'until python3 -c \"$0\" 2>&-; do sleep 0.1; done' '{connect}'")
+    yield made
+    print(farm.ssh(FRONT, "journalctl -u private-registry -o cat -n 40; systemctl stop private-registry", check=False))
+    farm.ssh(FRONT, "rm -rf /srv/front")
+    farm.ssh(NODE, "rm -rf /etc/docker/certs.d/registry.* /etc/docker/certs.d/mid*; docker image prune -af")
+
+
+def test_a_private_registry_takes_an_authority_and_a_login_once(
+    jobs: Jobs, stranger: dict[str, Any], private: Private
+) -> None:
+    """The engine pulls BuildKit's image, BuildKit pulls bases and pushes, the modules read and write indexes."""
+    wanted = {**stranger, **private.variables(f"jobs-{secrets.token_hex(4)}:1")}
+    since = time.time()
+    jobs.farm.ssh(CONTROLLER, f"install -m 600 -o 65432 /dev/stdin {CREDENTIALS}/logins", stdin=private.logins)
+    try:
+        for name in ("site", "build", "verify"):
+            done = jobs.run(name, wanted, stranger=True, verbosity=3).expect_success()
+            assert in_output(done, private.secrets) == []
+            assert done.changed or name == "verify"
+        assert jobs.run("site", wanted, stranger=True).expect_success().changed == []
+        assert on_host(jobs.farm, CONTROLLER, private.secrets, since) == []
+    finally:
+        jobs.farm.ssh(CONTROLLER, f"rm {CREDENTIALS}/logins")
+
+
+def test_a_controller_that_keeps_things_takes_them_too(jobs: Jobs, private: Private) -> None:
+    """With the modules alone, and where buildx moves the tags."""
+    farm, name, image = jobs.farm, "private", f"jobs-{secrets.token_hex(4)}:2"
+    node = {
+        "name": name,
+        "endpoint": "unix:///var/run/docker.sock",
+        "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
+        "registry_authorities": private.authorities,
+    }
+    made, copy = (f"{registry}/{image}" for registry in (private.tokens, private.passwords))
+    dockerfile = f"FROM {private.tokens}/library/busybox\nRUN echo {secrets.token_hex(4)} > /note\n"
+    farm.ssh(CONTROLLER, "mkdir -p /tmp/private-of-jobs; cat > /tmp/private-of-jobs/Dockerfile", stdin=dockerfile)
+    where = {"environment": {"DOCKER_AUTH_CONFIG": private.logins}}
+    build = {"builder": name, "context": "/tmp/private-of-jobs", "platforms": ["linux/amd64"], "gate": False}
+    tasks = [
+        task("buildx_builder", name=name, nodes=[node]),
+        task("buildx_builder", name=name, nodes=[node]),
+        task("buildx_build", **where, **build, tags=[made], push=True),
+        task("buildx_imagetools", **where, builder=name, tags=[copy], sources=[{"name": made}]),
+        task("image_verify", **where, builder=name, name=copy, platforms=["linux/amd64"]),
+        # What was taken away is missing, and is named.
+        task("buildx_builder", name=name, nodes=[{**node, "registry_authorities": {}}], state="defined"),
+        task("image_verify", fails=True, **where, builder=name, name=copy),
+        task("buildx_builder", name=name, state="absent"),
+    ]
+    with farm.trusted_registry(CONTROLLER):
+        results = farm.tasks(CONTROLLER, *tasks)
+    assert [one["changed"] for one in results[:5]] == [True, False, True, True, False]
+    assert "is not trusted: self-signed certificate; name its authority in engine_registry" in results[6]["msg"]
+    assert not [one for one in private.secrets if one in json.dumps(results)]

@@ -48,6 +48,8 @@ if command -v docker >/dev/null; then
 fi
 """
 OTHERS = '{"log-opts": {"max-size": "7m"}, "mtu": 1400}\n'
+#: In form that of a registry, which nothing is asked of.
+AUTHORITY = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
 class Farm:
@@ -62,7 +64,7 @@ class Farm:
             "farm_platforms": [],
             "engine_daemon_config": daemon_config,
             "engine_users": ["farmer"],
-            "engine_registry_authorities": {"registry.example.com:5000": "the certificate\n"},
+            "engine_registry_authorities": {"registry.example.com:5000": AUTHORITY},
         }
 
     def play(self, name: str, *options: str, **more: Any) -> Run:

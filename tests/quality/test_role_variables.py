@@ -49,6 +49,8 @@ def example(name: str, spec: dict[str, Any]) -> Any:
         return 2400
     if kind == "dict" and "options" in spec:
         return {key: example(key, option) for key, option in spec["options"].items()}
+    if name == "engine_registry_authorities":
+        return {"r.example.com:5000": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}
     if kind == "dict":
         return {"image": "registry.example.com/a:1", "quoted": 'a "b"'}
     if kind == "list" and spec.get("elements") == "dict":

@@ -27,6 +27,7 @@ class StoredDocuments:
     def __init__(self) -> None:
         self.documents: Dict[str, Any] = {}
         self.asked: List[str] = []
+        self.authorities: List[bytes] = []
 
     def manifest(self, reference: Any) -> Optional[Document]:
         self.asked.append(str(reference))

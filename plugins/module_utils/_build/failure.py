@@ -14,6 +14,7 @@ from .._core.errors import FarmError
 from .._core.plain import plain
 from .._core.runner import CommandError
 from .._core.urls import mask
+from .._docker.mistrust import advice
 from .._docker.reference import Reference
 from .._registry.auth import refused
 from .declaration import Image
@@ -30,13 +31,14 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 
-
 #: What the kernel says of a program for another processor, and what to do about it.
 _NOT_RUN = "exec format error"
 _NO_HANDLER = (
     "exec format error: a program for another processor, and no QEMU handler on the node that runs it: the playbook"
     " site, or the module buildfarm.multiarch.binfmt, registers it again; or a script whose first line is no #!"
 )
+#: What buildx asks registries for itself, for BuildKit (moby/buildkit ``session/auth``).
+_TOKEN = re.compile(r"failed to fetch (?:oauth|anonymous) token")
 #: How buildx words that the connection to BuildKit ended, or that there is no BuildKit to connect to: gRPC's statuses,
 #: docker's client, buildx's driver. A registry that cannot be reached is none of these.
 _NODE_WENT = re.compile(
@@ -75,9 +77,10 @@ def build_error(error: CommandError, image: Image, where: str, cmd: Sequence[str
     subject = f"building {image.context} {where} failed"
     if error.result.rc == _ENDED and image.timeout:
         subject = f"building {image.context} took longer than {image.timeout:g} s and was ended"
-    step = failing_step(stderr)
+    step, last = failing_step(stderr), _last_lines(stderr, 3)
+    who = "buildx on this controller" if _TOKEN.search(last) else "BuildKit there"
     # At the end, where the last lines of a long message are shown as well.
-    hint = f"\n{_NO_HANDLER}" if _NOT_RUN in step else ""
+    hint = f"\n{_NO_HANDLER}" if _NOT_RUN in step else advice(last, who)
     return FarmError(f"{subject}: {step}{hint}", **details)
 
 

@@ -152,6 +152,7 @@ def find_farm(params: Mapping[str, Any], declaration: Declaration, buildx: Build
         buildx.env.update(NO_ENGINE)
     # What was just pushed is in the registry itself, whatever a mirror has.
     registries = Registries.of(params, builder.nodes, mirrors=False)
+    buildx.authorities = registries.authorities
     return Farm(builder, (), {}, {}, registries, contexts, store, config_dir(params), destinations)
 
 

@@ -13,6 +13,7 @@ from .._buildx.cli import BootProgress, Inspection, parse_boot_errors, parse_ins
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
 from .._core.runner import CommandError, Result
+from .._docker.mistrust import advice
 from .nodes import Site, scratch
 
 #: buildx reads the nodes after the start in what is left of 20 seconds that began before it
@@ -45,8 +46,9 @@ def start_nodes(builder: Instance, nodes: Sequence[Node], site: Site) -> Inspect
             if not failed or _BUILDX_DEADLINE not in result.stdout + result.stderr:
                 break
     if failed:
+        reasons = _reasons(failed, inspection, result)
         raise FarmError(
-            f"builder {builder.name!r}: buildx could not start {_reasons(failed, inspection, result)}",
+            f"builder {builder.name!r}: buildx could not start {reasons}{advice(reasons, 'the engine')}",
             cmd=list(result.argv),
             rc=result.rc,
             stdout=without_secrets(result.stdout),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
+from .._buildx.authorities import read_authorities
 from .._buildx.buildkitd import config_files, with_cache_limits
 from .._buildx.cache_limits import CacheLimits
 from .._buildx.cli import Version
@@ -38,6 +39,7 @@ class NodeSpec:
     :ivar env: the part ``env.NAME`` of the driver options, declared by itself.
     :ivar files: what the buildkitd configuration comes to.
     :ivar cache: limits of the cache that are laid over the configuration that is found; None where ``files`` has them.
+    :ivar authorities: those of registries, PEM, by the registries' names, laid over ``files`` or what is found.
     """
 
     name: str
@@ -48,6 +50,7 @@ class NodeSpec:
     flags: Optional[Tuple[str, ...]] = None
     files: Optional[Mapping[str, bytes]] = None
     cache: Optional[CacheLimits] = None
+    authorities: Optional[Mapping[str, bytes]] = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,9 @@ class _Reader:
             flags = raw["buildkitd_flags"]
             cache = None if raw.get("cache") is None else CacheLimits.from_params(raw["cache"])
             files = self._files(raw, cache)
-            if self._driver == "remote" and (flags or files or cache):
+            declared = raw.get("registry_authorities")
+            authorities = None if declared is None else read_authorities(declared)
+            if self._driver == "remote" and (flags or files or cache or authorities):
                 raise FarmError("the remote driver takes neither buildkitd flags nor a configuration")
             return NodeSpec(
                 name=name,
@@ -184,6 +189,7 @@ class _Reader:
                 flags=None if flags is None else _flags(flags),
                 files=files,
                 cache=cache if files is None else None,
+                authorities=authorities,
             )
         except FarmError as exc:
             raise FarmError(f"{subject}: {exc.message}") from exc

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Dict, Mapping, Optional, Sequence
 from urllib.parse import urlencode
 
+from .._buildx.authorities import with_authorities
 from .._buildx.buildkitd import limited, same_config, stored_flags
 from .._buildx.store import Node
 from .._core.errors import FarmError
@@ -26,7 +27,8 @@ def merge(
 ) -> Node:
     """Return a node as it is to be stored; what is not declared stays as stored, and is buildx's default if new.
 
-    :raises FarmError: it is new and has no endpoint, or limits of its cache cannot be laid over its configuration.
+    :raises FarmError: it is new and has no endpoint, or what is declared cannot be laid over its
+        configuration.
     """
     old = next((node for node in stored if node.name == spec.name), None)
     base = old or Node(spec.name, _new_endpoint(spec, declaration, driver), files=default_files)
@@ -40,6 +42,8 @@ def merge(
     if wanted_opts != dict(opts or {}):
         opts = wanted_opts or None
     wanted_files = spec.files if spec.cache is None else limited(files or {}, spec.cache)
+    if spec.authorities is not None:
+        wanted_files = with_authorities((files or {}) if wanted_files is None else wanted_files, spec.authorities)
     if wanted_files is not None and not same_config(wanted_files, files or {}):
         files = dict(wanted_files) or None
     flags = base.flags

@@ -63,9 +63,9 @@ def config_files(text: str, read: Callable[[str], bytes]) -> Dict[str, bytes]:
                 " or the Python library tomli on this host (python3-tomli in Debian)"
             )
         return {CONFIG_FILE: text.encode()}
-    tree = _parse(text, loads)
+    tree = parse(text, loads)
     files = _copy_registry_files(tree, read)
-    files[CONFIG_FILE] = _dump(tree).encode()
+    files[CONFIG_FILE] = dump(tree).encode()
     return files
 
 
@@ -95,9 +95,9 @@ def with_mirrors(text: str, mirrors: Sequence[str]) -> str:
         hosts.append((match.group(2), match.group(1) == "http"))
     if not hosts or _DOCKER_HUB.search(text):
         return text
-    tables = [f'[registry."docker.io"]\n  mirrors = {_value([host for host, _plain in hosts])}\n']
+    tables = [f'[registry."docker.io"]\n  mirrors = {toml_value([host for host, _plain in hosts])}\n']
     tables += [
-        f"[registry.{_string(host)}]\n  http = true\n"
+        f"[registry.{toml_string(host)}]\n  http = true\n"
         for host, plain in hosts
         if plain and not re.search(rf"(?m)^[^#\n]*registry\.[\"']?{re.escape(host)}\b", text)
     ]
@@ -120,7 +120,7 @@ def limited(files: Mapping[str, bytes], limits: CacheLimits) -> Dict[str, bytes]
                 " library tomli on this host (python3-tomli in Debian), or buildkitd_config beside them"
             )
         return {CONFIG_FILE: alone.encode()} if alone else {}
-    tree = _parse(text, loads)
+    tree = parse(text, loads)
     worker = dict(tree.get("worker") or {})
     oci = {key: value for key, value in (worker.pop("oci", None) or {}).items() if key not in GC_KEYS}
     oci.update({"gcpolicy": limits.policy()} if limits.policy() else {})
@@ -128,7 +128,7 @@ def limited(files: Mapping[str, bytes], limits: CacheLimits) -> Dict[str, bytes]
     tree = {key: value for key, value in tree.items() if key != "worker"}
     tree.update({"worker": worker} if worker else {})
     others = {path: content for path, content in files.items() if path != CONFIG_FILE}
-    return {**others, **({CONFIG_FILE: _dump(tree).encode()} if tree else {})}
+    return {**others, **({CONFIG_FILE: dump(tree).encode()} if tree else {})}
 
 
 def same_config(left: Mapping[str, bytes], right: Mapping[str, bytes]) -> bool:
@@ -144,6 +144,11 @@ def same_config(left: Mapping[str, bytes], right: Mapping[str, bytes]) -> bool:
         return loads(left[CONFIG_FILE].decode()) == loads(right[CONFIG_FILE].decode())
     except ValueError:
         return False
+
+
+def certificate_path(registry: str, name: str) -> str:
+    """Return where buildx puts a registry's certificate or key, below ``/etc/buildkit``."""
+    return "/".join(("certs", _CERTS_DIR.sub("_", registry), name))
 
 
 def stored_flags(
@@ -192,11 +197,15 @@ def _configured_entitlements(files: Mapping[str, bytes]) -> Sequence[str]:
     if loads is None:
         match = re.search(r"(?m)^\s*insecure-entitlements\s*=\s*\[([^\]]*)\]", text)
         return re.findall(r"[\"']([^\"']*)[\"']", match.group(1)) if match else ()
-    found = _parse(text, loads).get("insecure-entitlements")
+    found = parse(text, loads).get("insecure-entitlements")
     return found if isinstance(found, list) else ()
 
 
-def _parse(text: str, loads: Loads) -> Dict[str, Any]:
+def parse(text: str, loads: Loads) -> Dict[str, Any]:
+    """Return a configuration as a tree.
+
+    :raises FarmError: it is not TOML.
+    """
     try:
         return dict(loads(text))
     except ValueError as exc:
@@ -208,7 +217,7 @@ def _copy_registry_files(tree: Mapping[str, Any], read: Callable[[str], bytes]) 
     files: Dict[str, bytes] = {}
 
     def copy(registry: str, source: str) -> str:
-        target = "/".join(("certs", _CERTS_DIR.sub("_", registry), os.path.basename(source)))
+        target = certificate_path(registry, os.path.basename(source))
         files[target] = read(source)
         return f"{CONFIG_DIR}/{target}"
 
@@ -228,7 +237,8 @@ def _rule(rule: Mapping[str, Any]) -> str:
     return "".join(["[[worker.oci.gcpolicy]]\n", *_dump_table(rule, "", 1)])
 
 
-def _dump(tree: Mapping[str, Any]) -> str:
+def dump(tree: Mapping[str, Any]) -> str:
+    """Return the text of a configuration as buildx writes it."""
     return "".join(_dump_table(tree, "", 0))
 
 
@@ -236,7 +246,7 @@ def _dump_table(tree: Mapping[str, Any], prefix: str, depth: int) -> List[str]:
     """Write a table's own values, then its subtables, both by name."""
     indent = "  " * depth
     plain = sorted(key for key, value in tree.items() if not _is_table(value))
-    lines = [f"{indent}{_key(key)} = {_value(tree[key])}\n" for key in plain]
+    lines = [f"{indent}{_key(key)} = {toml_value(tree[key])}\n" for key in plain]
     for key in sorted(key for key, value in tree.items() if _is_table(value)):
         path = f"{prefix}{_key(key)}"
         if isinstance(tree[key], dict):
@@ -252,19 +262,20 @@ def _is_table(value: Any) -> bool:
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.match(key) else _string(key)
+    return key if _BARE_KEY.match(key) else toml_string(key)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(_value(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, float):
         return f"{value:.1f}" if value == int(value) else repr(value)
-    return str(value) if isinstance(value, int) else _string(str(value))
+    return str(value) if isinstance(value, int) else toml_string(str(value))
 
 
-def _string(text: str) -> str:
+def toml_string(text: str) -> str:
+    """Return a text as TOML has it, in quotes."""
     escaped = (_ESCAPES.get(char, char if char >= " " else f"\\u{ord(char):04X}") for char in text)
     return f'"{"".join(escaped)}"'

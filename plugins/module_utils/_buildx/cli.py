@@ -16,6 +16,7 @@ from .._core.errors import FarmError
 from .._core.runner import CommandError, Result, Runner
 from .._docker.config import PLUGIN, plugin_in_use
 from .._platform.platform import Platform
+from .access import registry_access
 from .known_engines import addresses
 
 Version = Tuple[int, int, int]
@@ -47,6 +48,8 @@ class Buildx:
         self.env: Dict[str, str] = {"DOCKER_CONFIG": docker_config} if docker_config else {}
         self._plugin = plugin
         self._version: Optional[Version] = None
+        #: Authorities of registries, PEM, that it trusts beside what this host trusts.
+        self.authorities: Sequence[bytes] = ()
 
     @classmethod
     def of(cls, params: Mapping[str, Any], runner: Runner) -> Buildx:
@@ -86,7 +89,6 @@ class Buildx:
         :raises CommandError: it failed (with ``failure``), could not be started or took too long.
         """
         options: Dict[str, Any] = {
-            "env": {**self.env, **(env or {}), _STARTED_BY: "docker"},
             "executable": str(self._plugin),
             "timeout": timeout,
             "stdin": stdin,
@@ -95,7 +97,9 @@ class Buildx:
         options.update({"started": started} if started else {})
         options.update({"cwd": cwd} if cwd else {})
         try:
-            result = self._runner(self.argv(args), **options)
+            with registry_access(self.env.get("DOCKER_CONFIG", ""), self.authorities) as access:
+                wanted = {**self.env, **access, **(env or {}), _STARTED_BY: "docker"}
+                result = self._runner(self.argv(args), env=wanted, **options)
         except CommandError as exc:
             if exc.result.rc == _NOT_STARTED:
                 raise self._missing(exc.result) from exc

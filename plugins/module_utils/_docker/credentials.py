@@ -24,6 +24,8 @@ from .._core.errors import FarmError
 from .._core.runner import CommandError, Runner, run
 from .config import read_config
 
+#: The environment's variable with logins.
+LOGINS = "DOCKER_AUTH_CONFIG"
 #: The Hub, as the docker CLI stores credentials for it.
 _HUB = "https://index.docker.io/v1/"
 #: The name of the user by which credential helpers mark an identity token.
@@ -91,27 +93,51 @@ def pull_headers(config_dir: Path, registry: str, runner: Runner) -> Dict[str, s
     return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()}
 
 
+def logins_of_environment() -> Dict[str, Any]:
+    """Return the entries of the variable DOCKER_AUTH_CONFIG by their registries, none where it is not set.
+
+    :raises FarmError: it is not what docker reads.
+    """
+    try:
+        return dict(json.loads(os.environ.get(LOGINS) or "{}").get("auths") or {})
+    except (ValueError, TypeError, AttributeError):
+        # The messages of these errors may hold what cannot be decoded: a secret.
+        raise _not_logins() from None
+
+
+def with_logins(config: Mapping[str, Any], logins: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return what ``config.json`` has with other logins, for which no credential helper is asked."""
+    found = {**config, "auths": {**(config.get("auths") or {}), **logins}}
+    if config.get("credsStore") or config.get("credHelpers"):
+        found["credHelpers"] = {**(config.get("credHelpers") or {}), **dict.fromkeys(logins, "")}
+    return found
+
+
 def _server(registry: str) -> str:
     return _HUB if registry == "docker.io" else registry
 
 
 def _of_environment(server: str) -> Optional[Credentials]:
     try:
-        return _of_entries(json.loads(os.environ.get("DOCKER_AUTH_CONFIG") or "{}"), server)
-    except (ValueError, TypeError, AttributeError) as exc:
-        # The messages of these errors may hold what cannot be decoded: a secret.
-        raise FarmError("DOCKER_AUTH_CONFIG is not what docker reads; correct or unset it") from exc
+        return _of_entries({"auths": logins_of_environment()}, server)
+    except (ValueError, TypeError, AttributeError):
+        raise _not_logins() from None
 
 
 def _of_config(config_dir: Path, server: str, runner: Runner) -> Optional[Credentials]:
     config = read_config(config_dir)
     try:
-        helper = (config.get("credHelpers") or {}).get(server) or config.get("credsStore")
+        # An empty name is no helper, whatever there is for all others.
+        helper = (config.get("credHelpers") or {}).get(server, config.get("credsStore"))
         if not helper:
             return _of_entries(config, server)
     except (ValueError, TypeError, AttributeError) as exc:
         raise _unreadable(server, f"{config_dir}/config.json") from exc
     return _of_helper(f"docker-credential-{helper}", server, runner)
+
+
+def _not_logins() -> FarmError:
+    return FarmError("DOCKER_AUTH_CONFIG is not what docker reads; correct or unset it")
 
 
 def _unreadable(server: str, source: str) -> FarmError:

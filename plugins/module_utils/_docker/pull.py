@@ -15,6 +15,7 @@ from .._core.errors import FarmError
 from .._core.runner import Runner
 from .client import Conversation, message
 from .credentials import pull_headers
+from .mistrust import advice
 from .reference import Reference
 
 
@@ -52,7 +53,9 @@ def create_image(
     """
     status, answer = engine.request("POST", f"/images/create?{urlencode(query)}", body=body, headers=headers)
     if status != 200:
-        return message(answer) or f"it answered with HTTP {status}"
-    # A failure after the first line of progress does not change the status any more.
-    errors = (json.loads(line).get("error") for line in answer.splitlines() if line.strip())
-    return next((str(error) for error in errors if error), None)
+        problem = message(answer) or f"it answered with HTTP {status}"
+    else:
+        # A failure after the first line of progress does not change the status any more.
+        errors = (json.loads(line).get("error") for line in answer.splitlines() if line.strip())
+        problem = next((str(error) for error in errors if error), "")
+    return problem + advice(problem, "the engine") or None

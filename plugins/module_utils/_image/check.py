@@ -22,6 +22,7 @@ from .._docker.context_store import ContextStore
 from .._docker.credentials import auth_config, stored_credentials
 from .._docker.endpoint import Endpoint
 from .._docker.engine import connect
+from .._docker.mistrust import advice
 from .._docker.reference import Reference
 from .._platform.platform import Platform, runs_natively
 from .programs import File, Findings, Start, examine
@@ -124,7 +125,8 @@ def _pull(client: Any, config_dir: Path, reference: Reference, platform: Platfor
         options["platform"] = str(platform)
     for event in client.api.pull(reference.repository, tag=reference.digest, stream=True, decode=True, **options):
         if "error" in event:
-            raise FarmError(f"registry {reference.registry} did not give the image: {event['error']}")
+            said = str(event["error"])
+            raise FarmError(f"registry {reference.registry} did not give the image: {said}{advice(said, 'the engine')}")
 
 
 def _has_command(client: Any, reference: Reference) -> bool:
@@ -233,7 +235,8 @@ def _sdk_errors(timeout: float) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as exc:
-        raise FarmError(str(exc.explanation or exc)) from exc
+        said = str(exc.explanation or exc)
+        raise FarmError(said + advice(said, "the engine")) from exc
     except docker.errors.DockerException as exc:
         raise FarmError(str(exc)) from exc
     except requests.exceptions.RequestException as exc:

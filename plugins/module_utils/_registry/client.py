@@ -13,6 +13,7 @@ from __future__ import annotations
 import ssl
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ from .connections import Connections, Origin, is_loopback
 from .host import Host
 from .model import Document, digest_of
 from .session import Session
-from .settings import Settings, of_nodes, tls_context
+from .settings import Settings, all_authorities, of_nodes, tls_context
 
 _HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 
@@ -63,6 +64,11 @@ class Registries:
         :raises FarmError: a node's buildkitd configuration cannot be read.
         """
         return cls(config_dir(params), of_nodes(nodes), mirrors)
+
+    @property
+    def authorities(self) -> Sequence[bytes]:
+        """The authorities that registries are declared to have, PEM."""
+        return all_authorities(self._settings)
 
     def manifest(self, reference: Reference) -> Optional[Document]:
         """Return the manifest or index that a name stands for, None if there is none.
@@ -214,7 +220,11 @@ class Registries:
         default = origin.host if origin.port == 443 else f"{origin.host}:{origin.port}"
         name = self._names.get((origin.host, origin.port), default)
         if name not in self._contexts:
-            self._contexts[name] = tls_context(name, self._settings.get(name, Settings()))
+            settings = self._settings.get(name, Settings())
+            if name not in self._names.values():
+                # A registry's token service or store, for which docker and BuildKit trust the registry's authority.
+                settings = replace(settings, authorities=(*settings.authorities, *self.authorities))
+            self._contexts[name] = tls_context(name, settings)
         return self._contexts[name]
 
 

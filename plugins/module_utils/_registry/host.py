@@ -17,6 +17,7 @@ from typing import BinaryIO, Optional
 from urllib.parse import quote
 
 from .._core.errors import FarmError
+from .._docker.mistrust import REMEDY
 from .auth import RegistryRefused, error_text
 from .connections import Body, InterruptedRequest, Response, Unreachable, WrongScheme
 from .model import Document, digest_of
@@ -307,9 +308,8 @@ class Host:
     def _advice(self, problem: Exception) -> str:
         if isinstance(problem, Unreachable) and problem.mistrusted:
             return (
-                f"; add the registry's CA to the controller's trusted certificates, to "
-                f"/etc/docker/certs.d/{self._name}/ca.crt there, or as ca to the buildkitd configuration of the "
-                f"option builder"
+                f"; {REMEDY} (the option builder has it then), or put it on this controller into "
+                f"/etc/docker/certs.d/{self._name}/ca.crt"
             )
         if isinstance(problem, WrongScheme) and "plain HTTP" in str(problem):
             return (

@@ -10,6 +10,7 @@ certificates moby ``registry/registry.go`` (``loadTLSConfig``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -67,6 +68,29 @@ def of_nodes(nodes: Sequence[Node]) -> Dict[str, Settings]:
         for name, raw in registries.items():
             found.setdefault(name, _settings(raw, files))
     return found
+
+
+def all_authorities(settings: Mapping[str, Settings]) -> Tuple[bytes, ...]:
+    """Return the authorities of all registries, PEM: those that are configured, and in docker's directories.
+
+    What cannot be read is left out: it may be another registry's, of which nothing is wanted.
+
+    :param settings: by the registries' names.
+    """
+    found = [authority for one in settings.values() for authority in one.authorities]
+    with contextlib.suppress(OSError):
+        for path in sorted(_CERTIFICATES.glob("*/*.crt")):
+            with contextlib.suppress(OSError):
+                found.append(read_bytes(path) or b"")
+    return tuple(dict.fromkeys(filter(_is_loadable, found)))
+
+
+def _is_loadable(authority: bytes) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authority.decode())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def tls_context(registry: str, settings: Settings) -> ssl.SSLContext:

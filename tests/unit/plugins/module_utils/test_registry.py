@@ -47,6 +47,7 @@ class Server(ThreadingHTTPServer):
     """A registry with one image, ``app:1``, and as many faults as it is told.
 
     :ivar auth: None, ``basic`` or ``token``; what it does not have it refuses then, as Quay does.
+    :ivar realm: where it says that tokens are.
     :ivar demanded: the scope that it asks for.
     :ivar faults: by path, what is done to the next requests for it, see ``Handler.spoil``.
     """
@@ -63,6 +64,7 @@ class Server(ThreadingHTTPServer):
             BLOB_OF: CONFIG,
         }
         self.auth = None
+        self.realm = f"http://{self.name}/token"
         self.demanded = "repository:app:pull"
         self.tokens = 0
         self.scopes = []
@@ -134,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def is_authorized(self):
         auth = self.server.auth
-        realm = f'Bearer realm="http://{self.server.name}/token",service="tests",scope="{self.server.demanded}"'
+        realm = f'Bearer realm="{self.server.realm}",service="tests",scope="{self.server.demanded}"'
         expected = {"basic": f"Basic {BASIC}", "token": f"Bearer {TOKEN}-{self.server.tokens}"}.get(auth, "none")
         if auth is None or self.headers.get("Authorization") == expected:
             return True
@@ -812,7 +814,7 @@ def secure(authority, tmp_path):
 
 def test_a_private_authority_is_trusted_where_it_is_configured(secure, authority, docker, monkeypatch, tmp_path):
     message = refused(Registries(docker, {}), app(secure))
-    assert "its certificate is not trusted: unable to get local issuer certificate; add the registry's CA" in message
+    assert "its certificate is not trusted: unable to get local issuer certificate; name its authority in" in message
     assert f"/etc/docker/certs.d/{secure.name}/ca.crt" in message
     for settings in (
         Settings(authorities=(authority[0],)),
@@ -830,6 +832,21 @@ def test_a_private_authority_is_trusted_where_it_is_configured(secure, authority
     assert Registries(docker, {}).manifest(app(secure)).content == INDEX
     (directory / "ca.crt").write_text("nonsense")
     assert "cannot be used" in refused(Registries(docker, {}), app(secure))
+
+
+def test_an_authority_is_believed_of_the_token_service_too(server, secure, authority, docker, tmp_path):
+    """It is no registry, and nobody declares anything of it."""
+    server.auth, server.realm, server.tokens = "token", f"https://{secure.name}/token", 1
+    log_in(docker, server.name)
+    message = refused(Registries(docker, {server.name: Settings(http=True)}), app(server))
+    assert f"its token service https://{secure.name}: its certificate is not trusted" in message
+    declared = {server.name: Settings(http=True, authorities=(authority[0],)), "x": Settings(authorities=(b"none",))}
+    assert Registries(docker, declared).manifest(app(server)).content == INDEX
+    assert Registries(docker, declared).authorities == (authority[0],)
+    secure.tokens = 0
+    (tmp_path / "certs.d" / server.name).mkdir(parents=True)
+    (tmp_path / "certs.d" / server.name / "ca.crt").write_bytes(authority[0])
+    assert Registries(docker, {server.name: Settings(http=True)}).manifest(app(server)).content == INDEX
 
 
 def test_a_client_certificate_is_shown_where_one_is_configured(secure, authority, docker, tmp_path):

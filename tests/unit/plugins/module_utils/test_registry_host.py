@@ -316,7 +316,10 @@ def test_a_mirror_is_tried_once(clock):
 @pytest.mark.parametrize(
     ("problem", "advice"),
     [
-        (Unreachable("unknown CA", mistrusted=True), r"unknown CA; add the registry's CA to .*r\.example\.com/ca\.crt"),
+        (
+            Unreachable("unknown CA", mistrusted=True),
+            r"unknown CA; name its authority in .*r\.example\.com/ca\.crt",
+        ),
         (Unreachable("no such host"), "no such host$"),
         (WrongScheme("it speaks plain HTTP"), "it speaks plain HTTP; that is believed only of loopback addresses"),
         (WrongScheme("it wants TLS"), "it wants TLS$"),

@@ -47,6 +47,8 @@ def example(name, spec):
         return [True, False]
     if kind == "int":
         return [1, 825]
+    if last == "engine_registry_authorities":
+        return [{}, {"r.example.com:5000": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}]
     if kind == "dict" and "options" not in spec:
         return [{}, {"a": "b"}, {"a": {"b": [1, True, None, "c,d"]}}]
     if (kind == "list" and spec.get("elements") == "dict") or kind == "dict":
