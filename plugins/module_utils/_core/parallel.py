@@ -30,7 +30,9 @@ def each(items: Iterable[Item], work: Callable[[Item], Made], workers: int = 32)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=min(workers, len(listed))) as pool:
-        return list(pool.map(work, listed))
+        # Its map would cancel, at a failure, what has not begun.
+        begun = [pool.submit(work, item) for item in listed]
+        return [one.result() for one in begun]
 
 
 def each_within(timeout: float, items: Sequence[Item], work: Callable[[Item], Made]) -> List[Optional[Made]]:
