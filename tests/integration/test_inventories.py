@@ -97,7 +97,6 @@ def several(farm: LiveFarm, playbook: str = "site", limit: str | None = None, **
     groups: dict[str, Any] = {"buildx_controllers": {}, "buildx_nodes": {}}
     for name, (controllers, nodes) in FARMS.items():
         own = {
-            "farm_builder": name,
             "farm_nodes": [*nodes],
             "listener_authority": f"{name}-first",
             "listener_clients": [*controllers],
@@ -108,6 +107,8 @@ def several(farm: LiveFarm, playbook: str = "site", limit: str | None = None, **
             groups.setdefault(group, {}).update(
                 {host: {**own, "ansible_host": farm.address(at)} for host, at in hosts.items()}
             )
+        for host in controllers:
+            groups["buildx_controllers"][host]["farm_builder"] = name
     shared = {**farm.variables("unused"), "farm_platforms": [], "farm_use": False, **variables}
     return farm.playbook(f"buildfarm.multiarch.{playbook}", variables=shared, inventory=groups, limit=limit)
 
@@ -120,6 +121,7 @@ def two_farms(farm: LiveFarm) -> Iterator[Run]:
     finally:
         several(farm, "teardown")
         for host in NODES:
+            farm.ssh(host, "docker volume ls -q | grep -E '_(red|blue)-' | xargs -r docker volume rm")
             farm.ssh(host, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
         for host in (CONTROLLER, "ctlnew"):
             farm.ssh(host, "rm -rf /root/certificates-* ~/.docker")
@@ -135,3 +137,19 @@ def test_two_farms_with_authorities_of_their_own_in_one_run(farm: LiveFarm, two_
             assert listed.count("running") == len(nodes)
         trusted = farm.ssh(controllers[f"{name}-first"], f"cat /root/certificates-{name}/ca.pem")
         assert {farm.ssh(host, "cat /etc/docker/tls/ca.pem") for host in nodes.values()} == {trusted}
+    # The second farm is worked on alone, by its own first controller.
+    verified = several(farm, "verify", limit="blue", images_list=[]).expect_success()
+    assert {task.host for task in verified.tasks if "each platform" in task.task} == {"blue-first", "blue-second"}
+    run = {task.host for task in verified.tasks if "each platform" in task.task and task.outcome == "ok"}
+    assert run == {"blue-first"}
+    reported = several(farm, "report", limit="blue", report_directory="/root/certificates-report").expect_success()
+    assert {task.host for task in reported.tasks if task.task == "Read the farm"} == {"blue-first"}
+    # A node leaves the builder that it is in, and leaves its cache. A whole farm goes with its caches.
+    for limit in ("red-b", "blue"):
+        several(farm, "teardown", limit=limit).expect_success()
+    for host in (CONTROLLER, "ctlnew"):
+        assert farm.ssh(host, "ls ~/.docker/buildx/instances").split() == ["red"]
+        assert farm.ssh(host, "docker context ls --format '{{.Name}}' | grep -E 'red|blue'").split() == ["red-red-a"]
+    volumes = "docker volume ls -q --filter name=buildx_buildkit_"
+    assert farm.ssh(FARMS["red"][1]["red-b"], volumes).split() == ["buildx_buildkit_red-red-b_state"]
+    assert farm.ssh(FARMS["blue"][1]["blue-a"], volumes).split() == []
