@@ -15,7 +15,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 def complaints(spec: dict[str, Any], values: dict[str, Any], **rules: Any) -> list[str]:
     """What Ansible itself says of a task's options; the value of a template is taken to be right."""
-    rules.pop("supports_check_mode", None)
+    for own in ("supports_check_mode", "unshown"):
+        rules.pop(own, None)
     open_values = {name for name, value in values.items() if isinstance(value, str) and "{{" in value}
     known = {name: {"type": "raw"} if name in open_values else option for name, option in spec.items()}
     return list(ArgumentSpecValidator(known, **rules).validate(values).error_messages)

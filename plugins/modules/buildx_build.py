@@ -459,7 +459,8 @@ options:
       - Not compared are nodes, caches, O(timeout), and the versions of buildx and BuildKit.
       - What these were at the last build is recorded with its result. In a registry that is an annotation of what the
         O(tags) stand for, so that any controller can tell. The record holds names of files and arguments, and no
-        values, only short digests of them. Beside files and directories it is a file C(DEST.buildfarm.json). Of images
+        values, only short digests of them. Beside files and directories it is a file C(DEST.buildfarm.json), and
+        C(DEST.DIGEST.buildfarm.json), with a digest of its names, for an image in a directory that it shares. Of images
         in engines, with Docker's media types and without O(gate) this controller keeps it.
       - A tag that is missing, or stands for another image, is written without a build where another one of O(tags)
         stands for what is wanted. A platform that is missing is built alone.

@@ -239,6 +239,14 @@ orphans:
       description: Why it is not removed even with O(orphans=remove), V(none) where it is.
       type: str
       sample: null
+actions:
+  description: What was, or in check mode would be, pruned and removed, in order, each with where that is.
+  returned: success
+  type: list
+  elements: list
+  sample:
+    - [prune-cache, "tcp://arm1.example.com:2376", buildx_buildkit_farm-arm10, buildctl, prune]
+    - [remove-volume, "tcp://arm1.example.com:2376", buildx_buildkit_old0_state]
 """
 
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.module import main

@@ -52,7 +52,12 @@ def run(params: Dict[str, Any], check_mode: bool, runner: Runner, progress: Prog
     :param progress: takes what is shown while it runs.
     :raises FarmError: nothing was changed, or the message says what was.
     """
-    return build(Declaration.from_params(params), params, check_mode, runner, progress)
+    declaration = Declaration.from_params(params)
+    outcome = build(declaration, params, check_mode, runner, progress)
+    if declaration.images:
+        return outcome
+    # As where the variable that has them is misspelt.
+    return replace(outcome, warnings=(*outcome.warnings, "the list of images is empty, so nothing is built"))
 
 
 def build(
@@ -200,7 +205,8 @@ def _store_records(build: BuildImage, after: State, result: Result, records: Rec
     for name, inputs in build.inputs.items():
         found = report.get(name)
         if found and not (build.is_annotated and name.startswith("registry ")):
-            records.write(name, Record.of(inputs, result.fetched, {}, str(found["digest"])))
+            record = Record.of(inputs, result.fetched, {}, str(found["digest"]))
+            records.write(build.image.record_name(name), record)
 
 
 def _left_behind(farm: Farm, planned: PlannedImage) -> str:

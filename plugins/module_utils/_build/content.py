@@ -11,17 +11,18 @@ import json
 import os
 import stat
 import tarfile
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional, Sequence
 
 from .._core.errors import FarmError
-from .layout import CREATED
+from .layout import CREATED, names_in
 from .output import Output
 
 
-def content_digest(output: Output, path: str) -> Optional[str]:
+def content_digest(output: Output, path: str, names: Sequence[str] = ()) -> Optional[str]:
     """Return a digest that changes exactly when the content at a path does, None if there is nothing.
 
     :param path: where the result lies, the output's dest or a file that is to replace it.
+    :param names: of the image; in a directory that images of several names share, it is that of theirs.
     :raises FarmError: it cannot be read, or is no archive of this output's format.
     """
     if not os.path.lexists(path):
@@ -30,7 +31,7 @@ def content_digest(output: Output, path: str) -> Optional[str]:
         if output.type == "local":
             return _hash(_tree_lines(path))
         if output.type in ("oci", "docker"):
-            return _archive_identity(path)
+            return _archive_identity(path, names if output.is_shared else ())
         with open(path, "rb") as stream:
             return _hash(iter(lambda: stream.read(1 << 20), b""))
     except (OSError, ValueError, KeyError, tarfile.TarError) as exc:
@@ -65,10 +66,12 @@ def _tree_lines(root: str) -> Iterator[bytes]:
             yield json.dumps(line).encode() + b"\n"
 
 
-def _archive_identity(path: str) -> str:
+def _archive_identity(path: str, names: Sequence[str]) -> Optional[str]:
     """Return the digest of an image archive's index without the time it was exported at.
 
     The bytes of the file differ with every export.
+
+    :param names: whose entries count, all if there are none; None is returned where none of them has one.
     """
     if os.path.isdir(path):
         with open(os.path.join(path, "index.json"), "rb") as stream:
@@ -81,6 +84,11 @@ def _archive_identity(path: str) -> str:
         entries = document.get("manifests", []) if isinstance(document, dict) else []
         for entry in entries:
             (entry.get("annotations") or {}).pop(CREATED, None)
+        if names:
+            own = [entry for entry in entries if set(names).intersection(names_in(entry))]
+            if not own:
+                return None
+            documents = [sorted(own, key=names_in)]
     if not documents:
         raise ValueError("neither index.json nor manifest.json in it")
     return _hash(iter([json.dumps(documents, sort_keys=True).encode()]))

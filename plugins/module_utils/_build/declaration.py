@@ -97,6 +97,14 @@ class Image:
         """The names of the copies, as registries know them."""
         return tuple(Reference.parse(name) for name in self.copies)
 
+    def record_name(self, result: str) -> str:
+        """Return what the record of a result is stored by.
+
+        :param result: its name, as the state has it.
+        """
+        names = [str(reference) for reference in self.references]
+        return next((output.record_name(names) for output in self.outputs if output.dest == result), result)
+
     @property
     def repositories(self) -> Tuple[str, ...]:
         """The repositories of the tags, without repeats."""

@@ -73,7 +73,7 @@ def read_evidence(
             if annotated and name in in_registry:
                 found[name] = Record.from_annotations(dict(index.annotations)) if index else None
             else:
-                found[name] = records.read(name)
+                found[name] = records.read(image.record_name(name))
         except ForeignRecord as exc:
             found[name] = str(exc)
     indexes = {index.digest: index for index in state.registry.values() if annotated and index}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Iterator, Sequence
@@ -21,6 +22,8 @@ from .staging import install, stage
 
 #: What buildx calls an image without a name in a directory (docker/buildx, BuildKit ``client/solve.go``).
 _NAMELESS = "latest"
+#: Images of one list may share a directory, whose index each of them reads and then replaces.
+_INSTALLING = threading.Lock()
 
 
 class Joined:
@@ -106,12 +109,13 @@ class Archive(Joined):
                 install(self.output, self.staged)
                 return
             dest = self.output.dest
-            keep_others(self.staged, dest)
-            differs = content_digest(self.output, self.staged) != content_digest(self.output, dest)
-            # Also where the index is the same: blobs may be gone.
-            add_blobs(self.staged, dest)
-            if differs:
-                write_index(self.staged, dest)
+            with _INSTALLING:
+                keep_others(self.staged, dest)
+                differs = content_digest(self.output, self.staged) != content_digest(self.output, dest)
+                # Also where the index is the same: blobs may be gone.
+                add_blobs(self.staged, dest)
+                if differs:
+                    write_index(self.staged, dest)
 
     @contextmanager
     def _written(self) -> Iterator[None]:

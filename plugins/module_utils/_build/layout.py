@@ -92,6 +92,15 @@ def add_blobs(layout: str, target: str) -> None:
             os.replace(os.path.join(folder, name), destination)
 
 
+def names_in(entry: Mapping[str, Any]) -> List[str]:
+    """Return the names of the image that an entry of ``index.json`` is about.
+
+    buildx 0.13 writes all of them where later versions write a tag.
+    """
+    name, tag = _named(entry)
+    return str(name or tag or "").split(",")
+
+
 def keep_others(layout: str, target: str) -> None:
     """Add to a layout's ``index.json`` the entries of another one that have other names; their blobs are there only.
 

@@ -10,6 +10,7 @@ Source of the exporters' options and behaviour: BuildKit README "Output", buildx
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence, Tuple
@@ -100,6 +101,17 @@ class Output:
     def is_file(self) -> bool:
         """Whether the result is one file, written by buildx as soon as it starts."""
         return bool(self.dest) and self.type != "local" and self.option("tar") != "false"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the result is a directory in which images of other names stay."""
+        return self.type == "oci" and bool(self.dest) and not self.is_file
+
+    def record_name(self, names: Sequence[str]) -> str:
+        """Return what the record of the result is stored by: its path, and for images that share it their names too."""
+        if not self.is_shared or not names:
+            return self.dest
+        return f"{self.dest}.{hashlib.sha256(' '.join(sorted(names)).encode()).hexdigest()[:12]}"
 
     def by_digest(self, tags: Sequence[str], repositories: Sequence[str]) -> Output:
         """Return this output as one node's share of an image whose tags are written later: it carries its own name.

@@ -78,7 +78,8 @@ def read_state(
     if any(destination.kind == REGISTRY for destination in destinations):
         registry, warnings = _read_registry(registries, (*image.tags, *image.copies), lenient)
     outputs = [destination.output for destination in destinations]
-    files = {output.dest: content_digest(output, output.dest) for output in outputs if output.dest}
+    names = [str(reference) for reference in image.references]
+    files = {output.dest: content_digest(output, output.dest, names) for output in outputs if output.dest}
     return State(registry, engine, files, warnings)
 
 

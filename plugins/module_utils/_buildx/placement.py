@@ -52,8 +52,8 @@ def find_builder(buildx: Buildx, store: Store, name: Optional[str]) -> Instance:
     if stored is not None:
         return stored
     result = buildx.run(["inspect", *([name] if name else [])])
+    known = ", ".join(store.names()) or "none"
     if result.rc != 0 and "no builder" in result.stderr:
-        known = ", ".join(store.names()) or "none"
         raise FarmError(
             f'no builder "{name}" found in {store.directory}; builders there: {known}; '
             f"declare it with the module buildfarm.multiarch.buildx_builder",
@@ -61,6 +61,14 @@ def find_builder(buildx: Buildx, store: Store, name: Optional[str]) -> Instance:
         )
     found = {key: re.search(rf"^{key}:[ \t]+(\S+)", result.stdout, re.MULTILINE) for key in ("Name", "Driver")}
     if result.rc != 0 or not found["Name"] or not found["Driver"]:
+        trouble = re.search(r"^Error:[ \t]+(\S.*)", result.stdout, re.MULTILINE)
+        if trouble and found["Name"]:
+            raise FarmError(
+                f"builder {found['Name'].group(1)!r} is that of an engine, which cannot be used: "
+                f"{trouble.group(1).strip()}; name another builder with the option builder (builders there: {known}), "
+                f"or start the engine",
+                **CommandError("", result).details,
+            )
         raise CommandError(f"builder {name or '(current)'}: docker buildx inspect did not describe it", result)
     actual = found["Name"].group(1)
     nodes = tuple(Node(node.name, node.endpoint) for node in parse_inspect(result.stdout).nodes)

@@ -117,4 +117,4 @@ def _of_user(user: str, start: int, scheme: str) -> _Found:
         secret = password if len(password) >= _SHORTEST_PASSWORD else ""
         return _Found(start, start + len(user), secret, "a password", True)
     secret = name if len(name) >= _SHORTEST_TOKEN else ""
-    return _Found(start, start + len(user), secret, "a user name, which is a token where there is no password", True)
+    return _Found(start, start + len(user), secret, "a user name without a password, which is a token,", True)

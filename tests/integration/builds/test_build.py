@@ -138,6 +138,11 @@ def test_archives(images: BuildFarm, on: str, builder: str, archives: list[tuple
     assert all("RUN no such program" in one["msg"] for one in failed)
     assert after["stdout"] == before["stdout"]
     assert all(one["changed"] for one in images.farm.tasks(on, *(build(**options) for options in wanted)))
+    # Images of other names that are put into the directory are none of this one.
+    shared = wanted[1]
+    first, other, again = images.farm.tasks(on, build(**shared), build(**{**shared, "tags": ["o:1"]}), build(**shared))
+    assert [one["changed"] for one in (first, other, again)] == [False, True, False]
+    assert again["outputs"] == first["outputs"] != other["outputs"]
 
 
 #: Reads an archive or directory: the entries of its index, the documents that they name, and the digests of its blobs.

@@ -539,7 +539,9 @@ def test_what_is_wrong_is_refused_before_anything_is_built(world, image, change,
     given = change.pop("images", [{}])
     params = {"images": [{**image(APP), **one} for one in given], "builder": "farm", **change}
     if words is None:
-        assert run(params, False, world).as_result()["images"] == []
+        outcome = run(params, False, world)
+        assert outcome.as_result()["images"] == []
+        assert outcome.warnings == ("the list of images is empty, so nothing is built",)
     else:
         with pytest.raises(FarmError, match=words):
             run(params, False, world)

@@ -127,6 +127,27 @@ def test_an_archive_is_the_same_whenever_it_was_exported(tmp_path):
         assert content_digest(output, path) != first
 
 
+def test_in_a_directory_that_images_share_the_content_is_that_of_ones_own(tmp_path):
+    output = Output("oci", str(tmp_path), (("tar", "false"),))
+
+    def digest_of(*found, names=("r/a:1", "r/b:1")):
+        entries = [{"digest": one, "annotations": {"io.containerd.image.name": name}} for name, one in found]
+        (tmp_path / "index.json").write_text(json.dumps({"manifests": entries}))
+        return content_digest(output, output.dest, names)
+
+    own = digest_of(("r/a:1", "sha256:1"), ("r/b:1", "sha256:1"))
+    assert digest_of(("r/b:1", "sha256:1"), ("r/c:1", "sha256:2"), ("r/a:1", "sha256:1")) == own
+    assert digest_of(("r/a:1", "sha256:1"), ("r/c:1", "sha256:1")) != own
+    assert digest_of(("r/c:1", "sha256:1")) is None
+    assert digest_of(("r/c:1", "sha256:1"), names=()) is not None
+    early = {"digest": "sha256:1", "annotations": {"org.opencontainers.image.ref.name": "r/a:1,r/b:1"}}
+    (tmp_path / "index.json").write_text(json.dumps({"manifests": [early]}))
+    assert [content_digest(output, output.dest, [name]) is None for name in ("r/a:1", "r/b:1", "r/c:1")] == [0, 0, 1]
+    one, same, other = (output.record_name(names) for names in (["r/a:1", "r/b:1"], ["r/b:1", "r/a:1"], ["r/c:1"]))
+    assert one == same != other and one.startswith(f"{tmp_path}.")
+    assert (output.record_name([]), Output("oci", "/x.tar").record_name(["r/a:1"])) == (str(tmp_path), "/x.tar")
+
+
 def test_what_is_no_archive_is_not_overwritten(tmp_path):
     (tmp_path / "a.tar").write_text("a letter")
     with pytest.raises(FarmError, match=r"a\.tar cannot be compared .*; remove it, or choose another dest"):

@@ -85,6 +85,12 @@ def test_a_builder_of_a_context_is_what_buildx_says(store):
         ("", 1, 'ERROR: no builder "x" found', r'no builder "x" found in .*builders there: farm; declare it'),
         ("", 1, "ERROR: broken", r"builder x: docker buildx inspect did not describe it: ERROR: broken"),
         ("Name: x\n", 0, "", "did not describe it"),
+        (
+            "Name:   default\nDriver: \nError:  Cannot connect to the engine\n",
+            0,
+            "",
+            r"builder 'default' is that of an engine, .*: Cannot connect to the engine; name another .*there: farm\)",
+        ),
         ("Driver: docker\n", 0, "", "did not describe it"),
         ("Name: x\nDriver: docker\n", 1, "no builder", "no builder"),
         ("Name: x\nDriver: docker\n", 1, "late", "did not describe it"),

@@ -324,7 +324,7 @@ def test_an_old_cli_that_is_told_not_to_is_an_error(call, monkeypatch):
         ({"src": "/no/such"}, "there is no such file"),
         ({"build": "/no/such"}, "there is no such directory"),
         ({"build": "https://user:pw@h/x.git"}, "build https://***@h/x.git: a password in an address stands"),
-        ({"build": "https://ghp_EXAMPLEtoken@h/x.git#main"}, "build https://***@h/x.git#main: a user name, which"),
+        ({"build": "https://ghp_EXAMPLEtoken@h/x.git#main"}, "build https://***@h/x.git#main: a user name without"),
         ({"build": "https://h/x.git?access_token=abc"}, "build https://h/x.git?access_token=***: its access_token"),
         ({"build": "git+ssh:/no/such user:secret@h:x"}, "***@h:x"),
         ({"build": "user:secret@h:x.git"}, "build ***@h:x.git: a password in an address stands"),
