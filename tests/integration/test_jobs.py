@@ -214,7 +214,7 @@ class Private:
             "images_list": [
                 {
                     "name": f"{self.passwords}/{image}",
-                    "copy_to": [f"{self.tokens}/{image}"],
+                    "copy_to": [f"{self.tokens}/copies/{image}"],
                     "platforms": ["linux/amd64"],
                     "source": str(CHECKOUT / "examples/hello"),
                     "context": "/tmp/context-of-jobs",
@@ -274,7 +274,7 @@ def test_a_controller_that_keeps_things_takes_them_too(jobs: Jobs, private: Priv
         "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
         "registry_authorities": private.authorities,
     }
-    made, copy = (f"{registry}/{image}" for registry in (private.tokens, private.passwords))
+    made, copy = f"{private.tokens}/{image}", f"{private.passwords}/copies/{image}"
     dockerfile = f"FROM {private.tokens}/library/busybox\nRUN echo {secrets.token_hex(4)} > /note\n"
     farm.ssh(CONTROLLER, "mkdir -p /tmp/private-of-jobs; cat > /tmp/private-of-jobs/Dockerfile", stdin=dockerfile)
     where = {"environment": {"DOCKER_AUTH_CONFIG": private.logins}}
