@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
+import textwrap
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 import farm as farms
 import registry
@@ -209,12 +212,13 @@ class Private:
         """What a user declares, who has BuildKit's image and base images there too."""
         return {
             "engine_registry_authorities": self.authorities,
+            "engine_daemon_config": stricter(),
             "farm_buildkitd_config": "",
             "farm_driver_opts": {"image": f"{self.tokens}/{seed.BUILDKIT}", "network": "host"},
             "images_list": [
                 {
                     "name": f"{self.passwords}/{image}",
-                    "copy_to": [f"{self.tokens}/{image}"],
+                    "copy_to": [f"{self.tokens}/copies/{image}"],
                     "platforms": ["linux/amd64"],
                     "source": str(CHECKOUT / "examples/hello"),
                     "context": "/tmp/context-of-jobs",
@@ -223,6 +227,14 @@ class Private:
                 }
             ],
         }
+
+
+def stricter() -> dict[str, Any]:
+    """The options of a stricter engine that the security guide has."""
+    guide = (CHECKOUT / "docs/docsite/rst/guide_security.rst").read_text()
+    shown = re.search(r"   engine_daemon_config:\n(?:     .+\n)+", guide)
+    assert shown
+    return dict(yaml.safe_load(textwrap.dedent(shown.group()))["engine_daemon_config"])
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +262,10 @@ def private(farm: LiveFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_a_private_registry_takes_an_authority_and_a_login_once(
     jobs: Jobs, stranger: dict[str, Any], private: Private
 ) -> None:
-    """The engine pulls BuildKit's image, BuildKit pulls bases and pushes, the modules read and write indexes."""
+    """The engine pulls BuildKit's image, BuildKit pulls bases and pushes, the modules read and write indexes.
+
+    The engine is one as the security guide hardens it, with files as scanners want them.
+    """
     wanted = {**stranger, **private.variables(f"jobs-{secrets.token_hex(4)}:1")}
     since = time.time()
     jobs.farm.ssh(CONTROLLER, f"install -m 600 -o 65432 /dev/stdin {CREDENTIALS}/logins", stdin=private.logins)
@@ -261,6 +276,17 @@ def test_a_private_registry_takes_an_authority_and_a_login_once(
             assert done.changed or name == "verify"
         assert jobs.run("site", wanted, stranger=True).expect_success().changed == []
         assert on_host(jobs.farm, CONTROLLER, private.secrets, since) == []
+        info = json.loads(jobs.farm.ssh(NODE, "docker info --format json"))
+        assert info["LiveRestoreEnabled"] and "name=no-new-privileges" in info["SecurityOptions"]
+        files = "/etc/docker/tls/*.pem /etc/docker/certs.d/*/ca.crt /etc/docker/daemon.json"
+        modes = jobs.farm.ssh(NODE, f"stat -c '%a %U %n' {files} | sed 's,/.*/,,'").splitlines()
+        assert sorted(set(modes)) == [
+            "400 root key.pem",
+            "444 root ca.crt",
+            "444 root ca.pem",
+            "444 root cert.pem",
+            "644 root daemon.json",
+        ]
     finally:
         jobs.farm.ssh(CONTROLLER, f"rm {CREDENTIALS}/logins")
 
@@ -274,7 +300,7 @@ def test_a_controller_that_keeps_things_takes_them_too(jobs: Jobs, private: Priv
         "driver_opts": {"image": f"{farm.registry}/{seed.BUILDKIT}", "network": "host"},
         "registry_authorities": private.authorities,
     }
-    made, copy = (f"{registry}/{image}" for registry in (private.tokens, private.passwords))
+    made, copy = f"{private.tokens}/{image}", f"{private.passwords}/copies/{image}"
     dockerfile = f"FROM {private.tokens}/library/busybox\nRUN echo {secrets.token_hex(4)} > /note\n"
     farm.ssh(CONTROLLER, "mkdir -p /tmp/private-of-jobs; cat > /tmp/private-of-jobs/Dockerfile", stdin=dockerfile)
     where = {"environment": {"DOCKER_AUTH_CONFIG": private.logins}}

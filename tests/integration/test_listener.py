@@ -121,8 +121,8 @@ def test_a_bare_engine_listens_over_mutual_tls(farm: LiveFarm, tls: dict[str, st
     assert client(farm, host)[:2] in ("20", "26", "28")
     refused = client(farm, host, certificate=False)
     assert "HTTP request to an HTTPS server" in refused
-    modes = farm.ssh(host, "stat -c '%a %U' /etc/docker/tls /etc/docker/tls/key.pem").split()
-    assert modes == ["700", "root", "600", "root"]
+    modes = farm.ssh(host, "stat -c '%a %U' /etc/docker/tls /etc/docker/tls/*.pem").splitlines()
+    assert modes == ["700 root", "444 root", "444 root", "400 root"]
 
     before = engine(farm, host)
     again = farm.module(host, "docker_listener", **tls)

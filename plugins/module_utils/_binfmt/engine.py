@@ -216,6 +216,9 @@ class Engine:
         :raises EngineError: the engine cannot be reached.
         """
         host = {"Privileged": privileged, "NetworkMode": "none", "LogConfig": {"Type": "json-file"}}
+        if privileged:
+            # Whose users are remapped (dockerd's userns-remap) is given no privileges; elsewhere it says nothing new.
+            host["UsernsMode"] = "host"
         spec: Dict[str, Any] = {"Image": image, "Cmd": list(command), "Env": list(environment), "HostConfig": host}
         if entrypoint:
             spec["Entrypoint"] = [entrypoint]

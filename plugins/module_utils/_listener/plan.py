@@ -23,6 +23,8 @@ from .former import put_back, record_path
 from .state import State
 from .steps import RELOAD, CreateDirectory, File, RemoveFile, Systemctl, WriteFiles, changed_files, restart
 
+#: As scanners want them of root's files; whoever writes them anew replaces them.
+_KEY_MODE, _CERTIFICATE_MODE = 0o400, 0o444
 _HEADER = "# Written by the Ansible module buildfarm.multiarch.docker_listener, which overwrites changes.\n"
 _UNKNOWN_COMMAND = "<the command of {unit}, known once the engine is installed>"
 
@@ -132,7 +134,7 @@ def _tls_files(declaration: Declaration, state: State) -> Iterator[File]:
     if key is None and declaration.certificate and not state.material.held_key:
         key = state.file(declaration.tls_path("key")).content
     for name, content in zip(TLS_NAMES, (declaration.ca, declaration.certificate, key)):
-        mode = 0o600 if name == "key" else 0o644
+        mode = _KEY_MODE if name == "key" else _CERTIFICATE_MODE
         yield File(declaration.tls_path(name), content or b"", mode, known=content is not None)
 
 
@@ -140,7 +142,8 @@ def _differs(path: str, wanted: Optional[File], state: State) -> bool:
     held = state.file(path)
     if wanted is None:
         return held.content is not None
-    return not wanted.known or wanted.content != held.content or (wanted.mode == 0o600 and held.mode != 0o600)
+    is_open = wanted.mode == _KEY_MODE and held.mode & 0o077 != 0
+    return not wanted.known or wanted.content != held.content or is_open
 
 
 def _engine_steps(

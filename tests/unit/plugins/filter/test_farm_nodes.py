@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.buildfarm.multiarch.plugins.filter.farm_nodes import FilterModule
@@ -148,7 +150,8 @@ def configured(variables=None, mirror=None, **options):
     """The parts of a node that are about its BuildKit's configuration."""
     hosts = {"n": {**AMD, **(variables or {})}, "m": {"ansible_host": "192.0.2.9", **(mirror or {})}}
     (found,) = FilterModule().filters()["farm_nodes"](["n"], hosts, **options)
-    return {key: found["node"][key] for key in ("buildkitd_config", "cache") if key in found["node"]}
+    about = ("buildkitd_config", "cache", "registry_authorities")
+    return {key: found["node"][key] for key in about if key in found["node"]}
 
 
 def test_limits_of_the_cache():
@@ -188,6 +191,14 @@ HUB = '[registry."docker.io"]\n  mirrors = ["{0}"]\n\n[registry."{0}"]\n  http =
 def test_mirrors(variables, options, expected):
     found = configured(variables, {"mirror_port": "5001"}, **options)
     assert found == ({} if expected is None else {"buildkitd_config": expected})
+
+
+def test_authorities_of_registries():
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    for given in ({"r.test": pem}, json.dumps({"r.test": pem})):
+        assert configured({"engine_registry_authorities": given}) == {"registry_authorities": {"r.test": pem}}
+    with pytest.raises(AnsibleFilterError, match=r"engine_registry_authorities: registry r.test: found no certificate"):
+        configured({"engine_registry_authorities": {"r.test": "/a/path"}})
 
 
 def test_no_mirror():

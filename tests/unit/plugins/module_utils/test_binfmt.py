@@ -870,7 +870,8 @@ class TestApplying:
         }
         (spec,) = engine.created
         assert (spec["Image"], spec["Cmd"], spec["Env"]) == ("example/binfmt:1", ["--install", "arm64"], [])
-        assert spec["HostConfig"]["Privileged"]
+        # An engine that remaps users gives privileges to nobody else.
+        assert spec["HostConfig"]["Privileged"] and spec["HostConfig"]["UsernsMode"] == "host"
         assert not self.run(kernel).changed
 
     def test_check_mode_says_the_same_and_runs_nothing(self, kernel, engine):

@@ -210,6 +210,9 @@ def test_whether_a_node_went_away(stderr, expected):
     assert is_of_the_node(stderr) is expected
 
 
+UNKNOWN = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+
+
 @pytest.mark.parametrize(
     ("stderr", "rc", "kind", "words"),
     [
@@ -224,6 +227,13 @@ def test_whether_a_node_went_away(stderr, expected):
         ("403 Forbidden", 1, RegistryRefused, "^registry r.example.com refused the credentials"),
         ("https://t.example.com/v2/x: denied: no", 1, RegistryRefused, "^registry t.example.com refused"),
         ("denied: a step of the build says\n1\n2\nERROR: exit code: 1", 1, FarmError, "building /x on it failed"),
+        (
+            f"ERROR: Head https://r/v2/: {UNKNOWN}",
+            1,
+            FarmError,
+            "; BuildKit there does not trust .*: name its",
+        ),
+        (f"ERROR: failed to fetch oauth token: {UNKNOWN}", 1, FarmError, "; buildx on this controller does not trust"),
     ],
 )
 def test_errors_of_builds(stderr, rc, kind, words):

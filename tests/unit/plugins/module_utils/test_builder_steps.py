@@ -190,6 +190,18 @@ def test_a_new_remote_node_has_no_flags():
     assert merge(declared.nodes[0], declared, "remote", (), None) == Node("a", "tcp://a:1")
 
 
+@pytest.mark.parametrize("declared", [{}, {"files": {"a": b"1"}}])
+def test_authorities_are_laid_over_what_is_declared_or_found(declared):
+    """Of a node that is stored with one, and of one that is made anew with other files."""
+    path = "certs/r.test/declared-ca.crt"
+    spec = NodeSpec("a", "tcp://a:1", authorities={"r.test": b"CA"}, **declared)
+    once = merge(spec, Declaration("farm", nodes=(spec,)), "docker-container", (), {"b": b"2"})
+    assert once.files[path] == b"CA" and once.files.get("a" if declared else "b")
+    assert merge(spec, Declaration("farm", nodes=(spec,)), "docker-container", (once,), None) == once
+    none = replace(spec, authorities={}, files=None)
+    assert path not in merge(none, Declaration("farm", nodes=(none,)), "docker-container", (once,), None).files
+
+
 def start(**options):
     values = {"target": FARM, "nodes": (A, B), "declaration": Declaration("farm"), "found": {}, **options}
     return StartNodes(**values)

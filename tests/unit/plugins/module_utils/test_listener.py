@@ -96,7 +96,7 @@ def converged(want, **service):
     files = {DROP_IN: Content(drop_in.encode(), 0o644, 400.0)}
     if not want.insecure:
         for path, content in zip(TLS_PATHS, (want.ca, want.certificate, want.key)):
-            files[path] = Content(content, 0o600 if path.endswith("key.pem") else 0o644, 400.0)
+            files[path] = Content(content, 0o400 if path.endswith("key.pem") else 0o444, 400.0)
     return fresh(service=dataclasses.replace(running, **service), files=files, tls_directory_mode=0o700)
 
 
@@ -210,7 +210,7 @@ def test_the_mode_of_daemon_json_is_kept_and_an_open_key_is_closed():
     held = {CONFIG: Content(b"{}", 0o640, 1.0), "/etc/docker/tls/key.pem": Content(b"a key\n", 0o644, 1.0)}
     found = with_files(converged(TLS), **held)
     changes = changed_files(plan(declared(daemon_config={"debug": True}), found).steps)
-    assert (changes[CONFIG].mode, changes["/etc/docker/tls/key.pem"].mode) == (0o640, 0o600)
+    assert (changes[CONFIG].mode, changes["/etc/docker/tls/key.pem"].mode) == (0o640, 0o400)
 
 
 @pytest.mark.parametrize(
@@ -894,7 +894,7 @@ class TestTheModule:
         assert validated == f"{host.arguments} --validate"
         assert rest == RESTARTED
         modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "tls", *(tmp_path / "tls").iterdir())}
-        assert modes == {"tls": 0o700, "ca.pem": 0o644, "cert.pem": 0o644, "key.pem": 0o600}
+        assert modes == {"tls": 0o700, "ca.pem": 0o444, "cert.pem": 0o444, "key.pem": 0o400}
         assert host.drop_in.stat().st_mode & 0o7777 == 0o644
         assert (tmp_path / "tls/key.pem").read_text() == pems["key"]
         # Nothing leads back any more.
