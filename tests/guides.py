@@ -36,8 +36,8 @@ class Block:
 
     @property
     def name(self) -> str:
-        """What it is called where something is said of it."""
-        return f"{self.page}: {self.text.splitlines()[0]}"
+        """What it is called where something is said of it: how it begins."""
+        return f"{self.page}: {re.split('  +', self.text.strip())[0].splitlines()[0]}"
 
     @property
     def commands(self) -> list[tuple[str, str]]:

@@ -51,10 +51,19 @@ class Reader:
 
     :param hosts: the farm's hosts, by the guides' names for them.
     :param controller: where commands of docker are run, one of these names.
+    :param addresses: the farm's addresses, by those in the guides.
     """
 
-    def __init__(self, live: LiveFarm, directory: Path, hosts: dict[str, str], controller: str) -> None:
+    def __init__(
+        self,
+        live: LiveFarm,
+        directory: Path,
+        hosts: dict[str, str],
+        controller: str,
+        addresses: dict[str, str] | None = None,
+    ) -> None:
         self.live, self.directory, self.hosts, self.controller = live, directory, hosts, controller
+        self._addresses = addresses or {}
         self.write("group_vars/all/farm.json", json.dumps(live.inventory()["all"]["vars"]))
         for name, host in hosts.items():
             self.write(f"host_vars/{name}/farm.json", json.dumps({"ansible_host": live.address(host)}))
@@ -66,7 +75,11 @@ class Reader:
         """Write a file."""
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else content.text)
+        path.write_text(content if isinstance(content, str) else self._here(content.text))
+
+    def _here(self, text: str) -> str:
+        """Return what stands in a guide with the addresses of this farm."""
+        return re.sub(r"\b[0-9]+(?:\.[0-9]+){3}\b", lambda found: self._addresses.get(found[0], found[0]), text)
 
     def run(self, command: str, **environment: str) -> str:
         """Run a command; returns what it printed.
@@ -103,16 +116,20 @@ class Reader:
         :param more: arguments for those of Ansible.
         """
         said = []
+        names = [(here, documented) for documented, here in self._addresses.items()]
         for line, shown in block.commands:
-            command = line.split("  #")[0].strip()
+            command = self._here(line.split("  #")[0].strip())
             if command in ELSEWHERE:
                 continue
             if command.startswith("docker "):
-                printed = self.live.ssh(self.hosts[self.controller], f"cd /srv/app && {command}")
+                # One whose output is shown may be shown to fail.
+                host, command = self.hosts[self.controller], f"cd /srv/app && {command} 2>&1"
+                printed = self.live.ssh(host, command, check=not shown)
             else:
                 tool, arguments = command.split(" ", 1)
                 printed = self.run(f"{tool} {more} {arguments}", **environment)
-            assert not shown or guides.comparable(printed) == guides.comparable(shown), f"{command}\n{printed}"
+            came = guides.comparable(printed, names)
+            assert not shown or came == guides.comparable(shown), "\n".join([command, *came])
             said.append(printed)
         return said
 
