@@ -72,7 +72,7 @@ def known(farm: LiveFarm) -> Iterator[None]:
     with reader.known(farm, {name: host for name, host in HOSTS.items() if name != ALONE}):
         push(farm, "debian:13", images.busybox())
         try:
-            app = "mkdir -p /srv/app/src && cd /srv/app && echo {secrets.token_hex(8)} > src/main.c"
+            app = f"mkdir -p /srv/app/src && cd /srv/app && echo {secrets.token_hex(8)} > src/main.c"
             farm.ssh("ctl", f"{app} && printf 'FROM debian:13\\nCOPY src/main.c /\\n' > Dockerfile")
             yield
         finally:
@@ -80,9 +80,8 @@ def known(farm: LiveFarm) -> Iterator[None]:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda host: unlisten(farm, host), ENGINES))
             farm.ssh("ctl", "rm -rf ~/.docker ~/.config/buildfarm ~/buildfarm-report ~/hello.tar /srv/app /srv/hello")
-            farm.ssh("ctlnew", "rm -rf ~/.docker")
-            for host in ENGINES:
-                farm.ssh(host, "rm -rf /etc/docker")
+            for host in {*HOSTS.values()}:
+                farm.ssh(host, "rm -rf ~/.docker /srv/credentials /etc/docker")
 
 
 @pytest.fixture(scope="module")
