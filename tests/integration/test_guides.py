@@ -126,8 +126,9 @@ def test_one_host(farm: LiveFarm, book: Book, desk: Reader) -> None:
         (told,) = desk.do(book.block("README", "buildfarm.multiarch.quickstart "), "-e @there.json")
         shown = book.block("README", "TASK [Build the image]").text
         (part,) = re.findall(r"^TASK \[Build the image\].*?\n\n", told, re.MULTILINE | re.DOTALL)
-        # Both platforms are built at the same time.
-        assert sorted(guides.comparable(part)) == sorted(guides.comparable(shown)), part
+        # Both platforms are built at the same time; a step that takes longer is told of when it begins, too.
+        came = [line for line in guides.comparable(part) if not line.endswith("…")]
+        assert sorted(came) == sorted(guides.comparable(shown)), part
         (told,) = desk.do(
             book.block("guide_start", "ansible-playbook buildfarm.multiarch.quickstart\n"), "-e @there.json"
         )
