@@ -138,8 +138,12 @@ def test_one_host(farm: LiveFarm, book: Book, desk: Reader) -> None:
         desk.write("inventory.yml", book.block("guide_one_host", "ansible_connection: local"))
         assert desk.playbook("site", "@there.json", check=True) == 0
         play = book.block("guide_one_host", "- hosts: localhost").text
-        # The builder of a play has what is said there.
-        more = {"driver_opts": {"network": "host"}, "buildkitd_config": private["farm_buildkitd_config"]}
+        # The builder of a play has what is said there, so what group_vars have said so far is.
+        mirror = (
+            f'[registry."docker.io"]\n  mirrors = ["{farm.registry}"]\n[registry."{farm.registry}"]\n  http = true\n'
+        )
+        configuration = private["farm_buildkitd_config"] + mirror
+        more = {"driver_opts": {"network": "host"}, "buildkitd_config": configuration}
         (line,) = re.findall(r"^ +endpoint: .*\n", play, re.MULTILINE)
         own = textwrap.indent(yaml.safe_dump(more), " " * line.index("endpoint"))
         desk.write("play.yml", play.replace(line, line + own))
