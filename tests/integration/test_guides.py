@@ -126,9 +126,10 @@ def test_one_host(farm: LiveFarm, book: Book, desk: Reader) -> None:
         (told,) = desk.do(book.block("README", "buildfarm.multiarch.quickstart "), "-e @there.json")
         shown = book.block("README", "TASK [Build the image]").text
         (part,) = re.findall(r"^TASK \[Build the image\].*?\n\n", told, re.MULTILINE | re.DOTALL)
-        # Both platforms are built at the same time; a step that takes longer is told of when it begins, too.
-        came = [line for line in guides.comparable(part) if not line.endswith("…")]
-        assert sorted(came) == sorted(guides.comparable(shown)), part
+        # Both platforms are built at the same time. A step that takes longer is told of when it begins, too, and one
+        # that ends with the task may not be told of.
+        came = {line for line in guides.comparable(part) if line and not line.endswith("…")}
+        assert came <= set(guides.comparable(shown)), part
         (told,) = desk.do(
             book.block("guide_start", "ansible-playbook buildfarm.multiarch.quickstart\n"), "-e @there.json"
         )
@@ -289,8 +290,9 @@ def test_variables(farm: LiveFarm, book: Book, desk: Reader) -> None:
 
 
 def test_new_certificates(book: Book, desk: Reader) -> None:
+    # What becomes of builds and engines meanwhile, test_rotation shows.
     for name in ("rotate_certificates", "new_authority"):
-        (told,) = desk.do(book.block("guide_certificates", name))
+        (told,) = desk.do(book.block("guide_certificates", name), "--check")
         assert changes(told) > 0
 
 
