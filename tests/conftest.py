@@ -44,7 +44,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     kind, file = item.path.relative_to(Path(__file__).parent).parts[0], item.path.stem[len("test_") :]
     if kind == "unit":
         group = kind
-    elif file in _OF_HANDLERS:
+    elif file in _OF_HANDLERS or (kind, file) == ("integration", "guides"):
         group = "handlers"
     elif file == "quality":
         group = "ansible-test" if item.name.startswith(_OF_ANSIBLE_TEST) else item.name

@@ -1,4 +1,4 @@
-"""The farm's registry: plain HTTP on port 5000, TLS with a password on port 5443, one store behind both."""
+"""The farm's registry: plain HTTP on port 5000, TLS with a password on port 5443 and without one on 443, one store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import bases
 import cache
 from hosts import Cgroup
 
-PLAIN, SECURE = 5000, 5443
+PLAIN, SECURE, OPEN = 5000, 5443, 443
 USER, PASSWORD = "farmer", "a-password-for-tests"
 # The password above as `htpasswd -nbB` writes it: the registry takes bcrypt only.
 _HTPASSWD = "farmer:$2b$05$SfHGg4p5PlUQZLkEt7KO0uXppX7fBYnhIZ7wybxBoE.RAgoK7Hrc.\n"
@@ -23,15 +23,17 @@ storage:
 http:
   addr: "{address}"
 {more}"""
-_SECURE = """\
+_TLS = """\
   tls: {certificate: /mnt/certificate.pem, key: /mnt/key.pem}
+"""
+_PASSWORD = """\
 auth:
   htpasswd: {realm: farm, path: /mnt/htpasswd}
 """
 
 
 def start(cgroup: Cgroup, namespace: str, directory: Path, names: list[str], seed: Path | None = None) -> None:
-    """Start both registries in a namespace, with their files and store in `directory`.
+    """Start the registries in a namespace, with their files and store in `directory`.
 
     :param names: names and addresses for the certificate.
     :param seed: a store to begin with, shared and never changed.
@@ -48,8 +50,9 @@ def start(cgroup: Cgroup, namespace: str, directory: Path, names: list[str], see
     certificate(farm, names)
     (farm / "htpasswd").write_text(_HTPASSWD)
     (farm / "plain.yml").write_text(CONFIG.format(store="/mnt/store", address=f":{PLAIN}", more=""))
-    (farm / "secure.yml").write_text(CONFIG.format(store="/mnt/store", address=f":{SECURE}", more=_SECURE))
-    for config in ("plain.yml", "secure.yml"):
+    (farm / "secure.yml").write_text(CONFIG.format(store="/mnt/store", address=f":{SECURE}", more=_TLS + _PASSWORD))
+    (farm / "open.yml").write_text(CONFIG.format(store="/mnt/store", address=f":{OPEN}", more=_TLS))
+    for config in ("plain.yml", "secure.yml", "open.yml"):
         cgroup.start(["ip", "netns", "exec", namespace, *command(farm, config)], directory / "registry.log")
 
 

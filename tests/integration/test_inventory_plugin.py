@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +19,10 @@ from typing import Any
 import pytest
 import yaml
 
+import guides
 from ansible_runs import CHECKOUT, LiveFarm, Run
+from guides import Block
+from reader import Book, Reader
 
 EXAMPLES = CHECKOUT / "examples/inventories"
 #: The farm's hosts that stand for those of the examples.
@@ -26,7 +31,7 @@ NODES = {"amd1.example.com": "mid1", "amd2.example.com": "mid2", "arm1.example.c
 #: Takes away what site has made on a node, without asking site's own teardown, which other tests are about.
 CLEAN = """rm -rf /etc/docker /etc/systemd/system/docker.service.d/zz-buildfarm-listener.conf
 systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker || exit 1
-for name in commits releases; do
+for name in commits releases nightly; do
   docker ps -aqf name=buildx_buildkit_$name | xargs -r docker rm -f
   docker volume ls -qf name=buildx_buildkit_$name | xargs -r docker volume rm
   docker volume ls -qf label=io.github.buildfarm.multiarch.builder=$name | xargs -r docker volume rm
@@ -34,20 +39,29 @@ done"""
 
 
 def site(
-    farm: LiveFarm, example: str, stand_ins: dict[str, str], check: bool = False, limit: str | None = None, **own: Any
+    farm: LiveFarm,
+    example: str,
+    stand_ins: dict[str, str],
+    check: bool = False,
+    limit: str | None = None,
+    variables: dict[str, Any] | None = None,
+    **own: Any,
 ) -> Run:
     """Run site with an inventory of the examples, and nothing beside it but where this farm's hosts are.
 
+    :param variables: as with -e.
     :param own: variables of each host.
     """
     hosts = {name: {"ansible_host": farm.address(host), **own} for name, host in stand_ins.items()}
     # Of two inventories the last has the last word.
     more = ["-i", str(EXAMPLES / example)]
     playbook = "buildfarm.multiarch.site"
-    return farm.playbook(playbook, check=check, inventory={"here": hosts}, limit=limit, more=more).expect_success()
+    inventory = {"here": hosts}
+    run = farm.playbook(playbook, check=check, inventory=inventory, limit=limit, variables=variables, more=more)
+    return run.expect_success()
 
 
-def really(farm: LiveFarm) -> Run:
+def really(farm: LiveFarm, **options: Any) -> Run:
     """Make the two builders, with what the farm's hosts need put to where the example has nothing."""
     own = farm.variables("unused")
     return site(
@@ -57,6 +71,7 @@ def really(farm: LiveFarm) -> Run:
         farm_node_driver_opts=own["farm_driver_opts"],
         farm_node_buildkitd_config=own["farm_buildkitd_config"],
         engine_daemon_config=own["engine_daemon_config"],
+        **options,
     )
 
 
@@ -157,7 +172,11 @@ def test_nodes_differ(farm: LiveFarm, two_builders: Run) -> None:
 @pytest.fixture(scope="module")
 def docker_config(farm: LiveFarm, two_builders: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The controller's docker configuration, here, where Ansible runs."""
-    folder = tmp_path_factory.mktemp("controller")
+    return copied(farm, tmp_path_factory.mktemp("controller"))
+
+
+def copied(farm: LiveFarm, folder: Path) -> Path:
+    """Copy the controller's docker configuration to a directory here, and return that."""
     command = farm.farm.ssh("ctl", "tar -C ~/.docker -c contexts buildx")
     packed = subprocess.run(command, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(folder)], input=packed, check=True)
@@ -264,3 +283,46 @@ def test_a_node_that_died_is_a_host_that_says_so(
         assert f"{dead}: engine commits-amd2.example.com (tcp://{dead}:2376): connection refused" in strict.stderr
     finally:
         farm.ssh(NODES["amd2.example.com"], "systemctl reset-failed docker; systemctl start docker")
+
+
+def test_the_guide_shows_what_comes_out(farm: LiveFarm, two_builders: Run, tmp_path: Path) -> None:
+    """Last, as it makes a third builder."""
+    (guide,) = (page for page in guides.GUIDES if page.stem == "guide_inventories")
+    book = Book(guide)
+
+    def block(part: str) -> Block:
+        return book.block(guide.stem, part)
+
+    (command, _output), *_none = block("-e farm_builder=nightly").commands
+    assert "farm_use=false" in command
+    limit = command.split()[-1]
+    really(farm, limit=limit, variables={"farm_builder": "nightly", "farm_use": False})
+    addresses = {f"198.18.1.{13 + number}": farm.address(host) for number, host in enumerate(NODES.values())}
+    own = Reader(farm, tmp_path, CONTROLLERS | NODES, "builder.example.com", addresses)
+    (tmp_path / ".docker").mkdir()
+    (tls, *_others) = sorted((copied(farm, tmp_path / ".docker") / "contexts/tls").glob("*/docker"))
+    shutil.copytree(tls, tmp_path / "certificates")
+    own.write("farm.buildx.yml", block("# The machines behind"))
+    own.write("endpoints.buildx.yml", block("group_by: [builder, status]"))
+    own.write("names.buildx.yml", block("hostnames:"))
+    for part in ("-i endpoints.buildx.yml", "-i names.buildx.yml"):
+        own.do(block(part))
+    stopped = NODES["amd2.example.com"]
+    farm.ssh(stopped, "systemctl stop docker.socket docker")
+    try:
+        for part in ("-i farm.buildx.yml --graph", "-m ansible.builtin.debug"):
+            own.do(block(part))
+    finally:
+        farm.ssh(stopped, "systemctl reset-failed docker; systemctl start docker")
+    # To an engine, what another farm's controller has is what any other authority has issued.
+    farm.module("ctl", "docker_certificates", directory="/srv/app", clients=["other"])
+    try:
+        farm.ssh("ctl", "cp /srv/app/clients/other/*.pem /srv/app")
+        own.do(block("docker --tlsverify"))
+    finally:
+        farm.ssh("ctl", "rm -r /srv/app")
+    # The others are the files of the examples, what site does with them, and, in tests/quality, how they are read.
+    examples = {path.read_text().removeprefix("---\n") for path in EXAMPLES.rglob("*.yml")}
+    site = re.compile(rf"\$ ansible-playbook -i ({'|'.join(path.name for path in EXAMPLES.iterdir())}) buildfarm")
+    left = [one for one in book.unread if one.text not in examples and not site.match(one.text)]
+    assert [one.commands[0][0].split()[2] for one in left] == ["existing_groups.yml", "labels"]

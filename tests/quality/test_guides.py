@@ -16,25 +16,19 @@ from typing import Any
 import pytest
 import yaml
 
+import guides
 import specs
 from checkout import CHECKOUT
+from guides import GUIDES
 
 Check = Callable[[str, dict[str, Any]], list[str]]
 NAME = "buildfarm.multiarch"
-GUIDES = sorted((CHECKOUT / "docs/docsite/rst").glob("guide_*.rst"))
 #: What variables of the roles begin with; names of theirs in a text are followed by more letters.
 PREFIXES = ("buildx", "emulators", "engine", "farm", "images", "listener", "mirror")
 #: What groups of the inventory plugin begin with.
 GROUPS = tuple(f"buildx_{kind}_" for kind in ("architecture", "builder", "driver", "platform", "status"))
-#: Directives whose content is checked, by language.
-_BLOCK = re.compile(r"^\.\. code-block:: (\S+)\n(?:   :.*\n)*\n((?:   .*\n|\n)+)", re.MULTILINE)
+#: Languages of blocks.
 _LANGUAGES = {"yaml", "console", "text", "ini", "toml", "json", "dockerfile", "hcl", "shell", "yaml+jinja", "html"}
-
-
-def blocks(guide: Path) -> list[tuple[str, str]]:
-    """The code blocks of a guide, each with its language."""
-    found = _BLOCK.findall(guide.read_text())
-    return [(language.lower(), re.sub(r"^   ", "", text, flags=re.MULTILINE)) for language, text in found]
 
 
 def names() -> set[str]:
@@ -76,10 +70,10 @@ def mappings(item: Any) -> Iterator[dict[str, Any]]:
 def test_what_a_guide_shows_is_what_the_collection_takes(guide: Path, complaints: Check) -> None:
     optional = {name: {**option, "required": False} for name, option in specs.role_variables(CHECKOUT).items()}
     wrong = []
-    for language, text in blocks(guide):
-        if language not in _LANGUAGES:
-            wrong.append(f"a block of {language}")
-        for item in mappings(yaml.safe_load(text)) if language.startswith("yaml") else ():
+    for block in guides.blocks(guide):
+        if block.language not in _LANGUAGES:
+            wrong.append(f"a block of {block.language}")
+        for item in mappings(yaml.safe_load(block.text)) if block.language.startswith("yaml") else ():
             for key, value in item.items():
                 if isinstance(key, str) and key.startswith(f"{NAME}.") and isinstance(value, dict):
                     wrong += [f"{key}: {one}" for one in complaints(key.rpartition(".")[2], value)]
