@@ -147,6 +147,23 @@ def test_the_playbook_asks_hosts_too(built: BuildFarm, tmp_path: Path) -> None:
     assert "Build farm: builder report" in first.stdout
 
 
+def test_the_playbook_from_a_new_controller_with_some_of_the_hosts(built: BuildFarm) -> None:
+    farm = built.farm
+    farm.ssh(NEW, "rm -rf ~/.docker")
+    run = farm.playbook(
+        "buildfarm.multiarch.report",
+        inventory={"buildx_controllers": {NEW: None}, "buildx_nodes": {AMD: None, ARM: None}},
+        variables={"farm_builder": NAME, "listener_insecure": True, "report_directory": "/srv/report"},
+        limit=f"{NEW},{AMD}",
+    ).expect_success()
+    (result,) = [task.result for task in run.tasks if task.action.endswith("farm_report")]
+    first, other = by_name(result["report"]).values()
+    assert [first["name"], other["name"]] == NODES
+    assert [len(node["builds"]) for node in (first, other)] == [1, 1]
+    assert (first["handlers"] is None, other["handlers"]) == (False, None)
+    assert not farm.ssh(NEW, "ls ~/.docker/buildx/instances /tmp | grep -e report -e buildfarm-job", check=False)
+
+
 def test_buildkit_has_metrics_of_its_own_on_loopback_only(built: BuildFarm) -> None:
     guide = (CHECKOUT / "docs/docsite/rst/guide_report.rst").read_text()
     assert textwrap.indent(METRICS, "     ") in guide

@@ -65,7 +65,7 @@ def _samples(report: Mapping[str, Any]) -> Iterator[Tuple[str, Labels, Optional[
         yield from _node(node, {"node": node["name"], "engine": node["endpoint"]})
     for image in report["images"]:
         labels = {"image": image["name"]}
-        yield "image_complete", labels, int(bool(image["digest"]) and not image["missing"] and not image["error"])
+        yield "image_complete", labels, int(not words.trouble(image))
         created = image["created"]
         yield "image_created_timestamp_seconds", labels, words.seconds_of(created) if created else None
         for one in image["platforms"]:

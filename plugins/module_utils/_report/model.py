@@ -302,5 +302,5 @@ def _summary(report: Mapping[str, Any]) -> Dict[str, Any]:
         "certificate_days": min(days) if days else None,
         "cache_bytes": sum(node["cache"]["bytes"] for node in nodes if node["cache"]),
         "images": len(images),
-        "complete": sum(bool(image["digest"]) and not image["missing"] and not image["error"] for image in images),
+        "complete": sum(not words.trouble(image) for image in images),
     }

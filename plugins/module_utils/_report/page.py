@@ -230,14 +230,13 @@ def _steps(build: Mapping[str, Any]) -> Markup:
     whole = _whole(build)
 
     def row(step: Mapping[str, Any]) -> Markup:
-        colour = "failed" if step["error"] else "cached" if step["cached"] else "ran"
-        drawn = _bar(100 * step["start"] / whole, 100 * step["duration"] / whole, 3, 8, colour)
+        drawn = _step_bar(step, whole, 3, 8)
         track = element("rect", x="0", y="6", width="100%", height="2", class_="track")
         return element(
             "div",
             element("span", step["name"], title=step["name"]),
             element("svg", track, drawn, height="14", aria_hidden="true"),
-            element("span", "cached" if step["cached"] else words.duration(step["duration"])),
+            element("span", _lasted(step)),
             class_="step",
         )
 
@@ -299,7 +298,7 @@ def _nodes(report: Mapping[str, Any]) -> Optional[Markup]:
 
 
 def _node_head(node: Mapping[str, Any]) -> Markup:
-    status = "drained" if node["drained"] else node["status"]
+    status = words.state(node)
     notes = [node["endpoint"]] if node["endpoint"] != node["name"] else []
     said = [one for one in (node["error"], node["drained"]) if one]
     engine = node["engine"]
@@ -465,6 +464,19 @@ def _bar(at: float, width: float, top: int, height: int, colour: str, title: str
     )
 
 
+def _step_bar(step: Mapping[str, Any], whole: float, top: int, height: int, title: str = "") -> Markup:
+    """Return the bar of a step.
+
+    :param whole: how long its build took.
+    """
+    colour = "failed" if step["error"] else "cached" if step["cached"] else "ran"
+    return _bar(100 * step["start"] / whole, 100 * step["duration"] / whole, top, height, colour, title)
+
+
+def _lasted(step: Mapping[str, Any]) -> str:
+    return "cached" if step["cached"] else words.duration(step["duration"])
+
+
 def _share_bar(share: Optional[float], colour: str) -> Optional[Markup]:
     if share is None:
         return None
@@ -479,17 +491,7 @@ def _strip(build: Mapping[str, Any]) -> Optional[Markup]:
     if not steps:
         return None
     whole = _whole(build)
-    bars = [
-        _bar(
-            100 * step["start"] / whole,
-            100 * step["duration"] / whole,
-            2,
-            10,
-            "failed" if step["error"] else "cached" if step["cached"] else "ran",
-            f"{step['name']}, {'cached' if step['cached'] else words.duration(step['duration'])}",
-        )
-        for step in steps
-    ]
+    bars = [_step_bar(step, whole, 2, 10, f"{step['name']}, {_lasted(step)}") for step in steps]
     track = element("rect", x="0", y="6", width="100%", height="2", class_="track")
     drawn = element(
         "svg", track, *bars, height="14", role="img", aria_label=words.count(len(steps), "step"), class_="strip"

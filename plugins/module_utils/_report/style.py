@@ -129,7 +129,6 @@ th:first-child,td:first-child{padding-left:20px}
 thead th{border-top:0;font-weight:500;font-size:13px;color:var(--soft);padding-top:2px;padding-bottom:6px;
 white-space:nowrap}
 tbody th{font-weight:600}
-td.number,th.number{text-align:right;white-space:nowrap}
 td.nowrap{white-space:nowrap}
 th.name{min-width:220px;max-width:340px;overflow-wrap:anywhere}
 .chip{display:inline-block;border-radius:999px;padding:1px 9px;font-size:13px;line-height:1.5;font-weight:500;

@@ -54,7 +54,7 @@ def _nodes(report: Mapping[str, Any]) -> List[str]:
         rows.append(
             (
                 node["name"],
-                "drained" if node["drained"] else node["status"],
+                words.state(node),
                 *(states.get(platform, words.NONE) for platform in report["platforms"]),
                 engine["version"] if engine else words.NONE,
                 buildkit["version"] if buildkit else words.NONE,

@@ -105,6 +105,11 @@ def answers(node: Mapping[str, Any]) -> bool:
     return bool(node["status"] == "running" and not node["error"])
 
 
+def state(node: Mapping[str, Any]) -> str:
+    """Return a node's state in one word."""
+    return "drained" if node["drained"] else str(node["status"])
+
+
 def newest(report: Mapping[str, Any], limit: Optional[int] = None) -> List[Any]:
     """Return the builds of all nodes, the newest first, each as a pair of its node and itself."""
     pairs = [(node, build) for node in report["nodes"] for build in node["builds"]]
