@@ -124,6 +124,11 @@ def newcomer(live: LiveFarm, host: str, system: System, path: Path) -> None:
         live.ssh(host, "/opt/ansible/bin/pip install -q --no-index --find-links /root/wheels ansible-core")
         live.ssh(host, "ln -s /opt/ansible/bin/ansible* /usr/local/bin/")
     live.ssh(host, install.replace(NAME, "/root/collection.tar.gz --offline"))
+    if system.suite == "bookworm":
+        # Its runc asks for capabilities that this machine may lack, as on the farm's other hosts of that suite.
+        runc = (CHECKOUT / "tests/farm/sources/runc/runc.py").read_text()
+        put = "cat > /usr/local/sbin/runc && chmod +x /usr/local/sbin/runc"
+        live.ssh(host, put, stdin=f"#!/usr/bin/python3\n{runc}")
     with release_server.served(live, host) as releases:
         play += f" -e @{hub(live, host, f'{releases.server}/whole')}"
         # Before anything is there.
