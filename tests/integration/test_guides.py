@@ -112,9 +112,9 @@ def test_one_host(farm: LiveFarm, book: Book, desk: Reader) -> None:
     variables = {**hub(farm), **private, **there, "farm_driver_opts": {"network": "host"}}
     desk.write("there.json", json.dumps(variables))
     example = farm.collections / "ansible_collections/buildfarm/multiarch/playbooks/files/hello"
-    farm.ssh(
-        "ctl", f"mkdir -p {example} {desk.directory}; printf 'FROM scratch\\nCOPY * /\\n' > {desk.directory}/Dockerfile"
-    )
+    farm.ssh("ctl", f"mkdir -p {example} {desk.directory}")
+    salted = f"FROM scratch\nCOPY * /\nLABEL of={secrets.token_hex(8)}\n"
+    farm.ssh("ctl", f"cat > {desk.directory}/Dockerfile", stdin=salted)
     for file in example.iterdir():
         farm.ssh("ctl", f"cat > {example}/{file.name}", stdin=file.read_text())
     try:
