@@ -74,7 +74,7 @@ def test_a_missing_image_is_no_failure_but_a_registry_out_of_reach_is(images: Bu
         ({"name": "mid1:9/x", "builder": BUILDER}, "registry mid1:9 could not be asked"),
         (
             {"name": f"{images.farm.secure_registry}/x"},
-            "the registry's CA to the controller's trusted",
+            "name its authority in engine_registry_authorities",
         ),
         ({"name": "x", "builder": "nobody"}, 'no builder "nobody" found'),
         ({"name": "X"}, "image name 'X': wanted"),
