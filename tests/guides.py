@@ -46,8 +46,7 @@ class Block:
             return [(line, "") for line in self.text.splitlines() if line and not line.startswith("#")]
         parts = re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]
         # A command goes on after a backslash.
-        pairs = [re.split(r"(?<!\\)\n", part, maxsplit=1) for part in parts]
-        return [(command, output) for command, output in pairs]
+        return [(found[0], found[1]) for found in (re.split(r"(?<!\\)\n", part, maxsplit=1) for part in parts)]
 
 
 def blocks(page: Path) -> list[Block]:

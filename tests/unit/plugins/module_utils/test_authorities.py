@@ -43,8 +43,8 @@ def test_what_users_declare(raw, problem):
         with pytest.raises(FarmError, match=problem):
             read_authorities(raw)
     else:
-        (content,) = read_authorities(raw).values()
-        assert content.decode() == next(iter(raw.values())).strip() + "\n"
+        wanted = [f"{text.strip()}\n".encode() for text in raw.values()]
+        assert list(read_authorities(raw).values()) == wanted
 
 
 CASES = [

@@ -63,7 +63,7 @@ def test_logins_of_the_environment_are_in_a_configuration_for_the_time_of_a_comm
 def test_a_user_without_a_home_directory(own, monkeypatch):
     monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps(LOGINS))
     monkeypatch.setenv("HOME", "")
-    monkeypatch.setattr("pwd.getpwuid", lambda _number: (_ for _ in ()).throw(KeyError))
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
     with registry_access("", ()) as environment:
         assert json.loads(Path(environment["DOCKER_CONFIG"], "config.json").read_text()) == LOGINS
         assert "BUILDX_CONFIG" not in environment
