@@ -19,7 +19,18 @@ _OF_HANDLERS = {"articles", "arm64", "build", "build_options", "imagetools_info"
 _OF_HANDLERS |= {"binfmt", "binfmt_packages", "binfmt_remote"}
 #: These wait for each other, as ansible-test does not expect another one at work on its environments.
 _OF_ANSIBLE_TEST = ("test_ansible_test_", "test_ansible_core_")
-_FIRST = ["handlers", "ansible-test", "targets", "jobs", "builder", "rotation", "listener", "engine", "engine_rpm"]
+_FIRST = [
+    "handlers",
+    "ansible-test",
+    "targets",
+    "faults",
+    "jobs",
+    "builder",
+    "rotation",
+    "listener",
+    "engine",
+    "engine_rpm",
+]
 _FIRST += [
     "controllers",
     "ignore",

@@ -257,6 +257,18 @@ def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.
             os.killpg(process.pid, number)
         return nothing
 
+    def interrupted(process: subprocess.Popen[bytes]) -> Undo:
+        signalled(process, signal.SIGINT)
+
+        def insist() -> None:
+            # Ansible may miss it, and wait for workers that are gone: whoever sits there ends it then.
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                signalled(process, signal.SIGKILL)
+
+        return insist
+
     node = chance.choice(sorted(PLATFORMS))
     drop = "-p tcp --dport 2376 -j DROP"
     by_hand = json.dumps({"debug": True, "insecure-registries": ["by.hand.example.com"]})
@@ -265,7 +277,7 @@ def faults(farm: Farm, chance: random.Random) -> dict[str, Callable[[subprocess.
     return {
         "module killed": lambda _play: once(chance.choice(hosts), "pkill -KILL -xf '/usr/bin/python3[.0-9]*'"),
         "buildx killed": lambda _play: once(CONTROLLER, "pkill -KILL docker-buildx"),
-        "Ansible interrupted": lambda play: signalled(play, signal.SIGINT),
+        "Ansible interrupted": interrupted,
         "Ansible killed": lambda play: signalled(play, signal.SIGKILL),
         "controller rebooted": lambda _play: power_off(CONTROLLER),
         "engine killed": lambda _play: once(node, "systemctl kill -s KILL docker"),
