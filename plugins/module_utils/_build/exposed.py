@@ -83,15 +83,19 @@ class Secret:
 
         BuildKit begins each line of what a step prints with the time.
         """
-        text = (os.environ.get(self.variable, "") if self.value is None else self.value) if not self.src else ""
-        if self.src:
-            try:
-                with open(self.src, encoding="utf-8", errors="replace") as stream:
-                    text = stream.read(_LARGEST)
-            except OSError:
-                pass  # buildx could not read it either
+        text = self._text()
         lines = [line.strip() for line in text.splitlines()]
         return tuple(filter(None, (text.strip(), *(line for line in lines if len(line) >= _TELLING))))
+
+    def _text(self) -> str:
+        """Return the secret, empty where buildx could not read it either."""
+        if not self.src:
+            return os.environ.get(self.variable, "") if self.value is None else self.value
+        try:
+            with open(self.src, encoding="utf-8", errors="replace") as stream:
+                return stream.read(_LARGEST)
+        except OSError:
+            return ""
 
     def problem(self) -> str:
         """Return why buildx could not read it here, empty if it can."""

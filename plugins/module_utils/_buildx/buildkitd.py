@@ -95,7 +95,7 @@ def with_mirrors(text: str, mirrors: Sequence[str]) -> str:
         hosts.append((match.group(2), match.group(1) == "http"))
     if not hosts or _DOCKER_HUB.search(text):
         return text
-    tables = [f'[registry."docker.io"]\n  mirrors = {toml_value([host for host, _plain in hosts])}\n']
+    tables = [f'[registry."docker.io"]\n  mirrors = {_value([host for host, _plain in hosts])}\n']
     tables += [
         f"[registry.{toml_string(host)}]\n  http = true\n"
         for host, plain in hosts
@@ -246,7 +246,7 @@ def _dump_table(tree: Mapping[str, Any], prefix: str, depth: int) -> List[str]:
     """Write a table's own values, then its subtables, both by name."""
     indent = "  " * depth
     plain = sorted(key for key, value in tree.items() if not _is_table(value))
-    lines = [f"{indent}{_key(key)} = {toml_value(tree[key])}\n" for key in plain]
+    lines = [f"{indent}{_key(key)} = {_value(tree[key])}\n" for key in plain]
     for key in sorted(key for key, value in tree.items() if _is_table(value)):
         path = f"{prefix}{_key(key)}"
         if isinstance(tree[key], dict):
@@ -265,11 +265,11 @@ def _key(key: str) -> str:
     return key if _BARE_KEY.match(key) else toml_string(key)
 
 
-def toml_value(value: Any) -> str:
+def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(toml_value(item) for item in value)}]"
+        return f"[{', '.join(_value(item) for item in value)}]"
     if isinstance(value, float):
         return f"{value:.1f}" if value == int(value) else repr(value)
     return str(value) if isinstance(value, int) else toml_string(str(value))

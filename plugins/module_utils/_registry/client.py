@@ -14,6 +14,7 @@ import ssl
 import tempfile
 import threading
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
@@ -65,7 +66,7 @@ class Registries:
         """
         return cls(config_dir(params), of_nodes(nodes), mirrors)
 
-    @property
+    @cached_property
     def authorities(self) -> Sequence[bytes]:
         """The authorities that registries are declared to have, PEM."""
         return all_authorities(self._settings)
