@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import secrets
-import textwrap
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 import yaml
 
 import farm as farms
+import guides
 import registry
 import seed
 from ansible_runs import CHECKOUT, LiveFarm, Run, task
@@ -231,10 +230,9 @@ class Private:
 
 def stricter() -> dict[str, Any]:
     """The options of a stricter engine that the security guide has."""
-    guide = (CHECKOUT / "docs/docsite/rst/guide_security.rst").read_text()
-    shown = re.search(r"   engine_daemon_config:\n(?:     .+\n)+", guide)
-    assert shown
-    return dict(yaml.safe_load(textwrap.dedent(shown.group()))["engine_daemon_config"])
+    page = CHECKOUT / "docs/docsite/rst/guide_security.rst"
+    (shown,) = [block for block in guides.blocks(page) if "engine_daemon_config" in block.text]
+    return dict(yaml.safe_load(shown.text)["engine_daemon_config"])
 
 
 @pytest.fixture(scope="module")
