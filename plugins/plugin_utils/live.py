@@ -39,6 +39,8 @@ cd {folder} 2>/dev/null && touch lease || {{ echo gone; exit 0; }}
 if command -v flock >/dev/null; then flock -s -w {wait} running true; fi
 if [ -e ended ]; then echo ended; elif kill -0 {process} 2>/dev/null; then echo running; else echo gone; fi
 tail -c +{offset} log | head -c {chunk}"""
+#: A module that runs takes its directory away by itself.
+_ABANDON = "rm -f {folder}/lease; kill -0 {process} 2>/dev/null || rm -rf {folder}"
 _COLLECT = "cd {folder} && cat result && cat errors >&2; status=$(cat ended); rm -rf {folder}; exit $status"
 #: Seconds between two events of a job, and what AWX shows of one: the bytes of its text.
 _APART, _AWX, _EVENT = 1.0, "awx_display", 1024
@@ -207,7 +209,7 @@ class LiveAction(NormalAction):
     def _abandon(self, started: Started) -> None:
         """End the module at once where the host can still be told; otherwise its lease runs out."""
         with contextlib.suppress(Exception):
-            super()._low_level_execute_command(f"rm -f {started.folder}/lease")
+            super()._low_level_execute_command(_ABANDON.format(**vars(started)))
 
     def _show(self, events: Sequence[Event]) -> None:
         """Show events in one call, which AWX stores as one event of the job."""

@@ -281,4 +281,4 @@ def _expect_end(images: BuildFarm, host: str, since: float, end: float = END) ->
     while found := left():
         assert time.monotonic() - since < end, found
         time.sleep(0.5)
-    _wait(lambda: not images.farm.ssh(host, "ls -d /tmp/buildfarm-live-*", check=False))
+    _wait(lambda: not images.farm.ssh(host, "ls -d /tmp/buildfarm-live-* /tmp/buildx-*", check=False))

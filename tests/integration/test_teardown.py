@@ -173,7 +173,7 @@ def test_a_machine_that_is_controller_and_only_node_is_as_it_was_before(farm: Li
 def bare(farm: LiveFarm) -> Iterator[LiveFarm]:
     """Hosts without an engine and a mirror, whatever other tests have installed there."""
     packages = "docker.io docker-cli docker-buildx docker-registry containerd runc"
-    left = "userdel docker-registry; groupdel docker-registry; groupdel docker; rm -rf /etc/docker"
+    left = "userdel docker-registry; groupdel docker-registry; groupdel docker; rm -rf /etc/docker /etc/cni"
     for host in (BARE, MIRROR):
         purge = f"apt-get -q -y purge {packages}; apt-get -q -y autoremove --purge"
         farm.ssh(host, f"{purge}; {left} /var/lib/docker-registry", check=False)

@@ -163,7 +163,7 @@ def with_status(state: NodeState, node: Node, driver: str, inspection: Optional[
 @contextlib.contextmanager
 def scratch(instance: Instance) -> Iterator[Dict[str, str]]:
     """Give buildx a store that holds a builder and nothing else; yields the environment that names it."""
-    with tempfile.TemporaryDirectory(prefix="buildx-") as directory:
+    with tempfile.TemporaryDirectory(prefix="buildx-scratch-") as directory:
         store = Store(Path(directory))
         os.mkdir(store.path(instance.name).parent, 0o700)
         write_atomically(store.path(instance.name), instance.to_json(), 0o600)

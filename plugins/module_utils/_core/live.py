@@ -8,7 +8,8 @@ The action plugin (``plugins/plugin_utils/live.py``) asks for it in the environm
 lease, and in the end takes what the module has printed for the module's answer.
 
 In the module's directory are ``log`` (see ``Progress``), ``lease``, ``result`` and ``errors`` (its standard output and
-standard error), ``running`` (locked as long as it lives), and ``ended`` with its exit status, in the end.
+standard error), ``running`` (locked as long as it lives), its temporary files, and ``ended`` with its exit status, in
+the end.
 """
 
 from __future__ import annotations
@@ -115,6 +116,8 @@ class Session:
     def _settle(self) -> None:
         """Let go of the process that started this one, of its output and of its terminal."""
         os.setsid()
+        # What it leaves there goes with the directory, even where it is killed.
+        tempfile.tempdir = self.folder
         for number, name in ((0, os.devnull), (1, "result"), (2, "errors")):
             path = os.path.join(self.folder, name)
             stream = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -135,6 +135,12 @@ def test_a_module_goes_on_in_the_background_and_leaves_its_answer(started, work,
     assert process != os.getpid()
 
 
+def test_what_a_killed_module_leaves_is_in_its_directory(started):
+    folder, _process = started("import tempfile; tempfile.mkdtemp(prefix='left-'); os.kill(os.getpid(), 9)")
+    wait_for(lambda: not is_locked(folder / "running"))
+    assert list(folder.glob("left-*")) and [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_what_a_module_says_is_not_shown_where_it_may_be_secret(started):
     folder, _process = started(asked=QUIET)
     wait_for((folder / "ended").exists)

@@ -14,6 +14,7 @@ import time
 
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import ending, live, live_module
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import module as adapter
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
@@ -29,7 +30,11 @@ def call(monkeypatch, capsys):
     """Run a module as Ansible does: parameters as JSON, the result as JSON on standard output."""
 
     def make(logic, check=False, seen=False, unshown=(), **params):
-        arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, **params}}
+        asked = {"_ansible_check_mode": check}
+        if "inject_invocation" in PASS_VARS:
+            # Since ansible-core 2.21 only those who ask get the module's options back.
+            asked["_ansible_inject_invocation"] = True
+        arguments = {"ANSIBLE_MODULE_ARGS": {**asked, **params}}
         # What ansible-core keeps of a process's input, and since 2.19 how it writes results; warnings go another way
         # once a process has imported what belongs to a controller.
         monkeypatch.setattr(adapter.Module, "warn", lambda self, text, *_options: make.warned.append(text))
