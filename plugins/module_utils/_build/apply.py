@@ -36,6 +36,7 @@ from .contexts import IMAGE
 from .declaration import Declaration, Image
 from .failure import describe_leftovers
 from .farm import Farm, find_farm, with_workers
+from .output import REGISTRY
 from .plan import PlannedImage, Subject, plan, route
 from .preconditions import check_driver, check_exported, check_image_stores, check_split, check_versions
 from .report import ImageOutcome
@@ -201,12 +202,12 @@ def _build(planned: PlannedImage, world: World, records: Records, bases: Sequenc
 
 def _store_records(build: BuildImage, after: State, result: Result, records: Records) -> None:
     """Store the records of results that do not hold them."""
-    report = after.as_dict()
-    for name, inputs in build.inputs.items():
-        found = report.get(name)
-        if found and not (build.is_annotated and name.startswith("registry ")):
+    results = after.results
+    for location, inputs in build.inputs.items():
+        found = results.get(location)
+        if found and not (build.is_annotated and location.kind == REGISTRY):
             record = Record.of(inputs, result.fetched, {}, str(found["digest"]))
-            records.write(build.image.record_name(name), record)
+            records.write(build.image.record_name(location), record)
 
 
 def _left_behind(farm: Farm, planned: PlannedImage) -> str:

@@ -14,7 +14,9 @@ from .._core.errors import FarmError
 from .._image.describe import PlatformImage, describe_index, platform_image
 from .._platform.platform import Platform
 from .declaration import Image
+from .destination import Location
 from .farm import Farm
+from .output import REGISTRY
 from .state import State, names
 
 
@@ -48,13 +50,13 @@ def verify(image: Image, state: State) -> None:
     """
     wanted = names(image.platforms)
     digests = {index.digest for index in state.registry.values() if index}
-    wrong = [f"{name}: nothing there" for name, value in state.as_dict().items() if value is None]
+    wrong = [f"{location}: nothing there" for location, told in state.results.items() if told is None]
     for tag, index in state.registry.items():
         found = names(index.platforms) if index else []
         if index and wanted and found != wanted:
-            wrong.append(f"registry {tag}: found {', '.join(found)}, wanted {', '.join(wanted)}")
+            wrong.append(f"{Location(REGISTRY, tag)}: found {', '.join(found)}, wanted {', '.join(wanted)}")
         if index and len(digests) > 1:
-            wrong.append(f"registry {tag}: {index.digest}, which is not what the other tags stand for")
+            wrong.append(f"{Location(REGISTRY, tag)}: {index.digest}, which is not what the other tags stand for")
     if wrong:
         raise FarmError(
             f"buildx reported a success, but its result is not what was asked for: {'; '.join(wrong)}; "

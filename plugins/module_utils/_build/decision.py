@@ -19,7 +19,9 @@ from .._key.record import Record
 from .._key.sources import Source
 from .._platform.platform import Platform
 from .declaration import ALWAYS, NEVER, WHEN_CHANGED, Image
-from .state import State
+from .destination import Location
+from .output import REGISTRY
+from .state import State, Told
 
 #: A record, none, or why the one that is there cannot be read.
 Found = Union[Record, str, None]
@@ -29,15 +31,15 @@ Found = Union[Record, str, None]
 class Evidence:
     """What there is of an image, and what became of what it was made of.
 
-    :ivar inputs: of what each destination holds, by the names of the state's report.
+    :ivar inputs: of each result.
     :ivar records: likewise.
     :ivar gone: of the indexes in the state, by digest, the platforms of which a repository lacks a part.
     :ivar changes: of what the recorded builds fetched, that which is not the same any more, with how it is said.
     """
 
     state: State
-    inputs: Mapping[str, Inputs]
-    records: Mapping[str, Found] = field(default_factory=dict)
+    inputs: Mapping[Location, Inputs]
+    records: Mapping[Location, Found] = field(default_factory=dict)
     gone: Mapping[str, Sequence[Platform]] = field(default_factory=dict)
     changes: Mapping[Source, Change] = field(default_factory=dict)
 
@@ -90,18 +92,18 @@ def decide(image: Image, rebuild: str, evidence: Evidence, annotated: bool) -> D
     :param rebuild: ALWAYS, NEVER if there is a result, or WHEN_CHANGED.
     :param annotated: whether what its tags stand for holds the record, so that a part of it can be built alone.
     """
-    report = evidence.state.as_dict()
+    results = evidence.state.results
     if rebuild == ALWAYS:
         return _whole(image, ["the option rebuild is always"], certain=False)
-    if not report and image.only_linked:
+    if not results and image.only_linked:
         return NOTHING
-    if not report:
+    if not results:
         return _whole(image, ["its result stays in the builder's cache, which tells nothing"], certain=False)
-    beside = [name for name in report if not (annotated and name.startswith("registry "))]
+    beside = [location for location in results if not (annotated and location.kind == REGISTRY)]
     reasons: List[str] = []
     certain = False
-    for name in beside:
-        found, differs = _of_result(name, report[name], rebuild, evidence)
+    for location in beside:
+        found, differs = _of_result(location, results[location], rebuild, evidence)
         reasons += found
         certain = certain or differs
     in_registry = _of_registry(image, rebuild, evidence) if annotated and evidence.state.registry else NOTHING
@@ -138,20 +140,18 @@ def _whole(image: Image, reasons: Sequence[str], certain: bool) -> Decision:
     return Decision(True, image.platforms, True, None, certain, tuple(reasons))
 
 
-def _of_result(
-    name: str, found: Optional[Mapping[str, object]], rebuild: str, evidence: Evidence
-) -> Tuple[List[str], bool]:
+def _of_result(location: Location, found: Told, rebuild: str, evidence: Evidence) -> Tuple[List[str], bool]:
     """Return why a result with a record beside it is built, and whether it cannot be the same then."""
-    in_registry = name.startswith("registry ")
-    shown = name.partition(" ")[2] if in_registry else name
+    in_registry = location.kind == REGISTRY
+    shown = location.name if in_registry else str(location)
     if found is None:
         return [f"nothing is there under {shown}" if in_registry else f"{shown} is not there yet"], True
     if rebuild == NEVER:
         return [], False
-    record = evidence.records.get(name)
+    record = evidence.records.get(location)
     if not isinstance(record, Record):
         return [f"{shown}: {_no_record(record)}"], False
-    changes = _declared_changes(record, evidence.inputs[name])
+    changes = _declared_changes(record, evidence.inputs[location])
     changes += [change for _source, change in _moved(record, evidence)]
     if record.content != found["digest"]:
         # Files that were added to a directory stay there.
@@ -170,7 +170,7 @@ def _of_registry(image: Image, rebuild: str, evidence: Evidence) -> Decision:
         if rebuild == NEVER:
             return NOTHING
         return _whole(image, [f"{tag}: {_no_record(record)}"], certain=True)
-    inputs, index = evidence.inputs[f"registry {tag}"], found[tag]
+    inputs, index = evidence.inputs[Location(REGISTRY, tag)], found[tag]
     if rebuild == WHEN_CHANGED:
         changes = _declared_changes(record, inputs)
         if changes:
@@ -198,11 +198,11 @@ def _of_registry(image: Image, rebuild: str, evidence: Evidence) -> Decision:
 
 def _candidate(found: Mapping[str, Index], rebuild: str, evidence: Evidence) -> Tuple[str, Found]:
     """Return the tag whose image is compared, and its record: one of the same key, else the first with a record."""
-    records = {tag: evidence.records.get(f"registry {tag}") for tag in found}
+    records = {tag: evidence.records.get(Location(REGISTRY, tag)) for tag in found}
     same = [
         tag
         for tag, record in records.items()
-        if isinstance(record, Record) and record.key == evidence.inputs[f"registry {tag}"].key
+        if isinstance(record, Record) and record.key == evidence.inputs[Location(REGISTRY, tag)].key
     ]
     recorded = [tag for tag, record in records.items() if isinstance(record, Record)]
     tag = (same or recorded or list(found))[0]

@@ -13,13 +13,15 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .._buildx.store import chosen_builder
 from .._core.environment import expanded
 from .._core.errors import FarmError
+from .._core.quantities import some_seconds
 from .._docker.reference import Reference
 from .._image.declaration import ImageChecks
 from .._platform.platform import Platform, parse_all
 from .._source.sources import Sources
 from .contexts import located
+from .destination import Location
 from .options import BuildOptions
-from .output import Output, check_combination
+from .output import FILE, Output, check_combination
 
 #: Where buildx reads a Dockerfile from its standard input.
 STDIN = "-"
@@ -97,13 +99,11 @@ class Image:
         """The names of the copies, as registries know them."""
         return tuple(Reference.parse(name) for name in self.copies)
 
-    def record_name(self, result: str) -> str:
-        """Return what the record of a result is stored by.
-
-        :param result: its name, as the state has it.
-        """
+    def record_name(self, location: Location) -> str:
+        """Return what the record of the result at a location is stored by."""
         names = [str(reference) for reference in self.references]
-        return next((output.record_name(names) for output in self.outputs if output.dest == result), result)
+        found = (output.record_name(names) for output in self.outputs if Location(FILE, output.dest) == location)
+        return next(found, str(location))
 
     @property
     def repositories(self) -> Tuple[str, ...]:
@@ -119,8 +119,6 @@ class Image:
         if not params.get("context"):
             raise FarmError("context is missing; wanted a directory, or the URL of a git repository or an archive")
         timeout = params.get("timeout")
-        if timeout is not None and timeout <= 0:
-            raise FarmError(f"timeout: {timeout:g} leaves no time to build; wanted seconds, more than 0")
         context, is_remote = located(params["context"])
         platforms = parse_all(params.get("platforms") or ())
         tags = _tags(params.get("tags") or ())
@@ -137,7 +135,7 @@ class Image:
             outputs=outputs,
             options=BuildOptions.from_params(params),
             checks=ImageChecks.from_params(params),
-            timeout=timeout,
+            timeout=None if timeout is None else some_seconds("timeout", timeout),
             sources=Sources.from_dict(params["sources"]) if params.get("sources") else None,
             title=params.get("title") or "",
             links=tuple(sorted((params.get("links") or {}).items())),

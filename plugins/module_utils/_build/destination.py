@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 from .._buildx.store import Instance
-from .output import ENGINE, Output
+from .output import ENGINE, FILE, Output
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,20 @@ class Destination:
     output: Output
     kind: str
     context: str = ""
+
+
+class Location(NamedTuple):
+    """Where one result of a build is.
+
+    :ivar kind: REGISTRY, ENGINE or FILE, which is any path.
+    :ivar name: the tag, or the path.
+    """
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.kind == FILE else f"{self.kind} {self.name}"
 
 
 def resolve(outputs: Sequence[Output], builder: Instance) -> Tuple[Destination, ...]:

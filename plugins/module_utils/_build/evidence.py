@@ -20,32 +20,33 @@ from .._platform.platform import Platform
 from .._registry.client import Registries
 from .decision import Evidence, Found
 from .declaration import ALWAYS, WHEN_CHANGED, Image
-from .destination import Destination
+from .destination import Destination, Location
 from .inputs import Contexts, and_all, and_checks, and_exporter, read_inputs
-from .output import ENGINE, REGISTRY
+from .output import ENGINE, FILE, REGISTRY
 from .state import State
 
 
 def inputs_of(
     image: Image, destinations: Sequence[Destination], annotated: bool, contexts: Contexts, docker_config: Path
-) -> Dict[str, Inputs]:
-    """Return what each destination's content is made of, by the names of a state's report.
+) -> Dict[Location, Inputs]:
+    """Return what each result is made of.
 
     :param annotated: whether what the image's tags stand for holds its record.
     :raises FarmError: something cannot be read.
     """
     inputs = read_inputs(image, contexts, docker_config)
-    found: Dict[str, Inputs] = {}
+    found: Dict[Location, Inputs] = {}
     for destination in destinations:
         output = destination.output
         if destination.kind == REGISTRY:
             pushed = and_checks(and_exporter(inputs, output), image)
-            names = (*image.tags, *image.copies)
-            found.update({f"registry {name}": pushed if annotated else and_all(pushed, image) for name in names})
+            made = pushed if annotated else and_all(pushed, image)
+            found.update({Location(REGISTRY, tag): made for tag in (*image.tags, *image.copies)})
         elif destination.kind == ENGINE:
-            found.update({f"engine {tag}": and_all(and_exporter(inputs, output), image) for tag in image.tags})
+            made = and_all(and_exporter(inputs, output), image)
+            found.update({Location(ENGINE, tag): made for tag in image.tags})
         elif output.dest:
-            found[output.dest] = and_all(and_exporter(inputs, output), image)
+            found[Location(FILE, output.dest)] = and_all(and_exporter(inputs, output), image)
     return found
 
 
@@ -53,7 +54,7 @@ def read_evidence(
     image: Image,
     rebuild: str,
     state: State,
-    inputs: Mapping[str, Inputs],
+    inputs: Mapping[Location, Inputs],
     annotated: bool,
     records: Records,
     registries: Registries,
@@ -65,17 +66,16 @@ def read_evidence(
     """
     if rebuild == ALWAYS:
         return Evidence(state, inputs)
-    in_registry = {f"registry {tag}": index for tag, index in state.registry.items()}
-    found: Dict[str, Found] = {}
-    for name in state.as_dict():
-        index = in_registry.get(name)
+    found: Dict[Location, Found] = {}
+    for location in state.results:
         try:
-            if annotated and name in in_registry:
-                found[name] = Record.from_annotations(dict(index.annotations)) if index else None
+            if annotated and location.kind == REGISTRY:
+                index = state.registry[location.name]
+                found[location] = Record.from_annotations(dict(index.annotations)) if index else None
             else:
-                found[name] = records.read(image.record_name(name))
+                found[location] = records.read(image.record_name(location))
         except ForeignRecord as exc:
-            found[name] = str(exc)
+            found[location] = str(exc)
     indexes = {index.digest: index for index in state.registry.values() if annotated and index}
     gone = {digest: _gone(registries, image.references, index) for digest, index in indexes.items()}
     return Evidence(state, inputs, found, gone)
@@ -87,8 +87,8 @@ def sources_of(rebuild: str, evidence: Evidence) -> Tuple[Source, ...]:
         return ()
     return tuple(
         source
-        for name, record in evidence.records.items()
-        if isinstance(record, Record) and record.key == evidence.inputs[name].key
+        for location, record in evidence.records.items()
+        if isinstance(record, Record) and record.key == evidence.inputs[location].key
         for source in record.sources
     )
 

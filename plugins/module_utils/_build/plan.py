@@ -16,12 +16,13 @@ from .._key.inputs import Inputs
 from .command import METADATA
 from .decision import NOTHING, Decision
 from .declaration import Declaration, Image
-from .destination import Destination
+from .destination import Destination, Location
 from .farm import Farm
 from .order import Bases
+from .output import ENGINE, FILE, REGISTRY
 from .preconditions import check_gate, check_nodes
 from .shares import Orders, orders_of, shared_out
-from .state import Report, State, names
+from .state import Report, State, names, report_of
 from .steps import BuildImage, PassOn, World
 
 #: Outputs of a single file or engine: one node builds them as a whole where one can.
@@ -36,7 +37,7 @@ class Subject:
     :ivar bases: the images of the list that it is built from.
     :ivar by_node: whether it is built node by node; else buildx chooses the nodes, and moves the tags itself.
     :ivar annotated: whether what its tags stand for holds its record.
-    :ivar inputs: what its results are made of, by the names of the state's report.
+    :ivar inputs: what its results are made of.
     :ivar exported: whether images that are built take its result from a layout.
     """
 
@@ -47,7 +48,7 @@ class Subject:
     by_node: bool
     annotated: bool
     state: State
-    inputs: Mapping[str, Inputs]
+    inputs: Mapping[Location, Inputs]
     decision: Decision = NOTHING
     exported: bool = False
 
@@ -135,25 +136,25 @@ def _by_node(subject: Subject, orders: Orders) -> Dict[str, Any]:
 
 def predict(image: Image, state: State, decision: Decision) -> Report:
     """Return what destinations will hold at least: an image where there is none, and the declared platforms."""
-    report = state.as_dict()
+    results = state.results
     if not decision.acts:
-        return report
+        return report_of(results)
     if decision.kept and decision.kept.whole:
         passed_on = {"digest": decision.kept.digest, "platforms": names(image.platforms)}
-        return {name: passed_on if name.startswith("registry ") else value for name, value in report.items()}
+        return report_of({one: passed_on if one.kind == REGISTRY else told for one, told in results.items()})
     wanted = set(image.platforms)
     digests = {index.digest for index in state.registry.values() if index}
     differing = {
-        f"registry {tag}"
+        Location(REGISTRY, tag)
         for tag, index in state.registry.items()
         if index and (decision.certain or (wanted and set(index.platforms) != wanted) or len(digests) > 1)
     }
     # An engine reports one platform only, whatever it has.
     differing |= {
-        f"engine {tag}"
+        Location(ENGINE, tag)
         for tag, found in state.engine.items()
         if found and (decision.certain or (wanted and not wanted.issuperset(found.platforms)))
     }
-    differing |= {path for path, digest in state.files.items() if digest and decision.certain}
+    differing |= {Location(FILE, path) for path, digest in state.files.items() if digest and decision.certain}
     built = {"digest": None, "platforms": names(image.platforms)}
-    return {name: built if value is None or name in differing else value for name, value in report.items()}
+    return report_of({one: built if told is None or one in differing else told for one, told in results.items()})

@@ -18,12 +18,14 @@ from .._registry.auth import RegistryRefused
 from .._registry.client import Registries
 from .content import content_digest
 from .declaration import Image
-from .destination import Destination
+from .destination import Destination, Location
 from .engine import EngineImage, read_images
-from .output import ENGINE, REGISTRY
+from .output import ENGINE, FILE, REGISTRY
 
-#: State as modules report it: digest and, of images, platforms by destination; None where there is nothing.
-Report = Dict[str, Optional[Dict[str, Any]]]
+#: What is told of one result: its digest and, of an image, its platforms; None where there is nothing.
+Told = Optional[Dict[str, Any]]
+#: State as modules report it, by location.
+Report = Dict[str, Told]
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,26 @@ class State:
     files: Mapping[str, Optional[str]] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
 
+    @property
+    def results(self) -> Dict[Location, Told]:
+        """What is told of each result."""
+        found: Dict[Location, Told] = {}
+        for kind, images in ((REGISTRY, self.registry), (ENGINE, self.engine)):
+            for tag, image in images.items():
+                shown = image and {"digest": image.digest, "platforms": names(image.platforms)}
+                found[Location(kind, tag)] = shown or None
+        for path, digest in self.files.items():
+            found[Location(FILE, path)] = {"digest": digest} if digest else None
+        return found
+
     def as_dict(self) -> Report:
         """Return the state as modules report it."""
-        report: Report = {}
-        for store, images in (("registry", self.registry), ("engine", self.engine)):
-            for tag, found in images.items():
-                shown = found and {"digest": found.digest, "platforms": names(found.platforms)}
-                report[f"{store} {tag}"] = shown or None
-        report.update({path: {"digest": digest} if digest else None for path, digest in self.files.items()})
-        return report
+        return report_of(self.results)
+
+
+def report_of(results: Mapping[Location, Told]) -> Report:
+    """Return results as modules report them."""
+    return {str(location): told for location, told in results.items()}
 
 
 def names(platforms: Sequence[Platform]) -> List[str]:

@@ -26,7 +26,7 @@ from .._platform.platform import Platform, listed
 from .command import Build, Built
 from .decision import Kept
 from .declaration import Image
-from .destination import Destination
+from .destination import Destination, Location
 from .failure import build_error, is_of_the_node, last_line
 from .farm import Farm
 from .gate import pass_gate, pass_on
@@ -34,7 +34,7 @@ from .inputs import sent_as
 from .joining import Archive
 from .linking import Link
 from .order import Bases
-from .output import Output
+from .output import REGISTRY, Output
 from .schedule import NoNodeLeft, Slots
 from .shares import Orders, Share, common_nodes
 from .watch import Watch
@@ -132,7 +132,7 @@ class World:
     results: Dict[int, Result] = field(default_factory=dict)
     published: Dict[int, str] = field(default_factory=dict)
 
-    def sent_as(self, image: Image, inputs: Mapping[str, Inputs]) -> str:
+    def sent_as(self, image: Image, inputs: Mapping[Location, Inputs]) -> str:
         """Return the last part of the path by which an image's context is sent, empty where it is no directory."""
         if image.is_remote or not inputs:
             return ""
@@ -149,7 +149,7 @@ class BuildImage(Step[World]):
     :ivar shares: the platforms by the runs of buildx that build them.
     :ivar bases: the images of the list that it is built from.
     :ivar placed: the nodes that buildx chooses, as far as they are known.
-    :ivar inputs: what its results are made of, by the names of the state's report.
+    :ivar inputs: what its results are made of.
     :ivar kept: what the image takes over from an earlier build.
     :ivar exported: whether others take its result from a layout.
     """
@@ -163,7 +163,7 @@ class BuildImage(Step[World]):
     shares: Tuple[Share, ...]
     bases: Bases
     placed: Mapping[Platform, Optional[Node]] = field(default_factory=dict)
-    inputs: Mapping[str, Inputs] = field(default_factory=dict)
+    inputs: Mapping[Location, Inputs] = field(default_factory=dict)
     kept: Optional[Kept] = None
     exported: bool = False
 
@@ -246,7 +246,7 @@ class BuildImage(Step[World]):
         return [replace(source, targets=targets) for result in results if result.link for source in result.fetched]
 
     def _recorder(self, result: Result) -> Callable[[Mapping[str, str]], Record]:
-        inputs = self.inputs[f"registry {self.image.tags[0]}"]
+        inputs = self.inputs[Location(REGISTRY, self.image.tags[0])]
         return lambda images: Record.of(inputs, result.fetched, images)
 
     def build(self, share: Share) -> Build:

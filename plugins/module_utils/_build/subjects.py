@@ -42,7 +42,7 @@ def find_subjects(
         inputs = inputs_of(image, there, annotated, contexts, farm.docker_config)
         for base in _linked(image, images):
             linked = and_all(read_inputs(base, contexts, farm.docker_config), base)
-            inputs = {name: and_linked(one, base.title, linked) for name, one in inputs.items()}
+            inputs = {location: and_linked(one, base.title, linked) for location, one in inputs.items()}
         evidence = read_evidence(image, declaration.rebuild, state, inputs, annotated, records, farm.registries)
         return Subject(image, number, bases[number], there, by_node, annotated, state, inputs), evidence
 

@@ -18,6 +18,8 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.decisio
     for_takers,
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import ALWAYS, NEVER, Image
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import Location
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import FILE, REGISTRY
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.state import State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._image.index import Index
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.fetcher import Change
@@ -62,7 +64,7 @@ def image(tmp_path):
 
 
 def evidence(found, inputs=INPUTS, records=None, **more):
-    names = [f"registry {tag}" for tag in found]
+    names = [Location(REGISTRY, tag) for tag in found]
     given = records if isinstance(records, dict) else {name: records or record() for name in names}
     return Evidence(State(registry=found), dict.fromkeys(names, inputs), given, **more)
 
@@ -106,7 +108,7 @@ def test_what_cannot_be_told_is_built_and_predicted_to_be_the_same(image):
 )
 def test_a_tag_alone_is_only_written(image, other, reason):
     found = index(*BOTH)
-    records = {f"registry {APP}": record(), f"registry {LATEST}": None}
+    records = {Location(REGISTRY, APP): record(), Location(REGISTRY, LATEST): None}
     decision = decide(image(), "when_changed", evidence({APP: found, LATEST: other}, records=records), True)
     assert (decision.builds, decision.publishes, decision.certain) == (False, True, True)
     assert (decision.kept.tag, decision.kept.whole, decision.kept.platforms) == (APP, True, BOTH)
@@ -115,7 +117,7 @@ def test_a_tag_alone_is_only_written(image, other, reason):
 
 def test_of_two_tags_the_one_with_the_wanted_image_counts(image):
     old, new = index(*BOTH, note="old"), index(*BOTH)
-    records = {f"registry {APP}": record(Inputs({}, {}), old), f"registry {LATEST}": record()}
+    records = {Location(REGISTRY, APP): record(Inputs({}, {}), old), Location(REGISTRY, LATEST): record()}
     decision = decide(image(), "when_changed", evidence({APP: old, LATEST: new}, records=records), True)
     assert (decision.builds, decision.kept.tag, decision.kept.digest) == (False, LATEST, new.digest)
 
@@ -186,7 +188,7 @@ def test_a_base_of_another_image_is_none_of_this_one(image):
     ],
 )
 def test_what_others_built_is_built(image, found, reason):
-    given = evidence({APP: index(*BOTH)}, records={f"registry {APP}": found})
+    given = evidence({APP: index(*BOTH)}, records={Location(REGISTRY, APP): found})
     decision = decide(image(APP), "when_changed", given, True)
     assert (decision.builds, decision.reasons) == (True, (reason,))
 
@@ -199,7 +201,7 @@ def test_always_builds_what_did_not_change(image):
 @pytest.mark.parametrize("own", [True, False])
 def test_never_builds_only_what_is_missing(image, own):
     found, changed = index(*BOTH), Inputs({}, {})
-    given = evidence({APP: found}, changed, {f"registry {APP}": record() if own else None})
+    given = evidence({APP: found}, changed, {Location(REGISTRY, APP): record() if own else None})
     assert decide(image(APP), NEVER, given, True) == NOTHING
     assert decide(image(APP), NEVER, evidence({APP: None}), True).builds
 
@@ -216,7 +218,9 @@ class TestFile:
     def decision(self, image, content="sha256:a", found="sha256:a", inputs=INPUTS, rebuild="when_changed", **more):
         declared = image(push=False, outputs=[{"type": "tar", "dest": "/out"}])
         recorded = Record.of(INPUTS, (BASE,), {}, content) if content else None
-        given = Evidence(State(files={"/out": found}), {"/out": inputs}, {"/out": recorded}, **more)
+        given = Evidence(
+            State(files={"/out": found}), {Location(FILE, "/out"): inputs}, {Location(FILE, "/out"): recorded}, **more
+        )
         return decide(declared, rebuild, given, True)
 
     def test_it_is_left_alone_where_nothing_changed(self, image):
@@ -243,7 +247,7 @@ class TestFile:
         assert decision.reasons == ("/out is not what was built there", "build arg VERSION is gone")
 
     def test_a_registry_that_holds_no_record_is_called_by_the_tag(self, image):
-        name = f"registry {APP}"
+        name = Location(REGISTRY, APP)
         for found, reason in (
             (None, f"nothing is there under {APP}"),
             (index(*BOTH), f"{APP}: there is no record of how it was built"),
@@ -259,7 +263,10 @@ class TestFile:
         declared = image(APP, outputs=[{"type": "tar", "dest": "/out"}], push=True)
         found = index(AMD)
         state = State(registry={APP: found}, files={"/out": "sha256:a"})
-        records = {f"registry {APP}": record(found=found), "/out": Record.of(INPUTS, (), {}, "sha256:a")}
+        records = {
+            Location(REGISTRY, APP): record(found=found),
+            Location(FILE, "/out"): Record.of(INPUTS, (), {}, "sha256:a"),
+        }
         decision = decide(declared, "when_changed", Evidence(state, dict.fromkeys(records, INPUTS), records), True)
         assert (decision.platforms, decision.kept) == (BOTH, None)
 

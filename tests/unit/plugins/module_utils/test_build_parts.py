@@ -16,7 +16,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.built i
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.caches import Caches
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.contexts import NamedContext
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.declaration import Declaration, Image
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import resolve
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.destination import Location, resolve
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.engine import EngineImage
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.evidence import (
     inputs_of,
@@ -32,7 +32,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.failure
 )
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.farm import Farm
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.inputs import Contexts
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import Output
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.output import REGISTRY, Output
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.staging import install, stage
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._build.state import State
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Instance, Node
@@ -351,7 +351,7 @@ def test_a_part_that_a_repository_lacks_is_noticed(tmp_path, missing, gone, anno
     state = State(registry={APP: index, LATEST: None, ELSEWHERE: index})
     found = read_evidence(image, "when_changed", state, {}, annotated, Records(tmp_path), registries)
     assert found.gone == ({index.digest: gone} if annotated else {})
-    assert found.records == {f"registry {tag}": None for tag in (APP, LATEST, ELSEWHERE)}
+    assert found.records == {Location(REGISTRY, tag): None for tag in (APP, LATEST, ELSEWHERE)}
     assert registries.asked.count("r.example.com/app@sha256:amd64") == (1 if annotated else 0)
     always = read_evidence(image, "always", state, {}, annotated, Records(tmp_path), registries)
     assert (always.records, always.gone) == ({}, {})
@@ -366,7 +366,7 @@ def test_records_are_in_annotations_or_beside_results(tmp_path):
     records.write(f"registry {APP}", Record.of(Inputs({}, {}), (), {}, "sha256:1"))
     registries = StoredDocuments()
     in_image, beside = (
-        read_evidence(image, "when_changed", state, {}, annotated, records, registries).records[f"registry {APP}"]
+        read_evidence(image, "when_changed", state, {}, annotated, records, registries).records[Location(REGISTRY, APP)]
         for annotated in (True, False)
     )
     assert (in_image.key, beside.key) == (inputs.key, Inputs({}, {}).key)
@@ -375,10 +375,10 @@ def test_records_are_in_annotations_or_beside_results(tmp_path):
 
 def test_what_was_fetched_is_asked_for_where_it_may_decide(tmp_path):
     source = Source(IMAGE, "docker.io/library/debian:13", "sha256:1", "linux/arm64", "sha256:2", ("linux/arm64",))
-    name, inputs = f"registry {APP}", Inputs({}, {})
+    name, inputs = Location(REGISTRY, APP), Inputs({}, {})
     image = Image.from_params({"context": str(tmp_path), "tags": [APP], "push": True})
     records, state = Records(tmp_path), State(registry={APP: None})
-    records.write(name, Record.of(inputs, (source,), {}, "sha256:1"))
+    records.write(str(name), Record.of(inputs, (source,), {}, "sha256:1"))
     found = read_evidence(image, "when_changed", state, {name: inputs}, False, records, StoredDocuments())
     assert sources_of("when_changed", found) == (source,)
     assert sources_of("never", found) == ()
@@ -394,7 +394,7 @@ def test_each_result_is_known_by_what_it_does_not_tell_itself(tmp_path):
         image = Image.from_params({**common, **options})
         there = resolve(image.outputs, Instance("it", builder, (Node("n", "default"),)))
         found = inputs_of(image, there, annotated, Contexts(str(tmp_path / "notes")), tmp_path)
-        return {name: one.key for name, one in found.items()}
+        return {str(location): one.key for location, one in found.items()}
 
     everything = keys(outputs=[{"type": "docker"}, {"type": "tar", "dest": "/x/t"}, {"type": "image"}])
     assert list(everything) == [f"engine {APP}", f"engine {LATEST}", "/x/t", f"registry {APP}", f"registry {LATEST}"]
