@@ -14,7 +14,7 @@ import re
 from typing import Any, Dict, Mapping
 
 from .._core.errors import FarmError
-from .buildkitd import CONFIG_DIR, CONFIG_FILE, certificate_path, dump, parse, toml_loads, toml_string
+from .buildkitd import CONFIG_DIR, CONFIG_FILE, certificate_path, dump, names_registry, parse, toml_loads, toml_string
 
 #: What a registry's declared authority is called in a node's configuration.
 _FILE = "declared-ca.crt"
@@ -95,7 +95,7 @@ def _refuse_named(name: str, text: str) -> None:
 
     :raises FarmError: it does.
     """
-    if re.search(rf"(?m)^[^#\n]*registry\s*\.\s*[\"']?{re.escape(name)}(?![\w.:-])", text):
+    if names_registry(text, name):
         raise FarmError(
             f"registry {name}: laying its authority over what the buildkitd configuration says of it needs Python 3.11"
             " or the Python library tomli on this host (python3-tomli in Debian)"

@@ -24,8 +24,7 @@ _HOST_NETWORK = "network.host"
 _ENTITLEMENT = "--allow-insecure-entitlement"
 #: Lines for which a configuration cannot be taken as it is: buildx copies the files that they name.
 _NAMES_FILES = re.compile(r"(?m)^\s*(ca|key|cert|\"ca\"|keypair)\s*=|^\s*\[+\s*registry.*keypair|^\s*registry\b")
-#: Lines that say something of Docker Hub, and a mirror of it.
-_DOCKER_HUB = re.compile(r"(?m)^[^#\n]*registry\s*\.\s*[\"']?docker\.io\b")
+#: A mirror of Docker Hub.
 _MIRROR = re.compile(r"(https?)://([^/\s]+)/?\Z")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _CERTS_DIR = re.compile(r"[^a-zA-Z0-9.-]+")
@@ -93,15 +92,23 @@ def with_mirrors(text: str, mirrors: Sequence[str]) -> str:
         if match is None:
             raise FarmError(f"mirror {mirror!r}: wanted http://HOST[:PORT] or https://HOST[:PORT], as engines do")
         hosts.append((match.group(2), match.group(1) == "http"))
-    if not hosts or _DOCKER_HUB.search(text):
+    if not hosts or names_registry(text, "docker.io"):
         return text
     tables = [f'[registry."docker.io"]\n  mirrors = {_value([host for host, _plain in hosts])}\n']
     tables += [
         f"[registry.{toml_string(host)}]\n  http = true\n"
         for host, plain in hosts
-        if plain and not re.search(rf"(?m)^[^#\n]*registry\.[\"']?{re.escape(host)}\b", text)
+        if plain and not names_registry(text, host)
     ]
     return "\n".join([*([text.rstrip("\n") + "\n"] if text.strip() else []), *tables])
+
+
+def names_registry(text: str, name: str) -> bool:
+    """Return whether a configuration that may not be parsed here says something of a registry.
+
+    :param text: TOML, as a user writes it.
+    """
+    return bool(re.search(rf"(?m)^[^#\n]*registry\s*\.\s*[\"']?{re.escape(name)}(?![\w.:-])", text))
 
 
 def limited(files: Mapping[str, bytes], limits: CacheLimits) -> Dict[str, bytes]:

@@ -181,6 +181,12 @@ HUB = '[registry."docker.io"]\n  mirrors = ["{0}"]\n\n[registry."{0}"]\n  http =
         ),
         # What a configuration says itself.
         ({}, {"mirrors": ["m"], "buildkitd_config": "[registry.'docker.io']\n"}, "[registry.'docker.io']\n"),
+        # Another port is another registry.
+        (
+            {"engine_registry_mirrors": "http://x"},
+            {"mirrors": ["m"], "buildkitd_config": '[registry."x:1"]\n'},
+            '[registry."x:1"]\n\n' + HUB.format("x"),
+        ),
         (
             {},
             {"mirrors": ["m"], "buildkitd_config": '[registry."192.0.2.9:5001"]\n  http = true\n'},
