@@ -114,7 +114,7 @@ class Target:
         try:
             return _Reader(raw, place).read(name)
         except FarmError as exc:
-            raise FarmError(f"target {name}: {exc.message}", **exc.details) from exc
+            raise exc.about(f"target {name}") from exc
 
 
 class _Reader:
@@ -384,5 +384,5 @@ def images_of(targets: Sequence[Target], requested: Sequence[str], common: Mappi
         try:
             images.append(Image.from_params({**params, "only_linked": not is_wanted}))
         except FarmError as exc:
-            raise FarmError(f"target {target.name}: {exc.message}", **exc.details) from exc
+            raise exc.about(f"target {target.name}") from exc
     return tuple(images)

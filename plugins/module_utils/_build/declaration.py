@@ -270,7 +270,7 @@ def _image(raw: Mapping[str, Any]) -> Image:
         return Image.from_params(raw)
     except FarmError as exc:
         named = (raw.get("tags") or [raw.get("context")])[0]
-        raise FarmError(f"image {named}: {exc.message}", **exc.details) from exc
+        raise exc.about(f"image {named}") from exc
 
 
 def _file(file: Optional[str], context: str, is_remote: bool) -> str:

@@ -24,6 +24,15 @@ class FarmError(Exception):
         self.message = message
         self.details: Dict[str, Any] = details
 
+    def about(self, subject: str) -> FarmError:
+        """Return the failure with its subject first, unless the message begins with one of this kind.
+
+        :param subject: kind and name, ``image registry.example.com/app:1``.
+        """
+        if self.message.startswith(f"{subject.partition(' ')[0]} "):
+            return self
+        return type(self)(f"{subject}: {self.message}", **self.details)
+
 
 def missing_library(library: str, exc: ImportError) -> FarmError:
     """Return the error for a Python library of the controller that is not installed, for the logic to raise.

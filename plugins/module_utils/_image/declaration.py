@@ -304,8 +304,7 @@ def _wanted(options: Mapping[str, Any]) -> Wanted:
     try:
         return Wanted.from_params(options["name"], options)
     except FarmError as exc:
-        subject = "" if exc.message.startswith("image ") else f"image {options['name']}: "
-        raise FarmError(f"{subject}{exc.message}", **exc.details) from exc
+        raise exc.about(f"image {options['name']}") from exc
 
 
 def _wanted_sbom(raw: Mapping[str, Any]) -> WantedSbom:

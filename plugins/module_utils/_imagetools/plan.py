@@ -211,8 +211,7 @@ def _part(registries: Registries, source: Source) -> Part:
             )
         return _chosen(part, source.platforms) if source.platforms else part
     except FarmError as exc:
-        subject = "" if exc.message.startswith("image ") else f"image {source.reference}: "
-        raise type(exc)(f"{subject}{exc.message}", **exc.details) from exc
+        raise exc.about(f"image {source.reference}") from exc
 
 
 def _chosen(part: Part, platforms: Sequence[Platform]) -> Part:
