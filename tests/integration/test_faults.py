@@ -86,12 +86,11 @@ class Failing(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 http.server.ThreadingHTTPServer(("", 8129), Failing).serve_forever()
 """
-#: What is left of runs that were ended, on any host. A module that is killed while it asks or starts nodes cannot
-#: remove the store that buildx has for it, which holds no secret: the machine itself cleans up.
+#: What is left of runs that were ended, on any host.
 _LEFT = """
 ls -A /run/buildfarm-listener 2>/dev/null
 find /etc/docker /etc/systemd/system /root/.docker /root/.config -name '*.previous' -o -name '*.new' 2>/dev/null
-find /tmp /var/tmp -maxdepth 1 -name 'buildx-*' -not -name 'buildx-scratch-*'
+find /tmp /var/tmp -maxdepth 1 -name 'buildx-*'
 pgrep -af '[b]uildx build'
 """
 

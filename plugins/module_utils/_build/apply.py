@@ -10,7 +10,6 @@ by comparing what its destinations hold before and after.
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +24,7 @@ from .._core.outcome import Outcome
 from .._core.parallel import each
 from .._core.progress import SILENT, Progress
 from .._core.runner import Runner
+from .._core.scratch import scratch_directory
 from .._key.fetcher import Fetcher
 from .._key.record import Record
 from .._key.store import Records
@@ -98,7 +98,7 @@ def build(
     watch = Watch(partial(farm.unanswering, drained=slots.lose), slots.lose)
     with ExitStack() as stack:
         environment = stack.enter_context(node_builders(farm.store, farm.builder))
-        layouts = stack.enter_context(tempfile.TemporaryDirectory(prefix="buildx-linked-"))
+        layouts = stack.enter_context(scratch_directory("buildx-linked-"))
         stack.enter_context(watch.running())
         world = World(buildx, farm, environment, slots, watch, progress, fetcher, layouts)
         done = _build_all(plans, world, records)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from .._buildx.cli import Buildx, Version
 from .._buildx.progress import BuildProgress, StepEvent
 from .._buildx.settling import Settling
 from .._core.runner import CommandError
+from .._core.scratch import scratch_directory
 from .._core.urls import mask
 from .._docker.reference import Reference
 from .._key.sources import Source, read_sources, sources_of_bases
@@ -118,7 +118,7 @@ class Build:
 
         began = time.monotonic()
         with ExitStack() as stack:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="buildx-build-"))
+            scratch = stack.enter_context(scratch_directory("buildx-build-"))
             files = [output for output in self.outputs if output.is_file and output.dest not in parts]
             staged = {output: stage(stack, output) for output in files}
             metadata_file = os.path.join(scratch, "metadata.json")

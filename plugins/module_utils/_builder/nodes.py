@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import tempfile
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -28,6 +27,7 @@ from .._core.files import write_atomically
 from .._core.parallel import each, each_within
 from .._core.quantities import some_seconds
 from .._core.runner import CommandError, Runner
+from .._core.scratch import scratch_directory
 from .._docker.client import unanswered
 from .._docker.config import config_dir
 from .._docker.context_store import ContextStore
@@ -163,7 +163,7 @@ def with_status(state: NodeState, node: Node, driver: str, inspection: Optional[
 @contextlib.contextmanager
 def scratch(instance: Instance) -> Iterator[Dict[str, str]]:
     """Give buildx a store that holds a builder and nothing else; yields the environment that names it."""
-    with tempfile.TemporaryDirectory(prefix="buildx-scratch-") as directory:
+    with scratch_directory("buildx-scratch-") as directory:
         store = Store(Path(directory))
         os.mkdir(store.path(instance.name).parent, 0o700)
         write_atomically(store.path(instance.name), instance.to_json(), 0o600)

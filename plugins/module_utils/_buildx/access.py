@@ -16,12 +16,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Dict, Iterator, Sequence
 
 from .._core.errors import FarmError
 from .._core.files import write_atomically
+from .._core.scratch import scratch_directory
 from .._docker.config import config_dir, read_config
 from .._docker.credentials import LOGINS, logins_of_environment, with_logins
 
@@ -42,7 +42,7 @@ def registry_access(given: str, authorities: Sequence[bytes]) -> Iterator[Dict[s
     if not logins and not authorities:
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="buildx-access-") as folder:
+    with scratch_directory("buildx-access-") as folder:
         environment: Dict[str, str] = {}
         if logins:
             environment.update(_configuration(Path(folder, "docker"), given, logins))

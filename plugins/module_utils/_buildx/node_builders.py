@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Iterator
 
 from .._core.files import read_bytes, write_atomically
+from .._core.scratch import scratch_directory
 from .store import Instance, Store
 
 #: By this BuildKit knows the controller, and what it has sent before. Source: docker/buildx ``util/confutil/node.go``.
@@ -32,7 +32,7 @@ def node_builders(store: Store, builder: Instance) -> Iterator[Dict[str, str]]:
 
     :returns: environment variables for the buildx that is to use them.
     """
-    with tempfile.TemporaryDirectory(prefix="buildx-nodes-") as folder:
+    with scratch_directory("buildx-nodes-") as folder:
         own = Store(Path(folder))
         (own.directory / "instances").mkdir()
         for node in builder.nodes:

@@ -16,12 +16,12 @@ import os
 import re
 import shlex
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Iterator, List
 
 from .environment import expanded, option, user
 from .errors import FarmError
+from .scratch import scratch_directory
 
 #: The variable that names the file.
 KNOWN_HOSTS = "BUILDFARM_SSH_KNOWN_HOSTS"
@@ -62,7 +62,7 @@ def configured() -> Iterator[None]:
     if real is None:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="buildfarm-ssh-") as folder:
+    with scratch_directory("buildfarm-ssh-") as folder:
         program = Path(folder) / "ssh"
         program.write_text(f"#!/bin/sh\n{_command(real)}\n", encoding="utf-8")
         program.chmod(0o700)

@@ -11,7 +11,6 @@ import io
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, List, Mapping, Optional
@@ -22,6 +21,7 @@ from .._buildx.known_engines import addresses
 from .._core.environment import register_engine_finder
 from .._core.errors import FarmError
 from .._core.runner import Runner, checked
+from .._core.scratch import scratch_directory
 from .._core.urls import mask, secret_in
 from .._core.version import declared_version
 from .._docker.config import config_dir, plugin_in_use
@@ -221,7 +221,7 @@ def _copy(path: Path, target: BinaryIO) -> None:
 
 def _build(source: Source, target: BinaryIO, access: Access, runner: Runner) -> None:
     """Let the engine that docker talks to build the sources, for this host."""
-    with tempfile.TemporaryDirectory(prefix="buildx-") as output:
+    with scratch_directory("buildx-source-") as output:
         args = ["--platform", str(native_platform(os.uname().machine)), "--output", f"type=local,dest={output}"]
         if not os.path.isdir(source.location):
             # Of a git address only; buildx finds its version in there.
