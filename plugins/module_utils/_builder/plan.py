@@ -89,7 +89,7 @@ def _other_warnings(declaration: Declaration, target: Instance, state: State) ->
         if state.at(node).trouble and declaration.state == "present"
     ]
     warnings += [
-        f"builder {target.name!r}, node {node.name!r}: {state.at(node).drained}; it gets no builds, and stays as it is"
+        f"builder {target.name!r}, node {node.name!r}: {state.at(node).drained}; it gets no builds, and stays drained"
         for node in target.nodes
         if state.at(node).drained and declaration.state == "present"
     ]

@@ -721,6 +721,17 @@ def test_kubernetes_nodes_that_do_not_run_are_started():
     assert steps(plan(Declaration("farm", bootstrap=False), found_state)) == []
 
 
+def test_a_drained_node_is_made_as_declared_and_stays_drained():
+    before = state_of("a.old b")
+    drained = {place: replace(one, drained="it is drained since noon") for place, one in before.nodes.items()}
+    planned = plan(Declaration("farm"), replace(before, nodes=drained))
+    assert steps(planned) == ["drop a", "boot a"]
+    assert planned.warnings == tuple(
+        f"builder 'farm', node {name!r}: it is drained since noon; it gets no builds, and stays drained"
+        for name in "ab"
+    )
+
+
 def test_keys_and_passwords_are_not_shown():
     opts = {"env.HTTP_PROXY": "http://me:secret@proxy:3128/"}
     node = replace(stored("a"), files={"certs/r/key.pem": b"KEY"}, driver_opts=opts)
