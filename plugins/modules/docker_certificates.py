@@ -143,7 +143,7 @@ options:
     type: str
   create_ca:
     description:
-      - Whether a CA of the farm's own is made where O(directory) has none. With V(false) that is an error, unless
+      - Whether a CA of the farm's own is made where O(directory) has none. With V(false) that is an error, also with
         O(rotate=all).
     type: bool
     default: true

@@ -167,6 +167,8 @@ def test_without_credentials_nothing_is_made_anew(jobs: Jobs, provisioned: tuple
         ("site", wrong, "is not the one that engines trust"),
         ("build", {}, "missing, and none is to be made here; nothing was changed. Give the farm's CA"),
         ("build", wrong, "its certificate is not signed by the given CA"),
+        # It would be lost with the job.
+        ("new_authority", {"farm_job": True}, "missing, and "),
     ):
         done = jobs.run(name, credentials)
         (failure,) = done.failures

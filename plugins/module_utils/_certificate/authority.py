@@ -68,7 +68,10 @@ def refuse_accident(declaration: Declaration, state: State) -> None:
 
     :raises FarmError: it would be made, or begun with; what is there and what to do.
     """
-    asked = declaration.rotate == "all" or (state.given_ca is not None and declaration.rotate != "none")
+    if state.given_ca is not None:
+        asked = declaration.rotate != "none"
+    else:
+        asked = declaration.rotate == "all" and declaration.create_ca
     if asked or state.ca.cert is not None:
         return
     trusted = {name: _subjects(pem) for name, pem in declaration.trusted.items()}
@@ -87,9 +90,9 @@ def refuse_accident(declaration: Declaration, state: State) -> None:
         found = f"engines trust one that is not here ({shown})" if trusted else "none is to be made here"
         raise FarmError(
             f"CA {state.ca.cert_path}: missing, and {found}; nothing was changed. Give the farm's CA, certificate and"
-            " key (with the roles, listener_authority_cert and listener_authority_key), or, for all but the playbook"
-            " site, the certificate of a client (farm_certificate), or the directory that has the CA"
-            " (listener_directory); if it is lost, the playbook new_authority brings engines a new one"
+            " key (with the roles, listener_authority_cert and listener_authority_key), or, for what issues no"
+            " certificates, that of a client (farm_certificate), or the directory that has the CA"
+            " (listener_directory); if it is lost, the playbook new_authority brings engines another one"
         )
 
 

@@ -859,6 +859,7 @@ def test_no_ca_is_new_to_engines_by_accident(directory: Path) -> None:
         ({}, r"missing, and engines trust one that is not here \(arm1: CN=authority"),
         ({"rotate": "ca_begin"}, "missing, and engines trust one that is not here"),
         ({"create_ca": False, "servers": []}, "missing, and none is to be made here; nothing was changed"),
+        ({"create_ca": False, "rotate": "all"}, "missing, and engines trust one that is not here"),
         (given(other), r"the CA that is given, CN=other .*, is not the one that engines trust \(arm1: CN=authority"),
     ):
         for check in (True, False):
