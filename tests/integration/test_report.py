@@ -132,6 +132,9 @@ def test_the_playbook_asks_hosts_too(built: BuildFarm, tmp_path: Path) -> None:
         "images_list": [{"name": f"{built.repository}/report0:1"}],
         "report_directory": "/srv/report",
         "report_fetch_to": str(tmp_path),
+        # As a survey's blank fields are.
+        "report_builds": "",
+        "report_timeout": "",
     }
     name = "buildfarm.multiarch.report"
     first = farm.playbook(name, inventory=groups, variables=variables).expect_success()

@@ -115,8 +115,8 @@ def test_objects_that_awx_refuses(kind: str, given: dict[str, Any], said: str) -
 
 
 def test_each_playbook_has_a_file_and_a_template(tree: Path, awx: Path) -> None:
-    # That of the first minutes with one host is for no AWX, nor is one whose files would go with the job.
-    names = {path.name for path in (tree / "playbooks").glob("*.yml")} - {"quickstart.yml", "report.yml"}
+    # That of the first minutes with one host is for no AWX.
+    names = {path.name for path in (tree / "playbooks").glob("*.yml")} - {"quickstart.yml"}
     assert {template["playbook"] for template in data("templates", awx)} == names
     for name in names:
         *_own, last = yaml.safe_load((awx / name).read_text())
