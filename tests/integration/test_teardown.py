@@ -19,6 +19,8 @@ from ansible_runs import LiveFarm, Run
 CONTROLLER, NODES = "ctl", ("old1", "mid1", "new1")
 #: Hosts that have nothing of it: a node, and a mirror.
 BARE, MIRROR = "bare1", "bare2"
+#: The buildx plugin of a package.
+PACKAGED = "/usr/libexec/docker/cli-plugins/docker-buildx"
 #: Where nobody answers.
 NOWHERE = "198.18.255.254"
 #: What changes by itself, or by looking: logs, caches, what the package manager and the engine keep for themselves.
@@ -188,6 +190,7 @@ def test_a_farm_with_a_mirror_is_provided_pruned_and_taken_away_with_its_package
         "farm_platforms": [],
         "engine_users": ["root"],
         "mirror_upstream": f"http://{bare.registry}",
+        "buildx_src": PACKAGED,
     }
     inventory: dict[str, Any] = {
         "buildx_controllers": {CONTROLLER: None},
@@ -220,9 +223,12 @@ def test_a_farm_with_a_mirror_is_provided_pruned_and_taken_away_with_its_package
     assert bare.ssh(MIRROR, "dpkg --verify docker-registry; ls -d /etc/docker/registry/.* | grep former", False) == ""
     assert play("teardown", "--tags", "mirror").changed == []
 
+    plugin = "ls ~/.docker/cli-plugins/docker-buildx"
+    assert bare.ssh(CONTROLLER, plugin)
     predicted = play("teardown", "--tags", "all,packages", check=True)
     done = play("teardown", "--tags", "all,packages")
     assert tasks(predicted) == tasks(done)
     assert play("teardown", "--tags", "all,packages").changed == []
     after = differing(before, farm.state(BARE, MIRROR))
     assert not after, after
+    assert not bare.ssh(CONTROLLER, plugin, check=False)
