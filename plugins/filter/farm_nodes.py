@@ -111,7 +111,7 @@ _value:
       description: Its name in the inventory.
       type: str
     native:
-      description: The platform of its processor, V(none) where that is none that images are made for.
+      description: The platform of its processor, V(null) where that is none that images are made for.
       type: str
     emulated:
       description: Those of its pins that need QEMU.

@@ -471,7 +471,7 @@ actions:
     - [docker, buildx, inspect, --bootstrap, farm]
     - [write, /root/.docker/buildx/instances/farm]
 builder:
-  description: The builder afterwards, V(none) where there is none.
+  description: The builder afterwards, V(null) where there is none.
   returned: success
   type: dict
   contains:
@@ -502,12 +502,12 @@ builder:
           elements: str
           sample: [linux/arm64]
         detected:
-          description: What BuildKit reports, the pins first. V(none) where the node does not run or was not asked.
+          description: What BuildKit reports, the pins first. V(null) where the node does not run or was not asked.
           type: list
           elements: str
           sample: [linux/arm64, linux/arm/v7]
         native:
-          description: The platform of the engine's own processor, V(none) where the engine was not asked.
+          description: The platform of the engine's own processor, V(null) where the engine was not asked.
           type: str
           sample: linux/arm64
         driver_opts:
@@ -528,11 +528,11 @@ builder:
           type: str
           sample: running
         version:
-          description: BuildKit's version, V(none) where the node does not run or was not asked.
+          description: BuildKit's version, V(null) where the node does not run or was not asked.
           type: str
           sample: v0.16.0
         error:
-          description: Why the node cannot be reached, V(none) where it can.
+          description: Why the node cannot be reached, V(null) where it can.
           type: str
           sample: null
     platforms:
@@ -556,7 +556,7 @@ builder:
           type: str
           sample: pin
         native:
-          description: Whether the node's own processor runs it. V(none) where that is not known.
+          description: Whether the node's own processor runs it. V(null) where that is not known.
           type: bool
           sample: true
 contexts:

@@ -176,7 +176,7 @@ nodes:
       type: bool
       sample: true
     error:
-      description: Why it could not be looked at, V(none) where it could.
+      description: Why it could not be looked at, V(null) where it could.
       type: str
       sample: null
     bytes:
@@ -219,7 +219,7 @@ orphans:
       type: str
       sample: buildx_buildkit_farm-arm1_state
     endpoint:
-      description: How its engine is reached, V(none) for a context.
+      description: How its engine is reached, V(null) for a context.
       type: str
       sample: tcp://arm1.example.com:2375
     owner:
@@ -232,11 +232,11 @@ orphans:
       elements: str
       sample: [builder.example.com]
     bytes:
-      description: The size of a volume, V(none) where it is not known.
+      description: The size of a volume, V(null) where it is not known.
       type: int
       sample: 62000000000
     kept:
-      description: Why it is not removed even with O(orphans=remove), V(none) where it is.
+      description: Why it is not removed even with O(orphans=remove), V(null) where it is.
       type: str
       sample: null
 actions:

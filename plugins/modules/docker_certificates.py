@@ -33,7 +33,7 @@ requirements:
 attributes:
   check_mode:
     support: full
-    description: Predicts what is issued and why. Values that only exist once it is issued are V(none).
+    description: Predicts what is issued and why. Values that only exist once it is issued are V(null).
   diff_mode:
     support: full
     description: Shows for each certificate what is wrong with it, its names and its key's permissions.
@@ -256,11 +256,11 @@ ca:
     pem:
       description:
         - What engines and clients have to trust, the content of that file. Its certificate, and while it replaces
-          another CA that one's. V(none) in check mode if it would change.
+          another CA that one's. V(null) in check mode if it would change.
       type: str
       sample: "-----BEGIN CERTIFICATE-----\n..."
     certificate:
-      description: Its certificate alone. V(none) in check mode if it would change.
+      description: Its certificate alone. V(null) in check mode if it would change.
       type: str
       sample: "-----BEGIN CERTIFICATE-----\n..."
     replaces:
@@ -269,11 +269,11 @@ ca:
       elements: str
       sample: []
     not_after:
-      description: Its end, in UTC. V(none) in check mode if it would change.
+      description: Its end, in UTC. V(null) in check mode if it would change.
       type: str
       sample: "2036-01-30T12:00:00Z"
     fingerprint:
-      description: SHA-256 of the certificate. V(none) in check mode if it would be issued.
+      description: SHA-256 of the certificate. V(null) in check mode if it would be issued.
       type: str
       sample: "7A:5C:0B:..."
 servers:
@@ -304,13 +304,13 @@ servers:
           description: File of its key.
           type: str
         certificate:
-          description: The certificate in PEM. V(none) in check mode if it would be issued.
+          description: The certificate in PEM. V(null) in check mode if it would be issued.
           type: str
         fingerprint:
-          description: SHA-256 of the certificate. V(none) in check mode if it would be issued.
+          description: SHA-256 of the certificate. V(null) in check mode if it would be issued.
           type: str
         not_after:
-          description: Its end, in UTC. V(none) in check mode if it would be issued.
+          description: Its end, in UTC. V(null) in check mode if it would be issued.
           type: str
         sans:
           description: The names that it is valid for, sorted.

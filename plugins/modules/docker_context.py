@@ -194,11 +194,11 @@ contexts:
       type: bool
       sample: false
     owner:
-      description: For whom the module made it. V(none) if it did not, or was not told.
+      description: For whom the module made it. V(null) if it did not, or was not told.
       type: str
       sample: farm
     tls:
-      description: The context's own files, V(none) for one that it does not have. V(none) as a whole without TLS.
+      description: The context's own files, V(null) for one that it does not have. V(null) as a whole without TLS.
       type: dict
       sample:
         ca: /root/.docker/contexts/tls/1f0e.../docker/ca.pem

@@ -110,7 +110,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: The directory. V(none) where the user's configuration is used.
+  description: The directory. V(null) where the user's configuration is used.
   returned: success
   type: str
   sample: /tmp/buildfarm-job-x2k4b1
@@ -127,7 +127,7 @@ certificate:
   type: dict
   sample: {}
 reason:
-  description: Why the job has a directory of its own. V(none) if it has none.
+  description: Why the job has a directory of its own. V(null) if it has none.
   returned: success
   type: str
   sample: there is no builder 'farm' here
