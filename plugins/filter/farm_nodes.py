@@ -86,6 +86,8 @@ options:
         returns them. They count before facts, which are not needed then.
     type: dict
     default: {}
+seealso:
+  - module: buildfarm.multiarch.farm_facts
 """
 
 EXAMPLES = r"""

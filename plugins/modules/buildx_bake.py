@@ -332,11 +332,13 @@ images:
           type: str
           sample: linux/arm64
         digest:
-          description: Digest of the platform's manifest.
+          description: Digest of the platform's manifest. V(null) where it is in no registry, where the image failed,
+            and in check mode where something would be done.
           type: str
           sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
         size:
-          description: Bytes of the configuration and of the compressed layers.
+          description: Bytes of the configuration and of the compressed layers. V(null) as the digest, but known of what
+            is in an engine.
           type: int
           sample: 1048997
         node:
@@ -348,7 +350,8 @@ images:
           type: bool
           sample: true
         seconds:
-          description: What the build took, with the transfer of the context and the push.
+          description: Seconds that the build took, with the transfer of the context and the push. V(null) where it was
+            not built, as the two below.
           type: float
           sample: 12.3
         steps:

@@ -66,7 +66,8 @@ options:
       - How buildx reaches BuildKit. Unset keeps the driver of an existing builder and means V(docker-container) for a
         new one. With another one than the builder has, the builder is made anew.
       - V(docker-container) runs BuildKit in a privileged container on each node's engine.
-      - V(remote) uses instances of BuildKit that run already. Needs buildx 0.9.
+      - V(remote) uses instances of BuildKit that run already, so its nodes take neither flags nor a configuration of
+        buildkitd. Needs buildx 0.9.
       - V(kubernetes) runs BuildKit in pods. C(KUBECONFIG) is taken from the environment.
       - V(docker) is refused. Such a builder is an engine itself, which exists for each docker context without being
         created, and has one node only.
@@ -232,7 +233,7 @@ options:
         other runs it natively, or does not answer. Nodes of O(nodes) are in the order in which they are declared, in
         the positions of those that were there already.
       - V(false) means the same without the warning.
-      - With V(true) they leave the builder as those of O(absent_nodes) do.
+      - With V(true) they leave the builder as those of O(absent_nodes) do. Without O(nodes) it has no effect.
     type: bool
   absent_nodes:
     description:
@@ -265,6 +266,7 @@ options:
     description:
       - V(default) makes the choice for docker's current endpoint, and keeps it when contexts are switched to and fro.
       - V(global) makes it for all endpoints.
+      - Without O(use=true) it has no effect.
     type: str
     choices: [default, global]
     default: default
@@ -360,6 +362,10 @@ seealso:
   - module: buildfarm.multiarch.buildx_builder_info
   - module: buildfarm.multiarch.docker_context
   - module: buildfarm.multiarch.buildx_plugin
+  - module: buildfarm.multiarch.buildx_build
+  - module: buildfarm.multiarch.buildx_bake
+  - module: buildfarm.multiarch.buildx_prune
+  - module: buildfarm.multiarch.farm_job
   - name: Docker's manual on builders
     description: What builders and drivers are.
     link: https://docs.docker.com/build/builders/

@@ -84,7 +84,7 @@ builders:
       type: str
       sample: farm
     driver:
-      description: Its driver.
+      description: Its driver. V(null) where its definition cannot be read.
       type: str
       sample: docker-container
     nodes:

@@ -73,6 +73,7 @@ options:
   reason:
     description:
       - Why, for those who read the warning of a build. If unset, that of a node which is drained already is kept.
+      - With O(state=active) it has no effect.
     type: str
   timeout:
     description:

@@ -49,7 +49,8 @@ options:
     type: list
     elements: str
   cache:
-    description: Whether caches are pruned. V(false) is for O(orphans) and O(keep_records) alone.
+    description: Whether caches are pruned. V(false) is for O(orphans) and O(keep_records) alone; O(older_than),
+      O(keep), O(filters) and O(all) have no effect then.
     type: bool
     default: true
   older_than:
@@ -245,7 +246,8 @@ actions:
   type: list
   elements: list
   sample:
-    - [prune-cache, "tcp://arm1.example.com:2376", buildx_buildkit_farm-arm10, buildctl, prune]
+    - [prune-cache, "tcp://arm1.example.com:2376", buildx_buildkit_farm-arm10, buildctl, prune, --format,
+       "{{json .}}", --keep-duration, 604800s]
     - [remove-volume, "tcp://arm1.example.com:2376", buildx_buildkit_old0_state]
 """
 

@@ -98,7 +98,7 @@ options:
     default: 365
   client_validity_days:
     description:
-      - For how many days a client's certificate is issued. By default O(validity_days).
+      - For how many days a client's certificate is issued, 1 or more. By default O(validity_days).
       - One that is issued for less than twice O(renew_before_days) is issued anew when half of its time is over.
     type: int
   renew_before_days:
@@ -120,7 +120,7 @@ options:
   ca_cert:
     description:
       - File on the controller with the certificate in PEM of a CA from outside, to be used instead of one of the farm's
-        own, and after it those that lead to its root, if it is not one itself.
+        own, and after it those that lead to its root, if it is not one itself. Needs O(ca_key) or O(ca_key_pem).
       - The first CA alone is trusted, and not its root, as whoever has any other certificate of that root could use the
         engines then. Those between it and its root are put after each certificate that it issues.
       - If the file holds another CA than before, everything is issued anew. To do that without downtime, run the
@@ -169,7 +169,8 @@ options:
     description:
       - What to issue anew with new keys whatever its state, after a key may have become known to others for example.
       - V(certificates) issues all declared server and client certificates, V(all) the CA too. After V(all) engines and
-        clients trust each other again only when both have received their new files.
+        clients trust each other again only when both have received their new files. V(all) is refused with a CA from
+        outside.
       - V(ca_begin), V(ca_clients) and V(ca_end) replace the CA without downtime. Each changes only what is not yet as
         that stage has it, so an interrupted stage is run again. V(none) keeps the stage as it is.
       - V(ca_begin) puts a new CA, or that of O(ca_cert), in front of the present one and issues the servers'

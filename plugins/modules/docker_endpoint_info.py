@@ -69,6 +69,8 @@ seealso:
   - module: buildfarm.multiarch.docker_context
   - module: buildfarm.multiarch.docker_listener
   - module: buildfarm.multiarch.farm_report
+  - module: buildfarm.multiarch.buildx_builder_info
+  - module: buildfarm.multiarch.buildx_drain
   - plugin: buildfarm.multiarch.buildx
     plugin_type: inventory
 """

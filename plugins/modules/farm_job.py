@@ -50,6 +50,7 @@ options:
       - If unset, it has one where O(certificate) is given, where the user has no home directory, or where the user's
         configuration has no O(builder). With O(lasting=true) that last reason holds only in a container of podman,
         Docker or Kubernetes, or where the configuration cannot be written.
+      - V(false) is refused with O(certificate), which is kept in such a directory only.
     type: bool
   lasting:
     description: Whether the play makes the builder, so that a controller which keeps it may have none yet.

@@ -368,6 +368,7 @@ options:
     description:
       - Engines to run platforms on, or to examine them, endpoints by platform. An endpoint is C(tcp://HOST:PORT),
         C(unix:///PATH), C(ssh://[USER@]HOST) or the name of a docker context.
+      - Without O(run) and O(programs) it has no effect.
     type: dict
 notes:
   - What a container prints is read from a log of its own (C(json-file)), whatever the engine keeps by default.
@@ -375,6 +376,7 @@ notes:
 seealso:
   - module: buildfarm.multiarch.buildx_build
   - module: buildfarm.multiarch.buildx_imagetools_info
+  - module: buildfarm.multiarch.buildx_imagetools
 """
 
 EXAMPLES = r"""
