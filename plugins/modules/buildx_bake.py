@@ -421,6 +421,16 @@ actions:
        "type=image,name=registry.example.com/team/app,push=true", --provenance=false, --file, /srv/project/Dockerfile,
        /srv/project]
     - [push, "registry.example.com/team/app:1.4"]
+found:
+  description:
+    - What the tags and paths of the image hold, V(null) for nothing. An image has C(digest) and C(platforms), a file
+      or a directory C(digest).
+  returned: when a build succeeded, and its result is not what is declared
+  type: dict
+  sample:
+    registry registry.example.com/team/app:1.4:
+      digest: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+      platforms: [linux/amd64]
 stderr:
   description: What buildx printed, of a definition that it refuses or of the first build that failed.
   returned: when buildx failed

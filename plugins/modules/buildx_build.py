@@ -808,8 +808,8 @@ image:
     digest:
       description:
         - Digest of the index, or of the manifest if there is only one.
-        - Where only an engine has the image, what BuildKit reported. That is the engine's id of it with the C(docker)
-          driver.
+        - Where only an engine has the image, what BuildKit reported, V(null) if nothing. That is the engine's id of it
+          with the C(docker) driver.
       type: str
       sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
     id:
@@ -831,11 +831,12 @@ image:
           type: str
           sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
         size:
-          description: Bytes of the configuration and of the compressed layers; in an engine, as that counts.
+          description: Bytes of the configuration and of the compressed layers; in an engine, as that counts. V(null)
+            where that does not tell.
           type: int
           sample: 1048997
         node:
-          description: Name of the builder's node that built it.
+          description: Name of the builder's node that built it. V(null) where it was not built.
           type: str
           sample: arm1
         native:
@@ -903,6 +904,16 @@ actions:
     - [docker, buildx, build, --builder, farm, --progress, plain, --platform, "linux/amd64,linux/arm64", --tag,
        registry.example.com/team/app:1.4, --output, type=registry, --provenance=false, --file, /srv/app/Dockerfile,
        /srv/app]
+found:
+  description:
+    - What the tags and paths of the image hold, V(null) for nothing. An image has C(digest) and C(platforms), a file
+      or a directory C(digest).
+  returned: when a build succeeded, and its result is not what is declared
+  type: dict
+  sample:
+    registry registry.example.com/team/app:1.4:
+      digest: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+      platforms: [linux/amd64]
 stderr:
   description: BuildKit's whole progress. The message holds only the failing step.
   returned: when the build failed

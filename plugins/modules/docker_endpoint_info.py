@@ -189,6 +189,7 @@ endpoints:
         - V(files) for unusable local files.
         - V(context) for a missing or damaged context, V(socket) for a missing or forbidden socket, V(ssh) for ssh.
         - V(answer) for something that answers and is no engine.
+        - V(null) if the engine was reached.
       type: str
       sample: refused
 """

@@ -460,7 +460,7 @@ images:
       type: str
       sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
     media_type:
-      description: Media type of that.
+      description: Media type of that. V(null) where it could not be read.
       type: str
       sample: application/vnd.oci.image.index.v1+json
     kind:
