@@ -86,7 +86,7 @@ EXAMPLES = r"""
 
 - name: Go on only if all engines are there and certificates last for another week
   buildfarm.multiarch.docker_endpoint_info:
-    endpoints: "{{ groups['buildx_nodes'] }}"
+    endpoints: "{{ groups['buildx_nodes'] | buildfarm.multiarch.farm_node_names }}"
     require_reachable: true
   register: engines
   failed_when: >-
