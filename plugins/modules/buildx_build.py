@@ -71,7 +71,7 @@ options:
       - A relative one is looked for in the working directory of C(ansible-playbook), beside the variables files of
         C(-e @FILE), beside the playbook, beside the inventory, and where Ansible looks for the files of a role.
       - Where the controller is the Ansible machine, with connection C(local), it is built from where it is, and
-        O(context) is not used.
+        O(context) is not used. Otherwise images of one O(context) have one source.
     type: path
   force: &force
     description:
