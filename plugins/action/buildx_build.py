@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
+from ansible.module_utils.common.validation import check_type_bool
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import find_source
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.ignore import spelled
@@ -68,6 +69,32 @@ class Sourced:
         return Sources.read(self.source, file, every_xattr=False)
 
 
+def _is_forced(value: Any) -> bool:
+    """Return the option ``force``, which may be a text, as variables of the command line are.
+
+    :raises FarmError: it is neither true nor false.
+    """
+    try:
+        return value is not None and bool(check_type_bool(value))
+    except TypeError as exc:
+        raise FarmError(f"force {value!r}: wanted true or false") from exc
+
+
+def _refuse_mixed(sourced: Sequence[Sourced]) -> None:
+    """Refuse sources that would overwrite each other in one context.
+
+    :raises FarmError: there are such.
+    """
+    sources: Dict[str, str] = {}
+    for one in sourced:
+        first = sources.setdefault(one.context, one.source)
+        if os.path.realpath(first) != os.path.realpath(one.source):
+            raise FarmError(
+                f"images: {first} and {one.source} are sources of one context, {one.context!r}; wanted a context for"
+                " each source"
+            )
+
+
 class ActionModule(LiveAction):
     """Ansible's entry point."""
 
@@ -86,7 +113,7 @@ class ActionModule(LiveAction):
     def _sourced(self, variables: Mapping[str, Any]) -> List[Sourced]:
         """Return the images that have a source; those of a controller that is the Ansible machine are built from that.
 
-        :raises FarmError: a source is nowhere.
+        :raises FarmError: a source is nowhere, or two would overwrite each other.
         """
         images = self._task.args.get("images")
         options = [dict(image) for image in images] if isinstance(images, list) else [dict(self._task.args)]
@@ -101,7 +128,8 @@ class ActionModule(LiveAction):
             elif not image.get("context"):
                 raise FarmError(f"source {source}: context is missing; wanted the directory on the controller for it")
             else:
-                found.append(Sourced(image, position, path, bool(force)))
+                found.append(Sourced(image, position, path, _is_forced(force)))
+        _refuse_mixed(found)
         self._task.args = {**self._task.args, "images": options} if isinstance(images, list) else options[0]
         return found
 

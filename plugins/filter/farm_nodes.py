@@ -86,6 +86,8 @@ options:
         returns them. They count before facts, which are not needed then.
     type: dict
     default: {}
+seealso:
+  - module: buildfarm.multiarch.farm_facts
 """
 
 EXAMPLES = r"""
@@ -111,7 +113,7 @@ _value:
       description: Its name in the inventory.
       type: str
     native:
-      description: The platform of its processor, V(none) where that is none that images are made for.
+      description: The platform of its processor, V(null) where that is none that images are made for.
       type: str
     emulated:
       description: Those of its pins that need QEMU.

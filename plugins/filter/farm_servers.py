@@ -36,6 +36,8 @@ _value:
   description:
     - A dictionary for each node, with C(name) and C(sans), its further names and addresses.
     - There is no C(sans) where the fact C(nodename) is not known.
+    - C(certificate) and C(ca) are what the engine's listener has, as far as M(buildfarm.multiarch.farm_facts) has found
+      it.
   type: list
   elements: dict
 """

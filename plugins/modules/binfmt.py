@@ -75,6 +75,7 @@ options:
       - With O(state=absent), whether only those of O(platforms) are removed that the service of O(persistent)
         registers, and the files with which this module has overridden those of packages. Handlers that anything else
         has registered stay.
+      - Refused with another O(state), and with O(endpoint).
     type: bool
     default: false
   source:
@@ -92,7 +93,8 @@ options:
       - The default is a fixed version of QEMU, as newer ones have crashed programs of some distributions more than
         once.
       - An image whose name ends in C(docker/binfmt) is run as old articles do, without arguments. It registers arm,
-        arm64, ppc64le, riscv64 and s390x whatever O(platforms) are.
+        arm64, ppc64le, riscv64 and s390x whatever O(platforms) are. It is refused with O(state=exact) and with
+        O(preserve_argv0); with O(endpoint), also with O(state=absent) and with O(verify=false).
     type: str
     default: docker.io/tonistiigi/binfmt:qemu-v10.0.4
   endpoint:
@@ -103,7 +105,7 @@ options:
       - If unset, the handlers are those of the host that the task runs on.
       - From there a handler's interpreter and flags cannot be seen and are not compared, see RV(not_compared). Whether
         a platform runs, and under which version of QEMU, is found out by containers.
-      - Nothing is registered at boot.
+      - Nothing is registered at boot. O(source=packages) is refused, as packages are the host's own.
     type: str
   qemu_version:
     description:

@@ -332,11 +332,13 @@ images:
           type: str
           sample: linux/arm64
         digest:
-          description: Digest of the platform's manifest.
+          description: Digest of the platform's manifest. V(null) where it is in no registry, where the image failed,
+            and in check mode where something would be done.
           type: str
           sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
         size:
-          description: Bytes of the configuration and of the compressed layers.
+          description: Bytes of the configuration and of the compressed layers. V(null) as the digest, but known of what
+            is in an engine.
           type: int
           sample: 1048997
         node:
@@ -348,7 +350,8 @@ images:
           type: bool
           sample: true
         seconds:
-          description: What the build took, with the transfer of the context and the push.
+          description: Seconds that the build took, with the transfer of the context and the push. V(null) where it was
+            not built, as the two below.
           type: float
           sample: 12.3
         steps:
@@ -418,6 +421,16 @@ actions:
        "type=image,name=registry.example.com/team/app,push=true", --provenance=false, --file, /srv/project/Dockerfile,
        /srv/project]
     - [push, "registry.example.com/team/app:1.4"]
+found:
+  description:
+    - What the tags and paths of the image hold, V(null) for nothing. An image has C(digest) and C(platforms), a file
+      or a directory C(digest).
+  returned: when a build succeeded, and its result is not what is declared
+  type: dict
+  sample:
+    registry registry.example.com/team/app:1.4:
+      digest: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+      platforms: [linux/amd64]
 stderr:
   description: What buildx printed, of a definition that it refuses or of the first build that failed.
   returned: when buildx failed

@@ -69,9 +69,9 @@ options:
         M(buildfarm.multiarch.build_context) does it. Whether anything changed is told on the Ansible machine, so that
         nothing is sent where nothing is built.
       - A relative one is looked for in the working directory of C(ansible-playbook), beside the variables files of
-        C(-e @FILE), beside the playbook and beside the inventory.
+        C(-e @FILE), beside the playbook, beside the inventory, and where Ansible looks for the files of a role.
       - Where the controller is the Ansible machine, with connection C(local), it is built from where it is, and
-        O(context) is not used.
+        O(context) is not used. Otherwise images of one O(context) have one source.
     type: path
   force: &force
     description:
@@ -380,7 +380,7 @@ options:
         what was just built. Needs buildx 0.8.
       - One image's failure does not stop the others, but those that are built from it. The task fails in the end and
         names all that failed.
-      - Not together with the options of a single image.
+      - Not together with the options of a single image, which have no effect on those of a list and are refused.
     type: list
     elements: dict
     suboptions:
@@ -489,8 +489,8 @@ options:
       - What is done. V(build) builds. The others build nothing and change nothing, and return RV(call).
       - V(check) looks for what is wrong or unwise in the Dockerfile, V(outline) lists what can be given to the build,
         V(targets) lists the stages.
-      - O(tags), O(outputs), O(push), O(load) and O(cache_to) have no effect on them. Of several O(platforms) the first
-        counts.
+      - O(tags), O(outputs), O(push), O(load), O(cache_to), O(copy_to), O(run) and O(programs) have no effect on them.
+        Of several O(platforms) the first counts. They are of a single image, not of O(images).
       - All but V(build) need buildx 0.15 and BuildKit 0.14.
     type: str
     choices: [build, check, outline, targets]
@@ -526,6 +526,12 @@ seealso:
   - module: buildfarm.multiarch.buildx_builder
   - module: buildfarm.multiarch.image_verify
   - module: buildfarm.multiarch.buildx_imagetools_info
+  - module: buildfarm.multiarch.buildx_bake
+  - module: buildfarm.multiarch.build_context
+  - module: buildfarm.multiarch.buildx_imagetools
+  - module: buildfarm.multiarch.buildx_drain
+  - plugin: buildfarm.multiarch.git_version
+    plugin_type: lookup
   - name: docker buildx build
     description: Reference of the command.
     link: https://docs.docker.com/reference/cli/docker/buildx/build/
@@ -683,7 +689,7 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description: What became of each image, in the order of O(images), or of the task's own.
-  returned: always, unless nothing was built as an option is wrong
+  returned: always with O(call=build), unless nothing was built as an option is wrong
   type: list
   elements: dict
   contains:
@@ -730,11 +736,13 @@ images:
           type: str
           sample: linux/arm64
         digest:
-          description: Digest of the platform's manifest.
+          description: Digest of the platform's manifest. V(null) where it is in no registry, where the image failed,
+            and in check mode where something would be done.
           type: str
           sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
         size:
-          description: Bytes of the configuration and of the compressed layers.
+          description: Bytes of the configuration and of the compressed layers. V(null) as the digest, but known of what
+            is in an engine.
           type: int
           sample: 1048997
         node:
@@ -746,7 +754,8 @@ images:
           type: bool
           sample: true
         seconds:
-          description: What the build took, with the transfer of the context and the push.
+          description: Seconds that the build took, with the transfer of the context and the push. V(null) where it was
+            not built, as the two below.
           type: float
           sample: 12.3
         steps:
@@ -761,6 +770,7 @@ images:
       description: As RV(outputs).
       type: list
       elements: dict
+      sample: [{"type": "registry", "dest": null, "digest": null}]
     retries:
       description: The builds that nodes did not finish because they went away.
       type: list
@@ -798,8 +808,8 @@ image:
     digest:
       description:
         - Digest of the index, or of the manifest if there is only one.
-        - Where only an engine has the image, what BuildKit reported. That is the engine's id of it with the C(docker)
-          driver.
+        - Where only an engine has the image, what BuildKit reported, V(null) if nothing. That is the engine's id of it
+          with the C(docker) driver.
       type: str
       sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
     id:
@@ -821,11 +831,12 @@ image:
           type: str
           sample: sha256:8a9cf2058e53d6ed630517f4baf56cfbdcf6ae06d564417412bc82e1ecfef919
         size:
-          description: Bytes of the configuration and of the compressed layers; in an engine, as that counts.
+          description: Bytes of the configuration and of the compressed layers; in an engine, as that counts. V(null)
+            where that does not tell.
           type: int
           sample: 1048997
         node:
-          description: Name of the builder's node that built it.
+          description: Name of the builder's node that built it. V(null) where it was not built.
           type: str
           sample: arm1
         native:
@@ -893,6 +904,16 @@ actions:
     - [docker, buildx, build, --builder, farm, --progress, plain, --platform, "linux/amd64,linux/arm64", --tag,
        registry.example.com/team/app:1.4, --output, type=registry, --provenance=false, --file, /srv/app/Dockerfile,
        /srv/app]
+found:
+  description:
+    - What the tags and paths of the image hold, V(null) for nothing. An image has C(digest) and C(platforms), a file
+      or a directory C(digest).
+  returned: when a build succeeded, and its result is not what is declared
+  type: dict
+  sample:
+    registry registry.example.com/team/app:1.4:
+      digest: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
+      platforms: [linux/amd64]
 stderr:
   description: BuildKit's whole progress. The message holds only the failing step.
   returned: when the build failed

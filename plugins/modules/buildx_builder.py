@@ -66,7 +66,8 @@ options:
       - How buildx reaches BuildKit. Unset keeps the driver of an existing builder and means V(docker-container) for a
         new one. With another one than the builder has, the builder is made anew.
       - V(docker-container) runs BuildKit in a privileged container on each node's engine.
-      - V(remote) uses instances of BuildKit that run already. Needs buildx 0.9.
+      - V(remote) uses instances of BuildKit that run already, so its nodes take neither flags nor a configuration of
+        buildkitd. Needs buildx 0.9.
       - V(kubernetes) runs BuildKit in pods. C(KUBECONFIG) is taken from the environment.
       - V(docker) is refused. Such a builder is an engine itself, which exists for each docker context without being
         created, and has one node only.
@@ -232,7 +233,7 @@ options:
         other runs it natively, or does not answer. Nodes of O(nodes) are in the order in which they are declared, in
         the positions of those that were there already.
       - V(false) means the same without the warning.
-      - With V(true) they leave the builder as those of O(absent_nodes) do.
+      - With V(true) they leave the builder as those of O(absent_nodes) do. Without O(nodes) it has no effect.
     type: bool
   absent_nodes:
     description:
@@ -265,6 +266,7 @@ options:
     description:
       - V(default) makes the choice for docker's current endpoint, and keeps it when contexts are switched to and fro.
       - V(global) makes it for all endpoints.
+      - Without O(use=true) it has no effect.
     type: str
     choices: [default, global]
     default: default
@@ -360,6 +362,10 @@ seealso:
   - module: buildfarm.multiarch.buildx_builder_info
   - module: buildfarm.multiarch.docker_context
   - module: buildfarm.multiarch.buildx_plugin
+  - module: buildfarm.multiarch.buildx_build
+  - module: buildfarm.multiarch.buildx_bake
+  - module: buildfarm.multiarch.buildx_prune
+  - module: buildfarm.multiarch.farm_job
   - name: Docker's manual on builders
     description: What builders and drivers are.
     link: https://docs.docker.com/build/builders/
@@ -471,7 +477,7 @@ actions:
     - [docker, buildx, inspect, --bootstrap, farm]
     - [write, /root/.docker/buildx/instances/farm]
 builder:
-  description: The builder afterwards, V(none) where there is none.
+  description: The builder afterwards, V(null) where there is none.
   returned: success
   type: dict
   contains:
@@ -502,12 +508,12 @@ builder:
           elements: str
           sample: [linux/arm64]
         detected:
-          description: What BuildKit reports, the pins first. V(none) where the node does not run or was not asked.
+          description: What BuildKit reports, the pins first. V(null) where the node does not run or was not asked.
           type: list
           elements: str
           sample: [linux/arm64, linux/arm/v7]
         native:
-          description: The platform of the engine's own processor, V(none) where the engine was not asked.
+          description: The platform of the engine's own processor, V(null) where the engine was not asked.
           type: str
           sample: linux/arm64
         driver_opts:
@@ -528,11 +534,11 @@ builder:
           type: str
           sample: running
         version:
-          description: BuildKit's version, V(none) where the node does not run or was not asked.
+          description: BuildKit's version, V(null) where the node does not run or was not asked.
           type: str
           sample: v0.16.0
         error:
-          description: Why the node cannot be reached, V(none) where it can.
+          description: Why the node cannot be reached, V(null) where it can.
           type: str
           sample: null
     platforms:
@@ -556,7 +562,7 @@ builder:
           type: str
           sample: pin
         native:
-          description: Whether the node's own processor runs it. V(none) where that is not known.
+          description: Whether the node's own processor runs it. V(null) where that is not known.
           type: bool
           sample: true
 contexts:

@@ -76,7 +76,7 @@ builders:
       type: bool
       sample: true
     error:
-      description: Why its definition cannot be read, V(none) where it can.
+      description: Why its definition cannot be read, V(null) where it can.
       type: str
       sample: null
     name:
@@ -84,7 +84,7 @@ builders:
       type: str
       sample: farm
     driver:
-      description: Its driver.
+      description: Its driver. V(null) where its definition cannot be read.
       type: str
       sample: docker-container
     nodes:
@@ -106,12 +106,12 @@ builders:
           elements: str
           sample: [linux/arm64]
         detected:
-          description: What BuildKit reports, the pins first. V(none) where the node does not run.
+          description: What BuildKit reports, the pins first. V(null) where the node does not run.
           type: list
           elements: str
           sample: [linux/arm64, linux/arm/v7]
         native:
-          description: The platform of the engine's own processor, V(none) where the engine was not queried.
+          description: The platform of the engine's own processor, V(null) where the engine was not queried.
           type: str
           sample: linux/arm64
         driver_opts:
@@ -132,11 +132,11 @@ builders:
           type: str
           sample: running
         version:
-          description: BuildKit's version, V(none) where the node does not run.
+          description: BuildKit's version, V(null) where the node does not run.
           type: str
           sample: v0.16.0
         error:
-          description: Why the node cannot be reached, V(none) where it can.
+          description: Why the node cannot be reached, V(null) where it can.
           type: str
           sample: null
     platforms:
@@ -159,7 +159,7 @@ builders:
           type: str
           sample: pin
         native:
-          description: Whether the node's own processor runs it. V(none) where that is not known.
+          description: Whether the node's own processor runs it. V(null) where that is not known.
           type: bool
           sample: true
 """

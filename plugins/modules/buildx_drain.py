@@ -73,6 +73,7 @@ options:
   reason:
     description:
       - Why, for those who read the warning of a build. If unset, that of a node which is drained already is kept.
+      - With O(state=active) it has no effect.
     type: str
   timeout:
     description:
@@ -125,11 +126,11 @@ nodes:
       type: bool
       sample: true
     reason:
-      description: Why, empty where no reason was given. V(none) of a node that takes builds.
+      description: Why, empty where no reason was given. V(null) of a node that takes builds.
       type: str
       sample: kernel update
     since:
-      description: When it was drained. V(none) of a node that takes builds, and in check mode of one that does yet.
+      description: When it was drained. V(null) of a node that takes builds, and in check mode of one that does yet.
       type: str
       sample: "2026-03-01T10:20:30Z"
     builds:

@@ -68,6 +68,8 @@ notes:
 seealso:
   - module: buildfarm.multiarch.image_verify
   - module: buildfarm.multiarch.buildx_build
+  - module: buildfarm.multiarch.buildx_imagetools
+  - module: buildfarm.multiarch.farm_report
   - name: OCI image index specification
     description: What an index holds.
     link: https://github.com/opencontainers/image-spec/blob/main/image-index.md

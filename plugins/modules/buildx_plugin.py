@@ -48,6 +48,7 @@ options:
         architecture. Another one is replaced, a newer one too.
       - Nothing is downloaded where the plugin that docker uses, or the one at O(path), is that release. With
         O(checksum), the file's checksum decides instead.
+      - O(release), O(url), O(src) and O(build) are mutually exclusive.
     type: str
   mirror:
     description:
@@ -76,7 +77,8 @@ options:
     type: str
   checksum:
     description:
-      - What the file has to be, C(sha256:) and 64 hexadecimal digits. Compared before the file takes its place.
+      - What the file of O(release), O(url) or O(src) has to be, C(sha256:) and 64 hexadecimal digits. Compared before
+        the file takes its place. Without one of these it is refused.
       - For O(release) it is taken from the release's own C(checksums.txt) if unset. A checksum given here protects
         against a release that was tampered with, too.
     type: str
@@ -166,7 +168,7 @@ actions:
     - [download, "https://github.com/docker/buildx/releases/download/v0.29.1/buildx-v0.29.1.linux-amd64"]
     - [write, /usr/local/lib/docker/cli-plugins/docker-buildx]
 plugin:
-  description: The plugin; V(none) for O(state=absent).
+  description: The plugin; V(null) for O(state=absent).
   returned: success
   type: dict
   contains:
@@ -175,19 +177,19 @@ plugin:
       type: str
       sample: /usr/libexec/docker/cli-plugins/docker-buildx
     version:
-      description: What it says of itself. V(none) in check mode for a file that is to be written.
+      description: What it says of itself. V(null) in check mode for a file that is to be written.
       type: str
       sample: 0.13.1+ds1
     revision:
-      description: The revision of its sources, or its packager's version. V(none) where it does not say one.
+      description: The revision of its sources, or its packager's version. V(null) where it does not say one.
       type: str
       sample: 0.13.1+ds1-3
     checksum:
-      description: Of the file.
+      description: Of the file. V(null) in check mode for a file that is to be written, where nothing declares it.
       type: str
       sample: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     source:
-      description: What was installed, a URL with its secrets masked for example. V(none) if it was there.
+      description: What was installed, a URL with its secrets masked for example. V(null) if it was there.
       type: str
       sample: null
 """

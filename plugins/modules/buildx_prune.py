@@ -49,7 +49,8 @@ options:
     type: list
     elements: str
   cache:
-    description: Whether caches are pruned. V(false) is for O(orphans) and O(keep_records) alone.
+    description: Whether caches are pruned. V(false) is for O(orphans) and O(keep_records) alone; O(older_than),
+      O(keep), O(filters) and O(all) have no effect then.
     type: bool
     default: true
   older_than:
@@ -176,7 +177,7 @@ nodes:
       type: bool
       sample: true
     error:
-      description: Why it could not be looked at, V(none) where it could.
+      description: Why it could not be looked at, V(null) where it could.
       type: str
       sample: null
     bytes:
@@ -219,7 +220,7 @@ orphans:
       type: str
       sample: buildx_buildkit_farm-arm1_state
     endpoint:
-      description: How its engine is reached, V(none) for a context.
+      description: How its engine is reached, V(null) for a context.
       type: str
       sample: tcp://arm1.example.com:2375
     owner:
@@ -232,11 +233,11 @@ orphans:
       elements: str
       sample: [builder.example.com]
     bytes:
-      description: The size of a volume, V(none) where it is not known.
+      description: The size of a volume, V(null) where it is not known.
       type: int
       sample: 62000000000
     kept:
-      description: Why it is not removed even with O(orphans=remove), V(none) where it is.
+      description: Why it is not removed even with O(orphans=remove), V(null) where it is.
       type: str
       sample: null
 actions:
@@ -245,7 +246,8 @@ actions:
   type: list
   elements: list
   sample:
-    - [prune-cache, "tcp://arm1.example.com:2376", buildx_buildkit_farm-arm10, buildctl, prune]
+    - [prune-cache, "tcp://arm1.example.com:2376", buildx_buildkit_farm-arm10, buildctl, prune, --format,
+       "{{json .}}", --keep-duration, 604800s]
     - [remove-volume, "tcp://arm1.example.com:2376", buildx_buildkit_old0_state]
 """
 

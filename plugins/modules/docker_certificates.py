@@ -33,7 +33,7 @@ requirements:
 attributes:
   check_mode:
     support: full
-    description: Predicts what is issued and why. Values that only exist once it is issued are V(none).
+    description: Predicts what is issued and why. Values that only exist once it is issued are V(null).
   diff_mode:
     support: full
     description: Shows for each certificate what is wrong with it, its names and its key's permissions.
@@ -98,7 +98,7 @@ options:
     default: 365
   client_validity_days:
     description:
-      - For how many days a client's certificate is issued. By default O(validity_days).
+      - For how many days a client's certificate is issued, 1 or more. By default O(validity_days).
       - One that is issued for less than twice O(renew_before_days) is issued anew when half of its time is over.
     type: int
   renew_before_days:
@@ -120,7 +120,7 @@ options:
   ca_cert:
     description:
       - File on the controller with the certificate in PEM of a CA from outside, to be used instead of one of the farm's
-        own, and after it those that lead to its root, if it is not one itself.
+        own, and after it those that lead to its root, if it is not one itself. Needs O(ca_key) or O(ca_key_pem).
       - The first CA alone is trusted, and not its root, as whoever has any other certificate of that root could use the
         engines then. Those between it and its root are put after each certificate that it issues.
       - If the file holds another CA than before, everything is issued anew. To do that without downtime, run the
@@ -169,7 +169,8 @@ options:
     description:
       - What to issue anew with new keys whatever its state, after a key may have become known to others for example.
       - V(certificates) issues all declared server and client certificates, V(all) the CA too. After V(all) engines and
-        clients trust each other again only when both have received their new files.
+        clients trust each other again only when both have received their new files. V(all) is refused with a CA from
+        outside.
       - V(ca_begin), V(ca_clients) and V(ca_end) replace the CA without downtime. Each changes only what is not yet as
         that stage has it, so an interrupted stage is run again. V(none) keeps the stage as it is.
       - V(ca_begin) puts a new CA, or that of O(ca_cert), in front of the present one and issues the servers'
@@ -256,11 +257,11 @@ ca:
     pem:
       description:
         - What engines and clients have to trust, the content of that file. Its certificate, and while it replaces
-          another CA that one's. V(none) in check mode if it would change.
+          another CA that one's. V(null) in check mode if it would change.
       type: str
       sample: "-----BEGIN CERTIFICATE-----\n..."
     certificate:
-      description: Its certificate alone. V(none) in check mode if it would change.
+      description: Its certificate alone. V(null) in check mode if it would change.
       type: str
       sample: "-----BEGIN CERTIFICATE-----\n..."
     replaces:
@@ -269,11 +270,11 @@ ca:
       elements: str
       sample: []
     not_after:
-      description: Its end, in UTC. V(none) in check mode if it would change.
+      description: Its end, in UTC. V(null) in check mode if it would change.
       type: str
       sample: "2036-01-30T12:00:00Z"
     fingerprint:
-      description: SHA-256 of the certificate. V(none) in check mode if it would be issued.
+      description: SHA-256 of the certificate. V(null) in check mode if it would be issued.
       type: str
       sample: "7A:5C:0B:..."
 servers:
@@ -304,13 +305,13 @@ servers:
           description: File of its key.
           type: str
         certificate:
-          description: The certificate in PEM. V(none) in check mode if it would be issued.
+          description: The certificate in PEM. V(null) in check mode if it would be issued.
           type: str
         fingerprint:
-          description: SHA-256 of the certificate. V(none) in check mode if it would be issued.
+          description: SHA-256 of the certificate. V(null) in check mode if it would be issued.
           type: str
         not_after:
-          description: Its end, in UTC. V(none) in check mode if it would be issued.
+          description: Its end, in UTC. V(null) in check mode if it would be issued.
           type: str
         sans:
           description: The names that it is valid for, sorted.

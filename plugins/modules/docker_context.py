@@ -69,7 +69,8 @@ options:
         description:
           - File on this host with the CA's certificate that signed the engine's.
           - O(contexts[].ca), O(contexts[].cert) and O(contexts[].key) are one whole. If at least one is given, what
-            else is stored is removed. If none is given, what is stored is left alone.
+            else is stored is removed. If none is given, what is stored is left alone. They are refused with
+            O(contexts[].insecure=true), and with a URL of another scheme than C(tcp).
           - Without it the host's own list of CAs decides.
         type: path
       cert:
@@ -120,6 +121,7 @@ seealso:
   - module: buildfarm.multiarch.docker_certificates
   - module: buildfarm.multiarch.docker_endpoint_info
   - module: buildfarm.multiarch.buildx_builder
+  - module: buildfarm.multiarch.docker_listener
   - name: Docker contexts
     description: What contexts are.
     link: https://docs.docker.com/engine/manage-resources/contexts/
@@ -194,11 +196,11 @@ contexts:
       type: bool
       sample: false
     owner:
-      description: For whom the module made it. V(none) if it did not, or was not told.
+      description: For whom the module made it. V(null) if it did not, or was not told.
       type: str
       sample: farm
     tls:
-      description: The context's own files, V(none) for one that it does not have. V(none) as a whole without TLS.
+      description: The context's own files, V(null) for one that it does not have. V(null) as a whole without TLS.
       type: dict
       sample:
         ca: /root/.docker/contexts/tls/1f0e.../docker/ca.pem

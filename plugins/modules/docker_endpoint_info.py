@@ -69,6 +69,8 @@ seealso:
   - module: buildfarm.multiarch.docker_context
   - module: buildfarm.multiarch.docker_listener
   - module: buildfarm.multiarch.farm_report
+  - module: buildfarm.multiarch.buildx_builder_info
+  - module: buildfarm.multiarch.buildx_drain
   - plugin: buildfarm.multiarch.buildx
     plugin_type: inventory
 """
@@ -84,7 +86,7 @@ EXAMPLES = r"""
 
 - name: Go on only if all engines are there and certificates last for another week
   buildfarm.multiarch.docker_endpoint_info:
-    endpoints: "{{ groups['buildx_nodes'] }}"
+    endpoints: "{{ groups['buildx_nodes'] | buildfarm.multiarch.farm_node_names }}"
     require_reachable: true
   register: engines
   failed_when: >-
@@ -118,7 +120,7 @@ endpoints:
       type: bool
       sample: true
     version:
-      description: The engine's version. V(none) as all further facts of an engine that was not reached.
+      description: The engine's version. V(null) as all further facts of an engine that was not reached.
       type: str
       sample: 28.5.2
     api_version:
@@ -134,7 +136,7 @@ endpoints:
       type: str
       sample: arm64
     platform:
-      description: Its native platform. V(none) if BuildKit knows none for it.
+      description: Its native platform. V(null) if BuildKit knows none for it.
       type: str
       sample: linux/arm64
     tls:
@@ -146,33 +148,33 @@ endpoints:
       sample: mutual
     tls_verified:
       description:
-        - Whether the engine's certificate was verified, which only a context can turn off. V(none) without TLS.
+        - Whether the engine's certificate was verified, which only a context can turn off. V(null) without TLS.
       type: bool
       sample: true
     certificate_subject:
       description:
-        - Whom the engine's certificate names. V(none) without TLS, and if the certificate is not verified.
+        - Whom the engine's certificate names. V(null) without TLS, and if the certificate is not verified.
       type: str
       sample: CN=amd1
     certificate_expires:
       description:
-        - When the engine's certificate ends, in UTC. V(none) as RV(endpoints[].certificate_subject).
+        - When the engine's certificate ends, in UTC. V(null) as RV(endpoints[].certificate_subject).
       type: str
       sample: "2027-01-30T12:00:00Z"
     certificate_days_left:
       description:
-        - Whole days until then. V(none) as RV(endpoints[].certificate_subject).
+        - Whole days until then. V(null) as RV(endpoints[].certificate_subject).
       type: int
       sample: 364
     drained:
       description:
         - In words since when and why the engine's node takes no builds, see M(buildfarm.multiarch.buildx_drain).
-          V(none) if it does.
+          V(null) if it does.
       type: str
       sample: it is drained since 2026-03-01T10:20:30Z (kernel update)
     error:
       description:
-        - Why the engine was not reached, and what to do. V(none) if it was.
+        - Why the engine was not reached, and what to do. V(null) if it was.
         - Of a client's certificate that the engine refused it says what is wrong with it, as far as O(ca) and the
           certificate itself show it here. Engines tell little of that.
       type: str
@@ -187,6 +189,7 @@ endpoints:
         - V(files) for unusable local files.
         - V(context) for a missing or damaged context, V(socket) for a missing or forbidden socket, V(ssh) for ssh.
         - V(answer) for something that answers and is no engine.
+        - V(null) if the engine was reached.
       type: str
       sample: refused
 """

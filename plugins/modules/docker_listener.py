@@ -75,6 +75,7 @@ options:
     description:
       - A network interface whose address is listened on instead, its first IPv4 address or else a global IPv6 address.
         The address is read at each run.
+      - Mutually exclusive with O(address).
     type: str
   port:
     description:
@@ -124,10 +125,10 @@ options:
         C(/etc/docker/daemon.json).
       - They are merged into the file (RFC 7396). Dictionaries are merged, key by key, lists and all else replace what
         is there, and a key with the value V(null) is removed. What is not mentioned stays.
-      - V(hosts), V(tls), V(tlsverify), V(tlscacert), V(tlscert) and V(tlskey) are refused in O(daemon_config), because
-        the engine does not start with both them and the flags of the same names. With O(state=present) they are taken
-        out of the file, with a warning, and this listener comes in their place. The task fails if V(hosts) names a
-        socket that the engine would not have without it.
+      - With O(state=present), V(hosts), V(tls), V(tlsverify), V(tlscacert), V(tlscert) and V(tlskey) are refused in
+        O(daemon_config), because the engine does not start with both them and the flags of the same names. They are
+        taken out of the file, with a warning, and this listener comes in their place. The task fails if V(hosts) names
+        a socket that the engine would not have without it.
       - So are other keys that would stand in the file beside the flag of that name in the unit's command.
       - A file that is not a JSON object in UTF-8 is never overwritten.
       - Excludes O(state=confirmed) and O(state=reverted). Settings without a listener are declared with
@@ -158,7 +159,7 @@ options:
         from this host knows nothing of what lies between it and the clients, firewalls and names for example; a task
         on one of them can find that out.
       - There is no time limit. Any other task without this option makes the change final too, and so does a reboot.
-      - Without effect on loopback, where no other host could try the listener.
+      - Without effect on loopback, where no other host could try the listener, and with O(state=absent).
     type: bool
     default: false
 notes:
@@ -175,6 +176,7 @@ seealso:
   - module: buildfarm.multiarch.docker_daemon_config
   - module: buildfarm.multiarch.docker_certificates
   - module: buildfarm.multiarch.docker_context
+  - module: buildfarm.multiarch.docker_endpoint_info
   - name: Protect the Docker daemon socket
     description: Docker's own page on listening with mutual TLS.
     link: https://docs.docker.com/engine/security/protect-access/

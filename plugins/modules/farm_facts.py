@@ -15,6 +15,9 @@ description:
   - Reports of a node whether Docker's engine is installed and from which packages, of a controller what it lacks, and
     of either its architecture, its distribution and its own name.
   - Takes a fraction of the time of M(ansible.builtin.setup), so that a farm with nothing to do is checked quickly.
+  - Fails, naming them, where variables of this collection's roles cannot be meant, or hosts of group C(buildx_nodes)
+    have names or addresses that no node can have. Warns of variables that begin with the name of one of its roles and
+    that no role reads.
 requirements:
   - Python 3.8 or later where it runs
   - A Unix host with Python's standard library

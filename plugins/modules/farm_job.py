@@ -50,6 +50,7 @@ options:
       - If unset, it has one where O(certificate) is given, where the user has no home directory, or where the user's
         configuration has no O(builder). With O(lasting=true) that last reason holds only in a container of podman,
         Docker or Kubernetes, or where the configuration cannot be written.
+      - V(false) is refused with O(certificate), which is kept in such a directory only.
     type: bool
   lasting:
     description: Whether the play makes the builder, so that a controller which keeps it may have none yet.
@@ -110,7 +111,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: The directory. V(none) where the user's configuration is used.
+  description: The directory. V(null) where the user's configuration is used.
   returned: success
   type: str
   sample: /tmp/buildfarm-job-x2k4b1
@@ -127,7 +128,7 @@ certificate:
   type: dict
   sample: {}
 reason:
-  description: Why the job has a directory of its own. V(none) if it has none.
+  description: Why the job has a directory of its own. V(null) if it has none.
   returned: success
   type: str
   sample: there is no builder 'farm' here

@@ -162,7 +162,7 @@ text:
     Build farm: builder farm, as builder.example.com found it on 2026-09-21T14:13:20Z
     2 of 2 nodes usable, 7 builds remembered, 0 failed, 61 % of steps from the cache, 2.8 GB of caches, …
 report:
-  description: The report. What is V(none) is not known.
+  description: The report. What is V(null) is not known.
   returned: success
   type: dict
   contains:
@@ -205,7 +205,7 @@ report:
           elements: str
           sample: [farm-amd1, farm-arm1]
         error:
-          description: Why its definition cannot be read, V(none) where it can.
+          description: Why its definition cannot be read, V(null) where it can.
           type: str
           sample: null
     platforms:
@@ -245,11 +245,11 @@ report:
           type: str
           sample: running
         drained:
-          description: In words since when and why it takes no builds, V(none) if it does.
+          description: In words since when and why it takes no builds, V(null) if it does.
           type: str
           sample: null
         error:
-          description: Why it cannot be used, V(none) if it can.
+          description: Why it cannot be used, V(null) if it can.
           type: str
           sample: null
         native:
@@ -257,7 +257,7 @@ report:
           type: str
           sample: linux/arm64
         pins:
-          description: The platforms that are pinned to it. V(none) where no builder of this controller has it.
+          description: The platforms that are pinned to it. V(null) where no builder of this controller has it.
           type: list
           elements: str
           sample: [linux/arm64]
@@ -315,7 +315,7 @@ report:
           type: str
           sample: mutual
         certificate:
-          description: The engine's certificate. V(none) without TLS.
+          description: The engine's certificate. V(null) without TLS.
           type: dict
           contains:
             subject:
@@ -398,11 +398,11 @@ report:
               type: str
               sample: 10.0.4
             problem:
-              description: Why it does not work, V(none) if it does.
+              description: Why it does not work, V(null) if it does.
               type: str
               sample: null
         history:
-          description: Why the history of its builds was not read, V(none) if it was.
+          description: Why the history of its builds was not read, V(null) if it was.
           type: str
           sample: null
         builds:
@@ -427,7 +427,7 @@ report:
               type: str
               sample: "2026-09-21T13:49:02Z"
             duration:
-              description: Seconds it took, V(none) while it runs.
+              description: Seconds it took, V(null) while it runs.
               type: float
               sample: 134.2
             platforms:
@@ -444,11 +444,11 @@ report:
               type: int
               sample: 6
             cached_share:
-              description: The share of steps that came from the cache, V(none) without steps.
+              description: The share of steps that came from the cache, V(null) without steps.
               type: float
               sample: 0.545
             error:
-              description: Why it failed, V(none) if it did not.
+              description: Why it failed, V(null) if it did not.
               type: str
               sample: null
             reasons:
@@ -485,7 +485,7 @@ report:
                   type: bool
                   sample: false
                 error:
-                  description: Why it failed, V(none) if it did not.
+                  description: Why it failed, V(null) if it did not.
                   type: str
                   sample: null
     images:
@@ -498,11 +498,11 @@ report:
           type: str
           sample: registry.example.com/app:1.0
         digest:
-          description: Its digest, V(none) if there is nothing of this name.
+          description: Its digest, V(null) if there is nothing of this name.
           type: str
           sample: sha256:2040e736e3145b74bf90cba514ed028eae0607955f4b78518512be27a16c8043
         error:
-          description: Why it could not be read, V(none) if it could.
+          description: Why it could not be read, V(null) if it could.
           type: str
           sample: null
         created:
@@ -519,7 +519,7 @@ report:
           elements: str
           sample: []
         key:
-          description: The key of its record, see M(buildfarm.multiarch.buildx_build). V(none) if it has none.
+          description: The key of its record, see M(buildfarm.multiarch.buildx_build). V(null) if it has none.
           type: str
           sample: 3739228693e8a6b1f0c14d2b7c3f2a9d8e5b6f7081923a4b5c6d7e8f90a1b2c3
         sources:
@@ -592,11 +592,11 @@ report:
           type: int
           sample: 0
         cached_share:
-          description: The share of all their steps that came from caches, V(none) without builds.
+          description: The share of all their steps that came from caches, V(null) without builds.
           type: float
           sample: 0.61
         certificate_days:
-          description: Whole days until the first certificate ends, V(none) without certificates.
+          description: Whole days until the first certificate ends, V(null) without certificates.
           type: int
           sample: 131
         cache_bytes:

@@ -368,6 +368,7 @@ options:
     description:
       - Engines to run platforms on, or to examine them, endpoints by platform. An endpoint is C(tcp://HOST:PORT),
         C(unix:///PATH), C(ssh://[USER@]HOST) or the name of a docker context.
+      - Without O(run) and O(programs) it has no effect.
     type: dict
 notes:
   - What a container prints is read from a log of its own (C(json-file)), whatever the engine keeps by default.
@@ -375,6 +376,7 @@ notes:
 seealso:
   - module: buildfarm.multiarch.buildx_build
   - module: buildfarm.multiarch.buildx_imagetools_info
+  - module: buildfarm.multiarch.buildx_imagetools
 """
 
 EXAMPLES = r"""
@@ -458,7 +460,7 @@ images:
       type: str
       sample: sha256:bad3abf79464b8f325ec03f751f7dd83e6b5819dc95cb68f25402d9fe542f567
     media_type:
-      description: Media type of that.
+      description: Media type of that. V(null) where it could not be read.
       type: str
       sample: application/vnd.oci.image.index.v1+json
     kind:

@@ -35,6 +35,8 @@ seealso:
     plugin_type: filter
   - plugin: buildfarm.multiarch.buildx
     plugin_type: inventory
+  - plugin: buildfarm.multiarch.platform
+    plugin_type: test
 """
 
 EXAMPLES = r"""

@@ -223,6 +223,7 @@ def _values(declaration: Declaration, statuses: Mapping[Platform, Status], todo:
     return {
         "native": [str(platform) for platform, text in expected.items() if text == NATIVE],
         "emulated": [str(platform) for platform in emulated],
-        "qemu_versions": {str(platform): statuses[platform].version for platform in emulated},
+        # What is to be replaced may have been run, too.
+        "qemu_versions": {str(one): statuses[one].version if statuses[one].good else None for one in emulated},
         "not_compared": list(NOT_COMPARED) if declaration.remote else [],
     }

@@ -225,6 +225,7 @@ class Declaration:
         listed, call = params.get("images"), params.get("call") or "build"
         if listed is not None and call != "build":
             raise FarmError(f"call: {call} is of one Dockerfile, and images are several; give each a task of its own")
+        _refuse_own(params, listed or ())
         images = tuple(_image(raw) for raw in listed) if listed is not None else (Image.from_params(params),)
         return cls.of(images, params, is_list=listed is not None)
 
@@ -262,6 +263,21 @@ class Declaration:
         :raises FarmError: naming what is missing.
         """
         return tuple(warning for image in self.images for warning in image.check_files(lenient))
+
+
+def _refuse_own(params: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse options of a single image beside a list, for whose images they would mean nothing.
+
+    :param listed: entries as Ansible hands them over, with all the options that an image can have.
+    :raises FarmError: there are such.
+    """
+    options = dict.fromkeys(name for image in listed for name in image)
+    own = [name for name in options if name not in HOW and str(params.get(name) or False).lower() != "false"]
+    if own:
+        raise FarmError(
+            f"images: found {', '.join(own)} beside it, which the images of a list have each for itself; give each of"
+            " them its own"
+        )
 
 
 def _image(raw: Mapping[str, Any]) -> Image:

@@ -82,7 +82,7 @@ class Site:
 
         :raises FarmError: a time limit cannot be meant.
         """
-        timeout = some_seconds("timeout", params["timeout"])
+        timeout, bootstrap = some_seconds("timeout", params["timeout"]), params.get("bootstrap_timeout")
         contexts, controller = ContextStore(config_dir(params)), controller_name(params)
         holder = describe_holder(f"module buildx_builder for builder {params.get('name')!r}", controller)
         return cls(
@@ -92,7 +92,7 @@ class Site:
             engines=Engines(contexts, timeout, controller),
             locks=EngineLocks(contexts, runner, holder, params.get("lock_timeout", 0)),
             timeout=timeout,
-            bootstrap_timeout=params.get("bootstrap_timeout", 0),
+            bootstrap_timeout=0 if bootstrap is None else some_seconds("bootstrap_timeout", bootstrap),
             share_nodes=params.get("share_nodes", False),
         )
 

@@ -42,7 +42,8 @@ def target_of(declaration: Declaration, state: State) -> Target:
     specs = _specs(declaration, found, stored)
     named = {spec.name: merge(spec, declaration, driver, stored, state.default_files) for spec in specs}
     others = [node for node in stored if node.name not in named]
-    leaving = [node for node in others if declaration.purge_nodes or node.name in declaration.absent]
+    purges = declaration.purge_nodes and declaration.nodes is not None
+    leaving = [node for node in others if purges or node.name in declaration.absent]
     staying = [node for node in others if node not in leaving]
     declared, warnings = _beside(staying, named, declaration, state)
     expected = [node for node in (*declared, *leaving) if node.name not in declaration.absent]

@@ -79,7 +79,7 @@ class Declaration:
         leaves += [Leaf("clients", checked_name(name)) for name in params["clients"] or []]
         _check_once(leaves)
         _check_options(params)
-        directory = _path(params["directory"])
+        directory, days = _path(params["directory"]), params.get("client_validity_days")
         return cls(
             directory=directory,
             leaves=tuple(leaves),
@@ -96,9 +96,7 @@ class Declaration:
             given_pem=_text(params.get("ca_cert_pem")),
             key_pem=_text(params.get("ca_key_pem")),
             create_ca=params.get("create_ca", True),
-            client_validity=timedelta(days=params["client_validity_days"])
-            if params.get("client_validity_days")
-            else None,
+            client_validity=None if days is None else timedelta(days=days),
             held=_texts(params, "certificate"),
             trusted=_texts(params, "ca"),
         )
@@ -149,6 +147,9 @@ def _check_options(params: Mapping[str, Any]) -> None:
                 f"renew_before_days is {params['renew_before_days']}, {option} is {params[option]}: each run would "
                 f"issue anew; wanted renew_before_days between 0 and less than {option}"
             )
+    days = params.get("client_validity_days")
+    if days is not None and days < 1:
+        raise FarmError(f"client_validity_days is {days}; wanted 1 or more")
     given = [option for option in ("ca_cert", "ca_cert_pem") if params.get(option)]
     keys = [option for option in ("ca_key", "ca_key_pem") if params.get(option)]
     if len(given) > 1 or len(keys) > 1 or len(given) != len(keys):

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from .._buildx.store import chosen_builder
 from .._core.errors import FarmError
+from .._core.quantities import some_seconds
 from .._docker.endpoint import Endpoint
 from .._docker.reference import Reference
 from .._platform.platform import Platform, parse_all
@@ -88,14 +89,15 @@ class Expectation:
     def from_params(cls, raw: Mapping[str, Any]) -> Expectation:
         """Read the option ``run``.
 
-        :raises FarmError: the regular expression is none.
+        :raises FarmError: the regular expression is none, or nothing could be run in the time.
         """
         pattern = raw.get("expected_regex")
         try:
             re.compile(_filled(pattern or "", "", ""))
         except re.error as exc:
             raise FarmError(f"run: expected_regex {pattern!r} is not a regular expression: {exc}") from exc
-        return cls(tuple(raw.get("command") or ()), raw.get("expected"), pattern, float(raw["timeout"]))
+        timeout = some_seconds("run: timeout", float(raw["timeout"]))
+        return cls(tuple(raw.get("command") or ()), raw.get("expected"), pattern, timeout)
 
     def problem(self, platform: Platform, run: RunResult) -> Optional[str]:
         """Return how a run differs from what is expected, None if it does not."""

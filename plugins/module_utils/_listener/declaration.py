@@ -132,7 +132,7 @@ class Declaration:
                 "restore_daemon_config takes out of daemon.json what was set before; it goes with state absent, and"
                 " without daemon_config"
             )
-        port = params["port"] or (2375 if insecure else 2376)
+        port = (2375 if insecure else 2376) if params["port"] is None else params["port"]
         if not 0 < port < 65536:
             raise FarmError(f"port {port}: wanted 1 to 65535")
         address = _address(params)

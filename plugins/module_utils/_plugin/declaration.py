@@ -12,6 +12,7 @@ from typing import Any, Mapping, Optional
 
 from .._buildx.cli import Version
 from .._core.errors import FarmError
+from .._core.quantities import some_seconds
 from .._core.version import declared_version
 from .._docker.config import PLUGIN, config_dir
 from .model import Plugin, parse_version
@@ -54,7 +55,7 @@ class Declaration:
             source=source_of(params) if present else None,
             minimum=minimum,
             docker_config=params["docker_config"],
-            access=Access(params["timeout"], params["retries"], params["docker_config"]),
+            access=_access(params),
         )
 
     @property
@@ -74,6 +75,12 @@ class Declaration:
         if self.source is None:
             return True
         return not self.decided_by_checksum and (not self.source.release or plugin.is_release(self.source.release))
+
+
+def _access(params: Mapping[str, Any]) -> Access:
+    if params["retries"] < 0:
+        raise FarmError(f"retries is {params['retries']}; wanted 0 or more")
+    return Access(some_seconds("timeout", params["timeout"]), params["retries"], params["docker_config"])
 
 
 def _destination(params: Mapping[str, Any]) -> Path:

@@ -94,6 +94,11 @@ def source_of(params: Mapping[str, Any]) -> Optional[Source]:
         return _file(params["src"], checksum)
     if params["build"] is not None:
         return _sources(params["build"], checksum)
+    if checksum:
+        raise FarmError(
+            "checksum: there is nothing to compare with it, as the plugin that is there would do; give release, url or"
+            " src too, or leave it out"
+        )
     return None
 
 

@@ -1100,7 +1100,8 @@ class TestThroughAnEngine:
         engine = EngineOfHost(["qemu-aarch64"])
         found_there = self.run(engine, platforms=["arm64"], verify=False, qemu_version="10.0.4")
         assert (found_there.changed, found_there.before["linux/arm64"]) == (False, REGISTERED)
-        assert self.run(engine, True, platforms=["arm64"], verify=False, qemu_version="9").changed
+        predicted = self.run(engine, True, platforms=["arm64"], verify=False, qemu_version="9")
+        assert predicted.changed and predicted.values["qemu_versions"] == {"linux/arm64": None}
 
     def test_without_verify_the_report_counts(self):
         engine = EngineOfHost(["qemu-aarch64"], ["qemu-aarch64"])

@@ -338,6 +338,7 @@ def test_failing_step_without_a_summary():
         ({"build_args": {"A": None}}, 'build_args: A: there is no value; write one, "" for an empty one, or remove'),
         ({"timeout": 0.0}, "timeout is 0; wanted seconds, more than 0"),
         ({"timeout": -1.0}, "timeout is -1; wanted seconds"),
+        ({"run": {"timeout": 0.0}}, "run: timeout is 0; wanted seconds, more than 0"),
         ({"labels": {"a=b": "x"}}, "labels: 'a=b' is not a name"),
         ({"target": "--push"}, "target '--push'"),
         ({"sbom": "maybe"}, "sbom 'maybe'"),

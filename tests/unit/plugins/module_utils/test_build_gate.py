@@ -533,6 +533,10 @@ def test_a_list_is_spread_over_the_nodes(world, image):
         ),
         ({"call": "check"}, "call: check is of one Dockerfile, and images are several; give each a task of its own"),
         ({"images": [{"context": ""}]}, "image .*: context is missing"),
+        (
+            {"images": [{"provenance": "false"}], "push": True, "tags": [], "provenance": "False"},
+            "^images: found push beside it, which the images of a list have each for itself; give each of them its own",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_is_built(world, image, change, words):

@@ -276,6 +276,9 @@ ROWS = [
     ("a b.dead=arm64", "a=arm64", gone("b"), ["write"]),
     ("a b.stopped c.dead", None, gone("a"), ["wipe a", "write"]),
     ("a b", None, gone("x"), []),
+    # Where none are declared, none is undeclared.
+    ("a b", None, gone("a", purge_nodes=True), ["wipe a", "write"]),
+    ("a b c.dead", None, gone("a", purge_nodes=True, on_unreachable="skip"), ["wipe a", "write"]),
     ("a b", None, gone("a", "b"), ["wipe a", "wipe b", "remove"]),
     ("a b.dead", None, gone("a", "b", keep_state=True), ["drop a", "remove"]),
     (None, None, gone("a"), []),

@@ -92,8 +92,9 @@ def test_what_parameters_mean(tmp_path):
     assert (site.timeout, site.bootstrap_timeout, site.share_nodes) == (3, 77, True)
     del params["bootstrap_timeout"], params["share_nodes"]
     assert Site.from_params(params, Run()).share_nodes is False
-    with pytest.raises(FarmError, match="timeout is 0; wanted seconds, more than 0"):
-        Site.from_params({**params, "timeout": 0}, Run())
+    for limit in ("timeout", "bootstrap_timeout"):
+        with pytest.raises(FarmError, match=f"^{limit} is 0; wanted seconds, more than 0"):
+            Site.from_params({**params, limit: 0}, Run())
 
 
 def test_nothing_is_contacted_for_a_definition(tmp_path):

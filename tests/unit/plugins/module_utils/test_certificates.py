@@ -282,6 +282,8 @@ def test_full_disk_names_the_file(directory: Path, monkeypatch: pytest.MonkeyPat
         ({"servers": [{"name": "a", "sans": []}] * 2}, "more than once: server 'a'"),
         ({"renew_before_days": 365}, "each run would issue anew"),
         ({"renew_before_days": -1}, "renew_before_days"),
+        ({"client_validity_days": 0}, "client_validity_days is 0; wanted 1 or more"),
+        ({"client_validity_days": -1}, "client_validity_days is -1; wanted 1 or more"),
         ({"ca_validity_days": 30}, "ca_validity_days is 30"),
     ],
 )

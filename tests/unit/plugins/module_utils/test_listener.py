@@ -1162,7 +1162,7 @@ def test_the_diff_shows_tls_files_that_are_not_there():
 
 def test_ports_at_the_limits():
     assert [declared(port=port).url for port in (1, 65535)] == ["tcp://0.0.0.0:1", "tcp://0.0.0.0:65535"]
-    for port in (-1, 65536):
+    for port in (-1, 0, 65536):
         with pytest.raises(FarmError, match=f"port {port}: wanted 1 to 65535"):
             declared(port=port)
 
