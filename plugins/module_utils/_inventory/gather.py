@@ -199,7 +199,7 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
     """
     endpoint = Endpoint.parse(way.text)
     with conversation(endpoint, site.contexts, site.timeout, way.tls) as engine:
-        running = _containers(engine)
+        containers = _containers(engine)
         marks = marked(engine)
     builders: Dict[str, List[str]] = {}
     controllers: Dict[str, List[str]] = {}
@@ -208,14 +208,14 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
         controllers.setdefault(mark.node, []).append(mark.controller)
     nodes = list(stored)
     known = {node.name for node in stored}
-    for name in sorted(set(running) - known) if way.open else ():
+    for name in sorted(set(containers) - known) if way.open else ():
         builder, source = builder_of(name, builders)
         nodes.append(FoundNode(builder, name, "docker-container", way.text, source))
     return tuple(
         _asked(
             replace(
                 node,
-                status={True: "running", False: "stopped", None: "missing"}[running.get(node.name)],
+                status=containers.get(node.name, "missing"),
                 controllers=tuple(sorted(set(controllers.get(node.name, ())))),
             ),
             way,
@@ -226,11 +226,11 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
     )
 
 
-def _containers(engine: Conversation) -> Dict[str, bool]:
-    """Return the nodes that have a container, and whether it runs."""
+def _containers(engine: Conversation) -> Dict[str, str]:
+    """Return the nodes that have a container, and its state in one word."""
     containers = engine.get(f"/containers/json?all=1&filters={quote(json.dumps({'name': [PREFIX]}))}")
     return {
-        name[1 + len(PREFIX) :]: one["State"] == "running"
+        name[1 + len(PREFIX) :]: one["State"] if one["State"] in ("running", "paused") else "stopped"
         for one in containers
         for name in one["Names"]
         if name.startswith(f"/{PREFIX}")
