@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.apply import find_source
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._source.ignore import spelled
@@ -89,6 +90,8 @@ class ActionModule(LiveAction):
         :raises FarmError: a source is nowhere.
         """
         images = self._task.args.get("images")
+        if isinstance(images, list) and not all(isinstance(image, Mapping) for image in images):
+            return []  # The module says so.
         options = [dict(image) for image in images] if isinstance(images, list) else [dict(self._task.args)]
         found: List[Sourced] = []
         for position, image in enumerate(options):
@@ -101,7 +104,7 @@ class ActionModule(LiveAction):
             elif not image.get("context"):
                 raise FarmError(f"source {source}: context is missing; wanted the directory on the controller for it")
             else:
-                found.append(Sourced(image, position, path, bool(force)))
+                found.append(Sourced(image, position, path, _boolean("force", force)))
         self._task.args = {**self._task.args, "images": options} if isinstance(images, list) else options[0]
         return found
 
@@ -179,3 +182,14 @@ class ActionModule(LiveAction):
             yield
         finally:
             self._task.check_mode = check_mode
+
+
+def _boolean(option: str, value: Any) -> bool:
+    """Return an option's value, as the module would read it: text from a survey or from C(-e), too.
+
+    :raises FarmError: it is none.
+    """
+    try:
+        return bool(boolean(value or False))
+    except TypeError as exc:
+        raise FarmError(f"{option}: found {value!r}, wanted true or false") from exc
