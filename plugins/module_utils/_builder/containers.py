@@ -212,7 +212,7 @@ def read_files(engine: Conversation, container: str) -> Dict[str, bytes]:
     files: Dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(body)) as archive:
         for member in archive:
-            stream = archive.extractfile(member)
+            stream = archive.extractfile(member) if member.isfile() else None
             if stream is not None:
                 files[member.name.partition("/")[2]] = stream.read()
     return files

@@ -15,7 +15,11 @@ from urllib.parse import quote
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import containers as _containers
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines, read_container
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import (
+    Engines,
+    read_container,
+    read_files,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE, drift
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
@@ -352,6 +356,18 @@ def test_limits_that_an_engine_cannot_set_do_not_count():
     assert read_container(at, HERE, [node(), node(**{"memory-swap": "2g"})]).unsupported == {"memory-swap"}
     del at.answers["/info"]
     assert read_container(at, HERE, [node(**options)]).unsupported == frozenset()
+
+
+def test_links_are_no_files():
+    """An image may have some there, that lead anywhere."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, kind in (("buildkit/buildkitd.toml", tarfile.REGTYPE), ("buildkit/certs", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/ssl/certs" if kind == tarfile.SYMTYPE else ""
+            archive.addfile(member)
+    archived = {"/containers/buildx_buildkit_n/archive": (200, packed.getvalue())}
+    assert read_files(Engine(archived), "buildx_buildkit_n") == {"buildkitd.toml": b""}
 
 
 def test_files_that_cannot_be_read_are_none():
