@@ -9,6 +9,7 @@ All that is asked of an engine goes over its API, so that no docker CLI is neede
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from .._docker.context_store import TlsFiles
 from .._docker.endpoint import Endpoint
 from .._docker.engine import EngineInfo, probe_all
 from .._docker.transport import canonical
-from .._platform.platform import Platform, parse_all
+from .._platform.platform import Platform
 from .model import FoundEngine, FoundNode, builder_of
 
 _WORKERS = ["buildctl", "debug", "workers", "-v"]
@@ -260,6 +261,10 @@ def parse_workers(text: str) -> Tuple[Tuple[Platform, ...], str]:
     Source: moby/buildkit ``cmd/buildctl/debug/workers.go``.
     """
     fields = dict(_FIELD.findall(text))
-    platforms = [part.strip() for part in fields.get("Platforms", "").split(",") if part.strip()]
+    platforms: List[Platform] = []
+    for part in fields.get("Platforms", "").split(","):
+        # What this collection does not know nothing here is built for.
+        with contextlib.suppress(FarmError):
+            platforms += [Platform.parse(part)]
     version = fields.get("BuildKit", "").split()
-    return parse_all(platforms), version[1] if len(version) > 1 else ""
+    return tuple(dict.fromkeys(platforms)), version[1] if len(version) > 1 else ""
