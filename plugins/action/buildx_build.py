@@ -75,7 +75,7 @@ def _is_forced(value: Any) -> bool:
     :raises FarmError: it is neither true nor false.
     """
     try:
-        return value is not None and bool(check_type_bool(value))
+        return value not in (None, "") and bool(check_type_bool(value))
     except TypeError as exc:
         raise FarmError(f"force {value!r}: wanted true or false") from exc
 
@@ -116,6 +116,8 @@ class ActionModule(LiveAction):
         :raises FarmError: a source is nowhere, or two would overwrite each other.
         """
         images = self._task.args.get("images")
+        if isinstance(images, list) and not all(isinstance(image, Mapping) for image in images):
+            return []  # The module says so.
         options = [dict(image) for image in images] if isinstance(images, list) else [dict(self._task.args)]
         found: List[Sourced] = []
         for position, image in enumerate(options):

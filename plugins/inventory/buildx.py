@@ -126,8 +126,8 @@ options:
 notes:
   - "The variables of a host, beside C(ansible_host) and, as far as an C(ssh) URL has them, C(ansible_user) and
     C(ansible_port):"
-  - C(buildfarm_status) is V(running), V(stopped) or V(missing), the best of the containers of its nodes. It is
-    V(unused) where an engine answers and has no node, V(drained) where it takes no builds
+  - C(buildfarm_status) is V(running), V(stopped), V(missing) or V(paused), the best of the containers of its nodes. It
+    is V(unused) where an engine answers and has no node, V(drained) where it takes no builds
     (M(buildfarm.multiarch.buildx_drain)), V(unreachable) where C(buildfarm_error) says why, and V(unknown) where nobody
     was asked.
   - C(buildfarm_endpoint) is the engine's URL, C(buildfarm_endpoints) are all that lead to the machine, and

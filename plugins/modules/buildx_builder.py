@@ -52,7 +52,8 @@ options:
     required: true
   state:
     description:
-      - V(present) makes the builder as declared.
+      - V(present) makes the builder as declared. A container that somebody has paused (C(docker pause)) is unpaused,
+        with any O(bootstrap). The engine and buildx take it for one that runs, and no build gets through there.
       - V(stopped) does so too, and stops its containers. Only for the C(docker-container) driver.
       - V(defined) writes the definition, and makes the contexts of O(nodes[].context), and asks no engine anything. So
         a controller that has never had the builder finds the containers and caches again that its nodes have.
@@ -469,7 +470,8 @@ RETURN = r"""
 actions:
   description:
     - What was or would be done, in order. Commands as argument lists; C(write), C(copy) and C(remove) of files;
-      C(remove-container), C(remove-container-and-cache) and C(stop-container) with the endpoint and the container.
+      C(remove-container), C(remove-container-and-cache), C(stop-container) and C(unpause-container) with the endpoint
+      and the container.
   returned: success
   type: list
   elements: list
@@ -530,7 +532,7 @@ builder:
           type: dict
           sample: {buildkitd.toml: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
         status:
-          description: V(running), V(stopped), V(missing), V(unreachable) or V(unknown).
+          description: V(running), V(paused), V(stopped), V(missing), V(unreachable) or V(unknown).
           type: str
           sample: running
         version:

@@ -128,7 +128,7 @@ builders:
           type: dict
           sample: {buildkitd.toml: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
         status:
-          description: V(running), V(stopped), V(missing), V(unreachable) or V(unknown).
+          description: V(running), V(paused), V(stopped), V(missing), V(unreachable) or V(unknown).
           type: str
           sample: running
         version:

@@ -241,7 +241,7 @@ report:
           elements: str
           sample: [builder.example.com]
         status:
-          description: V(running), V(stopped), V(missing), V(unreachable) or V(unknown).
+          description: V(running), V(paused), V(stopped), V(missing), V(unreachable) or V(unknown).
           type: str
           sample: running
         drained:

@@ -739,8 +739,9 @@ class Engines:
         self.builders.farm.ssh(host, f"docker {what} buildx_buildkit_{host} 2>/dev/null || true")
 
     def running(self) -> set[str]:
-        """The names of the containers that run."""
-        return {name for name, (_identifier, status) in self._listed().items() if status.startswith("Up")}
+        """The names of the containers that run and are not paused."""
+        listed = self._listed().items()
+        return {name for name, (_id, status) in listed if status.startswith("Up") and "(Paused)" not in status}
 
     def containers(self) -> dict[str, str]:
         """The identifiers of all containers, by name."""

@@ -44,7 +44,8 @@ class Walk:
 
         :param world: has `disturb(what, host)`, `run(nodes, **options)`, which fails where check mode did not predict
             what was done or a second run does anything, and `instance()`, the definition; and of all BuildKit
-            containers `containers()` (identifiers by name) and `running()` (names).
+            containers `containers()` (identifiers by name) and `running()` (names of those that run
+            and are not paused).
         """
         old, disturbed = self.nodes, self._disturb(world)
         before, running_before = world.containers(), world.running()
@@ -116,7 +117,7 @@ class Walk:
     def _disturb(self, world) -> set[str]:
         """Do something to some container behind the module's back; returns the names of those concerned."""
         host = self.dice.choice(self.engines)
-        what = self.dice.choice(["stop", "rm -f", "kill", "", "", ""])
+        what = self.dice.choice(["stop", "rm -f", "kill", "pause", "", "", ""])
         if what:
             world.disturb(what, host)
         return {_container(host)} if what else set()

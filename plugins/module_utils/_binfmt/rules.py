@@ -40,7 +40,7 @@ class Rule:
     def parse(cls, line: str) -> Optional[Rule]:
         """Read a line of a binfmt.d file, None where it registers nothing by magic; the first character separates."""
         fields = line.split(line[0]) if line and line[0] not in "#;" else []
-        if len(fields) != 8 or fields[2] != "M":
+        if len(fields) != 8 or fields[2] != "M" or not re.match(r"[0-9]*\Z", fields[3]):
             return None
         _empty, name, _type, offset, magic, mask, interpreter, flags = fields
         mask_bytes = _unescaped(mask) or b"\xff" * len(_unescaped(magic))

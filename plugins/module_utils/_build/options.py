@@ -207,9 +207,7 @@ def _attestations(params: Mapping[str, Any]) -> Dict[str, str]:
 
     Source: docker/buildx ``util/buildflags/attests.go``, for which ``--sbom`` and ``--provenance`` are short for it.
     """
-    found = {
-        kind: _checked(kind, str(params.get(kind) or "false").lower(), _ATTESTATION) for kind in (PROVENANCE, SBOM)
-    }
+    found = {kind: _checked(kind, _switch(params.get(kind)), _ATTESTATION) for kind in (PROVENANCE, SBOM)}
     for raw in params.get("attest") or ():
         options = dict(attributes_of("attest", raw))
         kind = options.pop("type", "")
@@ -222,6 +220,12 @@ def _attestations(params: Mapping[str, Any]) -> Dict[str, str]:
         text = ",".join(f"{key}={value}" for key, value in options.items()) or "true"
         found[kind] = _checked(f"attest: {kind}", text, _ATTESTATION)
     return found
+
+
+def _switch(value: Any) -> str:
+    """Return the text of an attestation's own option, a boolean as buildx writes it."""
+    text = str(value or "false")
+    return text.lower() if text.lower() in ("true", "false") else text
 
 
 def _secrets(raw: Sequence[Mapping[str, Any]]) -> Tuple[Secret, ...]:

@@ -159,7 +159,9 @@ class Output:
         """
         if not self.dest:
             return ()
-        parent, is_dir = os.path.dirname(self.dest), os.path.isdir(self.dest)
+        is_dir = os.path.isdir(self.dest)
+        # A file is written where a link leads.
+        parent = os.path.dirname(os.path.realpath(self.dest) if self.is_file else self.dest)
         if self.is_file and is_dir:
             raise FarmError(f"output {self.type}: dest {self.dest} is a directory; wanted the path of a file")
         if not self.is_file and os.path.lexists(self.dest) and not is_dir:

@@ -243,7 +243,7 @@ class _Reader:
         if text is None and path is None:
             return None
         if path is not None:
-            text = _read(path).decode()
+            text = _decoded(path)
         if cache is not None:
             text = with_cache_limits(text, cache)
         return config_files(text, _read) if text.strip() else {}
@@ -297,6 +297,13 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as exc:
         raise FarmError(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def _decoded(path: str) -> str:
+    try:
+        return _read(path).decode()
+    except UnicodeDecodeError as exc:
+        raise FarmError(f"{path}: not UTF-8 text ({exc.reason} at byte {exc.start}), as TOML has to be") from exc
 
 
 def _boolean(text: str) -> None:

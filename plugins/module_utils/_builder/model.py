@@ -26,6 +26,7 @@ class Container:
     """A BuildKit container as its engine describes it.
 
     :ivar restarting: BuildKit ends again and again; the engine calls this running, and so does buildx.
+    :ivar paused: somebody has frozen it (``docker pause``); the engine calls this running, and so does buildx.
     :ivar identifier: the engine's, the same however the engine is reached.
     :ivar env: its environment without what its image sets.
     :ivar limits: the engine's HostConfig.
@@ -36,6 +37,7 @@ class Container:
     running: bool
     image: str
     restarting: bool = False
+    paused: bool = False
     args: Tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
@@ -70,18 +72,25 @@ class NodeState:
 
     @property
     def is_running(self) -> bool:
-        """Whether the node has a container that runs."""
-        return self.container is not None and self.container.running
+        """Whether the node has a container that runs, and is not paused."""
+        return self.container is not None and self.container.running and not self.container.paused
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the node has a container that somebody has paused."""
+        return self.container is not None and self.container.running and self.container.paused
 
     @property
     def status(self) -> str:
-        """One word: ``unreachable``, ``unknown``, ``missing``, ``running`` or ``stopped``."""
+        """One word: ``unreachable``, ``unknown``, ``missing``, ``running``, ``paused`` or ``stopped``."""
         if self.error:
             return "unreachable"
         if not self.known:
             return "unknown"
         if self.container is None:
             return "missing" if self.detected is None else "running"
+        if self.is_paused:
+            return "paused"
         return "running" if self.container.running else "stopped"
 
 

@@ -30,6 +30,7 @@ from .steps import (
     RemovePods,
     StartNodes,
     StopContainer,
+    UnpauseContainer,
     UseBuilder,
     WriteDefinition,
 )
@@ -51,6 +52,7 @@ def plan(declaration: Declaration, state: State) -> BuilderPlan:
     active = tuple(node for node in instance.nodes if node.name not in target.untouched)
     node_steps = _node_steps(declaration, instance, active, state)
     started = {node.name for step in node_steps if isinstance(step, StartNodes) for node in step.nodes}
+    started |= {step.node.name for step in node_steps if isinstance(step, UnpauseContainer)}
     statuses = {
         node.name: _status_before(node, instance.driver, state)
         if node.name in target.untouched
@@ -131,6 +133,7 @@ def _node_steps(declaration: Declaration, target: Instance, active: Sequence[Nod
     if target.driver != "docker-container":
         return _daemonless_steps(declaration, target, active, state)
     remove: List[Step[Site]] = []
+    unpause: List[Step[Site]] = []
     stop: List[Step[Site]] = []
     start = []
     for node in active:
@@ -138,12 +141,15 @@ def _node_steps(declaration: Declaration, target: Instance, active: Sequence[Nod
         outdated = found.container is not None and bool(drift(node, found.container))
         if outdated:
             remove.append(RemoveContainer(node, declaration.keep_state is False, _former(node, state)))
-        running = found.is_running and not outdated
-        if declaration.state == "stopped" and running:
+        running, paused = found.is_running and not outdated, found.is_paused and not outdated
+        if declaration.state == "stopped" and (running or paused):
             stop.append(StopContainer(node))
-        elif _is_started(declaration) and not running and (found.known or _is_changed(node, state)):
+        # No build lets it go on, as one would start a container that is stopped.
+        if declaration.state == "present" and paused:
+            unpause.append(UnpauseContainer(node))
+        if _is_started(declaration) and not running and (found.known or _is_changed(node, state)):
             start.append(node)
-    return [*remove, *_start_steps(declaration, target, start, state), *stop]
+    return [*remove, *unpause, *_start_steps(declaration, target, start, state), *stop]
 
 
 def _daemonless_steps(

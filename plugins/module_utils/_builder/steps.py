@@ -19,7 +19,7 @@ from .._core.parallel import each
 from .._core.plan import Plan, Step
 from .bootstrap import start_nodes
 from .declaration import Declaration
-from .drift import DEFAULT_IMAGE
+from .drift import DEFAULT_IMAGE, drift
 from .model import NodeKey, NodeState, key_of
 from .nodes import Site, scratch, with_status
 from .platforms import check_platforms
@@ -72,6 +72,26 @@ class StopContainer(Step[Site]):
 
 
 @dataclass(frozen=True)
+class UnpauseContainer(Step[Site]):
+    """Let a node's container go on that somebody has paused; buildx takes it for one that runs."""
+
+    node: Node
+
+    @property
+    def action(self) -> List[str]:
+        return ["unpause-container", self.node.endpoint, self.node.container]
+
+    def apply(self, world: Site) -> None:
+        world.engines.unpause_container(self.node)
+
+    def revert(self, world: Site) -> None:
+        try:
+            world.engines.pause_container(self.node)
+        except FarmError as exc:
+            raise FarmError(_not_put_back(self.node, exc)) from exc
+
+
+@dataclass(frozen=True)
 class StartNodes(Step[Site]):
     """Start nodes with buildx, and check that the builder then serves the platforms that are declared.
 
@@ -114,6 +134,8 @@ class StartNodes(Step[Site]):
     def _remove(self, node: Node, world: Site) -> None:
         """Remove what was started of a node; of a remote BuildKit that is nothing."""
         before = self.found.get(key_of(node), NodeState())
+        if before.is_paused and before.container and not drift(node, before.container):
+            return  # It went on, which is a step of its own.
         if self.target.driver == "docker-container":
             world.engines.remove_container(node)
             if before.container is None and not before.cache:
@@ -278,7 +300,7 @@ class BuilderPlan(Plan[Site]):
 
 def _nodes_of(step: Step[Site]) -> Sequence[Node]:
     """Return the nodes whose containers a step changes through their engines."""
-    if isinstance(step, (RemoveContainer, StopContainer)):
+    if isinstance(step, (RemoveContainer, StopContainer, UnpauseContainer)):
         return (step.node,)
     if isinstance(step, StartNodes) and step.target.driver == "docker-container":
         return step.nodes

@@ -28,7 +28,8 @@ class Programs:
     """The process groups of running programs, for any number of threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal's handler, which ends them, runs in the main thread, whatever that has at the moment.
+        self._lock = threading.RLock()
         self._groups: Set[int] = set()
         self._reason = ""
 

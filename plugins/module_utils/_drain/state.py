@@ -15,7 +15,8 @@ from .._buildx.store import PREFIX
 from .._docker.client import Conversation
 from .._docker.drain import Drained, read_drained
 
-_RUNNING = quote(json.dumps({"name": [PREFIX], "status": ["running"]}))
+#: Builds in a container that somebody has paused go on when it does.
+_RUNNING = quote(json.dumps({"name": [PREFIX], "status": ["running", "paused"]}))
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,11 @@ def _entries(part: Part) -> List[_Entry]:
     listed = json.loads(part.document.content).get("manifests")
     if listed is None:
         return [_single(part, index.manifests[0])]
-    raw = {str(item["digest"]): _ordered(item) for item in listed}
-    return [_Entry(entry, raw[entry.digest]) for entry in (*index.manifests, *index.attestations)]
+    # One manifest may be there for several platforms; entries of a kind are in the order of the list.
+    raw: Dict[str, List[Dict[str, Any]]] = {}
+    for item in listed:
+        raw.setdefault(str(item["digest"]), []).append(_ordered(item))
+    return [_Entry(entry, raw[entry.digest].pop(0)) for entry in (*index.manifests, *index.attestations)]
 
 
 def _single(part: Part, manifest: Manifest) -> _Entry:

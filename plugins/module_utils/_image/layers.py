@@ -107,6 +107,12 @@ class Files:
         return File("file", entry.mode & 0o777, head=head)
 
     def _tree(self, path: str) -> List[str]:
+        """Return what is at a path and below it."""
+        entry = self._entries.get(path)
+        if entry is None:
+            return []
+        if entry.kind == "file":
+            return [path]
         return [one for one in self._entries if one == path or one.startswith(f"{path}/")]
 
     def _resolve(self, path: str) -> Optional[str]:

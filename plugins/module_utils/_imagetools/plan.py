@@ -228,8 +228,14 @@ def _chosen(part: Part, platforms: Sequence[Platform]) -> Part:
         return part
     index = Index.parse(part.document)
     images = {entry.digest for entry in index.manifests if entry.platform in platforms}
-    kept = images | {entry.digest for entry in index.attestations if attestation_subject(entry) in images}
-    raw["manifests"] = [one for one in raw["manifests"] if one["digest"] in kept]
+    about = {entry.digest for entry in index.attestations if attestation_subject(entry) in images}
+    # One manifest may be there for several platforms; they are in the order of the list.
+    listed = {digest: [entry for entry in index.manifests if entry.digest == digest] for digest in images}
+    raw["manifests"] = [
+        one
+        for one in raw["manifests"]
+        if one["digest"] in about or (one["digest"] in images and listed[one["digest"]].pop(0).platform in platforms)
+    ]
     content = json.dumps(raw, indent=2).encode()
     chosen = tuple(platform for platform in part.platforms if platform in platforms)
     return Part(Document(digest_of(content), part.document.media_type, content), chosen)

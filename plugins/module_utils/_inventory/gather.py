@@ -9,6 +9,7 @@ All that is asked of an engine goes over its API, so that no docker CLI is neede
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from .._docker.context_store import TlsFiles
 from .._docker.endpoint import Endpoint
 from .._docker.engine import EngineInfo, probe_all
 from .._docker.transport import canonical
-from .._platform.platform import Platform, parse_all
+from .._platform.platform import Platform
 from .model import FoundEngine, FoundNode, builder_of
 
 _WORKERS = ["buildctl", "debug", "workers", "-v"]
@@ -199,7 +200,7 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
     """
     endpoint = Endpoint.parse(way.text)
     with conversation(endpoint, site.contexts, site.timeout, way.tls) as engine:
-        running = _containers(engine)
+        containers = _containers(engine)
         marks = marked(engine)
     builders: Dict[str, List[str]] = {}
     controllers: Dict[str, List[str]] = {}
@@ -208,14 +209,14 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
         controllers.setdefault(mark.node, []).append(mark.controller)
     nodes = list(stored)
     known = {node.name for node in stored}
-    for name in sorted(set(running) - known) if way.open else ():
+    for name in sorted(set(containers) - known) if way.open else ():
         builder, source = builder_of(name, builders)
         nodes.append(FoundNode(builder, name, "docker-container", way.text, source))
     return tuple(
         _asked(
             replace(
                 node,
-                status={True: "running", False: "stopped", None: "missing"}[running.get(node.name)],
+                status=containers.get(node.name, "missing"),
                 controllers=tuple(sorted(set(controllers.get(node.name, ())))),
             ),
             way,
@@ -226,11 +227,11 @@ def _read(way: _Way, stored: Sequence[FoundNode], sources: Sources, site: Site) 
     )
 
 
-def _containers(engine: Conversation) -> Dict[str, bool]:
-    """Return the nodes that have a container, and whether it runs."""
+def _containers(engine: Conversation) -> Dict[str, str]:
+    """Return the nodes that have a container, and its state in one word."""
     containers = engine.get(f"/containers/json?all=1&filters={quote(json.dumps({'name': [PREFIX]}))}")
     return {
-        name[1 + len(PREFIX) :]: one["State"] == "running"
+        name[1 + len(PREFIX) :]: one["State"] if one["State"] in ("running", "paused") else "stopped"
         for one in containers
         for name in one["Names"]
         if name.startswith(f"/{PREFIX}")
@@ -260,6 +261,10 @@ def parse_workers(text: str) -> Tuple[Tuple[Platform, ...], str]:
     Source: moby/buildkit ``cmd/buildctl/debug/workers.go``.
     """
     fields = dict(_FIELD.findall(text))
-    platforms = [part.strip() for part in fields.get("Platforms", "").split(",") if part.strip()]
+    platforms: List[Platform] = []
+    for part in fields.get("Platforms", "").split(","):
+        # What this collection does not know nothing here is built for.
+        with contextlib.suppress(FarmError):
+            platforms += [Platform.parse(part)]
     version = fields.get("BuildKit", "").split()
-    return parse_all(platforms), version[1] if len(version) > 1 else ""
+    return tuple(dict.fromkeys(platforms)), version[1] if len(version) > 1 else ""

@@ -22,7 +22,7 @@ GROUPINGS = {
     "status": "buildfarm_status",
 }
 #: The states of nodes. A host whose engine answers has the first of these that one of its nodes has.
-_BEST_FIRST = ("running", "stopped", "missing", "unknown", "unreachable")
+_BEST_FIRST = ("running", "stopped", "missing", "paused", "unknown", "unreachable")
 #: The socket of this machine's own engine, by both of its names.
 _OWN_SOCKETS = (DEFAULT_SOCKET, "/run/docker.sock")
 

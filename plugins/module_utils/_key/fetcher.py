@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -124,9 +125,13 @@ class Fetcher:
         result = self._runner(argv, env=_GIT, timeout=_TIMEOUT)
         if result.rc:
             raise CommandError("git ls-remote", result)
-        lines = [line.split("\t") for line in result.stdout.splitlines() if "\t" in line]
-        exact = [commit for commit, name in lines if name.endswith("^{}")] or [commit for commit, _name in lines]
-        return exact[0] if exact else None
+        found = {
+            name: commit for commit, tab, name in (line.partition("\t") for line in result.stdout.splitlines()) if tab
+        }
+        # git tells of all whose names end so, as refs/heads/feature/main for main.
+        names = (ref, f"refs/{ref}", f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}")
+        likely = [name for name in found if name.endswith("^{}")] or list(found)
+        return next((found[name] for name in (*names, *likely) if name in found), None)
 
 
 def _untold(source: Source, why: str) -> Change:
@@ -153,5 +158,5 @@ def _version_of(source: Source) -> Optional[str]:
         if exc.code in (404, 410):
             return None
         raise FarmError(f"the server answers {exc.code}") from exc
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, http.client.HTTPException) as exc:
         raise FarmError(str(exc)) from exc

@@ -65,9 +65,17 @@ def parse_os_release(text: str) -> Dict[str, Any]:
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
         if equals and not key.startswith("#"):
-            values[key] = "".join(shlex.split(value))
+            values[key] = _unquoted(value)
     lineage = [values.get("ID", "linux"), *values.get("ID_LIKE", "").split()] if values else []
     return {"lineage": lineage, "release": _release(values, lineage) or None}
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return "".join(shlex.split(value))
+    except ValueError:
+        # Edited by hand, with a quote that is not closed.
+        return value.strip("\"'")
 
 
 def _release(values: Mapping[str, str], lineage: Sequence[str]) -> str:

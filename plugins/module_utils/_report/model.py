@@ -16,6 +16,7 @@ import json
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from .._buildx.store import PREFIX
 from .._core.urls import mask
 from .._platform.platform import Platform, runs_natively
 from .._platform.routing import serves
@@ -270,6 +271,9 @@ def _alarms_of_node(node: Mapping[str, Any]) -> Iterator[Tuple[str, str, str]]:
         yield "unreachable" if node["status"] == "unreachable" else "buildkit", name, node["error"]
     if node["status"] in ("stopped", "missing"):
         yield "stopped", name, f"BuildKit is {node['status']}; the next build starts it"
+    if node["status"] == "paused":
+        # No build lets it go on, as one would start it.
+        yield "buildkit", name, f"BuildKit is paused; no build runs there until 'docker unpause {PREFIX}{name}'"
     if node["drained"]:
         yield "drained", name, node["drained"]
     if certificate and certificate["days_left"] < CERTIFICATE_DAYS:

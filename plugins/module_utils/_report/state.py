@@ -107,7 +107,7 @@ class FoundNode:
 
     @property
     def status(self) -> str:
-        """One word: ``running``, ``stopped``, ``missing``, ``unreachable`` or ``unknown``."""
+        """One word: ``running``, ``paused``, ``stopped``, ``missing``, ``unreachable`` or ``unknown``."""
         if self.engine is None:
             return "unreachable" if self.trouble else self.status_elsewhere
         if self.engine.probed.error:
@@ -115,7 +115,7 @@ class FoundNode:
         container = self.engine.containers.get(self.name)
         if container is None:
             return "missing"
-        return "running" if container.state == "running" else "stopped"
+        return container.state if container.state in ("running", "paused") else "stopped"
 
     @property
     def container(self) -> str:

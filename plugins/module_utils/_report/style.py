@@ -84,6 +84,7 @@ _STATES: Dict[str, str] = {
     "drained": "drained",
     "stopped": "stopped",
     "missing": "stopped",
+    "paused": "stopped",
     "unreachable": "unreachable",
     "failed": "unreachable",
 }

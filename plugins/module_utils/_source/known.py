@@ -23,7 +23,6 @@ from .notes import forget, note_path
 
 _MAGIC = b"buildfarm contents 1\n"
 _PAIR = struct.Struct("<16s32s")
-_STATUS = struct.Struct("<QQQqqI")
 #: Nanoseconds for which a file must have been left alone before it was read: some file systems store times in units of
 #: two seconds.
 _SETTLED = 3_000_000_000
@@ -81,7 +80,6 @@ class KnownContents:
 
 
 def _key(name: bytes, status: os.stat_result) -> bytes:
-    numbers = _STATUS.pack(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode
-    )
-    return hashlib.blake2b(numbers + name, digest_size=16).digest()
+    # As text, as there are files with times of any century.
+    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
+    return hashlib.blake2b(repr(numbers).encode("ascii") + name, digest_size=16).digest()

@@ -52,7 +52,7 @@ def test_sources_of_one_context_are_one(sources: Tuple[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("given", "forced"),
-    [(True, True), ("yes", True), (False, False), ("false", False), ("no", False), (None, False)],
+    [(True, True), ("yes", True), (False, False), ("false", False), ("no", False), ("", False), (None, False)],
 )
 def test_force_may_be_a_text(sources: Tuple[str, str], given: Any, forced: bool) -> None:
     task = {"source": sources[0], "context": "/srv/x", "force": given}
@@ -60,3 +60,8 @@ def test_force_may_be_a_text(sources: Tuple[str, str], given: Any, forced: bool)
     assert one.force is forced
     with pytest.raises(FarmError, match=r"^force 'maybe': wanted true or false"):
         Action({**task, "force": "maybe"})._sourced({})
+
+
+def test_images_that_are_none_are_the_modules_to_refuse(sources: Tuple[str, str]) -> None:
+    action = Action({"images": ["r.test/app"]})
+    assert action._sourced({}) == [] and action._task.args == {"images": ["r.test/app"]}

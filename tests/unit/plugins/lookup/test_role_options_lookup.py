@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Optional
 
+import jinja2
 import pytest
+import yaml
 from ansible.errors import AnsibleLookupError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
@@ -55,3 +58,27 @@ def test_another_hosts_variables() -> None:
 def test_what_cannot_be_meant_is_named() -> None:
     with pytest.raises(AnsibleLookupError, match="listener_port"):
         look_up("listener", variables={"listener_port": "many"})
+
+
+@pytest.mark.parametrize(
+    ("bind", "listens", "reached"),
+    [
+        ("", ":5000", "localhost:5000"),
+        ("192.0.2.1", "192.0.2.1:5000", "192.0.2.1:5000"),
+        ("2001:db8::1", "[2001:db8::1]:5000", "[2001:db8::1]:5000"),
+        ("[::]", "[::]:5000", "[::]:5000"),
+    ],
+)
+def test_a_mirror_may_listen_on_any_kind_of_address(bind: str, listens: str, reached: str) -> None:
+    role = Path(__file__).resolve().parents[4] / "roles/mirror"
+    variables = yaml.safe_load((role / "vars/main.yml").read_text())
+    tasks = yaml.safe_load((role / "tasks/main.yml").read_text())
+    known = {"_mirror_options": {"bind": bind, "port": 5000}}
+
+    def rendered(text: str) -> str:
+        return jinja2.Environment(autoescape=False).from_string(text).render(known)
+
+    known["_mirror_address"] = rendered(variables.get("_mirror_address", ""))
+    assert rendered(variables["_mirror_config"]["http"]["addr"]) == listens
+    (url,) = [task["ansible.builtin.uri"]["url"] for task in tasks if "ansible.builtin.uri" in task]
+    assert rendered(url) == f"http://{reached}/v2/"

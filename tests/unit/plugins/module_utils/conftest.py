@@ -117,10 +117,13 @@ class BuilderWorld:
                         files=node.files or {},
                         identifier=str(self.made),
                     )
-            elif boot:
+            elif boot and not self.containers[place].running:
                 self.containers[place] = replace(self.containers[place], running=True)
             running = place in self.containers and self.containers[place].running
-            lines += ["Status: running", "Platforms: linux/amd64, linux/386"] if running else ["Status: inactive"]
+            if running and self.containers[place].paused:
+                lines += ["Error: Container is paused, unpause the container before exec"]
+            else:
+                lines += ["Status: running", "Platforms: linux/amd64, linux/386"] if running else ["Status: inactive"]
             lines.append("")
         return "\n".join(lines)
 
@@ -157,7 +160,15 @@ class BuilderWorld:
 
     def stop_container(self, node):
         place = self._place(node, node.container)
-        self.containers[place] = replace(self.containers[place], running=False)
+        self.containers[place] = replace(self.containers[place], running=False, paused=False)
+
+    def pause_container(self, node):
+        place = self._place(node, node.container)
+        self.containers[place] = replace(self.containers[place], paused=True)
+
+    def unpause_container(self, node):
+        place = self._place(node, node.container)
+        self.containers[place] = replace(self.containers[place], paused=False)
 
     def _place(self, node, name):
         return self.aliases.get(node.endpoint, node.endpoint), name

@@ -695,6 +695,8 @@ def test_an_override_of_another_file_stays_in_the_diff():
         ("; comment", None),
         (JAR, None),
         (":x:M::a:/i:", None),
+        # The kernel takes none with such an offset either.
+        (":x:M:two:a::/i:", None),
         # A mask that is left out compares all bits.
         (r":x:M::\x7fE::/i:F", Handler("x", True, "/i", "F", b"\x7fE", b"\xff\xff", 0)),
         (r",x,M,2,\x7fE,\xff\x0f,/i,", Handler("x", True, "/i", "", b"\x7fE", b"\xff\x0f", 2)),

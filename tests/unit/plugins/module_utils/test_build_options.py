@@ -93,6 +93,10 @@ def test_what_buildx_is_given_and_the_first_version_that_takes_it(params, argume
 def test_an_attestation_is_that_of_its_own_option():
     assert options(attest=["type=provenance,mode=max"]) == options(provenance="mode=max")
     assert options(attest=[{"type": "provenance", "mode": "max"}]).attested
+    # Only what is a boolean may be written in any way: paths and tags tell capitals from small letters.
+    url = "https://ci.example.com/Org/Repo"
+    assert options(provenance=f"builder-id={url}").provenance == f"builder-id={url}"
+    assert options(provenance="True", sbom="FALSE") == options(provenance="true", sbom="false")
 
 
 @pytest.mark.parametrize(

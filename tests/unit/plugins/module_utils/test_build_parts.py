@@ -157,6 +157,12 @@ def test_results_are_made_beside_their_destinations(tmp_path):
     assert (tmp_path / "out.tar").is_symlink() and (tmp_path / "real").read_text() == "new"
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out.tar", "real"]
+    # A link may lead to another file system, to which nothing can be renamed.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "out.tar").unlink()
+    (tmp_path / "out.tar").symlink_to("other/real")
+    with ExitStack() as stack:
+        assert os.path.dirname(os.path.dirname(stage(stack, output))) == str(tmp_path / "other")
     layout = Output("oci", str(tmp_path / "layouts/l"), (("tar", "false"),))
     with ExitStack() as stack:
         assert os.path.dirname(os.path.dirname(stage(stack, layout))) == str(tmp_path / "layouts")

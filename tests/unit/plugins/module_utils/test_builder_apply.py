@@ -416,6 +416,38 @@ def test_containers_that_run_and_do_not_answer_are_warned_of_where_they_have_to(
     assert (outcome.changed, outcome.warnings) == (True, ())
 
 
+def test_a_container_that_somebody_has_paused_goes_on(world):
+    """It is running for the engine and for buildx, and nothing can be built there."""
+    place = ("tcp://a:2375", "buildx_buildkit_a")
+    unpause = ["unpause-container", *place]
+    world.call({})
+    for options, more in (({}, [["docker", "buildx", "inspect", "--bootstrap", "farm"]]), ({"bootstrap": False}, [])):
+        world.pause_container(Node("a", "tcp://a:2375"))
+        (found,) = info({"name": "farm", "timeout": 5, "docker_config": str(world.config)}, False, world.run)[
+            "builders"
+        ]
+        assert (found["nodes"][0]["status"], found["nodes"][0]["detected"]) == ("paused", None)
+        predicted, result, again = (world.call({}, check=check, **options) for check in (True, False, False))
+        for part in ("changed", "actions", "diff"):
+            assert predicted[part] == result[part]
+        assert result["actions"] == [unpause, *more]
+        assert [result["diff"][side]["nodes"][0]["container"] for side in ("before", "after")] == ["paused", "running"]
+        assert result["builder"]["nodes"][0]["status"] == "running"
+        assert (again["changed"], world.made) == (False, 1)
+    world.pause_container(Node("a", "tcp://a:2375"))
+    assert world.call(state="stopped")["actions"] == [["stop-container", *place]]
+
+
+def test_one_that_does_not_answer_when_it_goes_on_is_paused_again(world, monkeypatch):
+    world.call({})
+    world.pause_container(Node("a", "tcp://a:2375"))
+    before = dict(world.containers)
+    monkeypatch.setattr(world, "inspect", lambda builder, boot: "Name: farm\n\nNodes:\nName: a\nError: no worker\n")
+    with pytest.raises(FarmError, match=r"could not start node 'a' \(no worker\)\. The builder was put back as it was"):
+        world.call({})
+    assert world.containers == before
+
+
 def test_the_choice_of_a_builder_is_one_for_dockers_current_endpoint(world, monkeypatch):
     world.call({}, use=True)
     monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2376")

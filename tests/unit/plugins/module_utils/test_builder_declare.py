@@ -64,6 +64,13 @@ def test_nodes_are_read(contexts, node, expected):
     assert declare(contexts, node).nodes == (expected,)
 
 
+def test_a_configuration_that_is_no_text_is_refused(contexts, tmp_path):
+    path = tmp_path / "buildkitd.toml"
+    path.write_bytes("# für alle\n".encode("latin-1"))
+    with pytest.raises(FarmError, match=f"builder 'farm', node 'a': {path}: not UTF-8 text"):
+        declare(contexts, {"buildkitd_config_file": str(path)})
+
+
 def test_the_default_endpoint_is_docker_s_own(contexts, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2376")
     assert declare(contexts, {"endpoint": "default"}).nodes[0].endpoint == "tcp://elsewhere:2376"

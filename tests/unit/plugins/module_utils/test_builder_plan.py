@@ -4,9 +4,9 @@
 
 """The plan for a builder: what is there, what is declared, which steps lead from one to the other.
 
-Nodes are written in short: `a` is a node whose container runs as defined. After the name, `.stopped`, `.missing`,
-`.looping`, `.dead` (unreachable) or `.old` (made with other settings) say how it is found otherwise, and `=` is
-followed by its pins.
+Nodes are written in short: `a` is a node whose container runs as defined. After the name, `.stopped`, `.paused`,
+`.missing`, `.looping`, `.dead` (unreachable) or `.old` (made with other settings) say how it is found otherwise, and
+`=` is followed by its pins.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def container(node, how):
     return Container(
         running=how != "stopped",
         restarting=how == "looping",
+        paused=how == "paused",
         image=DEFAULT_IMAGE if how != "old" else "moby/buildkit:v0.9",
         args=node.flags or (),
         files=node.files or {},
@@ -113,6 +114,7 @@ KINDS = {
     "RemovePods": "uninstall",
     "StartNodes": "boot",
     "StopContainer": "stop",
+    "UnpauseContainer": "unpause",
     "UseBuilder": "use",
     "WriteDefinition": "write",
 }
@@ -238,6 +240,17 @@ ROWS = [
     ("a.old", "a", {}, ["drop a", "boot a"]),
     ("a.looping", "a", {}, ["drop a", "boot a"]),
     ("a.stopped", None, {}, ["boot a"]),
+    # One that somebody has paused goes on, also where builds are to start what does not run: none does that.
+    ("a.paused", "a", {}, ["unpause a", "boot a"]),
+    ("a.paused", None, {}, ["unpause a", "boot a"]),
+    ("a.paused", "a", {"bootstrap": False}, ["unpause a"]),
+    ("a.paused", "a=amd64", {}, ["unpause a", "boot a", "write"]),
+    ("a.paused b.stopped c.old d.paused", "a b c d", {}, ["drop c", "unpause a", "unpause d", "boot a+b+c+d"]),
+    ("a b.paused", "a", STAY, []),
+    ("a b.paused", "a", {}, ["wipe b", "write"]),
+    ("a.paused", None, {"state": "stopped"}, ["stop a"]),
+    ("a.paused", "a", {"state": "defined"}, []),
+    ("a.paused", None, {"state": "absent"}, ["wipe a", "remove"]),
     ("a.old", None, {}, ["drop a", "boot a"]),
     ("a.stopped b.missing c", "a b c", {}, ["boot a+b"]),
     ("a.old b.old c", "a b c", {}, ["drop a", "drop b", "boot a+b"]),

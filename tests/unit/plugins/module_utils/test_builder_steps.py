@@ -15,9 +15,10 @@ import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import nodes as _nodes
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.declaration import Declaration, NodeSpec
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.info import run as info
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.merge import merge
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import NodeState
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container, NodeState
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.nodes import Depth, Site, read_nodes
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.steps import (
     BuilderPlan,
@@ -27,6 +28,7 @@ from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.steps
     RemovePods,
     StartNodes,
     StopContainer,
+    UnpauseContainer,
     UseBuilder,
     WriteDefinition,
 )
@@ -180,6 +182,9 @@ def test_an_engine_that_takes_too_long_is_gone_on_without(tmp_path):
         (NodeState(), "unknown"),
         (NodeState(known=True), "missing"),
         (NodeState(known=True, detected=()), "running"),
+        (NodeState(known=True, container=Container(running=True, image="b")), "running"),
+        (NodeState(known=True, container=Container(running=True, image="b", paused=True)), "paused"),
+        (NodeState(known=True, container=Container(running=False, image="b")), "stopped"),
     ],
 )
 def test_states_in_one_word(node, expected):
@@ -213,6 +218,26 @@ def test_what_was_started_is_removed_with_the_cache_that_it_made(tmp_path):
     found = {("b", B.endpoint): NodeState(known=True, cache=True)}
     start(found=found).revert(site_of(tmp_path, engines=engines))
     assert engines.done == ["remove_container a", "remove_cache a", "remove_container b"]
+
+
+def test_what_was_paused_is_paused_again(tmp_path):
+    """Its container was neither made nor started, so it is not removed."""
+    engines = Containers("pause_container b")
+    site = site_of(tmp_path, engines=engines)
+    step = UnpauseContainer(A)
+    assert step.action == ["unpause-container", "tcp://a:2375", "buildx_buildkit_a"]
+    step.apply(site)
+    as_defined = Container(running=True, paused=True, image=DEFAULT_IMAGE)
+    found = {("a", A.endpoint): NodeState(known=True, container=as_defined)}
+    start(nodes=(A,), found=found).revert(site)
+    step.revert(site)
+    assert engines.done == ["unpause_container a", "pause_container a"]
+    with pytest.raises(FarmError, match="node 'b' could not be put back \\(pause_container b: busy\\)"):
+        UnpauseContainer(B).revert(site)
+    # One that was made anew is no longer what was paused.
+    found = {("a", A.endpoint): NodeState(known=True, container=replace(as_defined, image="other"))}
+    start(nodes=(A,), found=found).revert(site)
+    assert engines.done[2:] == ["remove_container a"]
 
 
 def test_all_that_cannot_be_put_back_is_named(tmp_path):

@@ -53,14 +53,20 @@ class Memory:
         return {name: container.identifier for (_end, name), container in self.world.containers.items()}
 
     def running(self):
-        return {name for (_end, name), container in self.world.containers.items() if container.running}
+        return {
+            name
+            for (_end, name), container in self.world.containers.items()
+            if container.running and not container.paused
+        }
 
     def disturb(self, what, host):
         place = (address(host), f"buildx_buildkit_{host}")
         if what == "rm -f":
             self.world.containers.pop(place, None)
         elif place in self.world.containers:
-            self.world.containers[place] = replace(self.world.containers[place], running=False)
+            found = self.world.containers[place]
+            paused = what == "pause" and found.running
+            self.world.containers[place] = replace(found, running=paused, paused=paused)
 
 
 def address(host):

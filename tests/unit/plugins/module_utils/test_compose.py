@@ -89,6 +89,18 @@ def test_one_nodes_index_keeps_its_bytes_where_nothing_is_added():
     assert compose([part], (AMD64, ARM64), ANNOTATIONS).digest != part.document.digest
 
 
+def test_one_manifest_may_be_for_several_platforms():
+    """As `docker manifest annotate` makes it of an image that runs on both."""
+    older = Platform("linux", "arm", "v6")
+    of_arm = {"mediaType": OCI_MANIFEST, "digest": f"sha256:{'a' * 64}", "size": 5}
+    listed = [
+        {**of_arm, "platform": {"architecture": "arm", "os": "linux", "variant": variant}} for variant in ("v7", "v6")
+    ]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode()
+    composed = compose([Part(document(raw), (ARM, older))], (older, ARM), ANNOTATIONS)
+    assert [one["platform"]["variant"] for one in json.loads(composed.content)["manifests"]] == ["v6", "v7"]
+
+
 def test_a_single_manifest_stays_what_it_is():
     part = single(ARM)
     composed = compose([part], (ARM,))

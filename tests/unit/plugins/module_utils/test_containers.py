@@ -15,7 +15,11 @@ from urllib.parse import quote
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder import containers as _containers
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import Engines, read_container
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.containers import (
+    Engines,
+    read_container,
+    read_files,
+)
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.drift import DEFAULT_IMAGE, drift
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._builder.model import Container
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import Node
@@ -301,6 +305,8 @@ def test_an_engine_that_takes_its_time_is_waited_for():
         ("remove_container", "DELETE /containers/buildx_buildkit_n", "remove buildx_buildkit_n"),
         ("remove_cache", "DELETE /volumes/buildx_buildkit_n_state", "remove volume buildx_buildkit_n_state"),
         ("stop_container", "POST /containers/buildx_buildkit_n/stop", "stop buildx_buildkit_n"),
+        ("pause_container", "POST /containers/buildx_buildkit_n/pause", "pause buildx_buildkit_n"),
+        ("unpause_container", "POST /containers/buildx_buildkit_n/unpause", "unpause buildx_buildkit_n"),
     ],
 )
 def test_changes_of_a_node(change, request_made, what, status):
@@ -320,6 +326,23 @@ def test_changes_of_a_node(change, request_made, what, status):
     assert at.asked[1:] == ["GET /volumes", "DELETE /volumes/m"] * removed
 
 
+@pytest.mark.parametrize(
+    ("change", "request_made", "answer"),
+    [
+        ("unpause_container", "POST /containers/buildx_buildkit_n/unpause", "Container 5ea is not paused"),
+        ("pause_container", "POST /containers/buildx_buildkit_n/pause", "Container 5ea is already paused"),
+    ],
+)
+def test_what_is_paused_or_goes_on_already_is_no_failure(change, request_made, answer):
+    """Engines answer so with 500, and with 409."""
+    at = EngineOfNodes(**{request_made: (500, {"message": answer})})
+    with serving(at) as url:
+        getattr(Engines(None, 5), change)(replace(node(), endpoint=url))
+        at.answers[request_made] = (409, {"message": "Container 5ea is not running"})
+        with pytest.raises(FarmError, match="is not running"):
+            getattr(Engines(None, 5), change)(replace(node(), endpoint=url))
+
+
 def test_limits_that_an_engine_cannot_set_do_not_count():
     raw = recorded("28.5.2")
     at = Engine(
@@ -333,6 +356,18 @@ def test_limits_that_an_engine_cannot_set_do_not_count():
     assert read_container(at, HERE, [node(), node(**{"memory-swap": "2g"})]).unsupported == {"memory-swap"}
     del at.answers["/info"]
     assert read_container(at, HERE, [node(**options)]).unsupported == frozenset()
+
+
+def test_links_are_no_files():
+    """An image may have some there, that lead anywhere."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, kind in (("buildkit/buildkitd.toml", tarfile.REGTYPE), ("buildkit/certs", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/ssl/certs" if kind == tarfile.SYMTYPE else ""
+            archive.addfile(member)
+    archived = {"/containers/buildx_buildkit_n/archive": (200, packed.getvalue())}
+    assert read_files(Engine(archived), "buildx_buildkit_n") == {"buildkitd.toml": b""}
 
 
 def test_files_that_cannot_be_read_are_none():
@@ -371,17 +406,18 @@ def test_one_that_the_engine_is_about_to_start_is_waited_for(monkeypatch, looks,
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ({"Running": True}, (True, False)),
-        ({"Running": True, "Restarting": True}, (True, True)),
-        ({"Running": False}, (False, False)),
-        ({}, (False, False)),
+        ({"Running": True}, (True, False, False)),
+        ({"Running": True, "Restarting": True}, (True, True, False)),
+        ({"Running": True, "Paused": True}, (True, False, True)),
+        ({"Running": False}, (False, False, False)),
+        ({}, (False, False, False)),
     ],
 )
 def test_states_of_containers(monkeypatch, state, expected):
     monkeypatch.setattr(f"{Engines.__module__}._SETTLES", 0)
     raw = {**recorded("26.1.5"), "State": state}
     found = read_container(Engine({"/containers/buildx_buildkit_n/json": (200, raw)}), HERE, [node(**{"env.A": "b"})])
-    assert (found.running, found.restarting) == expected
+    assert (found.running, found.restarting, found.paused) == expected
 
 
 def test_a_container_without_command_and_limits():

@@ -70,6 +70,11 @@ def test_comments_and_blank_lines():
     assert parse_os_release("# ID=no\n\nID='a b'\n") == {"lineage": ["a b"], "release": None}
 
 
+def test_what_no_shell_would_read_is_taken_as_it_stands():
+    text = "ID=debian\nPRETTY_NAME=Bob's Linux\nVERSION_CODENAME=\"trixie\nHOME_URL=x\n"
+    assert parse_os_release(text) == {"lineage": ["debian"], "release": "trixie"}
+
+
 def test_a_system_without_the_file():
     assert distribution(["/nowhere"]) == {"lineage": [], "release": None}
     assert docker_repository(["/nowhere"]) is None

@@ -49,7 +49,7 @@ class Engine(FakeEngine):
             # Without any, old engines answer null.
             return 200, {"Volumes": [one for one in self.volumes.values() if label in one["Labels"]] or None}
         if path == "/containers/json":
-            assert json.loads(query["filters"]) == {"name": ["buildx_buildkit_"], "status": ["running"]}
+            assert json.loads(query["filters"]) == {"name": ["buildx_buildkit_"], "status": ["running", "paused"]}
             names = ("/buildx_buildkit_farm-a", "/my-buildx_buildkit_copy")
             return 200, [{"Id": name[1:], "Names": [name]} for name in names]
         if path == "/containers/buildx_buildkit_farm-a/json":

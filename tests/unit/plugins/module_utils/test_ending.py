@@ -122,6 +122,20 @@ def test_after_the_end_only_the_main_thread_goes_on(programs):
     assert not programs._groups
 
 
+def test_a_signal_may_come_while_programs_are_being_listed():
+    """Its handler runs in the thread that it interrupts, which may have what the handler needs."""
+    programs = Programs()
+
+    def interrupted():
+        with programs._lock:
+            programs.end("interrupted")
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 def test_signals_are_taken_for_a_while_only():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     programs, cleaned_up = Programs(), []

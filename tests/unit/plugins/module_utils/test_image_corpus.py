@@ -232,6 +232,17 @@ def test_an_index_is_made_of_sources(corpus):
     tools(sources=[{"name": corpus.name("amd")}, {"name": corpus.name("all")}], tags=[corpus.name("again")])
 
 
+def test_of_a_manifest_for_several_platforms_one_may_be_taken(corpus):
+    arm = corpus.image("linux/arm/v7")
+    older = {**arm.descriptor, "platform": {"os": "linux", "architecture": "arm", "variant": "v6"}}
+    about = corpus.attestation(arm)
+    corpus.index("both", arm, older, about, corpus.image("linux/amd64"))
+    tools(sources=[{"name": corpus.name("both"), "platforms": ["linux/arm/v6"]}], tags=[corpus.name("one")])
+    index = inspect({"name": corpus.name("one")}, False, None)["index"]
+    assert [(one["platform"], one["digest"]) for one in index["manifests"]] == [("linux/arm/v6", arm.digest)]
+    assert [one["digest"] for one in index["attestations"]] == [about.digest]
+
+
 def test_annotations_of_an_only_source_stay_unless_they_are_removed(corpus):
     corpus.index("1", corpus.image("linux/amd64"), annotations={"a": "b", "c": "d"})
     tools(

@@ -76,6 +76,8 @@ def test_what_has_no_url_is_named_after_its_node_or_context() -> None:
         ([engine("tcp://a:1")], "unused"),
         ([engine("tcp://a:1", node(status="missing"), node("ci", status="stopped"))], "stopped"),
         ([engine("tcp://a:1", node(), node("ci", status="missing"))], "running"),
+        ([engine("tcp://a:1", node(status="paused"), node("ci", status="missing"))], "missing"),
+        ([engine("tcp://a:1", node(status="paused"))], "paused"),
         ([engine("tcp://a:1", node(), drained="it is drained")], "drained"),
         ([engine("tcp://a:1", node(status="unreachable"), error="refused")], "unreachable"),
         ([engine("tcp://a:1", node(status="unknown"), asked=False)], "unknown"),
@@ -156,6 +158,8 @@ Labels:
     [
         (WORKERS, "linux/amd64 linux/amd64/v2 linux/386", "v0.16.0"),
         ("Platforms:\tlinux/arm64\n", "linux/arm64", ""),
+        # A newer BuildKit may run what nothing here can be built for.
+        ("Platforms:\tlinux/arm64,linux/sparc64,linux/386\n", "linux/arm64 linux/386", ""),
         ("", "", ""),
     ],
 )
@@ -173,7 +177,7 @@ class Engine(FakeEngine):
 
     def __init__(
         self,
-        nodes: Mapping[str, bool],
+        nodes: Mapping[str, Optional[bool]],
         marks: Optional[Mapping[str, Tuple[str, str]]] = None,
         says: Optional[str] = WORKERS,
     ) -> None:
@@ -195,7 +199,7 @@ class Engine(FakeEngine):
             return 200, {"Volumes": volumes if label.endswith(".controller") else None}
         if path == "/containers/json":
             assert query["all"] == "1"
-            states = {True: "running", False: "exited"}
+            states = {True: "running", False: "exited", None: "paused"}
             containers = [
                 {"Names": [f"/buildx_buildkit_{name}"], "State": states[runs]} for name, runs in self.nodes.items()
             ]
@@ -272,6 +276,13 @@ def test_containers_tell_where_nothing_is_stored(place: Place) -> None:
         ("farm", "farm0", "name", "running", None),
     ]
     assert found.nodes[1].detected is None
+
+
+def test_a_buildkit_that_somebody_has_paused(place: Place) -> None:
+    """Nothing is started in its container: the engine would refuse it."""
+    with serving(Engine({"farm0": None})) as url:
+        (found,) = place.found(endpoints=(Endpoint.parse(url),))
+    assert [(one.status, one.error, one.detected) for one in found.nodes] == [("paused", "", None)]
 
 
 def test_a_buildkit_that_does_not_answer(place: Place) -> None:

@@ -269,6 +269,12 @@ class TestFetcher:
             (f"{'e' * 40}\trefs/heads/main\n", False),
             (f"{'1' * 40}\trefs/tags/v1\n{'e' * 40}\trefs/tags/v1^{{}}\n", False),
             (f"{'2' * 40}\trefs/heads/main\n", True),
+            # git tells of all that ends so.
+            (f"{'1' * 40}\trefs/heads/feature/main\n{'e' * 40}\trefs/heads/main\n", False),
+            (f"{'e' * 40}\trefs/heads/feature/main\n{'2' * 40}\trefs/heads/main\n", True),
+            # As for BuildKit, a branch goes before a tag, and what a tag is about before the tag.
+            (f"{'e' * 40}\trefs/heads/main\n{'1' * 40}\trefs/tags/main\n{'2' * 40}\trefs/tags/main^{{}}\n", False),
+            (f"{'1' * 40}\trefs/tags/main\n{'e' * 40}\trefs/tags/main^{{}}\n", False),
             ("", True),
         ],
     )
@@ -290,6 +296,9 @@ class TestFetcher:
     def web(self):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_HEAD(self):
+                if self.path == "/odd":
+                    self.wfile.write(b"no HTTP at all\r\n\r\n")
+                    return
                 self.send_response(404 if self.path == "/gone" else 200)
                 if self.path == "/tagged":
                     self.send_header("ETag", self.server.version)
@@ -315,6 +324,12 @@ class TestFetcher:
         assert fetcher.changes([tagged])[tagged].certain
         gone = Source(HTTP, f"{url}/gone", '"1"')
         assert fetcher.changes([gone])[gone].words.endswith("is not there any more")
+
+    @pytest.mark.parametrize("path", ["/odd", "/with a blank"])
+    def test_what_speaks_no_http_tells_nothing(self, web, path):
+        odd = Source(HTTP, f"http://127.0.0.1:{web.server_port}{path}", '"1"')
+        change = Fetcher(None, None, True).changes([odd])[odd]
+        assert "cannot be told" in change.words and not change.certain
 
 
 class TestRecords:

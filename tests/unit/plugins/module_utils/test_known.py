@@ -78,6 +78,16 @@ def test_what_was_touched_is_read_whatever_its_time(context: Context) -> None:
     assert context.read() == ["b", "e"]
 
 
+def test_times_may_be_of_any_century(context: Context) -> None:
+    """A broken clock, or an archive, gives files times that no 64 bits of nanoseconds hold."""
+    moment = 15 * 10**9
+    os.utime(context.root / "a", (moment, moment))
+    if os.stat(context.root / "a").st_mtime != moment:
+        pytest.skip("this file system has no such times")
+    # As it is no time in the past, the file is read each time.
+    assert [context.read(), context.read()] == [["a", "b", "c"], ["a"]]
+
+
 def test_what_was_written_a_moment_ago_is_read_again(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be written to once more without another time."""
     monkeypatch.setattr(_known, "_SETTLED", 3_000_000_000)

@@ -47,6 +47,27 @@ def head(made, path, size=4096):
 SYM, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
 
 
+class Entries(dict):
+    """Entries that count how often all of them are looked at."""
+
+    looks = 0
+
+    def __iter__(self):
+        self.looks += 1
+        return super().__iter__()
+
+
+def test_a_file_costs_no_look_at_all_the_others():
+    """Layers have tens of thousands of files, new ones and those with another mode."""
+    made = files({"usr/lib": None, **{f"usr/lib/{number}": b"x" for number in range(50)}})
+    made._entries = Entries(made._entries)
+    made.add(layer({f"usr/{folder}/{number}": b"y" for folder in ("lib", "share") for number in range(50)}))
+    assert made._entries.looks == 0
+    assert head(made, "/usr/lib/7") == b"y" and head(made, "/usr/share/7") == b"y"
+    made.add(layer({"usr/lib": b"a file now"}))
+    assert head(made, "/usr/lib/7") is None and head(made, "/usr/share/7") == b"y"
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
 def test_a_file_is_found_however_it_is_named_and_packed(mode):
     made = files(layer({"./bin/app": b"app", "/sbin/init": b"init", "etc/x": b""}, mode))

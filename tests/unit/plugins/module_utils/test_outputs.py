@@ -93,6 +93,9 @@ def test_places_are_checked_before_anything_is_built(tmp_path):
     ):
         with pytest.raises(FarmError, match=words):
             output.check_dest()
+    (tmp_path / "link").symlink_to(tmp_path / "gone/x.tar")
+    with pytest.raises(FarmError, match=f"there is no directory {tmp_path}/gone; create it first"):
+        Output("oci", str(tmp_path / "link")).check_dest()
     Output("local", str(tmp_path / "a/b/c")).check_dest()
     Output("oci", str(tmp_path / "x.tar")).check_dest()
 

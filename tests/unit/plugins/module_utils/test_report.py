@@ -231,6 +231,7 @@ AMD, ARM, S390 = (Platform("linux", arch) for arch in ("amd64", "arm64", "s390x"
         ({"pins": None}, {"amd64": "native", "arm64": "emulated"}),
         ({"pins": (AMD,), "probed": {"drained": "since"}}, {"amd64": "drained"}),
         ({"pins": (AMD,), "state": "exited"}, {"amd64": "stopped"}),
+        ({"pins": (AMD,), "state": "paused"}, {"amd64": "stopped"}),
         ({"pins": (AMD,), "state": ""}, {"amd64": "stopped"}),
         ({"pins": (AMD,), "probed": {"error": "refused"}}, {"amd64": "unreachable"}),
         ({"pins": None, "probed": {"error": "no"}}, dict.fromkeys(("amd64", "arm64", "s390x"), "unreachable")),
@@ -258,6 +259,27 @@ def test_what_needs_attention(report):
     assert told["handler", "farm-amd64-18"] == "qemu-riscv64 does not work: it was killed by signal 11"
     assert report["summary"]["usable"] == 40 - 2 - 1 - 2
     assert (report["summary"]["images"], report["summary"]["complete"]) == (200, 197)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "kind", "told"),
+    [
+        ("exited", "stopped", "stopped", "BuildKit is stopped; the next build starts it"),
+        (
+            "paused",
+            "paused",
+            "buildkit",
+            "BuildKit is paused; no build runs there until 'docker unpause buildx_buildkit_n'",
+        ),
+    ],
+)
+def test_what_a_build_starts_and_what_it_does_not(state, status, kind, told):
+    engine = EngineState(
+        EngineInfo(Endpoint("context", "n"), reachable=True), {}, {"n": FoundContainer(state, "i", "1")}
+    )
+    report = assemble(State("c", 0, nodes=(FoundNode("n", "n", "docker-container", engine=engine),)), {})
+    assert (report["nodes"][0]["status"], report["summary"]["usable"]) == (status, 0)
+    assert [(one["kind"], one["text"]) for one in report["attention"] if one["subject"] == "n"] == [(kind, told)]
 
 
 @pytest.mark.parametrize(("left", "told"), [(1, "ends in 1 day"), (0, "ends within a day"), (-1, "has ended")])
@@ -425,9 +447,8 @@ def test_all_colours_are_those_that_are_checked():
 
 
 def test_every_state_has_its_colour():
-    states = (
-        "native emulated idle drained stopped unreachable missing unknown running succeeded failed canceled".split()
-    )
+    states = "native emulated idle drained stopped unreachable".split()
+    states += "missing paused unknown running succeeded failed canceled".split()
     assert all(f".{state}-chip{{" in CSS for state in states)
 
 
