@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import multiprocessing
@@ -135,6 +136,17 @@ class LiveFarm:
         )
         assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
+
+    def tidy(self) -> None:
+        """Remove what tests have left on hosts with an engine: BuildKit's containers and caches, temporary files."""
+        own = "--filter name=buildx_buildkit_"
+        command = (
+            "rm -rf /tmp/buildfarm-live-* /tmp/buildx-*; "
+            f"docker ps -aq {own} | xargs -r docker rm -f; docker volume ls -q {own} | xargs -r docker volume rm"
+        )
+        hosts = [host.name for host in self.farm.hosts if "+" in host.base]
+        with concurrent.futures.ThreadPoolExecutor(len(hosts)) as pool:
+            list(pool.map(lambda host: self.ssh(host, f"timeout 60 sh -c '{command}'", check=False), hosts))
 
     @contextlib.contextmanager
     def trusted_registry(self, host: str) -> Iterator[None]:

@@ -60,8 +60,20 @@ def collections() -> Path:
     return _COLLECTIONS
 
 
+_running: list[LiveFarm] = []
+
+
 @pytest.fixture(scope="session")
 def farm(collections: Path) -> Iterator[LiveFarm]:
     """The running farm."""
     with LiveFarm.running("test", HOSTS, collections, given=os.environ.get("BUILDFARM_FARM", "")) as live:
+        _running.append(live)
         yield live
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidied(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let no file's tests find what those of another one have left; packages have builders that their files share."""
+    yield
+    if _running and request.path.parent == Path(__file__).parent:
+        _running[0].tidy()
