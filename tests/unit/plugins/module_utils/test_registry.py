@@ -689,6 +689,20 @@ def test_a_redirected_blob_is_read_elsewhere_without_the_credentials(server, els
     assert path.endswith("?signature=abc") and "Authorization" not in headers
 
 
+@pytest.mark.parametrize("auth", ["basic", "token"])
+def test_whom_a_redirect_leads_to_cannot_demand_the_credentials(server, elsewhere, docker, auth):
+    log_in(docker, server.name)
+    elsewhere.auth, elsewhere.realm = auth, f"http://{elsewhere.name}/token"
+    to = f"http://{elsewhere.name}{BLOB_OF}?signature=of-the-store"
+    server.faults = {BLOB_OF: [{"status": 307, "headers": {"Location": to}}] * 9}
+    with pytest.raises(FarmError) as caught:
+        Registries(docker, {}).blob(app(server), digest_of(CONFIG))
+    shown = json.dumps([elsewhere.requests, server.requests])
+    assert BASIC not in shown and elsewhere.asked() == [f"GET {BLOB_OF}?signature=of-the-store"]
+    assert f"http://{elsewhere.name}, where it sent this client, answered 401" in caught.value.message
+    assert "of-the-store" not in caught.value.message
+
+
 def test_a_redirect_on_the_same_server_keeps_the_credentials(server, docker):
     server.auth = "basic"
     log_in(docker, server.name)
