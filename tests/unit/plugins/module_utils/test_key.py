@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
 import threading
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -91,6 +93,28 @@ class TestRecord:
         annotations = {**Record.of(self.inputs, (), {}).annotations, **change}
         with pytest.raises(ForeignRecord):
             Record.from_annotations(annotations)
+
+    @pytest.mark.parametrize(("text", "times", "why"), [(b"[", 100_000, "recursion"), (b" ", 65 << 20, "more than")])
+    def test_one_that_would_fill_the_memory_is_foreign(self, text, times, why):
+        packed = base64.b64encode(zlib.compress(text * times)).decode()
+        annotations = {**Record.of(self.inputs, (), {}).annotations, INPUTS: packed}
+        with pytest.raises(ForeignRecord, match=f"broken: .*{why}"):
+            Record.from_annotations(annotations)
+
+    @pytest.mark.parametrize(
+        "of_tree",
+        [
+            "text",
+            {"schema": 2},
+            {"schema": 1},
+            {"schema": 1, "digest": "x", "modeless": "", "modes": {}, "tree": {"main": ""}},
+            {"schema": 1, "digest": "x", "modeless": "", "modes": {}, "tree": {"main": ["f0644", 7]}},
+            {"schema": 1, "digest": "x", "modeless": "", "modes": {}, "tree": {"main": "?0755"}},
+        ],
+    )
+    def test_what_it_says_of_a_tree_may_be_anything(self, of_tree):
+        record = replace(Record.of(self.inputs, (), {}), trees={"": of_tree})
+        assert record.changes(self.inputs) == ["the context differs from what its record can tell"]
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 9}', b'{"schema": 1, "key": "a"}'])
     def test_in_a_file_too(self, content):

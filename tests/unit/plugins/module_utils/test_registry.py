@@ -710,7 +710,7 @@ def test_what_a_registry_calls_a_digest_and_is_none_gets_into_no_address(server,
 def test_a_digest_in_a_header_that_is_none_is_refused(server, docker):
     headers = {"Docker-Content-Digest": "latest"}
     server.faults = {MANIFEST_OF: [{"status": 200, "headers": headers}]}
-    with pytest.raises(FarmError, match="'latest'.*wanted sha256:"):
+    with pytest.raises(FarmError, match=r"'latest'.*wanted sha256:"):
         Registries(docker, {}).digest(app(server))
 
 
