@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result, run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.fetcher import Change, Fetcher
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.inputs import Inputs
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.record import (
@@ -304,6 +304,24 @@ class TestFetcher:
         source = Source(GIT, "https://example.com/app.git#main:sub", "e" * 40)
         assert bool(self.changes(None, source, runner=runner)) == changed
         assert self.changes(None, source, runner=runner, checks=False) == {}
+
+    def test_a_record_lets_nobody_see_the_files_of_this_host(self, tmp_path):
+        repository, file = tmp_path / "repository", tmp_path / "file"
+        file.write_text("")
+        for words in (["init", "-q", "."], ["commit", "-q", "--allow-empty", "-m", "first"]):
+            repository.mkdir(exist_ok=True)
+            run(["git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.com", *words])
+        sources = [
+            Source(GIT, f"file://{repository}", "e" * 40),
+            Source(GIT, str(repository), "e" * 40),
+            Source(HTTP, f"file://{file}", '"1"'),
+            Source(HTTP, "data:,x", '"1"'),
+        ]
+        found = self.changes(None, *sources, runner=run)
+        assert [found[one].certain for one in sources] == [False] * 4
+        shown = [found[one].words for one in sources]
+        assert all("transport 'file' not allowed" in one for one in shown[:2])
+        assert all("wanted http or https" in one for one in shown[2:])
 
     def test_git_that_fails_tells_nothing(self):
         source = Source(GIT, "https://example.com/app.git", "e" * 40)
