@@ -90,7 +90,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if req.type == "https" and not newurl.startswith("https://"):
             raise FarmError(
-                f"{mask(req.full_url)}: the server sent this host on to {mask(newurl)}, without TLS; nothing was changed"
+                f"{mask(req.full_url)}: the server sent this host on to {mask(newurl)}, without TLS; nothing was"
+                " changed. Give the address of a server that keeps to TLS"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
