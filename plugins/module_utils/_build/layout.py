@@ -18,6 +18,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .._core.archives import Member
 from .._core.errors import FarmError
 from .._core.files import read_bytes, write_atomically
 from .._docker.reference import Reference
@@ -144,7 +145,7 @@ def unpack(path: str, layout: str) -> None:
     """
     os.makedirs(os.path.join(layout, _BLOBS))
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(path, "r:", tarinfo=Member) as archive:
             for member in archive:
                 stream = archive.extractfile(member) if member.isfile() and _MEMBER.match(member.name) else None
                 if stream:
