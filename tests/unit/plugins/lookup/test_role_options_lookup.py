@@ -55,3 +55,9 @@ def test_another_hosts_variables() -> None:
 def test_what_cannot_be_meant_is_named() -> None:
     with pytest.raises(AnsibleLookupError, match="listener_port"):
         look_up("listener", variables={"listener_port": "many"})
+
+
+def test_a_value_that_is_refused_shows_no_password_of_its_urls() -> None:
+    with pytest.raises(AnsibleLookupError) as caught:
+        look_up("engine", variables={"engine_daemon_config": '[{"http-proxy": "http://me:hush@proxy"}'})
+    assert "http-proxy" in str(caught.value) and "hush" not in str(caught.value)
