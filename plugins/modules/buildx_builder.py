@@ -159,7 +159,8 @@ options:
       env:
         description:
           - The part C(env.NAME) of the driver options, by itself. An empty dictionary removes all of it.
-          - The values can be read by whoever may read the builder's definition or inspect the container.
+          - The values can be read by whoever may read the builder's definition or inspect the container. Those of
+            variables whose names say that they are secret, as with C(TOKEN) or C(KEY) in them, are not returned.
         type: dict
       buildkitd_flags:
         description:
@@ -519,7 +520,7 @@ builder:
           type: str
           sample: linux/arm64
         driver_opts:
-          description: The driver's options.
+          description: The driver's options, V(***) for variables whose names say that they are secret.
           type: dict
           sample: {network: host}
         buildkitd_flags:

@@ -115,7 +115,7 @@ builders:
           type: str
           sample: linux/arm64
         driver_opts:
-          description: The driver's options.
+          description: The driver's options, V(***) for variables whose names say that they are secret.
           type: dict
           sample: {network: host}
         buildkitd_flags:

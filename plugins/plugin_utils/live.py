@@ -24,6 +24,7 @@ from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.lease import LEASE
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.live import ASKED, QUIET, SHOWN, STARTED
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.plain import plain
 
 #: Seconds that the host waits for the module's end before it tells what there is.
 _WAIT = 1
@@ -77,6 +78,15 @@ class Event:
     seconds: float
     text: str
 
+    @classmethod
+    def parse(cls, line: str) -> Optional[Event]:
+        """Read a line of the log, None for what no module of ours has written: a host can say anything."""
+        try:
+            raw = json.loads(line)
+            return cls(float(raw["seconds"]), " ".join(plain(str(raw["text"])).split()))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
     def __str__(self) -> str:
         return f"{self.seconds:7.1f}s  {self.text}"
 
@@ -100,8 +110,8 @@ class News:
         """Read a poll's output, a terminal's line ends or not."""
         state, _end, log = output.replace("\r\n", "\n").partition("\n")
         whole = log[: log.rfind("\n") + 1]
-        raws = [json.loads(line) for line in whole.splitlines()]
-        return cls(state, tuple(Event(raw["seconds"], raw["text"]) for raw in raws), len(whole), len(log) < _CHUNK)
+        events = filter(None, map(Event.parse, whole.splitlines()))
+        return cls(state, tuple(events), len(whole), len(log) < _CHUNK)
 
 
 def current(events: Sequence[Event]) -> List[Event]:

@@ -22,6 +22,7 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.authorities import read_authorities
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._buildx.store import validate_name
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.urls import mask
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.version import declared_version
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._docker.endpoint import Endpoint
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.platform import parse_all
@@ -178,7 +179,7 @@ def _refusal(name: str, value: Any, hint: str, wanted: str) -> FarmError:
     if _SECRET.search(name):
         shown = "a value that is not shown"
     else:
-        text = json.dumps(value, default=str, ensure_ascii=False)
+        text = mask(json.dumps(value, default=str, ensure_ascii=False))
         shown = text if len(text) <= 60 else f"{text[:57]}..."
     return FarmError(f"{name}: found {shown}, wanted {wanted}{hint and '; '}{hint}")
 

@@ -12,12 +12,14 @@ Source of types and attributes: BuildKit README "Export cache", buildx ``util/bu
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.cli import Version
 from .._core.environment import expanded, option
 from .._core.errors import FarmError
+from .._core.urls import mask, secret_in
 from .._docker.reference import Reference
 from .._platform.platform import Platform
 from .fields import attributes_of, joined
@@ -26,7 +28,9 @@ FROM, TO = "cache_from", "cache_to"
 #: The attribute that names a cache of a type, and what BuildKit takes where it is not given.
 _NAMES = {"gha": ("scope", "buildkit"), "s3": ("name", "buildkit"), "azblob": ("name", "buildkit")}
 _TYPES = ("registry", "local", "inline", *_NAMES)
-_SECRETS = ("secret_access_key", "session_token", "token")
+_SECRETS = ("secret_access_key", "session_token", "token", "ghtoken")
+#: The same in a text, whatever else is wrong with that.
+_SECRET = re.compile(rf"(?:^|[,\"])\s*({'|'.join(_SECRETS)})\s*=", re.IGNORECASE)
 #: What buildx takes from the environment of a job on GitHub for a cache of type ``gha``: its token, and a URL.
 _TOKEN, _URLS = "ACTIONS_RUNTIME_TOKEN", ("ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL")
 _GITHUB: Version = (0, 6, 0)
@@ -51,7 +55,10 @@ class Cache:
 
         :raises FarmError: it is no cache that BuildKit knows, has no name, or has a secret in it.
         """
-        subject = f"{option}: {raw}" if isinstance(raw, str) else option
+        named = _SECRET.search(raw) if isinstance(raw, str) else None
+        if named:
+            raise _exposed(option, named.group(1).lower())
+        subject = f"{option}: {mask(raw)}" if isinstance(raw, str) else option
         if isinstance(raw, str) and "=" not in raw:
             raw = {"type": "registry", "ref": raw}
         if isinstance(raw, Mapping):
@@ -60,16 +67,15 @@ class Cache:
         kind = found.pop("type", "")
         if kind not in _TYPES:
             raise FarmError(f"{option}: unknown type {kind!r}; wanted {', '.join(_TYPES)}")
-        for secret in _SECRETS:
-            if secret in found:
-                raise FarmError(
-                    f"{option}, type {kind}: {secret} would stand in the process list; give it to buildx in the task's "
-                    f"environment, or to BuildKit in the environment of the builder's nodes"
-                )
+        for name, value in found.items():
+            if name in _SECRETS:
+                raise _exposed(f"{option}, type {kind}", name)
+            if secret_in(value):
+                raise _exposed(f"{option}, type {kind}: {name}", secret_in(value))
         cache = cls(option, kind, tuple(found.items()))
-        name = cache._name
-        if name and not cache._value:
-            raise FarmError(f"{option}, type {kind}: {name[0]} is missing, which names the cache")
+        naming = cache._name
+        if naming and not cache._value:
+            raise FarmError(f"{option}, type {kind}: {naming[0]} is missing, which names the cache")
         if kind == "registry":
             Reference.parse(cache._value)
         elif kind == "local":
@@ -177,6 +183,13 @@ class Caches:
             for value in dict.fromkeys(one.argument for one in caches):
                 args += [name, value]
         return args
+
+
+def _exposed(subject: str, secret: str) -> FarmError:
+    return FarmError(
+        f"{subject}: {secret} would stand in the process list; give it to buildx in the task's environment, or to"
+        f" BuildKit in the environment of the builder's nodes"
+    )
 
 
 def _caches(option: str, raw: Optional[Sequence[Any]]) -> Tuple[Cache, ...]:

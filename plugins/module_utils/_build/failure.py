@@ -70,7 +70,8 @@ def build_error(error: CommandError, image: Image, where: str, cmd: Sequence[str
     :param cmd: the command as it is reported.
     """
     stderr = image.options.hide(mask(error.result.stderr))
-    details = {**error.details, "cmd": list(cmd), "stderr": stderr}
+    stdout = image.options.hide(mask(error.result.stdout))
+    details = {**error.details, "cmd": list(cmd), "stdout": stdout, "stderr": stderr}
     if _REFUSED.search(_last_lines(stderr, 3)):
         what = "refused the credentials of the docker configuration, or wants some where there are none"
         return refused(_refusing_registry(stderr, image.tags), what, _last_lines(stderr, 1), **details)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from .._core.errors import FarmError
+from .._core.urls import mask
 from .._docker.config import read_config
 from .._key.inputs import Inputs, digest_of
 from .._source.ignore import ignore_file
@@ -33,6 +34,9 @@ from .output import Output
 OF_ORIGIN = tuple(f"org.opencontainers.image.{name}" for name in ("created", "revision", "source", "version"))
 #: The file that the environment may name, with rules for what BuildKit fetches.
 _POLICY = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
+#: Arguments that every Dockerfile may use, and that are in no image's history (BuildKit ``frontend/dockerfile``,
+#: "Predefined ARGs"), in lower case.
+_OF_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
 
 class Contexts:
@@ -80,7 +84,7 @@ def read_inputs(image: Image, contexts: Contexts, docker_config: Path) -> Inputs
         "the option add_hosts": [list(pair) for pair in options.runtime.add_hosts],
         "the option ulimits": [list(pair) for pair in options.runtime.ulimits],
         "the source policy": _content(os.environ.get(_POLICY, "")),
-        **{f"build arg {name}": value for name, value in options.build_args},
+        **{f"build arg {name}": _told(name, value) for name, value in options.build_args},
         **{f"label {name}": value for name, value in options.labels if name not in OF_ORIGIN},
         **{f"secret {one.id}": "there" for one in options.secrets},
         **{f"ssh {one.id}": "there" for one in options.agents},
@@ -191,7 +195,21 @@ def _proxies(docker_config: Path) -> Dict[str, Any]:
         proxies = read_config(docker_config).get("proxies") or {}
     except FarmError:
         return {}  # the docker CLI says so
-    return {f"proxy settings for {host}": values for host, values in proxies.items()}
+    return {
+        f"proxy settings for {host}": {
+            key: mask(value) if isinstance(value, str) else value for key, value in one.items()
+        }
+        for host, one in proxies.items()
+        if isinstance(one, dict)
+    }
+
+
+def _told(name: str, value: str) -> str:
+    """Return what of a build argument counts: not the password of a proxy.
+
+    The image has no trace of these arguments, and what is recorded with it would let anybody try out guesses.
+    """
+    return mask(value) if name.lower() in _OF_PROXIES else value
 
 
 def _content(path: str) -> str:

@@ -18,13 +18,14 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .._core.archives import Member
 from .._core.errors import FarmError
 from .._core.files import read_bytes, write_atomically
 from .._docker.reference import Reference
 from .._image.compose import Composed, Part, compose
 from .._image.index import Index, resolved
 from .._platform.platform import Platform
-from .._registry.model import Document
+from .._registry.model import Document, checked_digest, digest_of
 
 #: The time of an export, which differs between two exports of one image.
 CREATED = "org.opencontainers.image.created"
@@ -144,7 +145,7 @@ def unpack(path: str, layout: str) -> None:
     """
     os.makedirs(os.path.join(layout, _BLOBS))
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(path, "r:", tarinfo=Member) as archive:
             for member in archive:
                 stream = archive.extractfile(member) if member.isfile() and _MEMBER.match(member.name) else None
                 if stream:
@@ -175,13 +176,13 @@ def _read(layout: str) -> Tuple[Part, str]:
     if len({str(entry.get("digest")) for entry in entries}) != 1:
         raise FarmError(f"{layout}: {len(entries)} entries in {_INDEX}; wanted one image, as BuildKit exports it")
     digest = str(entries[0]["digest"])
-    content = read_bytes(_blob(layout, digest))
+    content = _document(layout, digest)
     if content is None:
         raise FarmError(f"{layout}: {_INDEX} names {digest}, which is not in it")
     document = Document(digest, str(entries[0].get("mediaType") or ""), content)
 
     def blob(of: str) -> Optional[bytes]:
-        return read_bytes(_blob(layout, of))
+        return _document(layout, of)
 
     created = (entries[0].get("annotations") or {}).get(CREATED)
     manifests = resolved(Index.parse(document), blob, blob).manifests
@@ -229,5 +230,16 @@ def _blobs(layout: str) -> List[str]:
     return sorted(os.listdir(os.path.join(layout, _BLOBS)))
 
 
+def _document(layout: str, digest: str) -> Optional[bytes]:
+    """Return a small blob of a layout that a node exported, None where there is none.
+
+    :raises FarmError: the digest is none, or not that of what is there.
+    """
+    content = read_bytes(_blob(layout, digest))
+    if content is not None and digest_of(content) != digest:
+        raise FarmError(f"{layout}: what it has as {digest} is something else; build it again")
+    return content
+
+
 def _blob(layout: str, digest: str) -> str:
-    return os.path.join(layout, _BLOBS, digest.rpartition(":")[2])
+    return os.path.join(layout, _BLOBS, checked_digest(digest, layout).rpartition(":")[2])

@@ -329,7 +329,7 @@ class BuildImage(Step[World]):
         except CommandError as exc:
             error = build_error(exc, self.image, where, build.action(node or self.builder))
             if node and self._is_of(node, exc, world):
-                raise NodeLost(Attempt(node, share, last_line(exc)), error) from exc
+                raise NodeLost(Attempt(node, share, self.image.options.hide(last_line(exc))), error) from exc
             raise error from exc
 
     def _reporter(self, world: World, share: Share, node: str) -> Callable[[StepEvent], None]:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from .._buildx.buildkitd import CONFIG_DIR
 from .._buildx.marks import mark, unmark
 from .._buildx.store import Node
+from .._core.archives import Member
 from .._core.errors import FarmError
 from .._docker.client import Conversation, conversation, message, platform_of
 from .._docker.context_store import ContextStore
@@ -205,16 +206,23 @@ def _pair(item: str) -> Tuple[str, str]:
 
 
 def read_files(engine: Conversation, container: str) -> Dict[str, bytes]:
-    """Return the contents of the files below ``/etc/buildkit`` in a container, none where it has no such directory."""
+    """Return the contents of the files below ``/etc/buildkit`` in a container, none where it has no such directory.
+
+    :raises FarmError: what the engine sends is no archive.
+    """
     status, body = engine.request("GET", f"/containers/{quote(container)}/archive?path={quote(CONFIG_DIR)}")
     if status != 200:
         return {}
     files: Dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-        for member in archive:
-            stream = archive.extractfile(member) if member.isfile() else None
-            if stream is not None:
-                files[member.name.partition("/")[2]] = stream.read()
+    try:
+        # Engines pack nothing; what is packed may become any number of bytes, and so may a file with holes.
+        with tarfile.open(fileobj=io.BytesIO(body), mode="r:", tarinfo=Member) as archive:
+            for member in archive:
+                stream = archive.extractfile(member) if member.isfile() and member.size <= len(body) else None
+                if stream is not None:
+                    files[member.name.partition("/")[2]] = stream.read()
+    except tarfile.TarError as exc:
+        raise FarmError(f"{CONFIG_DIR} of container {container} cannot be read: {exc}") from exc
     return files
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
-from .._core.urls import mask
+from .._core.urls import VARIABLE, mask, masked_variable
 from .._docker.endpoint import Endpoint
 from .._platform.platform import Platform
 from .._platform.routing import Worker, routes
@@ -124,18 +124,25 @@ def describe(
 
 
 def definition_of(node: Node) -> Dict[str, Any]:
-    """Return a node's definition without the contents of its files (private keys) and secrets in URLs (proxies)."""
+    """Return a node's definition without the contents of its files (private keys) and secrets.
+
+    Those are in URLs (proxies), and in variables whose names say so.
+    """
     return {
         "name": node.name,
         "endpoint": node.endpoint,
         "platforms": [str(platform) for platform in node.platforms or ()],
-        "driver_opts": {key: mask(value) for key, value in sorted((node.driver_opts or {}).items())},
+        "driver_opts": {key: _shown_option(key, value) for key, value in sorted((node.driver_opts or {}).items())},
         "buildkitd_flags": [mask(flag) for flag in node.flags or ()],
         "files": {
             path: f"sha256:{hashlib.sha256(content).hexdigest()}"
             for path, content in sorted((node.files or {}).items())
         },
     }
+
+
+def _shown_option(key: str, value: str) -> str:
+    return masked_variable(key[len(VARIABLE) :], value) if key.startswith(VARIABLE) else mask(value)
 
 
 def same_endpoint(left: str, right: str) -> bool:

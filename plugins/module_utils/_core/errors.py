@@ -9,19 +9,22 @@ from __future__ import annotations
 import sys
 from typing import Any, Dict
 
+from .plain import plain
+
 
 class FarmError(Exception):
     """A failure that a person can act on.
 
-    The message names the subject, what was found, what was wanted and what to do.
+    The message names the subject, what was found, what was wanted and what to do. It may hold what registries, engines
+    and builds say, and stands on terminals: what would move one's cursor is left out.
 
     :param message: the whole message, one sentence or two.
     :param details: further keys of the task's result (JSON types only, no secrets).
     """
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = plain(message)
+        super().__init__(self.message)
         self.details: Dict[str, Any] = details
 
     def about(self, subject: str) -> FarmError:

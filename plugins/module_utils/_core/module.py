@@ -17,6 +17,7 @@ from .ending import Interrupted, interruptible
 from .environment import settle
 from .errors import FarmError
 from .outcome import Outcome
+from .plain import plain
 from .runner import run
 from .ssh import configured
 from .urls import MASK, secrets_of
@@ -66,7 +67,7 @@ class Module(AnsibleModule):
             )
         if isinstance(outcome, Outcome):
             for warning in outcome.warnings:
-                self.warn(warning)
+                self.warn(plain(warning))
             self.exit_json(**outcome.as_result())
         else:
             self.exit_json(changed=False, **outcome)

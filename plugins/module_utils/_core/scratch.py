@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -19,6 +20,10 @@ from .lock import LockTimeout, locked
 
 #: Seconds within which whoever makes a directory has locked it.
 _MAKING = 2.0
+#: How the names end: a person's own directory may well begin in the same way, /tmp/buildx-build-cache for one.
+_SUFFIX = ".buildfarm"
+#: What ``tempfile`` puts before that, and the permission bits that it gives a directory.
+_RANDOM, _MODE = re.compile(r"[a-z0-9_]{8}\Z"), 0o700
 
 
 @contextlib.contextmanager
@@ -29,16 +34,17 @@ def scratch_directory(prefix: str) -> Iterator[str]:
     :raises OSError: none can be made.
     """
     _sweep(prefix)
-    with tempfile.TemporaryDirectory(prefix=prefix) as directory, locked(directory, _MAKING):
+    with tempfile.TemporaryDirectory(_SUFFIX, prefix) as directory, locked(directory, _MAKING):
         yield directory
 
 
 def _sweep(prefix: str) -> None:
-    """Remove this user's directories that nobody holds."""
-    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+    """Remove this user's directories that were made here and that nobody holds."""
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*{_SUFFIX}"):
         with contextlib.suppress(OSError, LockTimeout):
             found = path.lstat()
             is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-            if is_own and time.time() - found.st_mtime > _MAKING:
+            is_made = found.st_mode & 0o777 == _MODE and _RANDOM.match(path.name[len(prefix) : -len(_SUFFIX)])
+            if is_own and is_made and time.time() - found.st_mtime > _MAKING:
                 with locked(path, 0):
                     shutil.rmtree(path)

@@ -30,7 +30,9 @@ _OPEN = frozenset("ref tag branch commit subdir checksum submodules keep-git-dir
 _SECRET = re.compile(r"token|secret|passw|pwd|sig\Z|signature|credential|auth|key|session|jwt", re.IGNORECASE)
 _PORT = re.compile(r"[^:]*(:\d*)?\Z")
 #: A shorter name or password is likely to stand elsewhere too, where it is none.
-_SHORTEST_TOKEN, _SHORTEST_PASSWORD = 12, 4
+_SHORTEST_TOKEN, _SHORTEST_PASSWORD, _SHORTEST_VALUE = 12, 4, 8
+#: How options of drivers begin that are variables, and the option that has them by themselves.
+VARIABLE, _VARIABLES = "env.", "env"
 
 
 class _Found(NamedTuple):
@@ -57,19 +59,37 @@ def secret_in(text: str) -> str:
     return next((found.name for found in _look(text) if found.certain), "")
 
 
+def masked_variable(name: str, value: str) -> str:
+    """Return the value of an environment's variable as it may be shown: not at all where its name says that."""
+    return MASK if value and _SECRET.search(name) else mask(value)
+
+
 def secrets_of(value: Any) -> Tuple[str, ...]:
     """Return the secrets in the URLs of a value, with all that is in it, as they are and as they are meant.
 
-    Not those that are too short to be distinguished from other words.
+    So are values of environments' variables that are called secrets. Not those that are too short to be distinguished
+    from other words.
     """
     if isinstance(value, str):
         found = (found.secret for found in _look(value) if found.certain)
         return tuple(dict.fromkeys(form for secret in found if secret for form in (secret, unquote(secret))))
+    named: Tuple[str, ...] = ()
     if isinstance(value, Mapping):
+        named = tuple(_of_variables(value))
         value = value.values()
     elif not isinstance(value, (list, tuple)):
         return ()
-    return tuple(secret for item in value for secret in secrets_of(item))
+    return (*named, *(secret for item in value for secret in secrets_of(item)))
+
+
+def _of_variables(options: Mapping[Any, Any]) -> Iterator[str]:
+    """Yield the values of variables that are called secrets."""
+    alone = options.get(_VARIABLES)
+    variables = [(str(key)[len(VARIABLE) :], one) for key, one in options.items() if str(key).startswith(VARIABLE)]
+    variables += [(str(key), one) for key, one in alone.items()] if isinstance(alone, Mapping) else []
+    for name, one in variables:
+        if isinstance(one, str) and len(one) >= _SHORTEST_VALUE and _SECRET.search(name):
+            yield one
 
 
 def _look(text: str) -> Iterator[_Found]:

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import http.client
 import os
+import shlex
 import socket
 import ssl
 import subprocess
@@ -205,7 +206,9 @@ def over_ssh(url: Endpoint, timeout: float) -> Iterator[socket.socket]:
     argv = ["ssh", *arguments(), "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(timeout))}", "-T"]
     argv += ["-l", url.user] if url.user else []
     argv += ["-p", str(url.port)] if url.port else []
-    argv += ["--", url.host, "docker", *(["--host", f"unix://{url.path}"] if url.path else []), "system", "dial-stdio"]
+    # ssh hands the words to a shell.
+    socket_of = ["--host", shlex.quote(f"unix://{url.path}")] if url.path else []
+    argv += ["--", url.host, "docker", *socket_of, "system", "dial-stdio"]
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:

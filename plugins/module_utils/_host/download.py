@@ -35,7 +35,7 @@ class _BrokenError(Exception):
     """A download did not come to its end, and another attempt may."""
 
 
-def download(url: str, target: BinaryIO, timeout: float, retries: int) -> None:
+def download(url: str, target: BinaryIO, timeout: float, retries: int, most: Optional[int] = None) -> None:
     """Write what a URL holds to an empty file.
 
     What broke is taken up again where it broke if the server can (RFC 9110, section 14), else from the beginning.
@@ -44,9 +44,10 @@ def download(url: str, target: BinaryIO, timeout: float, retries: int) -> None:
     :param target: open for writing; can be sought in.
     :param timeout: seconds that the server may let pass without sending anything.
     :param retries: how many requests in a row may bring nothing new; with 0 there is one request.
+    :param most: bytes that it may have, None for any number.
     :raises FarmError: the file could not be had as a whole.
     """
-    transfer = _Transfer(url, target, timeout)
+    transfer = _Transfer(url, target, timeout, most)
     furthest = fruitless = 0
     while True:
         try:
@@ -83,13 +84,26 @@ def describe(head: bytes, size: int) -> str:
     return f"{size} bytes that are no executable"
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows the server, but to none without TLS from one with it: what comes from there could be anybody's."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if req.type == "https" and not newurl.startswith("https://"):
+            raise FarmError(
+                f"{mask(req.full_url)}: the server sent this host on to {mask(newurl)}, without TLS; nothing was"
+                " changed. Give the address of a server that keeps to TLS"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 class _Transfer:
     """One file on its way, over as many connections as it takes."""
 
-    def __init__(self, url: str, target: BinaryIO, timeout: float) -> None:
+    def __init__(self, url: str, target: BinaryIO, timeout: float, most: Optional[int] = None) -> None:
         self._url = url
         self._target = target
         self._timeout = timeout
+        self._most = most
         self._total: Optional[int] = None
         self._validator: Optional[str] = None
 
@@ -100,7 +114,7 @@ class _Transfer:
         :raises FarmError: another attempt would not get it either.
         """
         try:
-            with urllib.request.build_opener().open(self._request(), timeout=self._timeout) as response:
+            with urllib.request.build_opener(_Redirects).open(self._request(), timeout=self._timeout) as response:
                 self._begin(response)
                 for chunk in iter(lambda: response.read1(_CHUNK), b""):
                     self._write(chunk)
@@ -139,6 +153,8 @@ class _Transfer:
         self._validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
     def _write(self, chunk: bytes) -> None:
+        if self._most is not None and self._target.tell() + len(chunk) > self._most:
+            raise FarmError(f"{mask(self._url)}: more than {self._most} bytes, which it cannot be; nothing was changed")
         try:
             self._target.write(chunk)
         except OSError as exc:

@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional
 
+from .._core.archives import Member
 from .._core.errors import FarmError
 from .._docker.reference import Reference
 from .._platform.platform import Platform
@@ -176,7 +177,7 @@ def _start(config: Mapping[str, Any]) -> Optional[Start]:
 @contextlib.contextmanager
 def _opened(layer: IO[bytes]) -> Iterator[tarfile.TarFile]:
     layer.seek(0)
-    with tarfile.open(fileobj=layer, mode="r:*") as archive:
+    with tarfile.open(fileobj=layer, mode="r:*", tarinfo=Member) as archive:
         yield archive
 
 

@@ -22,8 +22,13 @@ from .._registry.client import Registries
 from .sources import GIT, HTTP, IMAGE, Source
 
 _TIMEOUT = 10.0
-#: Options of git for a server that asks for nothing that nobody would answer.
-_GIT = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+#: Options of git for a server that asks for nothing that nobody would answer; and no repository of this host, as what
+#: is asked for stands in a record that anybody may have written.
+_GIT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+    "GIT_ALLOW_PROTOCOL": "git:http:https:ssh",
+}
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,8 @@ def _version_of(source: Source) -> Optional[str]:
 
     :raises FarmError: it does not answer.
     """
+    if not source.name.startswith(("http://", "https://")):
+        raise FarmError("no address of the web; wanted http or https")
     request = urllib.request.Request(source.name, method="HEAD")
     try:
         with urllib.request.build_opener().open(request, timeout=_TIMEOUT) as answer:

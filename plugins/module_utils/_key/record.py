@@ -11,13 +11,12 @@ from this one.
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .._source.record import compact, differences, packed, words
+from .._source.packing import inflated
+from .._source.record import LARGEST, compact, differences, packed, words
 from .inputs import SCHEMA, Inputs
 from .sources import Source
 
@@ -27,6 +26,8 @@ KEY, SCHEMA_OF, INPUTS = f"{_PREFIX}key", f"{_PREFIX}schema", f"{_PREFIX}inputs"
 ROOM = 32 * 1024 - 512
 #: Characters of a digest that are recorded: enough to see a difference, too few to prove a guess of a value.
 _SHORT = 8
+#: What comes of reading a record that anybody may have written.
+_BROKEN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 class ForeignRecord(Exception):
@@ -81,9 +82,8 @@ class Record:
         if annotations.get(SCHEMA_OF) != str(SCHEMA):
             raise ForeignRecord(f"schema {annotations.get(SCHEMA_OF)}, wanted {SCHEMA}")
         try:
-            packed = base64.b64decode(annotations.get(INPUTS, ""), validate=True)
-            return cls._from_dict(annotations[KEY], json.loads(zlib.decompress(packed)))
-        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as exc:
+            return cls._from_dict(annotations[KEY], json.loads(inflated(annotations.get(INPUTS, ""), LARGEST)))
+        except _BROKEN as exc:
             raise ForeignRecord(f"broken: {exc}") from exc
 
     def to_json(self) -> bytes:
@@ -101,7 +101,7 @@ class Record:
             if raw["schema"] != SCHEMA:
                 raise ForeignRecord(f"schema {raw['schema']}, wanted {SCHEMA}")
             return cls._from_dict(raw["key"], raw)
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except _BROKEN as exc:
             raise ForeignRecord(f"broken: {exc}") from exc
 
     def changes(self, inputs: Inputs) -> List[str]:
@@ -110,7 +110,10 @@ class Record:
         for name, tree in inputs.trees.items():
             where = f"{name}: " if name else ""
             if name in self.trees:
-                found += [where + text for text in words(differences(self.trees[name], tree))]
+                try:
+                    found += [where + text for text in words(differences(self.trees[name], tree))]
+                except _BROKEN:
+                    found.append(f"{where}the context differs from what its record can tell")
             else:
                 found.append(f"named context {name} is new" if name else "the context is a directory now")
         found += [f"named context {name} is gone" for name in self.trees if name and name not in inputs.trees]

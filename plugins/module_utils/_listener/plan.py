@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from .._core import plan as core
 from .._core.plan import Step
 from .._core.runner import Runner
+from .._core.urls import secret_in
 from .._docker import tls
 from .._docker.names import DEFAULT_SOCKET, TLS_NAMES
 from . import daemon_config
@@ -114,7 +115,10 @@ def _wanted(declaration: Declaration, state: State) -> Iterator[Tuple[str, Optio
     if declaration.restores_config:
         yield from _restored(state)
     elif config is not None:
-        yield state.config_path, File(state.config_path, config, state.file(state.config_path).mode)
+        mode = state.file(state.config_path).mode
+        # A proxy's password, for one; the engine reads it as root.
+        mode &= ~0o077 if secret_in(config.decode(errors="replace")) else 0o7777
+        yield state.config_path, File(state.config_path, config, mode)
     if declaration.state == "absent":
         yield from ((declaration.tls_path(name), None) for name in TLS_NAMES)
 

@@ -34,6 +34,8 @@ _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 #: A URL, or an address as ssh takes it.
 _GIT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[\w.-]+@[\w.-]+:")
 _CHUNK = 1 << 20
+#: Bytes of a list of checksums.
+_LISTING = 1 << 20
 #: What the Dockerfile in buildx's sources puts out.
 _BUILT = ("buildx", "docker-buildx")
 
@@ -111,7 +113,7 @@ def with_checksum(source: Source, access: Access) -> Source:
         return source
     folder, _slash, name = source.location.rpartition("/")
     listing = io.BytesIO()
-    download(f"{folder}/checksums.txt", listing, access.timeout, access.retries)
+    download(f"{folder}/checksums.txt", listing, access.timeout, access.retries, _LISTING)
     content = listing.getvalue()
     # As shasum writes it, "*" before the name of a binary file; some releases leave that out.
     line = re.compile(rb"^([0-9a-f]{64}) [ *]" + re.escape(name.encode()) + rb"\r?$", re.MULTILINE).search(content)

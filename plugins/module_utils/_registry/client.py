@@ -26,7 +26,7 @@ from .._docker.credentials import stored_credentials
 from .._docker.reference import Reference
 from .connections import Connections, Origin, is_loopback
 from .host import Host
-from .model import Document, digest_of
+from .model import Document, checked_digest, digest_of
 from .session import Session
 from .settings import Settings, all_authorities, of_nodes, tls_context
 
@@ -77,7 +77,7 @@ class Registries:
         :raises RegistryRefused: the credentials do not suffice.
         :raises FarmError: the registry cannot be read, or what it sends does not have the digest that it should.
         """
-        return self._read(reference, "manifests", reference.digest or reference.tag)
+        return self._read(reference, "manifests", _name(reference))
 
     def digest(self, reference: Reference, to_push: bool = False) -> Optional[str]:
         """Return the digest of what a name stands for, None if there is nothing, without the document where possible.
@@ -85,7 +85,7 @@ class Registries:
         :param to_push: before or after a push: the registry itself is asked, with the credentials for that.
         :raises FarmError: as ``manifest``.
         """
-        name = reference.digest or reference.tag
+        name = _name(reference)
         if to_push:
             return self._registry(reference).digest(reference.path, name, to_push)
         return self._first(reference, lambda host: host.digest(reference.path, name))
@@ -97,7 +97,7 @@ class Registries:
         :raises TagImmutable: the registry does not let the tag be moved.
         :raises FarmError: the registry cannot be reached, or does not take it.
         """
-        name = reference.digest or reference.tag
+        name = _name(reference)
         return self._registry(reference).put(reference.path, name, media_type, content)
 
     def blob(self, reference: Reference, digest: str) -> Optional[bytes]:
@@ -105,7 +105,7 @@ class Registries:
 
         :raises FarmError: as ``manifest``.
         """
-        document = self._read(reference, "blobs", digest)
+        document = self._read(reference, "blobs", _checked(reference, digest))
         return document.content if document else None
 
     def has_blob(self, reference: Reference, digest: str) -> bool:
@@ -113,7 +113,7 @@ class Registries:
 
         :raises FarmError: as ``manifest``.
         """
-        return self._registry(reference).has_blob(reference.path, digest)
+        return self._registry(reference).has_blob(reference.path, _checked(reference, digest))
 
     def referrers(self, reference: Reference, digest: str, to_push: bool = False) -> Optional[bytes]:
         """Return the index of what refers to a manifest of a name's repository, None where nothing is known to.
@@ -121,14 +121,15 @@ class Registries:
         :param to_push: as for ``digest``.
         :raises FarmError: as ``manifest``.
         """
-        return self._registry(reference).referrers(reference.path, digest, to_push)
+        return self._registry(reference).referrers(reference.path, _checked(reference, digest), to_push)
 
     def save(self, reference: Reference, digest: str, sink: BinaryIO) -> bool:
         """Write a blob of any size to a file; returns False where a name's repository has none.
 
         :raises FarmError: as ``manifest``.
         """
-        return bool(self._first(reference, lambda host: host.save(reference.path, digest, sink) or None))
+        checked = _checked(reference, digest)
+        return bool(self._first(reference, lambda host: host.save(reference.path, checked, sink) or None))
 
     def put_blob(self, reference: Reference, content: bytes) -> str:
         """Write a small blob into a name's repository, unless it is there; returns its digest.
@@ -149,6 +150,7 @@ class Registries:
         :raises FarmError: a registry cannot be reached, or does not take it.
         """
         own, host = source.registry == target.registry, self._registry(target)
+        _checked(source, digest)
         if source.repository == target.repository or host.has_blob(target.path, digest, to_push=True):
             return True
         location = host.mount(target.path, digest, source.path if own else "")
@@ -166,7 +168,7 @@ class Registries:
         :raises NotSupported: the registry does not remove that.
         :raises FarmError: it cannot be reached, or refuses.
         """
-        return self._registry(reference).delete(reference.path, reference.digest or reference.tag)
+        return self._registry(reference).delete(reference.path, _name(reference))
 
     def _read(self, reference: Reference, kind: str, name: str) -> Optional[Document]:
         key = (reference.repository, kind, name)
@@ -235,6 +237,18 @@ def _schemes(netloc: str, settings: Settings) -> Tuple[str, ...]:
         return ("https", "http") if settings.insecure else ("http",)
     loopback = settings.http is None and is_loopback(urlsplit(f"//{netloc}").hostname or "")
     return ("http", "https") if loopback else ("https",)
+
+
+def _name(reference: Reference) -> str:
+    """Return by what a manifest is asked for: a digest, else a tag.
+
+    :raises FarmError: the digest, which another document may have named, is none.
+    """
+    return reference.tag if reference.tag and not reference.digest else _checked(reference, reference.digest)
+
+
+def _checked(reference: Reference, digest: str) -> str:
+    return checked_digest(digest, f"image {reference.repository}")
 
 
 def _split_mirror(text: str) -> Tuple[str, str]:

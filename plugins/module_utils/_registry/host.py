@@ -20,7 +20,7 @@ from .._core.errors import FarmError
 from .._docker.mistrust import REMEDY
 from .auth import RegistryRefused, error_text
 from .connections import Body, InterruptedRequest, Response, Unreachable, WrongScheme
-from .model import Document, digest_of
+from .model import Document, checked_digest, digest_of
 from .session import Content, Session
 
 #: Seconds for one document, all attempts together.
@@ -96,7 +96,8 @@ class Host:
             if response is None:
                 return None
             if "Docker-Content-Digest" in response.headers:
-                return str(response.headers["Docker-Content-Digest"])
+                found = str(response.headers["Docker-Content-Digest"])
+                return checked_digest(found, f"registry {self._name}: {repository}/manifests/{name}")
         document = self.read(repository, "manifests", name)
         return document.digest if document else None
 

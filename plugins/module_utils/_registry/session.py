@@ -16,7 +16,7 @@ from typing import BinaryIO, Callable, Mapping, Optional, Sequence
 
 from .._core.errors import FarmError
 from .._docker.credentials import Credentials
-from .auth import Authorizer, error_text, parse_challenges
+from .auth import Authorizer, RegistryRefused, error_text, parse_challenges
 from .connections import Body, Connections, InterruptedRequest, Origin, Response, Unreachable, WrongScheme
 from .model import DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, OCI_INDEX, OCI_MANIFEST
 
@@ -26,6 +26,8 @@ _MAX_REDIRECTS = 5
 #: Statuses that point to another place, and those of them that mean the same request with its body (RFC 9110, 15.4).
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _SAME_REQUEST = (307, 308)
+#: Statuses of who is not let in.
+_REFUSALS = (401, 403)
 _HEADERS = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))}
 
 
@@ -85,7 +87,7 @@ class Session:
         if challenges:
             header = self._authorizer.satisfy(parse_challenges(challenges), scope, header)
             response = self._send(method, target, header, deadline, content, sink) if header else response
-        if response.status in (401, 403):
+        if response.status in _REFUSALS:
             raise self._authorizer.refusal(f"{response}{error_text(response)}")
         return response
 
@@ -129,24 +131,37 @@ class Session:
         deadline: float,
         sink: Optional[BinaryIO] = None,
     ) -> Response:
-        """Send a request, and again to where the response points; credentials are for the first server only."""
-        sent = {"User-Agent": "buildfarm.multiarch", **headers}
+        """Send a request, and again to where the response points; credentials are for the first server only.
+
+        :raises RegistryRefused: another server refuses. Whatever it demands is not answered: it would get them so.
+        """
+        sent, is_own = {"User-Agent": "buildfarm.multiarch", **headers}, True
         if not target.startswith("/"):
             own = origin
             origin, target = Origin.parse(target)
-            if not origin.may_share_credentials_of(own):
-                sent.pop("Authorization", None)
+            is_own = origin.may_share_credentials_of(own)
         for _redirect in range(_MAX_REDIRECTS):
+            if not is_own:
+                sent.pop("Authorization", None)
             response = self._connections.request(method, origin, target, sent, DOCUMENT_LIMIT, deadline, body, sink)
             location = response.headers.get("Location")
             followed = _SAME_REQUEST if method in ("PUT", "DELETE") else _REDIRECT_STATUSES
             if response.status not in followed or not location:
+                if response.status in _REFUSALS and not is_own:
+                    raise self._refused_elsewhere(origin, response)
                 return response
             redirected, target = Origin.parse(location, f"{origin}{target}")
-            if not redirected.may_share_credentials_of(origin):
-                sent.pop("Authorization", None)
+            is_own = is_own and redirected.may_share_credentials_of(origin)
             origin = redirected
         raise Unreachable(f"it sent this client on more than {_MAX_REDIRECTS} times, at last to {origin}")
+
+    def _refused_elsewhere(self, origin: Origin, response: Response) -> RegistryRefused:
+        reason = f"{origin}, where it sent this client, answered {response}{error_text(response)}"
+        error = RegistryRefused(
+            f"registry {self._registry}: {reason}; the credentials are for the registry alone and were not sent there"
+        )
+        error.reason = reason
+        return error
 
     def _request_token(self, method: str, url: str, headers: Mapping[str, str], body: Optional[bytes]) -> Response:
         try:

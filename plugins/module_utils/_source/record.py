@@ -19,9 +19,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
+from .packing import inflated
 from .tree import DIRECTORY, FILE, LINK, Entry, Tree, shown, target
 
 SCHEMA = 1
+#: Bytes of a record before it is packed: far more than any that is made here.
+LARGEST = 64 << 20
 #: Hex digits of digests in a record. They only serve to say what has changed; that something has, the whole one says.
 _DIGITS = 8
 #: What a name costs in a record beside its own letters, in bytes of its packed form: a file, a closed directory.
@@ -80,10 +83,7 @@ def unpacked(text: str) -> Dict[str, Any]:
 
     :raises ValueError: it is none, or one of another version.
     """
-    try:
-        record = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
-    except zlib.error as exc:
-        raise ValueError(str(exc)) from exc
+    record = json.loads(inflated(text, LARGEST))
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise ValueError("a record of another version")
     return record

@@ -22,6 +22,7 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 from .._core.errors import FarmError
 from .ignore import NO_RULES, CannotTell, IgnoreRules, Matches
 from .known import KnownContents
+from .packing import inflated
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
 #: A device or a FIFO. Its content cannot be read, so it is never sent.
@@ -34,6 +35,8 @@ CAPABILITY = "security.capability"
 _LOCAL = ("security.", "system.", "com.apple.")
 
 _CHUNK = 1 << 20
+#: Bytes of a tree as JSON, of some millions of names.
+_LARGEST = 256 << 20
 _EMPTY = hashlib.sha256().hexdigest()
 #: Files that are read at a time, at most, and bytes of those for which that is quicker.
 _READERS, _LARGE = 4, 256 << 10
@@ -270,10 +273,14 @@ def dump(tree: Tree) -> str:
 def load(text: str) -> Tree:
     """Return the tree that ``dump`` wrote.
 
-    :raises FarmError: a name in it would lead out of the tree.
+    :raises FarmError: it is none, or a name in it would lead out of the tree.
     """
     tree: Tree = {}
-    for name, *values in json.loads(zlib.decompress(base64.b64decode(text))):
+    try:
+        rows = json.loads(inflated(text, _LARGEST))
+    except (ValueError, RecursionError) as exc:
+        raise FarmError(f"a list of files cannot be read ({exc}); nothing was written") from exc
+    for name, *values in rows:
         path = _bytes(name)
         folder, slash, base = path.rpartition(b"/")
         if base in (b"", b".", b"..") or b"\0" in path or (slash and tree.get(folder, _NOTHING).kind != DIRECTORY):

@@ -82,3 +82,9 @@ def test_a_mirror_may_listen_on_any_kind_of_address(bind: str, listens: str, rea
     assert rendered(variables["_mirror_config"]["http"]["addr"]) == listens
     (url,) = [task["ansible.builtin.uri"]["url"] for task in tasks if "ansible.builtin.uri" in task]
     assert rendered(url) == f"http://{reached}/v2/"
+
+
+def test_a_value_that_is_refused_shows_no_password_of_its_urls() -> None:
+    with pytest.raises(AnsibleLookupError) as caught:
+        look_up("engine", variables={"engine_daemon_config": '[{"http-proxy": "http://me:hush@proxy"}'})
+    assert "http-proxy" in str(caught.value) and "hush" not in str(caught.value)

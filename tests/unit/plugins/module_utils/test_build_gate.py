@@ -248,6 +248,15 @@ def test_a_build_that_fails_leaves_the_tags_and_is_not_tried_elsewhere(world, im
     assert caught.value.details["cmd"][:3] == ["docker", "buildx", "build"]
 
 
+def test_what_a_lost_node_printed_last_shows_no_secret(world, image, monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "hush-hush-hush")
+    params = {**image(APP, platforms=["linux/amd64"], secrets=[{"id": "t", "env": "MY_TOKEN"}]), "builder": "farm"}
+    run(params, False, world)
+    world.failing = {world.builds[0][0]: f"{GONE} #7 0.2 hush-hush-hush"}
+    (retry,) = run(params, False, world).as_result()["images"][0]["retries"]
+    assert retry["reason"] == f"{GONE} #7 0.2 ***"
+
+
 def test_a_node_that_goes_away_costs_its_share(world, image):
     params = {**image(APP, platforms=["linux/amd64"]), "builder": "farm"}
     run(params, False, world)

@@ -162,6 +162,17 @@ def test_a_file_of_rules_for_what_is_fetched_counts(inputs, tmp_path, monkeypatc
     assert "the source policy" in first.fields and inputs().key != first.key
 
 
+def test_the_record_of_an_image_proves_no_password_of_a_proxy(inputs, tmp_path):
+    found = []
+    for password in ("one", "two"):
+        url = f"http://me:{password}@proxy.example.com:3128"
+        (tmp_path / "docker/config.json").write_text(json.dumps({"proxies": {"default": {"httpProxy": url}}}))
+        found.append(inputs(build_args={"HTTP_PROXY": url, "no_proxy": "x"}))
+    assert found[0].key == found[1].key
+    assert inputs(build_args={"HTTP_PROXY": "http://other.example.com", "no_proxy": "x"}).key != found[0].key
+    assert len({inputs(build_args={"URL": f"http://me:{password}@x/"}).key for password in ("one", "two")}) == 2
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

@@ -185,6 +185,26 @@ def test_a_directory_with_other_images(tmp_path, exported):
     assert all(blob_of(there, entry["digest"]) for entry in entries_of(there))
 
 
+def test_a_share_names_no_file_outside_of_it(tmp_path, exported):
+    share = Layout(tmp_path / "a")
+    image = {**share.manifest(AMD64), "platform": {"os": "linux", "architecture": "amd64"}}
+    victim = tmp_path / "victim"
+    victim.write_text(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image]}))
+    share.names({"mediaType": OCI_INDEX, "digest": "sha256:../../../victim", "size": 1})
+    with pytest.raises(FarmError, match=r"a: the digest 'sha256:../../../victim' is none"):
+        join([str(share.path), exported("b", ARM64)], str(tmp_path / "joined"), Declared(BOTH))
+    assert victim.exists()
+
+
+def test_a_document_of_a_share_has_its_digest(tmp_path, exported):
+    share = exported("a", AMD64, attested=True)
+    (entry,) = entries_of(tmp_path / "a")
+    blob = tmp_path / "a/blobs/sha256" / entry["digest"][len("sha256:") :]
+    blob.write_bytes(blob.read_bytes() + b" ")
+    with pytest.raises(FarmError, match=f"a: what it has as {entry['digest']} is something else"):
+        join([share, exported("b", ARM64)], str(tmp_path / "joined"), Declared(BOTH))
+
+
 def test_an_archive_writes_nothing_outside_of_its_layout(tmp_path, exported):
     with tarfile.open(tmp_path / "archive", "w") as archive:
         for name in ("index.json", "oci-layout", "blobs/sha256"):

@@ -294,9 +294,9 @@ def test_what_a_step_prints_of_a_secret_is_not_shown(tmp_path, monkeypatch):
     given += [{"id": "v", "value": "two lines\nof a value"}, {"id": "gone", "src": str(tmp_path / "gone")}]
     image = Image.from_params({"context": "/x", "secrets": given})
     printed = "0.1 -----BEGIN-----\n0.2 first line of it\n0.3 end\n0.4 t0k\n0.5 two lines\n0.6 of a value\nERROR: rc 1"
-    error = build_error(failed(printed), image, "on it", [])
+    error = build_error(CommandError("x", Result(("docker",), 1, printed, printed)), image, "on it", [])
     shown = "0.1 ***\n0.2 ***\n0.3 end\n0.4 ***\n0.5 ***\n0.6 ***\nERROR: rc 1"
-    assert error.details["stderr"] == shown and "first line" not in error.message
+    assert error.details["stderr"] == error.details["stdout"] == shown and "first line" not in error.message
 
 
 def test_an_agent_is_looked_for(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 from dataclasses import replace
@@ -246,6 +247,14 @@ def test_info(world):
         ("unreachable", "engine tcp://b:2375: no answer"),
     ]
     assert builders[1]["platforms"][0] == {"platform": "linux/arm64", "node": "a", "source": "pin", "native": False}
+
+
+def test_secrets_of_an_environment_are_not_returned(world):
+    made = world.call({"env": {"AWS_SECRET_ACCESS_KEY": "hush", "LANG": "C"}}, B)
+    assert world.store.get("farm").nodes[0].driver_opts["env.AWS_SECRET_ACCESS_KEY"] == "hush"
+    shown = info({"name": "farm", "timeout": 5, "docker_config": str(world.config)}, False, world.run)
+    assert "hush" not in json.dumps([made, shown])
+    assert shown["builders"][0]["nodes"][0]["driver_opts"] == {"env.AWS_SECRET_ACCESS_KEY": "***", "env.LANG": "C"}
 
 
 CA = {"name": "a", "endpoint": "farm-a", "context": {"host": "ssh://a", "description": "A"}}

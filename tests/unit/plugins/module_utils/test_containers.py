@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -108,6 +109,18 @@ def test_files_are_read_where_there_are_any():
     found = read_container(at, HERE, [node(), with_files])
     assert found.files == {"buildkitd.toml": b"debug = true", "certs/r/ca.pem": b"CA"}
     assert at.requested[-1] == "GET /containers/buildx_buildkit_n/archive?path=/etc/buildkit"
+
+
+def test_files_that_are_larger_than_what_came_are_not_read():
+    header = bytearray(tarfile.TarInfo("buildkit/holes").tobuf(tarfile.GNU_FORMAT))
+    # A file with holes alone, 64 MiB (tar's manual, "Old GNU Format").
+    header[156:157], header[483:495] = tarfile.GNUTYPE_SPARSE, b"%012o" % (1 << 26)
+    header[148:156] = b"%06o\0 " % sum((*header[:148], *b" " * 8, *header[156:]))
+    at = Engine({"/containers/c/archive": (200, bytes(header) + bytes(1024))})
+    assert read_files(at, "c") == {}
+    at.answers["/containers/c/archive"] = (200, gzip.compress(bytes(header) + bytes(1024)))
+    with pytest.raises(FarmError, match="/etc/buildkit of container c cannot be read"):
+        read_files(at, "c")
 
 
 GOOD = Container(

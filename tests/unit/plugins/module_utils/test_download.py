@@ -8,6 +8,7 @@ import base64
 import http.client
 import io
 import socket
+import ssl
 import threading
 import types
 import urllib.error
@@ -36,6 +37,7 @@ class Server(HTTPServer):
         self.ranges = True
         self.tag = '"1"'
         self.url = f"http://127.0.0.1:{self.server_port}/file"
+        self.moved = f"http://localhost:{self.server_port}/other"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         if answer in (302, *range(400, 512)):
             self.send_response(answer)
             if answer == 302:
-                self.send_header("Location", f"http://localhost:{self.server.server_port}/other")
+                self.send_header("Location", self.server.moved)
             self.end_headers()
             self.wfile.write(b"<html><title>No such thing</title>")
             return
@@ -87,6 +89,31 @@ def get(url, retries=2):
     target = io.BytesIO()
     download(url, target, 5, retries)
     return target.getvalue()
+
+
+def test_a_server_with_tls_cannot_send_on_to_one_without(server, issue, tmp_path, monkeypatch):
+    (authority, _key), chain = (ca := issue("tests")), tmp_path / "chain.pem"
+    chain.write_bytes(b"".join(issue("r", ca, usage="server", names=["127.0.0.1"])))
+    (tmp_path / "ca.pem").write_bytes(authority)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    with Server() as secure:
+        secure.socket = context.wrap_socket(secure.socket, server_side=True)
+        secure.answers, secure.moved = [302], server.url
+        thread = threading.Thread(target=secure.handle_request)
+        thread.start()
+        with pytest.raises(FarmError, match=r"/file: the server sent this host on to http://127\.0\.0\.1.*without TLS"):
+            get(secure.url.replace("http:", "https:"))
+        thread.join()
+    assert len(secure.requests) == 1 and not server.requests
+
+
+def test_more_than_there_can_be_is_not_read_to_its_end(server):
+    target = io.BytesIO()
+    with pytest.raises(FarmError, match="more than 1000 bytes"):
+        download(server.url, target, 5, 2, most=1000)
+    assert len(server.requests) == 1
 
 
 def test_what_breaks_is_taken_up_where_it_broke(server):

@@ -381,6 +381,13 @@ def test_ssh(store: ContextStore, fake_ssh: Path, tmp_path: Path, monkeypatch: p
     ]
 
 
+def test_a_path_is_one_word_for_the_shell_of_an_ssh_host(store: ContextStore, fake_ssh: Path, tmp_path: Path) -> None:
+    fake_ssh.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/argv\n')
+    fake_ssh.chmod(0o755)
+    probe("ssh://arm1/run/$(touch x);y.sock", store)
+    assert "--host 'unix:///run/$(touch x);y.sock' system" in (tmp_path / "argv").read_text()
+
+
 #: An ssh that notes its process id in a file, and takes what it gets to a port of this machine and back.
 RELAY = """\
 #!{python}

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
 import threading
+import zlib
 from dataclasses import replace
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result, run
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.fetcher import Change, Fetcher
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.inputs import Inputs
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._key.record import (
@@ -91,6 +93,28 @@ class TestRecord:
         annotations = {**Record.of(self.inputs, (), {}).annotations, **change}
         with pytest.raises(ForeignRecord):
             Record.from_annotations(annotations)
+
+    @pytest.mark.parametrize(("text", "times", "why"), [(b"[", 100_000, "recursion"), (b" ", 65 << 20, "more than")])
+    def test_one_that_would_fill_the_memory_is_foreign(self, text, times, why):
+        packed = base64.b64encode(zlib.compress(text * times)).decode()
+        annotations = {**Record.of(self.inputs, (), {}).annotations, INPUTS: packed}
+        with pytest.raises(ForeignRecord, match=f"broken: .*{why}"):
+            Record.from_annotations(annotations)
+
+    @pytest.mark.parametrize(
+        "of_tree",
+        [
+            "text",
+            {"schema": 2},
+            {"schema": 1},
+            {"schema": 1, "digest": "x", "modeless": "", "modes": {}, "tree": {"main": ""}},
+            {"schema": 1, "digest": "x", "modeless": "", "modes": {}, "tree": {"main": ["f0644", 7]}},
+            {"schema": 1, "digest": "x", "modeless": "", "modes": {}, "tree": {"main": "?0755"}},
+        ],
+    )
+    def test_what_it_says_of_a_tree_may_be_anything(self, of_tree):
+        record = replace(Record.of(self.inputs, (), {}), trees={"": of_tree})
+        assert record.changes(self.inputs) == ["the context differs from what its record can tell"]
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 9}', b'{"schema": 1, "key": "a"}'])
     def test_in_a_file_too(self, content):
@@ -286,6 +310,24 @@ class TestFetcher:
         source = Source(GIT, "https://example.com/app.git#main:sub", "e" * 40)
         assert bool(self.changes(None, source, runner=runner)) == changed
         assert self.changes(None, source, runner=runner, checks=False) == {}
+
+    def test_a_record_lets_nobody_see_the_files_of_this_host(self, tmp_path):
+        repository, file = tmp_path / "repository", tmp_path / "file"
+        file.write_text("")
+        for words in (["init", "-q", "."], ["commit", "-q", "--allow-empty", "-m", "first"]):
+            repository.mkdir(exist_ok=True)
+            run(["git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.com", *words])
+        sources = [
+            Source(GIT, f"file://{repository}", "e" * 40),
+            Source(GIT, str(repository), "e" * 40),
+            Source(HTTP, f"file://{file}", '"1"'),
+            Source(HTTP, "data:,x", '"1"'),
+        ]
+        found = self.changes(None, *sources, runner=run)
+        assert [found[one].certain for one in sources] == [False] * 4
+        shown = [found[one].words for one in sources]
+        assert all("transport 'file' not allowed" in one for one in shown[:2])
+        assert all("wanted http or https" in one for one in shown[2:])
 
     def test_git_that_fails_tells_nothing(self):
         source = Source(GIT, "https://example.com/app.git", "e" * 40)

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
+import tracemalloc
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.errors import FarmError
@@ -42,6 +44,18 @@ def files(*layers):
 def head(made, path, size=4096):
     found = made.read(path, size)
     return found and (found.head if found.kind == "file" else found.target if found.kind == "link" else found.kind)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_name_that_would_fill_the_memory_is_refused(kind):
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, 32 << 20
+    packed = io.BytesIO(gzip.compress(entry.tobuf(tarfile.GNU_FORMAT) + bytes(32 << 20)))
+    tracemalloc.start()
+    with pytest.raises(FarmError, match="a layer cannot be read"):
+        files(packed)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
 
 
 SYM, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE

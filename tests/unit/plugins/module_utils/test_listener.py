@@ -206,6 +206,20 @@ def test_the_second_plan_after_every_step_is_empty():
     assert actions(plan(want, after)) == []
 
 
+@pytest.mark.parametrize(
+    ("held", "proxy", "mode"),
+    [
+        ({}, "http://me:hush@proxy:3128", 0o600),
+        ({CONFIG: Content(b"{}", 0o644, 1.0)}, "http://me:hush@proxy:3128", 0o600),
+        ({CONFIG: Content(b"{}", 0o640, 1.0)}, "http://proxy:3128", 0o640),
+        ({}, "http://proxy:3128", 0o644),
+    ],
+)
+def test_daemon_json_with_a_password_is_for_root_alone(held, proxy, mode):
+    wanted = dataclasses.replace(SETTINGS, daemon_config={"proxies": {"http-proxy": proxy}})
+    assert changed_files(plan(wanted, fresh(files=held)).steps)[CONFIG].mode == mode
+
+
 def test_the_mode_of_daemon_json_is_kept_and_an_open_key_is_closed():
     held = {CONFIG: Content(b"{}", 0o640, 1.0), "/etc/docker/tls/key.pem": Content(b"a key\n", 0o644, 1.0)}
     found = with_files(converged(TLS), **held)

@@ -89,6 +89,19 @@ def test_an_error_is_the_tasks_failure_with_its_details(call):
     assert (result["cmd"], result["rc"]) == (["docker"], 3)
 
 
+def test_what_others_say_moves_no_terminal(call):
+    said = "\x1b]0;title\x07registry \x1b[2Jx: 10 %\rno \u202egnp.exe\x9b2J"
+    shown = "no \N{REPLACEMENT CHARACTER}gnp.exe\N{REPLACEMENT CHARACTER}2J"
+
+    def fails(params, check_mode, runner):
+        raise FarmError(f"a\n{said}").about("image b")
+
+    _rc, result = call(fails, name="a")
+    assert result["msg"] == f"image b: a\n{shown}"
+    call(lambda *_: Outcome({}, {}, warnings=(said,)), name="a")
+    assert call.warned == [shown]
+
+
 def test_a_mistake_of_ours_is_told_apart(call):
     def logic(params, check_mode, runner):
         return {}["missing"]

@@ -47,7 +47,7 @@ def call(tmp_path, monkeypatch):
         paths = found(params)
         return tuple(tmp_path / str(path).lstrip("/") if str(path).startswith("/usr/") else path for path in paths)
 
-    def download(url, target, timeout, retries):
+    def download(url, target, timeout, retries, most=None):
         make.downloads.append(url)
         target.write(make.served[url].encode())
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import socket
 import ssl
@@ -687,6 +688,44 @@ def test_a_redirected_blob_is_read_elsewhere_without_the_credentials(server, els
     assert registries.blob(app(server), digest_of(CONFIG)) == CONFIG
     ((_method, path, headers),) = elsewhere.requests
     assert path.endswith("?signature=abc") and "Authorization" not in headers
+
+
+@pytest.mark.parametrize("text", ["latest", "sha256:../../other/manifests/1", "sha256:abc", "md5:" + "0" * 32, ""])
+def test_what_a_registry_calls_a_digest_and_is_none_gets_into_no_address(server, docker, text):
+    registries = Registries(docker, {})
+    calls = (
+        lambda: registries.manifest(app(server).at(text)),
+        lambda: registries.blob(app(server), text),
+        lambda: registries.has_blob(app(server), text),
+        lambda: registries.save(app(server), text, io.BytesIO()),
+        lambda: registries.referrers(app(server), text),
+        lambda: registries.copy_blob(app(server), Reference.parse(f"{server.name}/other"), text),
+    )
+    for call in calls:
+        with pytest.raises(FarmError, match="wanted sha256:"):
+            call()
+    assert not server.requests
+
+
+def test_a_digest_in_a_header_that_is_none_is_refused(server, docker):
+    headers = {"Docker-Content-Digest": "latest"}
+    server.faults = {MANIFEST_OF: [{"status": 200, "headers": headers}]}
+    with pytest.raises(FarmError, match=r"'latest'.*wanted sha256:"):
+        Registries(docker, {}).digest(app(server))
+
+
+@pytest.mark.parametrize("auth", ["basic", "token"])
+def test_whom_a_redirect_leads_to_cannot_demand_the_credentials(server, elsewhere, docker, auth):
+    log_in(docker, server.name)
+    elsewhere.auth, elsewhere.realm = auth, f"http://{elsewhere.name}/token"
+    to = f"http://{elsewhere.name}{BLOB_OF}?signature=of-the-store"
+    server.faults = {BLOB_OF: [{"status": 307, "headers": {"Location": to}}] * 9}
+    with pytest.raises(FarmError) as caught:
+        Registries(docker, {}).blob(app(server), digest_of(CONFIG))
+    shown = json.dumps([elsewhere.requests, server.requests])
+    assert BASIC not in shown and elsewhere.asked() == [f"GET {BLOB_OF}?signature=of-the-store"]
+    assert f"http://{elsewhere.name}, where it sent this client, answered 401" in caught.value.message
+    assert "of-the-store" not in caught.value.message
 
 
 def test_a_redirect_on_the_same_server_keeps_the_credentials(server, docker):

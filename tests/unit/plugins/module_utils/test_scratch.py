@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.scratch import scratch_directory
 
-PREFIX = "buildx-it-"
+PREFIX, SUFFIX = "buildx-it-", ".buildfarm"
 
 
 @pytest.fixture
@@ -22,9 +22,10 @@ def left(monkeypatch, tmp_path):
     """Make a directory as a killed process leaves it, seconds ago."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def make(name=f"{PREFIX}old", seconds=60):
+    def make(name=f"{PREFIX}0ld_left{SUFFIX}", seconds=60, mode=0o700):
         folder = tmp_path / name
         (folder / "instances").mkdir(parents=True)
+        folder.chmod(mode)
         os.utime(folder, (time.time() - seconds,) * 2)
         return folder
 
@@ -46,10 +47,10 @@ def test_what_a_killed_process_left_goes_with_the_next(left):
 
 def test_what_is_held_or_just_made_or_somebody_elses_stays(left, tmp_path):
     stay = [
-        left(f"{PREFIX}new", seconds=0),
-        left("buildx-other-old"),
-        tmp_path / f"{PREFIX}link",
-        tmp_path / f"{PREFIX}f",
+        left(f"{PREFIX}just_now{SUFFIX}", seconds=0),
+        left(f"buildx-other-0ld_left{SUFFIX}"),
+        tmp_path / f"{PREFIX}a_link_1{SUFFIX}",
+        tmp_path / f"{PREFIX}a_file_1{SUFFIX}",
     ]
     stay[2].symlink_to(stay[1])
     stay[3].write_text("")
@@ -59,3 +60,14 @@ def test_what_is_held_or_just_made_or_somebody_elses_stays(left, tmp_path):
         with scratch_directory(PREFIX) as other:
             assert all(path.exists() for path in (*stay, Path(held), Path(other)))
             assert (stay[1] / "instances").exists()
+
+
+def test_what_a_person_has_named_alike_stays(left):
+    stay = [
+        left(f"{PREFIX}cache"),
+        left(f"{PREFIX}artifact"),
+        left(f"{PREFIX}of{SUFFIX}"),
+        left(f"{PREFIX}0ld_left{SUFFIX}", mode=0o755),
+    ]
+    with scratch_directory(PREFIX):
+        assert all(path.exists() for path in stay)

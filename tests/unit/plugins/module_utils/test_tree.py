@@ -131,6 +131,14 @@ def test_any_name_survives_text(source: Path) -> None:
     assert shown(b"\xff\xfe") == "\\xff\\xfe"
 
 
+def test_a_tree_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tree, "_LARGEST", 900)
+    tree = {b"a" * 300: Entry(FILE, 0o644), b"b" * 300: Entry(FILE, 0o644)}
+    assert load(dump(tree)) == tree
+    with pytest.raises(FarmError, match="more than 900 bytes"):
+        load(dump({**tree, b"c" * 300: Entry(FILE, 0o644)}))
+
+
 @pytest.mark.parametrize(
     "name", [b"../up", b"/etc/passwd", b"a/../../b", b"a/b", b"..", b".", b"", b"l/x", b"d//x", b"a\0b"]
 )

@@ -5,7 +5,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.urls import mask, secret_in, secrets_of
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.urls import (
+    mask,
+    masked_variable,
+    secret_in,
+    secrets_of,
+)
 
 TOKEN = "ghp_EXAMPLEexample"
 
@@ -71,6 +76,17 @@ def test_what_is_no_secret_is_shown(text):
 def test_values_of_a_query_that_are_not_known_are_not_shown_and_not_refused():
     for text, shown in (("https://h/x?sha=abc", "https://h/x?sha=***"), ("https://h/x?abc", "https://h/x?***")):
         assert (mask(text), secret_in(text), secrets_of(text)) == (shown, "", ())
+
+
+def test_variables_that_are_called_secrets_are_some():
+    nodes = [
+        {"driver_opts": {"env.AWS_SECRET_ACCESS_KEY": "hush-hush", "env.LANG": "C.UTF-8", "env.A_TOKEN": "short"}},
+        {"env": {"ACTIONS_RUNTIME_TOKEN": "hush-hush-too", "N_KEYS": 12345678}, "key": "/etc/key.pem"},
+    ]
+    assert secrets_of({"nodes": nodes}) == ("hush-hush", "hush-hush-too")
+    assert masked_variable("AWS_SECRET_ACCESS_KEY", "hush") == "***"
+    assert masked_variable("HTTP_PROXY", "http://me:hush@proxy") == "http://***@proxy"
+    assert masked_variable("A_TOKEN", "") == ""
 
 
 def test_a_secret_is_called_by_its_name():

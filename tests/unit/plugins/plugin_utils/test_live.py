@@ -186,6 +186,19 @@ def test_a_chunk_of_the_log_may_end_within_a_line() -> None:
     assert not News.parse("ended\n" + "x" * 65536).whole
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ({"seconds": 1, "text": "\x1b]0;x\x07a\n[other] b\x1b[2J"}, ["    1.0s  a [other] b"]),
+        ({"seconds": "soon", "text": "a"}, []),
+        ({"seconds": 1}, []),
+        ([], []),
+    ],
+)
+def test_a_host_that_says_something_else_moves_no_terminal(line: Any, shown: List[str]) -> None:
+    assert [str(event) for event in News.parse(f"running\n{json.dumps(line)}\nno JSON\n").events] == shown
+
+
 def test_what_has_ended_by_now_does_not_begin_any_more() -> None:
     texts = ["a …", "b …", "a done", "c"]
     assert [one.text for one in live.current([live.Event(1.0, text) for text in texts])] == ["b …", "a done", "c"]
