@@ -150,6 +150,6 @@ def test_two_farms_with_authorities_of_their_own_in_one_run(farm: LiveFarm, two_
     for host in (CONTROLLER, "ctlnew"):
         assert farm.ssh(host, "ls ~/.docker/buildx/instances").split() == ["red"]
         assert farm.ssh(host, "docker context ls --format '{{.Name}}' | grep -E 'red|blue'").split() == ["red-red-a"]
-    volumes = "docker volume ls -q | grep -E '_(red|blue)-' || true"
+    volumes = "docker volume ls -q | grep -E '^buildx_buildkit_(red|blue)-' || true"
     assert farm.ssh(FARMS["red"][1]["red-b"], volumes).split() == ["buildx_buildkit_red-red-b_state"]
     assert farm.ssh(FARMS["blue"][1]["blue-a"], volumes).split() == []
