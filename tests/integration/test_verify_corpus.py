@@ -177,7 +177,8 @@ def test_programs_are_what_their_platform_runs(here: Here, corpus: Corpus) -> No
         corpus.index(tag, corpus.image(platform, tag, files=files, config={"Entrypoint": entrypoint}))
     images = [{"name": corpus.name(tag)} for tag in PROGRAMS]
     settings = {"insecure-registries": [here.plain], "log-driver": "none"}
-    shown = "docker ps -aq; docker images -aq"
+    # Those of one second have no order of their own.
+    shown = "{ docker ps -aq; docker images -aq; } | sort"
     before = here.farm.ssh(ENGINE, shown)
     try:
         here.farm.module(ENGINE, "docker_listener", insecure=True, address="0.0.0.0", daemon_config=settings)
