@@ -141,7 +141,7 @@ class LiveFarm:
         """Remove what tests have left on hosts with an engine: BuildKit's containers and caches, temporary files."""
         own = "--filter name=buildx_buildkit_"
         command = (
-            "rm -rf /tmp/buildfarm-live-* /tmp/buildx-*; "
+            "rm -rf /tmp/buildfarm-* /tmp/buildx-*; "
             f"docker ps -aq {own} | xargs -r docker rm -f; docker volume ls -q {own} | xargs -r docker volume rm"
         )
         hosts = [host.name for host in self.farm.hosts if "+" in host.base]

@@ -31,9 +31,6 @@ _LINE = re.compile(r"\[(\S+)(?: (\S+))?\] +(\d+\.\d)s  (.*)")
 @pytest.fixture(scope="module")
 def images(farm: LiveFarm) -> Iterator[BuildFarm]:
     """Both controllers with their builders; what is built runs no steps for arm64."""
-    for host in CONTROLLERS:
-        # What other tests have left of modules and actions that they killed together.
-        farm.ssh(host, "rm -rf /tmp/buildfarm-live-* /tmp/buildx-*")
     with build_farm(farm, emulating=False) as made:
         yield made
 

@@ -103,6 +103,11 @@ class Output:
         return bool(self.dest) and self.type != "local" and self.option("tar") != "false"
 
     @property
+    def parent(self) -> str:
+        """The directory that has the result; a file is written where a link leads."""
+        return os.path.dirname(os.path.realpath(self.dest) if self.is_file else self.dest)
+
+    @property
     def is_shared(self) -> bool:
         """Whether the result is a directory in which images of other names stay."""
         return self.type == "oci" and bool(self.dest) and not self.is_file
@@ -160,8 +165,7 @@ class Output:
         if not self.dest:
             return ()
         is_dir = os.path.isdir(self.dest)
-        # A file is written where a link leads.
-        parent = os.path.dirname(os.path.realpath(self.dest) if self.is_file else self.dest)
+        parent = self.parent
         if self.is_file and is_dir:
             raise FarmError(f"output {self.type}: dest {self.dest} is a directory; wanted the path of a file")
         if not self.is_file and os.path.lexists(self.dest) and not is_dir:

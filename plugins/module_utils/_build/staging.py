@@ -20,10 +20,8 @@ def stage(stack: ExitStack, output: Output) -> str:
 
     buildx empties a file before it builds: a failed build would cost the last good result.
     """
-    folder, name = os.path.split(output.dest)
-    if output.is_file:
-        folder = os.path.dirname(os.path.realpath(output.dest))
-    else:
+    folder, name = output.parent, os.path.basename(output.dest)
+    if not output.is_file:
         # A directory that is there may be a mount, which a rename cannot cross.
         folder = output.dest if os.path.isdir(output.dest) else folder
         os.makedirs(folder, exist_ok=True)

@@ -29,6 +29,7 @@ from typing import Callable, Iterator
 
 from .ending import PROGRAMS
 from .lease import Lease
+from .lock import LockTimeout, locked
 from .progress import SILENT, Progress
 
 #: By which the action asks for it: SHOWN, or QUIET where what the module says must not be seen.
@@ -64,14 +65,11 @@ def _is_forgotten(folder: str) -> bool:
     """Say whether a module has ended, and its lease was not renewed for long."""
     if time.time() - os.stat(os.path.join(folder, "lease")).st_mtime < _FORGOTTEN:
         return False
-    running = os.open(os.path.join(folder, "running"), os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with locked(os.path.join(folder, "running"), 0, os.O_RDWR):
+            return True
+    except LockTimeout:
         return False
-    finally:
-        os.close(running)
-    return True
 
 
 @dataclass

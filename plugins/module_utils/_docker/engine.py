@@ -187,6 +187,11 @@ def _adapter_over_ssh(url: Endpoint, timeout: float) -> Any:
     return Adapter()
 
 
+def container_status(state: str) -> str:
+    """Return what counts of an engine's word for a container's state: ``running``, ``paused`` or ``stopped``."""
+    return state if state in ("running", "paused") else "stopped"
+
+
 def probe_all(
     endpoints: Sequence[Endpoint],
     store: ContextStore,

@@ -26,7 +26,7 @@ from .._core.runner import Runner
 from .._docker.client import Conversation, conversation, execute
 from .._docker.context_store import TlsFiles
 from .._docker.endpoint import Endpoint
-from .._docker.engine import EngineInfo, probe_all
+from .._docker.engine import EngineInfo, container_status, probe_all
 from .._docker.transport import canonical
 from .._platform.platform import Platform
 from .model import FoundEngine, FoundNode, builder_of
@@ -231,7 +231,7 @@ def _containers(engine: Conversation) -> Dict[str, str]:
     """Return the nodes that have a container, and its state in one word."""
     containers = engine.get(f"/containers/json?all=1&filters={quote(json.dumps({'name': [PREFIX]}))}")
     return {
-        name[1 + len(PREFIX) :]: one["State"] if one["State"] in ("running", "paused") else "stopped"
+        name[1 + len(PREFIX) :]: container_status(one["State"])
         for one in containers
         for name in one["Names"]
         if name.startswith(f"/{PREFIX}")

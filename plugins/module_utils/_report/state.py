@@ -13,7 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .._buildx.marks import Mark
 from .._buildx.store import Instance, Node
 from .._core.errors import FarmError
-from .._docker.engine import EngineInfo
+from .._docker.engine import EngineInfo, container_status
 from .._platform.platform import Platform
 from .history import Build
 
@@ -115,7 +115,7 @@ class FoundNode:
         container = self.engine.containers.get(self.name)
         if container is None:
             return "missing"
-        return container.state if container.state in ("running", "paused") else "stopped"
+        return container_status(container.state)
 
     @property
     def container(self) -> str:
