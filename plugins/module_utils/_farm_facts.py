@@ -18,7 +18,7 @@ from ._binfmt.rules import read_rule_files
 from ._core.files import read_bytes
 from ._core.runner import Runner
 from ._core.version import upstream
-from ._docker.config import plugin_candidates
+from ._docker.config import plugin_candidates, transience
 from ._docker.names import TLS_DIRECTORY
 from ._docker.tls import key_problem
 from ._host.init import BOOTED
@@ -47,6 +47,7 @@ def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Dict[str
         "python": {"executable": sys.executable, "version": list(sys.version_info[:2])},
         "docker": shutil.which("docker"),
         "buildx": next((str(path) for path in plugin_candidates({}) if os.access(path, os.X_OK)), None),
+        "docker_config_transience": transience({}),
         "missing_libraries": [name for name in LIBRARIES if importlib.util.find_spec(name) is None],
     }
     host = os.uname()

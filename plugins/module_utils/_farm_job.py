@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 from ._buildx.store import Store
-from ._core.environment import expanded, in_container
+from ._core.environment import expanded
 from ._core.errors import FarmError
-from ._core.files import read_bytes, write_atomically
+from ._core.files import is_writable, read_bytes, write_atomically
 from ._core.runner import Runner
-from ._docker.config import config_dir, read_config
+from ._docker.config import config_dir, read_config, transience
 from ._docker.credentials import logins_of_environment, with_logins
 
 _PREFIX = "buildfarm-job-"
@@ -77,26 +77,12 @@ def _reason(params: Mapping[str, Any]) -> Optional[str]:
         return "it is wanted" if params["force"] else None
     if params["certificate"]:
         return "the client's certificate is kept nowhere"
-    try:
-        known = Store.of(params).read(params["builder"]) is not None
-        own = config_dir(params)
-    except FarmError:
-        return "the user has no home directory"
-    if known:
-        return None
-    if not params["lasting"]:
-        return f"there is no builder {params['builder']!r} here"
-    if not _writable(own):
-        return f"{own} cannot be written"
-    return "this is a container" if in_container() else None
-
-
-def _writable(directory: Path) -> bool:
-    """Say whether a directory could be made or written; nothing is made to find out."""
-    there = directory
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return os.access(there, os.W_OK | os.X_OK)
+    with contextlib.suppress(FarmError):
+        if Store.of(params).read(params["builder"]) is not None:
+            return None
+        if not params["lasting"]:
+            return f"there is no builder {params['builder']!r} here"
+    return transience(params)
 
 
 def _fill(directory: Path, params: Mapping[str, Any]) -> None:
@@ -152,7 +138,7 @@ def _environment(directory: Path) -> Dict[str, str]:
     found = {"DOCKER_CONFIG": str(directory), "BUILDX_CONFIG": str(directory / "buildx")}
     try:
         # What was sent of build contexts is noted there, and is known to the next job as long as that can be.
-        kept = _writable(Path(os.environ.get("XDG_STATE_HOME") or expanded("~/.local/state")))
+        kept = is_writable(Path(os.environ.get("XDG_STATE_HOME") or expanded("~/.local/state")))
     except FarmError:
         kept = False
     return found if kept else {**found, "XDG_STATE_HOME": str(directory / "state")}

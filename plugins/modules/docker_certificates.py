@@ -92,13 +92,13 @@ options:
     default: [client]
   validity_days:
     description:
-      - For how many days a server's or client's certificate is issued. None outlives the CA.
+      - For how many days a server's or client's certificate is issued, 36500 at most. None outlives the CA.
       - Certificates that are valid for longer because they were issued under another setting stay.
     type: int
     default: 365
   client_validity_days:
     description:
-      - For how many days a client's certificate is issued, 1 or more. By default O(validity_days).
+      - For how many days a client's certificate is issued, 1 to 36500. By default O(validity_days).
       - One that is issued for less than twice O(renew_before_days) is issued anew when half of its time is over.
     type: int
   renew_before_days:
@@ -114,7 +114,7 @@ options:
     default: Docker build farm CA
   ca_validity_days:
     description:
-      - For how many days the CA is issued, and renewed.
+      - For how many days the CA is issued, and renewed, 36500 at most.
     type: int
     default: 3650
   ca_cert:

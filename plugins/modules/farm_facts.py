@@ -136,6 +136,12 @@ ansible_facts:
           description: Path of the buildx that modules start and the docker CLI takes. V(null) where there is none.
           type: str
           sample: /usr/libexec/docker/cli-plugins/docker-buildx
+        docker_config_transience:
+          description:
+            - Why what is written to docker's configuration of this user is lost later, as in a container. V(null) where
+              it lasts.
+          type: str
+          sample: this is a container
         missing_libraries:
           description: Those of the collection's Python libraries that the interpreter of this task lacks.
           type: list

@@ -137,6 +137,19 @@ class LiveFarm:
         assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
 
+    def restart_engine(self, host: str, first: str = ":", stdin: str = "") -> None:
+        """Run a shell command on a host, then restart its engine, however often that was done before.
+
+        One that had to be started a second time is warned of, with its log.
+
+        :raises AssertionError: it does not start, by its log.
+        """
+        log = "journalctl -u docker -n 40 --no-pager -o cat"
+        restart = f"systemctl restart docker || {{ {log}; sleep 1; systemctl restart docker; }}"
+        command = f"{{ {first}; }} > /dev/null; systemctl daemon-reload; systemctl reset-failed docker; {restart}"
+        if failed := self.ssh(host, command, stdin=stdin).strip():
+            warnings.warn(f"{host}: its engine had to be started a second time:\n{failed}", stacklevel=2)
+
     def tidy(self) -> None:
         """Remove what tests have left on hosts with an engine: BuildKit's containers and caches, temporary files."""
         own = "--filter name=buildx_buildkit_"

@@ -74,10 +74,10 @@ def site(farm: LiveFarm) -> Iterator[Site]:
     whole.play("site", *NODES).expect_success()
     assert whole.play("site", *NODES).expect_success().changed == []
     yield whole
-    whole.play("teardown", *NODES)
+    whole.play("teardown", *NODES).expect_success()
     for node in NODES:
         farm.ssh(node, "docker volume ls -q | grep '^build[xf].*_farm-' | xargs -r docker volume rm")
-        farm.ssh(node, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+        farm.restart_engine(node, "rm -rf /etc/docker")
     farm.ssh(CONTROLLER, "rm -rf ~/.config/buildfarm ~/.docker")
 
 

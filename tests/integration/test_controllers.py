@@ -27,7 +27,7 @@ def variables(farm: LiveFarm) -> Iterator[dict[str, Any]]:
     yield {**farm.variables("unused"), "farm_platforms": []}
     for controller in (FIRST, SECOND):
         farm.ssh(controller, "rm -rf /root/.config/buildfarm")
-    farm.ssh(NODE, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+    farm.restart_engine(NODE, "rm -rf /etc/docker")
 
 
 def site(farm: LiveFarm, variables: dict[str, Any], **options: Any) -> Run:

@@ -64,7 +64,7 @@ def core(request: pytest.FixtureRequest, farm: LiveFarm, tmp_path: Path) -> Iter
     variables: dict[str, Any] = json.loads((tmp_path / "variables.json").read_text())
     farm.playbook("buildfarm.multiarch.teardown", variables=variables, inventory=GROUPS).expect_success()
     for host in GROUPS["buildx_nodes"]:
-        farm.ssh(host, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+        farm.restart_engine(host, "rm -rf /etc/docker")
     farm.ssh("ctl", "rm -rf ~/.config/buildfarm ~/.docker /srv/hello")
 
 

@@ -56,7 +56,7 @@ def test_hosts_by_address_with_long_names_and_capitals(farm: LiveFarm, ipv6: Non
     finally:
         site(farm, nodes, "teardown")
         for host in NODES:
-            farm.ssh(host, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+            farm.restart_engine(host, "rm -rf /etc/docker")
         farm.ssh(CONTROLLER, "rm -rf ~/.config/buildfarm ~/.docker")
 
 
@@ -122,7 +122,7 @@ def two_farms(farm: LiveFarm) -> Iterator[Run]:
         several(farm, "teardown")
         for host in NODES:
             farm.ssh(host, "docker volume ls -q | grep -E '_(red|blue)-' | xargs -r docker volume rm")
-            farm.ssh(host, "rm -rf /etc/docker; systemctl reset-failed docker; systemctl restart docker")
+            farm.restart_engine(host, "rm -rf /etc/docker")
         for host in (CONTROLLER, "ctlnew"):
             farm.ssh(host, "rm -rf /root/certificates-* ~/.docker")
 

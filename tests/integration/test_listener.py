@@ -69,16 +69,10 @@ def nodes(farm: LiveFarm, authority: tuple[str, str]) -> Iterator[None]:
         )
         for name, text in (("ca", authority[0]), ("cert", certificate), ("key", key)):
             farm.ssh(host, f"umask 77; cat > /root/client/{name}.pem", stdin=text)
-        farm.ssh(
-            host, f"rm -rf {kept}; systemctl daemon-reload; systemctl reset-failed docker; systemctl restart docker"
-        )
+        farm.restart_engine(host, f"rm -rf {kept}")
     yield
     for host in ENGINES:
-        farm.ssh(
-            host,
-            f"rm -rf {kept}; tar -C / -xf /root/kept/all.tar; rm -rf /root/kept /root/client; systemctl daemon-reload; "
-            "systemctl reset-failed docker; systemctl restart docker",
-        )
+        farm.restart_engine(host, f"rm -rf {kept}; tar -C / -xf /root/kept/all.tar; rm -rf /root/kept /root/client")
 
 
 @pytest.fixture
@@ -131,11 +125,8 @@ def test_a_bare_engine_listens_over_mutual_tls(farm: LiveFarm, tls: dict[str, st
 
 
 def test_settings_of_daemon_json_are_merged_and_take_effect(farm: LiveFarm, tls: dict[str, str]) -> None:
-    farm.ssh(
-        NODE,
-        f"mkdir -p /etc/docker; cat > {CONFIG}; systemctl reset-failed docker; systemctl restart docker",
-        stdin='{"log-opts": {"max-size": "1m"}, "debug": true}',
-    )
+    given = '{"log-opts": {"max-size": "1m"}, "debug": true}'
+    farm.restart_engine(NODE, f"mkdir -p /etc/docker; cat > {CONFIG}", stdin=given)
     config = {"log-opts": {"max-file": "3"}, "labels": ["farm=yes"], "debug": None}
     predicted = farm.module(NODE, "docker_listener", check=True, daemon_config=config, **tls)
     real = farm.module(NODE, "docker_listener", daemon_config=config, **tls)
@@ -146,7 +137,7 @@ def test_settings_of_daemon_json_are_merged_and_take_effect(farm: LiveFarm, tls:
     assert not farm.module(NODE, "docker_listener", daemon_config=config, **tls)["changed"]
     # What is not mentioned stays.
     assert not farm.module(NODE, "docker_listener", **tls)["changed"]
-    farm.ssh(NODE, f"rm {CONFIG}; systemctl reset-failed docker; systemctl restart docker")
+    farm.restart_engine(NODE, f"rm {CONFIG}")
 
 
 @pytest.mark.parametrize("host", ENGINES)
@@ -340,7 +331,7 @@ def test_a_changed_daemon_json_is_brought_into_effect(farm: LiveFarm, tls: dict[
     assert changed["restarted"]
     assert f"before {CONFIG} was changed" in changed["diff"]["before"]["engine"]
     assert farm.ssh(NODE, "docker info --format '{{.Labels}}'").strip() == "[hand=made]"
-    farm.ssh(NODE, f"rm {CONFIG}; systemctl reset-failed docker; systemctl restart docker")
+    farm.restart_engine(NODE, f"rm {CONFIG}")
 
 
 def test_an_engine_that_does_not_run_is_started(farm: LiveFarm, tls: dict[str, str], listening: str) -> None:
@@ -528,7 +519,7 @@ def test_hosts_in_daemon_json_that_would_be_lost(farm: LiveFarm, tls: dict[str, 
     farm.module(NODE, "docker_listener", daemon_config={"hosts": None}, **tls)
     assert json.loads(farm.ssh(NODE, f"cat {CONFIG}")) == {"labels": ["kept=yes"]}
     assert client(farm, NODE).startswith("26")
-    farm.ssh(NODE, f"rm {CONFIG}; systemctl reset-failed docker; systemctl restart docker")
+    farm.restart_engine(NODE, f"rm {CONFIG}")
 
 
 def test_on_the_address_of_an_interface(farm: LiveFarm, tls: dict[str, str]) -> None:

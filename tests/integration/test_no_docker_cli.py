@@ -93,8 +93,7 @@ def test_the_playbooks(farm: LiveFarm) -> None:
         assert farm.ssh(CONTROLLER, "command -v docker", check=False) == ""
     finally:
         play("teardown")
-        farm.ssh(NODES[1], "rm -rf /etc/docker; docker system prune -af; systemctl reset-failed docker")
-        farm.ssh(NODES[1], "systemctl restart docker")
+        farm.restart_engine(NODES[1], "rm -rf /etc/docker; docker system prune -af")
         farm.ssh(CONTROLLER, "rm -rf ~/.docker ~/.config/buildfarm /srv/hello")
 
 

@@ -105,7 +105,7 @@ def leave(farm: LiveFarm, host: str) -> None:
     farm.ssh(host, f"rm -f {_BREAKING}; systemctl daemon-reload")
     farm.module(host, "docker_listener", state="absent")
     quiet = "docker ps -aq | xargs -r docker rm -f; docker system prune -af --volumes; rm -f /etc/docker/daemon.json"
-    farm.ssh(host, f"{quiet}; systemctl reset-failed docker; systemctl restart docker")
+    farm.restart_engine(host, quiet)
 
 
 def pauses(farm: LiveFarm, host: str, since: float) -> list[tuple[float, float]]:

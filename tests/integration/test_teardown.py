@@ -91,7 +91,7 @@ def hosts(farm: LiveFarm) -> Iterator[Farm]:
     )
     for node in NODES:
         farm.ssh(node, f"{there}; echo other > /etc/docker/certs.d/own/ca.crt; docker ps -a >/dev/null")
-    farm.ssh("mid1", "cat > /etc/docker/daemon.json; systemctl restart docker", stdin=OTHERS)
+    farm.restart_engine("mid1", "cat > /etc/docker/daemon.json", stdin=OTHERS)
     farm.ssh(CONTROLLER, "docker context create mine --docker host=tcp://192.0.2.9:2376")
     made = Farm(farm)
     yield made

@@ -97,3 +97,10 @@ def test_each_guide_is_listed() -> None:
     sections = yaml.safe_load((CHECKOUT / "docs/docsite/extra-docs.yml").read_text())["sections"]
     listed = [name for section in sections for name in section["toctree"]]
     assert sorted(listed) == sorted(path.stem for path in (CHECKOUT / "docs/docsite/rst").glob("*.rst"))
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in CHECKOUT.glob("roles/*")))
+def test_a_role_names_its_variables(role: str) -> None:
+    text = (CHECKOUT / f"roles/{role}/README.md").read_text()
+    own = (name for name in specs.role_variables(CHECKOUT) if name.startswith(f"{role}_"))
+    assert not [name for name in own if not re.search(rf"\b{name}\b", text)]

@@ -16,6 +16,9 @@ from .._core.environment import expanded
 from .._core.errors import FarmError
 from .model import Leaf, checked_name, sans
 
+#: For longer nobody means it, and dates of certificates end in the year 9999.
+LONGEST_DAYS = 36500
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -147,6 +150,9 @@ def _check_options(params: Mapping[str, Any]) -> None:
                 f"renew_before_days is {params['renew_before_days']}, {option} is {params[option]}: each run would "
                 f"issue anew; wanted renew_before_days between 0 and less than {option}"
             )
+    for option in ("validity_days", "ca_validity_days", "client_validity_days"):
+        if (params.get(option) or 0) > LONGEST_DAYS:
+            raise FarmError(f"{option} is {params[option]}; wanted {LONGEST_DAYS}, a hundred years, at most")
     days = params.get("client_validity_days")
     if days is not None and days < 1:
         raise FarmError(f"client_validity_days is {days}; wanted 1 or more")

@@ -6,10 +6,23 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from .plain import plain
+
+#: What to do about failures of the host that no code can foresee everywhere, by their numbers.
+_REMEDIES = {
+    errno.ENOSPC: "make room there (df -h and df -i show where none is left), and run again",
+    errno.EDQUOT: "make room there, or raise the user's quota, and run again",
+    errno.EROFS: "mount its file system so that it can be written, and run again",
+    errno.EACCES: "run the task as a user who may, as with become",
+    errno.EPERM: "run the task as a user who may, as with become",
+    errno.EIO: "its disk or file system is faulty; see the kernel's log",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), and run again",
+    errno.ENFILE: "raise the limit of open files (fs.file-max), and run again",
+}
 
 
 class FarmError(Exception):
@@ -35,6 +48,12 @@ class FarmError(Exception):
         if self.message.startswith(f"{subject.partition(' ')[0]} "):
             return self
         return type(self)(f"{subject}: {self.message}", **self.details)
+
+
+def fault_of_host(exc: OSError) -> Optional[FarmError]:
+    """Return the error for a fault of the host, as a full disk, None where a fault of the code is as likely."""
+    remedy = _REMEDIES.get(exc.errno or 0)
+    return FarmError(f"{exc.filename or 'this host'}: {exc.strerror}; {remedy}") if remedy else None
 
 
 def missing_library(library: str, exc: ImportError) -> FarmError:

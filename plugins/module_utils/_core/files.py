@@ -96,6 +96,14 @@ def _set_metadata(handle: int, path: str, mode: Optional[int]) -> None:
     os.fchmod(handle, stat.S_IMODE(found.st_mode) if mode is None else mode)
 
 
+def is_writable(directory: PathLike) -> bool:
+    """Say whether a directory could be made or written; nothing is made to find out."""
+    there = os.path.abspath(directory)
+    while not os.path.exists(there) and there != os.path.dirname(there):
+        there = os.path.dirname(there)
+    return os.access(there, os.W_OK | os.X_OK)
+
+
 def abandoned(path: PathLike) -> List[str]:
     """Return the temporary files that were to become this one when ``write_together`` was killed."""
     folder, base = os.path.split(os.path.realpath(path))

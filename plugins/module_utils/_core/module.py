@@ -15,7 +15,7 @@ from ansible.module_utils.common.parameters import remove_values
 
 from .ending import Interrupted, interruptible
 from .environment import settle
-from .errors import FarmError
+from .errors import FarmError, fault_of_host
 from .outcome import Outcome
 from .plain import plain
 from .runner import run
@@ -62,6 +62,9 @@ class Module(AnsibleModule):
         except Interrupted as exc:
             self.fail_json(msg=f"{exc}; what was running has been ended")
         except Exception as exc:  # pylint: disable=broad-except
+            fault = fault_of_host(exc) if isinstance(exc, OSError) else None
+            if fault:
+                self.fail_json(msg=fault.message, exception=traceback.format_exc())
             self.fail_json(
                 msg=f"unexpected {type(exc).__name__}: {exc}; please report it", exception=traceback.format_exc()
             )

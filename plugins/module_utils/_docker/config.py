@@ -10,11 +10,11 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
-from .._core.environment import expanded
+from .._core.environment import expanded, in_container
 from .._core.errors import FarmError
-from .._core.files import read_bytes
+from .._core.files import is_writable, read_bytes
 
 #: buildx, as the docker CLI knows it.
 PLUGIN = "docker-buildx"
@@ -33,6 +33,20 @@ def config_dir(params: Mapping[str, Any]) -> Path:
     :raises FarmError: it would be below a home directory that is not known.
     """
     return Path(expanded(params.get("docker_config") or os.environ.get("DOCKER_CONFIG") or "~/.docker"))
+
+
+def transience(params: Mapping[str, Any]) -> Optional[str]:
+    """Return why what is written to docker's configuration directory is lost later, None where it lasts.
+
+    :param params: a module's parameters.
+    """
+    try:
+        own = config_dir(params)
+    except FarmError:
+        return "the user has no home directory"
+    if not is_writable(own):
+        return f"{own} cannot be written"
+    return "this is a container" if in_container() else None
 
 
 def read_config(directory: Path) -> Dict[str, Any]:

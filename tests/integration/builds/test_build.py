@@ -412,11 +412,7 @@ def test_the_engines_own_builder(images: BuildFarm, host: str) -> None:
 def test_an_engine_with_the_containerd_store_keeps_several_platforms(images: BuildFarm) -> None:
     context, host, name = images.context("new1", "files", FILES, note="text"), "new1", "images-test:1"
     settings = {"features": {"containerd-snapshotter": True}}
-    images.farm.ssh(
-        host,
-        "cat > /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker",
-        stdin=json.dumps(settings),
-    )
+    images.farm.restart_engine(host, "cat > /etc/docker/daemon.json", stdin=json.dumps(settings))
     try:
         options = {"context": context, "tags": [name], "platforms": PLATFORMS}
         result = images.build_twice(host, **options, load=True)
@@ -425,4 +421,4 @@ def test_an_engine_with_the_containerd_store_keeps_several_platforms(images: Bui
         assert [platform for platform in PLATFORMS if platform not in shown] == []
     finally:
         images.farm.ssh(host, f"docker rmi {name}; docker builder prune -af; rm -rf /srv/images", check=False)
-        images.farm.ssh(host, "rm /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker")
+        images.farm.restart_engine(host, "rm /etc/docker/daemon.json")

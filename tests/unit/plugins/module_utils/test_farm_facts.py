@@ -13,6 +13,7 @@ from typing import Any, Dict
 
 import pytest
 from ansible_collections.buildfarm.multiarch.plugins.module_utils import _farm_facts
+from ansible_collections.buildfarm.multiarch.plugins.module_utils._core import environment
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._core.runner import Result
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._host.systemd import UnitFiles
 from ansible_collections.buildfarm.multiarch.plugins.module_utils._platform.elf import program
@@ -27,6 +28,9 @@ def facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     (tmp_path / "binfmt.d").mkdir()
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.delenv(environment.CONTAINER_VARIABLE, raising=False)
+    monkeypatch.setattr(environment, "CONTAINER_FILES", (str(tmp_path / "containerenv"),))
     monkeypatch.setattr(_farm_facts, "_ENGINE_PLACES", (str(tmp_path / "sbin"),))
     monkeypatch.setattr(_farm_facts, "TLS_DIRECTORY", str(tmp_path / "tls"))
     monkeypatch.setattr(_farm_facts, "BOOTED", str(tmp_path / "booted"))
@@ -64,6 +68,7 @@ def test_a_host_with_nothing(facts: Any) -> None:
         "python": {"executable": sys.executable, "version": [sys.version_info.major, sys.version_info.minor]},
         "docker": None,
         "buildx": None,
+        "docker_config_transience": None,
         "missing_libraries": ["no_such_library_here"],
     }
 
@@ -72,11 +77,13 @@ def test_a_host_with_everything(facts: Any, tmp_path: Path) -> None:
     (tmp_path / "booted").mkdir()
     (tmp_path / "sbin").mkdir()
     (tmp_path / "docker.service").touch()
+    (tmp_path / "containerenv").touch()
     (tmp_path / "binfmt.d/qemu.conf").write_text(RULE + "\n")
     for name in ("bin/docker", "sbin/dockerd", "plugin"):
         (tmp_path / name).write_bytes(program("arm64"))
         (tmp_path / name).chmod(0o755)
     found = facts(**{"docker-ce": "5:28.5.2-1~debian.13~trixie", "containerd.io": "1.7.27-1"})["buildfarm"]
+    assert found["docker_config_transience"] == "this is a container"
     assert found["packages"] == {"docker-ce": "28.5.2", "containerd.io": "1.7.27"}
     assert found["engine_package_version"] == "5:28.5.2-1~debian.13~trixie"
     assert (found["systemd"], found["engine"], found["emulators"]) == (True, True, True)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -108,6 +109,23 @@ def test_a_mistake_of_ours_is_told_apart(call):
 
     rc, result = call(logic, name="a")
     assert (rc, result["msg"]) == (1, "unexpected KeyError: 'missing'; please report it")
+
+
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        (OSError(errno.ENOSPC, "No space left", "/etc/x"), "/etc/x: No space left; make"),
+        (OSError(errno.ENOSPC, "No space left on device"), "this host: No space left on device; make room there"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: Permission denied; run the task as"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/x"), "unexpected FileNotFoundError: "),
+    ],
+)
+def test_a_fault_of_the_host_says_what_to_do(call, fault, message):
+    def logic(params, check_mode, runner):
+        raise fault
+
+    rc, result = call(logic, name="a")
+    assert rc == 1 and result["msg"].startswith(message)
 
 
 def test_what_the_options_do_not_allow_never_reaches_the_logic(call):
