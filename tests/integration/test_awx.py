@@ -8,8 +8,11 @@ each job, credentials as the files that injectors write, the answers of surveys 
 from __future__ import annotations
 
 import os
+import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from hosts import Host
 
 RUNNER, NODES = "awx", ["awxnode1", "awxnode2"]
 HOSTS = [Host(RUNNER, "trixie+runner"), *(Host(name, "trixie+engine") for name in NODES)]
-#: All playbooks in a row, as root and in a pod, take minutes.
+#: All playbooks in a row, as root and in a pod, and pairs of jobs take minutes.
 ALL = os.environ.get("BUILDFARM_ALL_JOBS", "") not in ("", "0")
 ANSWERS: dict[str, dict[str, Any]] = {
     "site.yml": {"farm_platforms": "linux/amd64", "farm_absent_nodes": "", "farm_purge_nodes": "false"},
@@ -133,3 +136,35 @@ if ALL:
         assert changed(run("teardown")) == ["Remove the builder", "Close the listener"]
         for node in NODES:
             assert awx.farm.ssh(node, f"docker ps --all --quiet --filter name=farm-{node}") == ""
+
+    def test_two_jobs_at_once(
+        awx: Controller, credentials: dict[str, dict[str, str]], record_property: Callable[[str, object], None]
+    ) -> None:
+        """Two containers, at random moments; afterwards all is as declared. `BUILDFARM_SEED` repeats a run."""
+        seed = int(os.environ.get("BUILDFARM_SEED") or random.SystemRandom().randrange(10**6))
+        record_property("BUILDFARM_SEED", seed)
+        chance = random.Random(seed)
+        runs = {pod: runner(awx, credentials, pod) for pod in (False, True)}
+        runs[True]("site")
+
+        def later(delay: float, pod: bool, name: str) -> Job:
+            time.sleep(delay)
+            # Fails with what AWX would show.
+            return runs[pod](name, **({"images_rebuild": "always"} if name == "build" else {}))
+
+        for number in range(10):
+            pair = [("site", "build"), ("build", "build"), ("site", "site")][number % 3]
+            delay, pods = chance.uniform(0, 10), [chance.random() < 0.5 for _job in pair]
+            emptied = chance.random() < 0.5
+            print(f"{number + 1}: {pair}, {delay:.1f} s, pods: {pods}, containers removed: {emptied}", flush=True)
+            for node in NODES if emptied else ():
+                awx.farm.ssh(node, "docker ps --all --quiet | xargs -r docker rm --force")
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(later, (0, delay), pods, pair))
+            for node in NODES:
+                shown = awx.farm.ssh(node, "docker ps --all --format '{{.Names}} {{.State}}'")
+                # Builds start what they build with.
+                wanted = {f"buildx_buildkit_farm-{node} running\n"} | (set() if "site" in pair else {""})
+                assert shown in wanted
+        assert changed(runs[True]("site")) == []
+        assert changed(runs[False]("teardown")) == ["Remove the builder", "Close the listener"]
