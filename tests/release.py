@@ -111,6 +111,7 @@ def newcomer(live: LiveFarm, host: str, system: System, path: Path) -> None:
     :raises AssertionError: a command failed.
     """
     install, play = readme_commands(path, system)
+    active = ""
     live.ssh(host, "base64 -d > /root/collection.tar.gz", stdin=run("base64", path))
     if system.ansible == "packages":
         live.ssh(host, installing("ansible-core"))
@@ -122,8 +123,9 @@ def newcomer(live: LiveFarm, host: str, system: System, path: Path) -> None:
             for wheel in Path(wheels).iterdir():
                 live.ssh(host, f"base64 -d > /root/wheels/{wheel.name}", stdin=run("base64", wheel))
         live.ssh(host, "/opt/ansible/bin/pip install -q --no-index --find-links /root/wheels ansible-core")
-        live.ssh(host, "ln -s /opt/ansible/bin/ansible* /usr/local/bin/")
-    live.ssh(host, install.replace(NAME, "/root/collection.tar.gz --offline"))
+        active = ". /opt/ansible/bin/activate; "
+    play = active + play
+    live.ssh(host, active + install.replace(NAME, "/root/collection.tar.gz --offline"))
     if system.suite == "bookworm":
         # Its runc asks for capabilities that this machine may lack, as on the farm's other hosts of that suite.
         runc = (CHECKOUT / "tests/farm/sources/runc/runc.py").read_text()

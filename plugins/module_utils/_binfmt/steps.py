@@ -10,13 +10,15 @@ Those that change the kernel's handlers are not reverted: what has been register
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
 from .._core.errors import FarmError
 from .._core.files import restore
 from .._core.plan import Step
-from .._core.runner import Runner, checked
+from .._core.runner import CommandError, Runner, checked
+from .._host.journal import read_journal
 from .binfmt_misc import ROOT, entry_path
 from .engine import Engine
 from .image import UNIT, EmulatorImage
@@ -54,8 +56,9 @@ class Mount(KernelStep):
         return ["mount", "-t", "binfmt_misc", "binfmt_misc", ROOT]
 
     def apply(self, world: Host) -> None:
-        hint = "; the kernel may have no binfmt_misc, or the task no right to mount"
-        _run(world, self.action, hint)
+        failure = f"{world.name}: {' '.join(self.action)} failed"
+        hint = "the kernel may have no binfmt_misc, or the task no right to mount"
+        checked(world.runner, self.action, f"{failure}; {hint}", timeout=_TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,12 @@ class Systemctl(BootStep):
         return ["systemctl", *self.arguments]
 
     def apply(self, world: Host) -> None:
-        hint = f"; see journalctl -u {UNIT} on it" if self.arguments[0] == "restart" else ""
-        _run(world, self.action, hint)
-
-
-def _run(host: Host, argv: List[str], hint: str) -> None:
-    checked(host.runner, argv, f"{host.name}: {' '.join(argv)} failed{hint}", timeout=_TIMEOUT)
+        began = time.time()
+        result = world.runner(self.action, timeout=_TIMEOUT)
+        if result.rc != 0:
+            # The reason is what the unit's program said, not what systemctl says.
+            said = read_journal(UNIT, began, world.runner, "docker")[-1:] if self.arguments[0] == "restart" else []
+            raise CommandError(": ".join([f"{world.name}: {' '.join(self.action)} failed", *said]), result)
 
 
 def _put(path: str, text: Optional[str]) -> None:

@@ -79,6 +79,6 @@ def _unserved(platforms: Sequence[Platform], farm: Farm, emulation: str) -> str:
         )
     return (
         f"{subject}; {'; '.join(served + gone)}; "
-        f"register QEMU handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that "
-        f"cross-compiles, pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
+        f"have a node emulate it (farm_platforms of the playbook site, or module buildfarm.multiarch.binfmt), or, for "
+        f"a Dockerfile that cross-compiles, pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
     )

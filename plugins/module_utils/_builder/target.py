@@ -99,7 +99,10 @@ def _specs(declaration: Declaration, found: Optional[Instance], stored: Sequence
             raise FarmError(f"builder {declaration.name!r} does not exist; declare its nodes to create it")
         return () if declaration.absent else tuple(NodeSpec(node.name) for node in stored)
     if not declaration.nodes:
-        raise FarmError(f"builder {declaration.name!r}: a builder has one node at least; remove it with state: absent")
+        raise FarmError(
+            f"builder {declaration.name!r}: a builder has one node at least, in the playbooks a host of group"
+            " buildx_nodes; remove it with state: absent"
+        )
     return declaration.nodes
 
 

@@ -98,9 +98,10 @@ def route_platforms(buildx: Buildx, builder: Instance, platforms: Sequence[Platf
         missing = [platform for platform in platforms if not any(_offers(worker, platform) for worker in workers)]
         if missing and _all_running(inspection):
             raise FarmError(
-                f"builder {builder.name!r}: no node serves {listed(missing)}; {_shown(workers)}; register QEMU "
-                f"handlers on a node (module buildfarm.multiarch.binfmt), or, for a Dockerfile that cross-compiles, "
-                f"pin the platform to a node (module buildfarm.multiarch.buildx_builder)"
+                f"builder {builder.name!r}: no node serves {listed(missing)}; {_shown(workers)}; have a node "
+                f"emulate it (farm_platforms of the playbook site, or module buildfarm.multiarch.binfmt), or, for "
+                f"a Dockerfile that cross-compiles, pin the platform to a node (module "
+                f"buildfarm.multiarch.buildx_builder)"
             )
     served, _unserved = routes(platforms, workers)
     names = {route.platform: route.node for route in served}

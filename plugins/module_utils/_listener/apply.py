@@ -27,7 +27,7 @@ from .plan import Plan, describe, plan, plan_back
 from .probe import wait_for
 from .state import State, read_state
 from .steps import RELOAD, File, Systemctl, WriteFiles, changed_files, restart
-from .verify import find_problem, read_journal, validate
+from .verify import find_problem, read_log, validate
 
 
 def run(params: Mapping[str, Any], check_mode: bool, runner: Runner) -> Outcome:
@@ -138,7 +138,7 @@ def revert(declaration: Declaration, state: State, check_mode: bool, runner: Run
     planned = plan_back(declaration, state)
     values = _values(restarted=planned.restarts)
     if state.checkpoint and not check_mode:
-        values["journal"] = read_journal(declaration.unit, state.checkpoint.began, runner)[0]
+        values["journal"] = read_log(declaration.unit, state.checkpoint.began, runner)[0]
         complete, values["msg"] = _roll_back(state.checkpoint, True, runner)
         if not complete:
             raise FarmError(f"{declaration.host}: {values['msg']}", journal=values["journal"])
@@ -251,7 +251,7 @@ def _change_engine(declaration: Declaration, state: State, planned: Plan, began:
         try:
             step.apply(runner)
         except CommandError as exc:
-            lines, reason = read_journal(declaration.unit, began, runner)
+            lines, reason = read_log(declaration.unit, began, runner)
             if not step.starts or not lines:
                 raise
             raise FarmError(
@@ -264,7 +264,7 @@ def _change_engine(declaration: Declaration, state: State, planned: Plan, began:
     if problem:
         raise FarmError(
             f"{declaration.host}: {declaration.unit} started, and after {timeout:g} seconds {problem}",
-            journal=read_journal(declaration.unit, began, runner)[0],
+            journal=read_log(declaration.unit, began, runner)[0],
         )
 
 

@@ -10,13 +10,12 @@ from typing import List, Optional, Tuple
 
 from .._core.runner import CommandError, Result, Runner
 from .._docker.names import DEFAULT_SOCKET
+from .._host.journal import read_journal
 from .._host.systemd import read_service, split_command
 from . import probe
 from .declaration import Declaration
 from .dockerd import hosts, on_network
 from .state import State
-
-_JOURNAL_LINES = 20
 
 
 def validate(declaration: Declaration, state: State, former: Optional[str], runner: Runner) -> None:
@@ -102,7 +101,7 @@ def _command_problem(declaration: Declaration, runner: Runner) -> Optional[str]:
     return None
 
 
-def read_journal(unit: str, since: float, runner: Runner) -> Tuple[List[str], str]:
+def read_log(unit: str, since: float, runner: Runner) -> Tuple[List[str], str]:
     """Return a service's last journal lines since a time, and the one of them with the reason why dockerd ended.
 
     dockerd logs with ``time=…``; what ends it is one plain line. The other plain lines are systemd's. Both are empty
@@ -110,11 +109,7 @@ def read_journal(unit: str, since: float, runner: Runner) -> Tuple[List[str], st
 
     :param since: seconds since the epoch.
     """
-    argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={_JOURNAL_LINES}", f"--since=@{int(since)}"]
-    try:
-        lines = runner([*argv, "--unit", unit], timeout=30).stdout.splitlines()
-        output = runner([*argv, "--unit", unit, "--identifier=dockerd"], timeout=30).stdout.splitlines()
-    except CommandError:
-        return [], ""
+    lines = read_journal(unit, since, runner)
+    output = read_journal(unit, since, runner, "dockerd")
     plain = [line for line in output if not line.startswith("time=")]
     return lines, (plain or lines or [""])[-1]

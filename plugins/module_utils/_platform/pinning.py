@@ -91,7 +91,7 @@ def _pool(candidates: Sequence[Candidate]) -> List[Candidate]:
 
 def _nobody(candidates: Sequence[Candidate]) -> str:
     if not candidates:
-        return "there is no node"
+        return "there is no node, in the playbooks a host of group buildx_nodes"
     able = ", ".join(repr(node.name) for node in candidates if node.native)
     if able:
         return (

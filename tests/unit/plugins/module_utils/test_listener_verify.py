@@ -127,9 +127,9 @@ def test_the_reason_in_the_journal_is_dockerds_last_plain_line():
         own = "--identifier=dockerd" in argv
         return Result(tuple(argv), 0, "\n".join(lines[1:3] if own else lines), "")
 
-    assert verify.read_journal("docker.service", 1.5, runner) == (lines, "failed to load listeners")
+    assert verify.read_log("docker.service", 1.5, runner) == (lines, "failed to load listeners")
 
     def silent(argv, **_options):
         raise CommandError("journalctl could not be started", Result(tuple(argv), 127, "", ""))
 
-    assert verify.read_journal("docker.service", 1.5, silent) == ([], "")
+    assert verify.read_log("docker.service", 1.5, silent) == ([], "")
