@@ -73,7 +73,7 @@ def farm_images_table(
     images: Sequence[Mapping[str, Any]], page: Optional[int] = None
 ) -> Union[List[str], List[List[str]]]:
     """Return the lines of the table; see DOCUMENTATION."""
-    lines = [*_table(images), *_reasons(images), *_errors(images)]
+    lines = [*_table(images), *_reasons(images), *_errors(images)] if images else []
     return lines if page is None else _pages(lines, page)
 
 
@@ -132,7 +132,7 @@ def _pages(lines: Sequence[str], page: int) -> List[List[str]]:
             pages.append([])
             room = page - len(json.dumps(line, ensure_ascii=False).encode()) - _FRAME
         pages[-1].append(line)
-    return pages
+    return pages if lines else []
 
 
 def _ending(text: str) -> str:
