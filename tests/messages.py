@@ -5,7 +5,8 @@
 """All messages of the collection's errors and warnings, read from its sources, as a page of the documentation.
 
 Each already says what was found, what was wanted and what to do; on a page they are found by their words. What a
-message takes from the task is ``…`` there.
+message takes from the task is ``…`` there. Many are put together from parts, as a verdict and a remedy: all strings
+that read like a part of a sentence are taken.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 _RAISED = re.compile(r"(Error|Unreachable|Refused|Interrupted)$")
 _CALLED = ("warn", "warning", "fail_json", "warned")
 _PLACEHOLDER = "…"
+#: What no sentence has: expressions, templates, paths, units, options of programs.
+_CODE = re.compile(r"[\\|{}$^<>]|\A[#/-]|\bsrc '")
+_WORD = re.compile(r"(?<![\w/.-])[a-z]{2,}(?![\w/])")
+#: The report's own texts are not about what went wrong.
+_NO_MESSAGES = ("_report",)
 PAGE = CHECKOUT / "docs/docsite/rst/messages.rst"
 LABEL = "ansible_collections.buildfarm.multiarch.docsite.messages"
 
@@ -39,14 +45,33 @@ def text_of(node: ast.expr) -> str:
 
 
 def in_python(path: Path) -> Iterator[str]:
-    """The messages in a Python file, as they stand there."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The messages in a Python file and the parts of some, as they stand there."""
+    tree = ast.parse(path.read_text())
+    if not {*path.parts} & {"modules", "doc_fragments", *_NO_MESSAGES}:
+        yield from phrases(tree)
+    for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if _RAISED.search(called) or called in _CALLED:
             values = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "msg")]
             yield from (text_of(value) for value in values)
+
+
+def phrases(node: ast.AST) -> Iterator[str]:
+    """The strings that read like a part of a sentence; docstrings, documentation and lists of words do not count."""
+    if isinstance(node, (ast.Constant, ast.JoinedStr, ast.BinOp)):
+        text = text_of(node)
+        if len(_WORD.findall(text)) > 4 and not _CODE.search(text.strip()):
+            yield text
+            return
+    is_documentation = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    is_documentation |= isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "").isupper()
+    if is_documentation and not isinstance(getattr(node, "value", None), (ast.Dict, ast.Call)):
+        return
+    if not (isinstance(node, ast.Attribute) and node.attr == "split"):
+        for child in ast.iter_child_nodes(node):
+            yield from phrases(child)
 
 
 def in_tasks(path: Path) -> Iterator[str]:
@@ -101,8 +126,9 @@ def page() -> str:
     ]
     lines += [f".. _{LABEL}:", "", title, "=" * len(title), ""]
     lines += [
-        "Each error and warning of the collection, as it stands in its sources: ``…`` is what a message takes from the",
-        "task, the host or another program. Search for a few words of yours that are no names.",
+        "Each error and warning of the collection, as it stands in its sources, and the parts that some are made of;",
+        "the reasons for a build are here, too. ``…`` is what a message takes from the task, the host or another",
+        "program. Search for a few words of yours that are no names.",
         "",
     ]
     for subject, texts in messages().items():
