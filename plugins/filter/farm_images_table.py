@@ -62,9 +62,11 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _DIGEST = 19
 #: Of names, which tell most by their ends, and of lines of text.
 _NAME = 60
-_LINE = 160
+_LINE = 200
+#: Reasons for a build that are shown, the most important ones.
+_WHY = 5
 #: Lines of an error that are shown, from its end: there BuildKit says what failed.
-_ERROR = 8
+_ERROR = 10
 #: Bytes of a line beside its text in what C(debug) prints.
 _FRAME = 11
 
@@ -108,8 +110,16 @@ def _of_files(image: Mapping[str, Any]) -> str:
 
 
 def _reasons(images: Sequence[Mapping[str, Any]]) -> List[str]:
-    told = [image for image in images if image.get("reasons") and not image["error"]]
-    return [_shortened(f"{_ending(image['name'])}, why: {'; '.join(image['reasons'])}") for image in told]
+    """Return why images were built, a line for each reason."""
+    lines = []
+    for image in images:
+        first, *more = ("" if image["error"] else image.get("reasons")) or [""]
+        if first:
+            lines.append(_shortened(f"{_ending(image['name'])}, why: {first}"))
+        lines += [_shortened(f"  {reason}") for reason in more[: _WHY - 1]]
+        if len(more) >= _WHY:
+            lines.append(f"  and {len(more) - _WHY + 1} more")
+    return lines
 
 
 def _errors(images: Sequence[Mapping[str, Any]]) -> List[str]:

@@ -553,7 +553,7 @@ EXAMPLES = r"""
 
 - name: Show what was built where
   ansible.builtin.debug:
-    msg: "{{ item.platform }} on {{ item.node }}{{ '' if item.native else ' (emulated)' }}: {{ item.size }} bytes"
+    msg: "{{ item.platform }} {{ 'on ' ~ item.node if item.node else 'as before' }}: {{ item.size }} bytes"
   loop: "{{ app.image.platforms }}"
   loop_control:
     label: "{{ item.platform }}"

@@ -24,6 +24,8 @@ _ENDED = 124
 _SHOWN_LINES = 30
 #: What begins BuildKit's summary: a dashed line, or a line number of the Dockerfile.
 _SUMMARY = re.compile(r"------\Z|\S+:\d+\Z")
+#: What the summary can do without: its dashed lines, and the Dockerfile's lines around the one that failed.
+_FRAME = re.compile(r"-{6,}\Z| +\d+ \| (?!>>>)")
 #: Registries word their refusals differently; these are containerd's, which buildx passes on.
 _REFUSED = re.compile(
     r"401 Unauthorized|403 Forbidden|authorization failed|failed to authorize|access denied|insufficient_scope"
@@ -101,7 +103,7 @@ def describe_leftovers(before: Mapping[str, Any], after: Mapping[str, Any]) -> s
 
 
 def failing_step(stderr: str) -> str:
-    """Return from BuildKit's plain progress what failed: the step's output and its line in the Dockerfile.
+    """Return from BuildKit's plain progress what failed: the step, its last output, and its line in the Dockerfile.
 
     BuildKit ends a failed build with the failing steps between dashed lines, the Dockerfile's lines, and the error.
     """
@@ -110,10 +112,10 @@ def failing_step(stderr: str) -> str:
     if start is None:
         errors = [number for number, line in enumerate(lines) if "ERROR" in line]
         start = errors[-1] if errors else max(0, len(lines) - 3)
-    shown = lines[start:]
+    shown = [line for line in lines[start:] if not _FRAME.match(line)]
     if len(shown) > _SHOWN_LINES:
         shown = ["…", *shown[-_SHOWN_LINES:]]
-    return "\n".join(shown) or "nothing said"
+    return "\n".join(shown).lstrip() or "nothing said"
 
 
 def _refusing_registry(stderr: str, tags: Sequence[str]) -> str:

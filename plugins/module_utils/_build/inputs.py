@@ -137,7 +137,8 @@ def and_linked(inputs: Inputs, title: str, linked: Inputs) -> Inputs:
 
 def and_checks(inputs: Inputs, image: Image) -> Inputs:
     """Return inputs with what an image is put to before its tags move: other checks are for it to pass, too."""
-    return inputs.and_field("what the image is checked for", repr(image.checks)) if image.checks else inputs
+    name = "the check before publishing (run, programs)"
+    return inputs.and_field(name, repr(image.checks)) if image.checks else inputs
 
 
 def sent_as(image: Image, inputs: Inputs, notes: str) -> str:

@@ -292,7 +292,7 @@ class BuildImage(Step[World]):
             where = f"{self.image.short_name} {listed(share)}@{exc.attempt.node}"
             world.progress.report(f"{where} LOST: {exc.attempt.reason}")
             if len(lost) == _AGAIN:
-                raise exc.error from exc
+                raise self._lost(share, (*lost, exc.attempt.node), exc) from exc
             return self._built(share, world, result, (*lost, exc.attempt.node))
         except NoNodeLeft as exc:
             returned = world.farm.returned(nodes)
@@ -303,6 +303,15 @@ class BuildImage(Step[World]):
             names = ", ".join(repr(name) for name in nodes)
             gone = f"{names} went away or were drained"
             raise FarmError(f"no node is left that could build {listed(share)}: {gone}") from exc
+
+    def _lost(self, share: Share, lost: Sequence[str], last: NodeLost) -> FarmError:
+        """Return the error for a share that as many nodes as may have not finished."""
+        return FarmError(
+            f"building {self.image.context} for {listed(share)} failed: the node that built it went away {len(lost)}"
+            f" times ({', '.join(lost)}; {last.attempt.reason}), as where engines are restarted one after the other;"
+            " run it again",
+            **last.error.details,
+        )
 
     def _run(self, share: Share, world: World, node: str, where: str) -> BuiltShare:
         """Build a share.

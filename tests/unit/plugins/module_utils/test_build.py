@@ -212,7 +212,7 @@ def test_a_failed_build_shows_its_step_and_what_it_left(world, params, version):
     with pytest.raises(FarmError) as caught:
         run(params, False, world)
     message = caught.value.message
-    assert message.startswith(f"building {params['context']} with builder 'farm' failed: ------\n > [linux/")
+    assert message.startswith(f"building {params['context']} with builder 'farm' failed: > [linux/")
     assert "3 | >>> RUN echo about to fail" in message and "left behind" not in message
     assert "[internal] load build definition" not in message
     assert "[internal] load build definition" in caught.value.details["stderr"]
@@ -290,23 +290,24 @@ def test_a_layer_that_two_nodes_push_at_once_is_pushed_again(world, params, refu
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("build-failed-syntax.txt", ["Dockerfile:2", "--------------------"]),
-        ("build-failed-base.txt", ["------"]),
+        ("build-failed-syntax.txt", ["Dockerfile:2", "   2 | >>> COPPY . ."]),
+        ("build-failed-base.txt", ["> ["]),
     ],
 )
 @pytest.mark.parametrize("version", VERSIONS)
 def test_failing_step(version, name, shown):
     lines = failing_step((FIXTURES / version / name).read_text()).splitlines()
-    assert lines[: len(shown)] == shown
+    assert [line[: len(beginning)] for line, beginning in zip(lines, shown)] == shown
     assert lines[-1].startswith("ERROR: failed to")
+    # Neither dashes nor the lines of the Dockerfile around the one that failed.
+    assert not [line for line in lines if line.startswith("---") or (" | " in line and ">>>" not in line)]
 
 
 def test_failing_step_without_a_summary():
     assert failing_step("#1 x\nERROR: no such stage\n") == "ERROR: no such stage"
     assert failing_step("") == "nothing said"
     assert len(failing_step("------\n" + "line\n" * 100).splitlines()) == 31
-    whole = "------\n" + "line\n" * 29
-    assert failing_step(whole) == whole.rstrip()
+    assert failing_step("------\n" + "line\n" * 29) == "line\n" * 28 + "line"
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_copies_that_cannot_be_are_refused(world, image, change, words):
 
 def test_a_build_that_fails_leaves_the_tags_and_is_not_tried_elsewhere(world, image):
     world.failing = dict.fromkeys("ab", "#5 ERROR: exit code: 2\n------\nERROR: failed to solve: exit code: 2")
-    with pytest.raises(FarmError, match=r"building .* for linux/amd64 on node '[ab]' failed: ------") as caught:
+    with pytest.raises(FarmError, match=r"for linux/amd64 on node '[ab]' failed: ERROR: failed to solve") as caught:
         run({**image(APP), "builder": "farm"}, False, world)
     assert world.writes == [] and APP not in world.registry
     assert len([node for node, _platforms, _argv in world.builds if node in "ab"]) == 1
@@ -272,7 +272,7 @@ def test_a_node_that_goes_away_costs_its_share(world, image):
 
 def test_platforms_are_built_again_twice_at_most(world, image):
     world.failing = dict.fromkeys("abc", GONE)
-    with pytest.raises(FarmError, match="on node 'c' failed: ERROR: failed to receive status"):
+    with pytest.raises(FarmError, match=r"went away 3 times \(c, c, c; ERROR: failed to receive status"):
         run({**image(APP, platforms=["linux/arm64"]), "builder": "farm"}, False, world)
     assert [node for node, _platforms, _argv in world.builds] == ["c"] * 3, "it may have come back"
 
