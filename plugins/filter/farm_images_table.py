@@ -111,14 +111,13 @@ def _of_files(image: Mapping[str, Any]) -> str:
 
 def _reasons(images: Sequence[Mapping[str, Any]]) -> List[str]:
     """Return why images were built, a line for each reason."""
-    lines = []
+    lines: List[str] = []
     for image in images:
-        first, *more = ("" if image["error"] else image.get("reasons")) or [""]
-        if first:
-            lines.append(_shortened(f"{_ending(image['name'])}, why: {first}"))
-        lines += [_shortened(f"  {reason}") for reason in more[: _WHY - 1]]
-        if len(more) >= _WHY:
-            lines.append(f"  and {len(more) - _WHY + 1} more")
+        reasons: Sequence[str] = () if image["error"] else image.get("reasons") or ()
+        beginnings = [f"{_ending(image['name'])}, why: ", *["  "] * len(reasons)]
+        lines += [_shortened(begin + reason) for begin, reason in zip(beginnings, reasons[:_WHY])]
+        if len(reasons) > _WHY:
+            lines.append(f"  and {len(reasons) - _WHY} more")
     return lines
 
 

@@ -58,7 +58,8 @@ def _reason(variables: Mapping[str, Any]) -> Optional[str]:
 def farm_missing(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
     """Return the hosts that are missing, and why; see DOCUMENTATION."""
     reasons = {name: _reason(hostvars[name]) for name in names}
-    return {name: reason for name, reason in reasons.items() if reason is not None}
+    # Many messages begin with the host's own name.
+    return {name: reason.removeprefix(f"{name}: ") for name, reason in reasons.items() if reason is not None}
 
 
 class FilterModule:

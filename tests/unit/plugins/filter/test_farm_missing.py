@@ -25,6 +25,7 @@ LOOKED = {"site_looked": {"ansible_facts": {"architecture": "x86_64"}}}
             {**LOOKED, "_emulators_handlers": {"failed": True}, "site_failed": {"failed": True, "msg": "no QEMU"}},
             "no QEMU",
         ),
+        ({**LOOKED, "site_failed": {"failed": True, "msg": "n: dockerd refuses n: it"}}, "dockerd refuses n: it"),
         (LOOKED, "it stopped answering; see above"),
         # Not in this run; its facts may be in a cache.
         ({"ansible_facts": {"architecture": "x86_64"}}, None),
