@@ -230,7 +230,7 @@ CASES: dict[str, Case] = {
     "provenance": Case(ALL, ("the option provenance is new",), after={"provenance": "mode=min"}),
     "cache-from": Case(NOTHING, after={"cache_from": ["REPOSITORY/cache:1"]}),
     "timeout": Case(NOTHING, after={"timeout": 300}),
-    "checks": Case(ALL, ("the check before publishing (run, programs) is new",), after={"programs": True}),
+    "checks": Case(ALL, (r"the check before publishing \(run, programs\) is new",), after={"programs": True}),
     "pull": Case(NOTHING, after={"pull": True}),
     "no-cache": Case(
         ALL, ("no_cache is set, so whether anything changed cannot be told",), after={"no_cache": True}, again=True
