@@ -27,6 +27,7 @@ _PLACEHOLDER = "…"
 #: What no sentence has: expressions, templates, paths, units, options of programs.
 _CODE = re.compile(r"[\\|{}$^<>]|\A[#/-]|\bsrc '")
 _WORD = re.compile(r"(?<![\w/.-])[a-z]{2,}(?![\w/])")
+_DOCUMENTATION = ("DOCUMENTATION", "EXAMPLES", "RETURN")
 #: The report's own texts are not about what went wrong.
 _NO_MESSAGES = ("_report",)
 PAGE = CHECKOUT / "docs/docsite/rst/messages.rst"
@@ -65,11 +66,10 @@ def phrases(node: ast.AST) -> Iterator[str]:
         if len(_WORD.findall(text)) > 4 and not _CODE.search(text.strip()):
             yield text
             return
-    is_documentation = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    is_documentation |= isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "").isupper()
-    if is_documentation and not isinstance(getattr(node, "value", None), (ast.Dict, ast.Call)):
-        return
-    if not (isinstance(node, ast.Attribute) and node.attr == "split"):
+    is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    is_documentation = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in _DOCUMENTATION
+    is_list = isinstance(node, ast.Attribute) and node.attr == "split"
+    if not (is_docstring or is_documentation or is_list):
         for child in ast.iter_child_nodes(node):
             yield from phrases(child)
 

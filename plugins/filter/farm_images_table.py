@@ -62,7 +62,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _DIGEST = 19
 #: Of names, which tell most by their ends, and of lines of text.
 _NAME = 60
-_LINE = 200
+_LINE = 160
 #: Reasons for a build that are shown, the most important ones.
 _WHY = 5
 #: Lines of an error that are shown, from its end: there BuildKit says what failed.
